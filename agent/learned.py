@@ -1,0 +1,158 @@
+"""A trained agent as a decider, and as two files that are safe to share.
+
+Shapes: K candidates, L layers, N filters of a layer, M slots.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from ..envs.episode import Episode
+from ..envs.files import write_aside
+from ..envs.observation import FILTER_FEATURES, LAYER_FEATURES
+from ..envs.problem import PruningProblem
+from ..envs.surgery import Mask
+from ..rewards import Size, TargetReward
+from .deciders import Budget, keep_top
+from .policy import LOGIT_LIMIT, FilterScorer
+
+AGENT_FORMAT = "secateur-agent-1"
+
+_BISECTIONS = 18
+"""Halvings of the offset's range of 40: to 1.5e-4, far finer than one filter of a layer."""
+
+
+@dataclass(frozen=True)
+class LearnedDecider:
+    """A frozen agent: it prunes any network to any size.
+
+    The agent's logits are shifted by one offset for the whole network, bisected until the size is met; everything
+    relative, which layers and which filters, is the agent's.
+
+    Args:
+        scorer: The trained network.
+        trained_on: What it was trained on, for people.
+        samples: Candidates drawn from the policy beside its deterministic decision.
+        seed: For the draws.
+    """
+
+    scorer: FilterScorer
+    trained_on: dict[str, Any] = field(default_factory=dict)
+    samples: int = 16
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return "ppo"
+
+    def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
+        """Give the deterministic decision (top-k by probability with the expected count), then the samples."""
+        budget = Budget(problem, target, size)
+        generator = np.random.default_rng(self.seed)
+        # One fixed draw a filter makes a sample a monotone function of the offset.
+        noise = [generator.random((self.samples, layer.filters)) for layer in problem.network.layers]
+        low = np.full(1 + self.samples, -2 * LOGIT_LIMIT)
+        high = np.full(1 + self.samples, 2 * LOGIT_LIMIT)
+        best, logits = self._walk(problem, TargetReward(target, size), low, noise)
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            candidates, found = self._walk(problem, TargetReward(target, size), middle, noise)
+            counts = np.array([[mask.sum() for mask in masks] for masks in candidates])
+            for k, within in enumerate(budget.allows(counts)):
+                if within:
+                    low[k], best[k], logits[k] = middle[k], candidates[k], found[k]
+                else:
+                    high[k] = middle[k]
+        return [budget.fill(masks, own) for masks, own in zip(best, logits, strict=True) if budget.allows(_counts(masks))]
+
+    @torch.inference_mode()
+    def _walk(
+        self,
+        problem: PruningProblem,
+        reward: TargetReward,
+        offsets: npt.NDArray[np.float64],
+        noise: list[npt.NDArray[np.float64]],
+    ) -> tuple[list[list[Mask]], list[list[npt.NDArray[np.float64]]]]:
+        """Walk K episodes in lock-step; the first is deterministic, the others draw with fixed noise.
+
+        Returns:
+            K candidates, and the agent's logits for each.
+        """
+        slots = int(problem.network.widths.max())
+        episodes = [Episode(problem, reward, slots) for _ in offsets]
+        logits: list[list[npt.NDArray[np.float64]]] = [[] for _ in episodes]
+        for layer in problem.network.layers:
+            seen = [episode.observe() for episode in episodes]
+            observation = {key: torch.from_numpy(np.stack([o[key] for o in seen])) for key in seen[0]}
+            scores = self.scorer.forward_actor(observation)[:, : layer.filters].double().numpy()  # (K, N)
+            probabilities = 1 / (1 + np.exp(-np.clip(scores + offsets[:, None], -30, 30)))
+            position = episodes[0].position
+            for k, episode in enumerate(episodes):
+                logits[k].append(scores[k])
+                if k == 0:
+                    mask = keep_top(scores[k], round(float(probabilities[k].sum())))
+                else:
+                    mask = noise[position][k - 1] < probabilities[k]
+                    mask |= keep_top(scores[k], 1) if not mask.any() else False
+                episode.decide(mask)
+        return [episode.masks for episode in episodes], logits
+
+    def save(self, folder: Path) -> None:
+        """Write ``agent.safetensors`` and ``agent.json`` into an existing folder."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.scorer.state_dict().items()}
+        card = {
+            "format": AGENT_FORMAT,
+            "filter_features": list(FILTER_FEATURES),
+            "layer_features": list(LAYER_FEATURES),
+            "hidden": self.scorer.latent_dim_vf,
+            "trained_on": self.trained_on,
+        }
+        write_aside(folder / "agent.safetensors", lambda path: save_file(state, path))
+        write_aside(folder / "agent.json", lambda path: path.write_text(json.dumps(card, indent=2) + "\n"))
+
+    @classmethod
+    def load(cls, folder: str | Path, *, samples: int = 16, seed: int = 0) -> "LearnedDecider":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ValueError: If there is no agent, or one for other features, or its weights are damaged.
+        """
+        folder = Path(folder)
+        card_path, weights_path = folder / "agent.json", folder / "agent.safetensors"
+        for path in (card_path, weights_path):
+            if not path.is_file():
+                raise ValueError(f"{path} does not exist; --agent wants the folder of a `secateur train` or PPO run")
+        try:
+            card = json.loads(card_path.read_text())
+            state = load_file(weights_path)
+        except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, OSError) as error:
+            raise ValueError(f"the agent in {folder} cannot be read: {error}") from error
+        expected = {"filter_features": list(FILTER_FEATURES), "layer_features": list(LAYER_FEATURES)}
+        if not isinstance(card, dict) or card.get("format") != AGENT_FORMAT:
+            raise ValueError(f"{card_path} is not of the format {AGENT_FORMAT!r}")
+        if any(card.get(key) != names for key, names in expected.items()):
+            raise ValueError(f"the agent in {folder} looks at other features than this version; train it anew")
+        hidden = card.get("hidden")
+        if not isinstance(hidden, int) or not 1 <= hidden <= 4096:
+            raise ValueError(f"the agent in {folder} names {hidden!r} hidden units; allowed are 1 to 4096")
+        scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden, 0.5)
+        own = {name: tensor.shape for name, tensor in scorer.state_dict().items()}
+        if own != {name: tensor.shape for name, tensor in state.items()}:
+            raise ValueError(f"the weights of the agent in {folder} do not fit its description in agent.json")
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
+            raise ValueError(f"the weights of the agent in {folder} hold infinite or undefined numbers")
+        scorer.load_state_dict(state)
+        trained_on = card.get("trained_on")
+        return cls(scorer, trained_on if isinstance(trained_on, dict) else {}, samples=samples, seed=seed)
+
+
+def _counts(masks: list[Mask]) -> npt.NDArray[np.int64]:
+    return np.array([mask.sum() for mask in masks], np.int64)

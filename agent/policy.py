@@ -1,0 +1,147 @@
+"""The policy: one small network scores every filter of a layer of any width.
+
+Filters are scored by shared weights from their own features, the layer's, and what is pooled over the layer's
+filters (Zaheer et al. 2017, "Deep Sets", arXiv 1703.06114), so the decision does not depend on the filters' order and
+the same weights serve any network.
+
+Shapes: B observations, M slots, F filter features, G layer features, H hidden units.
+"""
+
+import math
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import BernoulliDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+LOGIT_LIMIT = 10.0
+"""Keep probabilities stay within 5e-5 of 0 and 1, so that no filter is beyond learning."""
+
+EMPTY_SLOT = 30.0
+"""Logit of a slot without a filter: its log-probability and entropy vanish (1e-13), its gradient is 0."""
+
+
+class LayerBernoulli(BernoulliDistribution):
+    """Independent keep decisions, with a log-probability that does not grow with the layer's width.
+
+    PPO exponentiates differences of log-probabilities; the sum over N filters of a shared scorer moves N times as far
+    as one of them and saturates the clip. Dividing by sqrt(N) keeps the ratio of wide and narrow layers alike.
+    """
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """Give the scaled log-probability of keep masks (B, M), shape (B,)."""
+        return super().log_prob(actions) / self._filters().sqrt()
+
+    def entropy(self) -> Tensor:
+        """Give the mean entropy of a filter's decision, shape (B,)."""
+        return super().entropy() / self._filters()
+
+    def _filters(self) -> Tensor:
+        return (self.distribution.logits < EMPTY_SLOT).sum(dim=-1).clamp_min(1)
+
+
+class _PassThrough(BaseFeaturesExtractor):
+    """Hand the observation's dictionary on; the scorer takes it apart."""
+
+    def __init__(self, observation_space: spaces.Dict) -> None:
+        super().__init__(observation_space, features_dim=1)
+
+    def forward(self, observations: dict[str, Tensor]) -> dict[str, Tensor]:
+        return observations
+
+
+class FilterScorer(nn.Module):
+    """Score filters, and describe the layer to the critic.
+
+    Args:
+        filter_features: F.
+        layer_features: G.
+        hidden: H.
+        initial_keep: Probability of keeping a filter before training, in (0, 1).
+    """
+
+    def __init__(self, filter_features: int, layer_features: int, hidden: int, initial_keep: float) -> None:
+        super().__init__()
+        self.latent_dim_pi = 1  # the scores are the action's logits already
+        self.latent_dim_vf = hidden
+        self.embed = nn.Sequential(nn.Linear(filter_features + layer_features, hidden), nn.Tanh())
+        self.score = nn.Sequential(
+            nn.Linear(2 * hidden + layer_features, hidden), nn.Tanh(), nn.Linear(hidden, 1)
+        )
+        self.value = nn.Sequential(
+            nn.Linear(layer_features, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh()
+        )
+        last = self.score[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.normal_(last.weight, std=0.01 / math.sqrt(hidden))
+        nn.init.constant_(last.bias, math.log(initial_keep / (1 - initial_keep)))
+
+    def forward(self, features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Give the logits (B, M) and the critic's description (B, H)."""
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: dict[str, Tensor]) -> Tensor:
+        """Give the logits, (B, M)."""
+        filters, layer, mask = features["filters"], features["layer"], features["mask"].bool()
+        wide = layer.unsqueeze(1).expand(-1, filters.shape[1], -1)  # (B, M, G)
+        embedded = self.embed(torch.cat([filters, wide], dim=-1))  # (B, M, H)
+        weight = mask.unsqueeze(-1).float()
+        pooled = (embedded * weight).sum(1) / weight.sum(1).clamp_min(1)  # (B, H)
+        context = torch.cat([pooled, layer], dim=-1).unsqueeze(1).expand(-1, filters.shape[1], -1)
+        logits = self.score(torch.cat([embedded, context], dim=-1)).squeeze(-1)
+        return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).masked_fill(~mask, EMPTY_SLOT)
+
+    def forward_critic(self, features: dict[str, Tensor]) -> Tensor:
+        """Give the critic's description of the state, (B, H)."""
+        described: Tensor = self.value(features["layer"])
+        return described
+
+
+class FilterPolicy(ActorCriticPolicy):
+    """An SB3 policy around :class:`FilterScorer`; stock PPO trains it.
+
+    Args:
+        observation_space: As the environment's.
+        action_space: MultiBinary(M).
+        lr_schedule: SB3's.
+        hidden: H.
+        initial_keep: Probability of keeping a filter before training, in (0, 1).
+        **kwargs: For SB3.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        hidden: int = 64,
+        initial_keep: float = 0.7,
+        **kwargs: Any,
+    ) -> None:
+        self.hidden = hidden
+        self.initial_keep = initial_keep
+        kwargs |= {"features_extractor_class": _PassThrough, "ortho_init": False}
+        super().__init__(observation_space, action_space, lr_schedule, **kwargs)
+
+    def _build_mlp_extractor(self) -> None:
+        assert isinstance(self.observation_space, spaces.Dict)
+        filters, layer = self.observation_space["filters"].shape, self.observation_space["layer"].shape
+        assert filters is not None and layer is not None
+        self.mlp_extractor = FilterScorer(filters[1], layer[0], self.hidden, self.initial_keep)  # type: ignore[assignment]
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        assert isinstance(self.action_space, spaces.MultiBinary)
+        self.action_dist = LayerBernoulli(int(self.action_space.n))
+        super()._build(lr_schedule)
+        self.action_net = nn.Identity()
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        parameters = super()._get_constructor_parameters()
+        for name in ("features_extractor_class", "ortho_init"):
+            parameters.pop(name)
+        return parameters | {"hidden": self.hidden, "initial_keep": self.initial_keep}

@@ -1,0 +1,138 @@
+"""PPO over the pruning environment (Schulman et al. 2017, arXiv 1707.06347), stock Stable-Baselines3."""
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.vec_env import VecMonitor
+
+from ..envs.problem import PruningProblem
+from ..envs.vectorized import LockstepVecEnv
+from ..rewards import Reward
+from .callbacks import EvaluationBudget
+from .learned import LearnedDecider
+from .policy import FilterPolicy, FilterScorer
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """How the agent learns.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    evaluations: int = 3000
+    """Candidates to try and learn from, at least 1."""
+    episodes_per_update: int = 16
+    """Candidates between two updates of the policy."""
+    epochs_per_update: int = 4
+    """Passes over the candidates of an update."""
+    learning_rate: float = 3e-3
+    """Adam's."""
+    clip_range: float = 0.2
+    """Of PPO, on log-probabilities of a layer divided by sqrt(filters)."""
+    entropy_weight: float = 0.0
+    """Reward for keeping decisions open."""
+
+    def __post_init__(self) -> None:
+        if self.evaluations < 1:
+            raise ValueError(f"evaluations is {self.evaluations}; an agent needs at least 1 to learn from")
+        if self.episodes_per_update < 2:
+            raise ValueError(f"episodes_per_update is {self.episodes_per_update}; allowed is at least 2")
+
+
+@dataclass
+class Training:
+    """A trained agent and how it came to be.
+
+    Args:
+        decider: The agent, to be used frozen.
+        model: SB3's, to go on training.
+        seconds: Wall-clock time.
+        evaluations: Candidates measured.
+    """
+
+    decider: LearnedDecider
+    model: PPO = field(repr=False)
+    seconds: float
+    evaluations: int
+
+
+def initial_keep(reward: Reward) -> float:
+    """Choose the keep probability before training so that untrained candidates lie near what is wanted.
+
+    MACs and parameters fall with about the square of the keep ratio, filters with its first power. Without a size to
+    meet it starts near the dense network, where the accuracy bound holds.
+    """
+    if reward.target is None:
+        return 0.9
+    power = 1.0 if reward.size == "filters" else 0.5
+    return min(0.95, max(0.05, float(reward.target**power)))
+
+
+def train_agent(
+    problems: Sequence[PruningProblem],
+    reward: Reward,
+    config: AgentConfig,
+    *,
+    seed: int = 0,
+    logger: Logger | None = None,
+    callbacks: Sequence[BaseCallback] = (),
+) -> Training:
+    """Let an agent try and learn.
+
+    Args:
+        problems: The networks; each episode draws one.
+        reward: What the agent is to want.
+        config: How it learns.
+        seed: For the policy's weights, its draws and the networks' order.
+        logger: Where SB3 writes; None writes nothing.
+        callbacks: SB3's; see :mod:`secateur.agent.callbacks`.
+
+    Returns:
+        The agent, on the CPU.
+    """
+    started = time.perf_counter()
+    environment = LockstepVecEnv(problems, reward, config.episodes_per_update)
+    environment.seed(seed)
+    layers = max(len(problem.network.layers) for problem in problems)
+    steps = layers * config.episodes_per_update
+    with torch.random.fork_rng():
+        model = PPO(
+            FilterPolicy,
+            VecMonitor(environment),
+            n_steps=layers,
+            batch_size=steps,
+            n_epochs=config.epochs_per_update,
+            learning_rate=config.learning_rate,
+            clip_range=config.clip_range,
+            ent_coef=config.entropy_weight,
+            gamma=1.0,  # the reward comes at the end, and every layer shares it
+            gae_lambda=1.0,
+            seed=seed,
+            device="cpu",  # the policy is tiny; the networks it prunes are where the task is
+            policy_kwargs={"initial_keep": initial_keep(reward)},
+        )
+        model.set_logger(logger or configure(None, []))
+        budget = EvaluationBudget(problems, config.evaluations)
+        # Networks with fewer layers finish earlier, so steps bound evaluations from below; the budget stops at them.
+        updates = math.ceil(config.evaluations / config.episodes_per_update)
+        model.learn(updates * steps, callback=CallbackList([*callbacks, budget]))
+    scorer = copy.deepcopy(model.policy.mlp_extractor)
+    assert isinstance(scorer, FilterScorer)
+    card = {
+        "networks": [problem.name for problem in problems],
+        "task": problems[0].task.name,
+        "reward": {"name": type(reward).__name__, **asdict(reward)},  # type: ignore[call-overload]
+        "evaluations": budget.used,
+        "seed": seed,
+    }
+    decider = LearnedDecider(scorer.eval(), card, seed=seed)
+    return Training(decider, model, time.perf_counter() - started, budget.used)

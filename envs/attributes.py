@@ -1,0 +1,54 @@
+"""What modules remember of their sizes: channels, groups, features, and integers that forward code reads."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+
+def fit_attributes(model: nn.Module) -> None:
+    """Bring what torch's modules remember of their sizes in line with their parameters' shapes."""
+    for module in model.modules():
+        match module:
+            case nn.modules.conv._ConvNd():
+                _fit_convolution(module)
+            case nn.Linear():
+                module.out_features, module.in_features = module.weight.shape
+            case nn.modules.batchnorm._NormBase():
+                present = [t for t in (module.weight, module.bias, module.running_mean) if t is not None]
+                module.num_features = len(present[0]) if present else module.num_features
+            case nn.GroupNorm() if module.affine:
+                per_group = module.num_channels // module.num_groups
+                module.num_channels = len(module.weight)
+                module.num_groups = module.num_channels // per_group
+            case nn.PReLU():
+                module.num_parameters = len(module.weight)
+            case nn.Embedding():
+                module.num_embeddings, module.embedding_dim = module.weight.shape
+
+
+def _fit_convolution(module: nn.modules.conv._ConvNd) -> None:
+    first, second = module.weight.shape[:2]
+    old_first = module.in_channels if module.transposed else module.out_channels
+    if module.groups > 1 and module.groups >= module.in_channels // module.groups:  # whole groups went
+        module.groups = first // (old_first // module.groups)
+    inputs, outputs = (
+        (first, second * module.groups) if module.transposed else (second * module.groups, first)
+    )
+    module.in_channels, module.out_channels = inputs, outputs
+
+
+def set_attributes(model: nn.Module, values: Mapping[str, tuple[int, ...] | int]) -> None:
+    """Give modules new integers, or lists of integers, by dotted attribute name.
+
+    Raises:
+        ValueError: If the network has no such attribute.
+    """
+    for path, value in values.items():
+        owner, _, name = path.rpartition(".")
+        try:
+            module = model.get_submodule(owner)
+            old = vars(module)[name]
+        except (AttributeError, KeyError):
+            raise ValueError(f"the plan sets {path!r}, which this network does not have") from None
+        new = value if isinstance(value, int) else list(value) if isinstance(old, list) else tuple(value)
+        setattr(module, name, new)

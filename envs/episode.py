@@ -1,0 +1,133 @@
+"""One walk over the layers of one network, from the input to the output.
+
+The single environment holds one episode, the vectorised one holds many; neither has logic of its own.
+
+Shapes: L layers, N filters of a layer, M slots of the action (the widest layer), F and G features.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..rewards import Outcome, Reward
+from .cost import size_ratio
+from .observation import FILTER_FEATURES, LAYER_FEATURES, LIMIT
+from .problem import PruningProblem
+from .surgery import Mask
+
+Observation = dict[str, npt.NDArray[Any]]
+
+
+class Episode:
+    """What has been decided so far, and what is seen next.
+
+    Args:
+        problem: The network at hand.
+        reward: Judges the candidate at the end; its wish is part of what is seen.
+        slots: M, at least the width of the widest layer.
+    """
+
+    def __init__(self, problem: PruningProblem, reward: Reward, slots: int) -> None:
+        self.problem = problem
+        self.reward = reward
+        self.slots = slots
+        self.masks: list[Mask] = []
+        self._widths = problem.network.widths
+
+    @property
+    def position(self) -> int:
+        """Index of the layer to decide about."""
+        return len(self.masks)
+
+    @property
+    def done(self) -> bool:
+        """Whether every layer has been decided about."""
+        return self.position == len(self._widths)
+
+    def observe(self) -> Observation:
+        """Give what is seen of the layer at hand; all zeros after the last one.
+
+        Returns:
+            ``filters`` (M, F) and ``layer`` (G,) float32 in [-3, 3]; ``mask`` (M,) int8, 1 for real slots.
+        """
+        filters = np.zeros((self.slots, len(FILTER_FEATURES)), np.float32)
+        layer = np.zeros(len(LAYER_FEATURES), np.float32)
+        mask = np.zeros(self.slots, np.int8)
+        if not self.done:
+            features = self.problem.features
+            own = features.filters[self.position]
+            filters[: len(own)] = own
+            mask[: len(own)] = 1
+            layer[:] = np.concatenate([features.layers[self.position], self._dynamic()])
+        return {"filters": filters, "layer": np.clip(layer, -LIMIT, LIMIT), "mask": mask}
+
+    def decide(self, action: npt.ArrayLike) -> dict[str, Any]:
+        """Take the keep mask of the layer at hand.
+
+        Args:
+            action: (M,) or (N,), above 0.5 stays; slots beyond the layer's width are ignored.
+
+        Returns:
+            ``info`` with ``layer``, ``keep_ratio``, ``repaired`` (the mask was empty, so the filter with the highest
+            Taylor score was kept), ``macs_ratio`` and ``params_ratio`` with the undecided layers dense, and
+            ``accuracy_drop``, None until the candidate is measured.
+        """
+        assert not self.done, "the episode is over; reset it"
+        width = int(self._widths[self.position])
+        mask = np.asarray(action).ravel()[:width] > 0.5
+        repaired = not mask.any()
+        if repaired:
+            mask[int(np.argmax(self.problem.scores["taylor"][self.position]))] = True
+        name = self.problem.network.layers[self.position].name
+        self.masks.append(mask)
+        network, counts = self.problem.network, self._counts()
+        return {
+            "network": self.problem.name,
+            "layer": name,
+            "keep_ratio": float(mask.mean()),
+            "repaired": repaired,
+            "macs_ratio": float(network.macs(counts) / network.macs(self._widths)),
+            "params_ratio": float(network.params(counts) / network.params(self._widths)),
+            "accuracy_drop": None,
+        }
+
+    def finish(self, outcome: Outcome, info: dict[str, Any]) -> float:
+        """Complete the last step's ``info`` with what was measured, and give the reward."""
+        reward = self.reward(outcome)
+        info.update(
+            macs_ratio=outcome.macs_ratio,
+            params_ratio=outcome.params_ratio,
+            accuracy=outcome.accuracy,
+            accuracy_drop=outcome.accuracy_drop,
+            loss=outcome.loss,
+            reward=reward,
+            layer_keep_ratios={
+                layer.name: float(mask.mean())
+                for layer, mask in zip(self.problem.network.layers, self.masks, strict=True)
+            },
+        )
+        return reward
+
+    def _counts(self) -> npt.NDArray[np.int64]:
+        """Count kept filters, undecided layers dense."""
+        counts = self._widths.copy()
+        counts[: self.position] = [mask.sum() for mask in self.masks]
+        return counts
+
+    def _dynamic(self) -> npt.NDArray[np.float64]:
+        """See what has been spent and what is wanted; ratios of the size that the reward counts."""
+        counts = self._counts()
+        least = counts.copy()
+        least[self.position :] = 1
+        spent = self._size_ratio(least)
+        undecided = self._size_ratio(counts) - spent
+        target = self.reward.target
+        # How much of what is undecided may stay; sizes grow with about the square of the kept counts.
+        needed = 1.0 if target is None else np.clip((target - spent) / max(undecided, 1e-6), 0.0, 1.0) ** 0.5
+        kept = counts[: self.position].sum() / max(1, self._widths[: self.position].sum()) if self.masks else 1.0
+        bound = self.reward.drop_bound
+        return np.array([spent, undecided, needed, kept, target or 0.0, (bound or 0.0) / 10])
+
+    def _size_ratio(self, counts: npt.NDArray[np.int64]) -> float:
+        return float(size_ratio(self.problem.network, counts, self.reward.size))

@@ -1,0 +1,172 @@
+"""One door to all networks: a name, or ``package.module:factory``."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from .cifar import RESNET_DEPTHS, CifarResNet, CifarVGG16
+from .demo import DemoNet
+from .weights import SUFFIXES, load_weights
+
+# These win over torchvision's names: its own vgg16 is still there as torchvision.models:vgg16.
+_OWN: dict[str, Callable[..., nn.Module]] = {
+    "demo": DemoNet,
+    **{f"resnet{depth}": partial(CifarResNet, depth) for depth in RESNET_DEPTHS},
+    "vgg16": CifarVGG16,
+}
+
+
+def list_models() -> list[str]:
+    """List every name that `get_model` knows, the project's own first."""
+    theirs = torchvision.models.list_models(module=torchvision.models)
+    return [*_OWN, *(name for name in theirs if name not in _OWN)]
+
+
+def get_model(
+    name: str, *, num_classes: int, in_channels: int, weights: str | Path | None = None
+) -> nn.Module:
+    """Build a network, in training mode, on the CPU.
+
+    Args:
+        name: One of `list_models`, or ``package.module:factory``; the module may lie in the current
+            directory. The factory gets ``num_classes`` and ``in_channels`` where it has these parameters,
+            else nothing.
+        num_classes: Outputs, at least 1.
+        in_channels: Channels of the images, at least 1. The first convolution of a torchvision network
+            that wants another number is replaced by a fresh one.
+        weights: A weights file, or the name of torchvision weights such as ``IMAGENET1K_V1`` or ``DEFAULT``
+            (downloaded by torchvision). None starts from random weights.
+
+    Raises:
+        ValueError: If the name or the weights are unknown, or the weights do not fit.
+        TypeError: If a factory gives something else than a module.
+    """
+    published = weights is not None and not _is_file(weights)
+    if ":" in name:
+        model = _from_factory(name, num_classes, in_channels)
+    elif name in _OWN:
+        model = _OWN[name](num_classes=num_classes, in_channels=in_channels)
+    elif name in list_models():
+        if published:
+            return _published(name, str(weights), num_classes, in_channels)
+        model = _from_torchvision(name, num_classes, in_channels)
+    else:
+        raise ValueError(
+            f"there is no model {name!r}{_nearest(name, list_models())}; give {', '.join(_OWN)}, the name of "
+            "a torchvision classifier, or package.module:factory for your own"
+        )
+    if published:
+        raise ValueError(
+            f"there are no weights {str(weights)!r} for {name}: give a {', '.join(SUFFIXES)} file that exists"
+        )
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def _is_file(weights: str | Path) -> bool:
+    return Path(weights).suffix in SUFFIXES or Path(weights).exists()
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    builder = torchvision.models.get_model_builder(name)
+    # GoogLeNet and Inception warn on stderr unless told whether to initialise.
+    initialise = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    model = builder(weights=None, num_classes=num_classes, **initialise)
+    if in_channels != 3:
+        _replace_first_convolution(model, in_channels)
+    return model
+
+
+def _replace_first_convolution(model: nn.Module, in_channels: int) -> None:
+    path, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    settings = {k: getattr(old, k) for k in ("kernel_size", "stride", "padding", "dilation")}
+    new = nn.Conv2d(in_channels, old.out_channels, bias=old.bias is not None, **settings)
+    model.set_submodule(path, new)
+
+
+def _published(name: str, weights: str, num_classes: int, in_channels: int) -> nn.Module:
+    """Build a torchvision network with torchvision's own weights for it."""
+    known = torchvision.models.get_model_weights(name)
+    names = list(known.__members__)  # DEFAULT among them, an alias
+    if weights not in names:
+        raise ValueError(
+            f"there are no weights {weights!r} for {name}{_nearest(weights, names)}; "
+            f"give {' or '.join(names)}, or a {', '.join(SUFFIXES)} file that exists"
+        )
+    entry = known[weights]
+    classes = len(entry.meta["categories"])
+    if (num_classes, in_channels) != (classes, 3):
+        raise ValueError(
+            f"the weights {weights} of {name} are for {classes} classes and 3 channels, the data has "
+            f"{num_classes} and {in_channels}: give weights that were trained on this data, or none"
+        )
+    return torchvision.models.get_model(name, weights=entry)
+
+
+def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
+    module_name, _, attribute = name.partition(":")
+    with _current_directory_importable():
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ValueError(
+                f"the module of {name!r} cannot be imported ({error}): "
+                "give package.module:factory, installed or in the current directory"
+            ) from error
+        factory = getattr(module, attribute, None)
+        if not callable(factory):
+            public = [key for key, value in vars(module).items() if callable(value)]
+            raise ValueError(f"{module_name} has no factory {attribute!r}{_nearest(attribute, public)}")
+        model = factory(**_accepted(factory, name, num_classes=num_classes, in_channels=in_channels))
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{name} gave a {type(model).__name__}, a factory has to give a torch.nn.Module")
+    return model
+
+
+def _accepted(factory: Callable[..., Any], name: str, **offered: int) -> dict[str, int]:
+    """Choose what the factory takes by name; ``**kwargs`` (as in timm) takes the number of classes."""
+    signature = inspect.signature(factory)
+    kinds = {p.name: p.kind for p in signature.parameters.values()}
+    accepted = {
+        key: value
+        for key, value in offered.items()
+        if kinds.get(key) in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    }
+    if inspect.Parameter.VAR_KEYWORD in kinds.values():
+        accepted["num_classes"] = offered["num_classes"]
+    try:
+        signature.bind(**accepted)
+    except TypeError as error:
+        raise ValueError(
+            f"the factory {name} cannot be called ({error}): it gets num_classes and in_channels "
+            "where it has these parameters, and nothing else"
+        ) from error
+    return accepted
+
+
+@contextlib.contextmanager
+def _current_directory_importable() -> Iterator[None]:
+    """Let imports find modules in the current directory, after everything that is installed."""
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

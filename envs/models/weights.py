@@ -1,0 +1,111 @@
+"""Read trained weights and put them into a network, or say in one sentence why they do not fit."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+SUFFIXES = (".safetensors", ".pt", ".pth")
+_WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+)  # under which training scripts keep the weights
+_PREFIXES = ("module.", "_orig_mod.")  # left by DataParallel and torch.compile
+_SHOWN = 3  # keys that a message names
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Put the weights of a file into a network, in place.
+
+    Args:
+        model: The network; its parameters keep their type and device.
+        path: A ``.safetensors``, ``.pt`` or ``.pth`` file with a state dict.
+
+    Raises:
+        ValueError: If the file is missing or unreadable, or its keys or shapes are not those of the network.
+    """
+    state = read_state_dict(path)
+    misfit = _misfit(model.state_dict(), state)
+    if misfit:
+        raise ValueError(f"the weights in {path} do not fit {type(model).__name__}: {misfit}")
+    model.load_state_dict(
+        state, strict=False
+    )  # strict would ask for num_batches_tracked, which old files lack
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint, unwrapped, without running code that it may hold.
+
+    Args:
+        path: A ``.safetensors``, ``.pt`` or ``.pth`` file.
+
+    Raises:
+        ValueError: If the file is missing, of another kind, damaged, or holds more than tensors.
+    """
+    path = Path(path)
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"weights come as {', '.join(SUFFIXES)} files, got {path}")
+    if not path.is_file():
+        raise ValueError(f"there is no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is damaged or holds Python objects beside tensors, which are not loaded for safety: "
+            "save model.state_dict() instead of the model"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as weights: {_first_line(error)}") from error
+    return _unwrapped(state, path)
+
+
+def _unwrapped(state: object, path: Path) -> dict[str, Tensor]:
+    for key in _WRAPPERS:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path} holds a {type(state).__name__}, not a state dict")
+    tensors = {str(key): value for key, value in state.items()}
+    strangers = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
+    if strangers or not tensors:
+        raise ValueError(
+            f"{path} holds no state dict: "
+            + (f"{_listed(strangers)} is not a tensor" if strangers else "it is empty")
+            + f"; save model.state_dict(), alone or under the key {_WRAPPERS[0]!r}"
+        )
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    return tensors
+
+
+def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """Name what is missing, unexpected or of another shape; empty where all fits."""
+    missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in given if k not in wanted]
+    reshaped = [
+        f"{k} {tuple(given[k].shape)} instead of {tuple(wanted[k].shape)}"
+        for k in wanted
+        if k in given and given[k].shape != wanted[k].shape
+    ]
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    return "; ".join(f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in kinds.items() if keys)
+
+
+def _listed(keys: Iterable[str]) -> str:
+    keys = list(keys)
+    return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,84 @@
+"""One network to prune on one task, with all that is computed once and used by every episode.
+
+Shapes: L layers, N filters of a layer, F features of a filter, G features of a layer.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from .evaluation import CandidateEvaluator
+from .importance import Scores, importance
+from .observation import StaticFeatures, static_features
+from .tasks.base import Task
+from .tracing import TracedNetwork
+from .verification import trace_exactly
+
+
+@dataclass(frozen=True)
+class PruningProblem:
+    """A dense network, its trace, its data, and what an agent can know of it before anything is removed.
+
+    Args:
+        name: For logs, such as ``resnet20``.
+        model: The dense network, on the task's device.
+        network: Its trace.
+        task: Data and metric.
+        evaluator: Measures candidates.
+        scores: Importance of the filters by criterion.
+        features: What an agent sees of filters and layers.
+    """
+
+    name: str
+    model: nn.Module
+    network: TracedNetwork
+    task: Task
+    evaluator: CandidateEvaluator
+    scores: dict[str, Scores]
+    features: StaticFeatures
+
+    @classmethod
+    def build(
+        cls,
+        name: str,
+        model: nn.Module,
+        task: Task,
+        *,
+        network: TracedNetwork | None = None,
+        images: int = 512,
+        statistics_images: int = 256,
+        seed: int = 0,
+    ) -> Self:
+        """Trace and score a network.
+
+        Args:
+            name: For logs.
+            model: The dense network, on the task's device.
+            task: Data and metric.
+            network: A trace, if there is one already.
+            images: Validation images a candidate is measured on.
+            statistics_images: Training images its batch-norm statistics are taken from.
+            seed: Chooses the images for statistics.
+
+        Raises:
+            ValueError: If nothing can be pruned.
+        """
+        network = network or trace_exactly(model, torch.zeros(2, *task.input_shape))
+        if not network.layers:
+            reasons = "; ".join(dict.fromkeys(str(p.cause) for p in network.pinned)) or "it has no convolutions"
+            raise ValueError(f"no filter of {name} can be pruned: {reasons}")
+        evaluator = CandidateEvaluator(
+            model, network, task, images=images, statistics_images=statistics_images, seed=seed
+        )
+        scores = importance(model, network, task)
+        return cls(name, model, network, task, evaluator, scores, static_features(network, scores))
+
+    @property
+    def macs_of_filter(self) -> npt.NDArray[np.float64]:
+        """MACs that go when one filter of a layer goes from the dense network, shape (L,)."""
+        widths = self.network.widths
+        return np.asarray(self.network.macs(widths) - self.network.macs(widths - np.eye(len(widths))))

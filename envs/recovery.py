@@ -1,0 +1,339 @@
+"""What happens to the weights after the cut: batch-norm re-estimation, fine-tuning, distillation.
+
+Shapes: B images of a batch, K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LambdaLR
+
+from .tasks.base import Task, fastest_layout, restored_modes
+
+# The share of an auxiliary classifier in the loss: Szegedy et al. 2015, arXiv 1409.4842, section 5.
+_AUXILIARY_WEIGHT = 0.3
+# One-cycle (Smith and Topin 2018, arXiv 1708.07120): where the learning rate starts, and how long it rises.
+_INITIAL_RATE = 1 / 25
+_RISING = 0.2
+
+
+@dataclass(frozen=True)
+class RecoveryConfig:
+    """How a network is trained after the cut.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    epochs: int = 10
+    """Passes over the training images; 0 leaves the weights as the cut left them."""
+    batch_size: int = 128
+    """Images a step, at least 2."""
+    learning_rate: float = 0.02
+    """The largest one of the cycle, > 0."""
+    momentum: float = 0.9
+    """Nesterov's, in (0, 1)."""
+    weight_decay: float = 5e-4
+    """Pull of all weights towards zero, >= 0."""
+    distillation_weight: float = 0.5
+    """Share of the dense network's answers in the loss, in [0, 1]; 0 trains on the labels alone."""
+    temperature: float = 4.0
+    """Softens both networks' answers where they are compared, > 0."""
+    batchnorm_images: int = 2048
+    """Training images that batch-norm statistics are re-estimated from; 0 keeps the statistics."""
+
+    def __post_init__(self) -> None:
+        limits = {
+            "epochs": (self.epochs >= 0, "at least 0"),
+            "batch_size": (self.batch_size >= 2, "at least 2"),
+            "learning_rate": (self.learning_rate > 0, "greater than 0"),
+            "momentum": (0 < self.momentum < 1, "between 0 and 1"),
+            "weight_decay": (self.weight_decay >= 0, "at least 0"),
+            "distillation_weight": (0 <= self.distillation_weight <= 1, "between 0 and 1"),
+            "temperature": (self.temperature > 0, "greater than 0"),
+            "batchnorm_images": (self.batchnorm_images >= 0, "at least 0"),
+        }
+        for name, (held, limit) in limits.items():
+            if not held:
+                raise ValueError(f"{name} has to be {limit}, got {getattr(self, name)}")
+
+    @classmethod
+    def from_scratch(cls, epochs: int = 30) -> RecoveryConfig:
+        """Give the settings that train a dense network from random weights."""
+        return cls(epochs=epochs, learning_rate=0.1, distillation_weight=0.0)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where fine-tuning stands.
+
+    Args:
+        epoch: The current one, from 1.
+        epochs: All of them.
+        step: The step inside the epoch, from 1.
+        steps: Steps of an epoch.
+        loss: Of this step; where an epoch ends, its mean.
+        learning_rate: Of this step.
+        images_per_second: Since the epoch began.
+    """
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    images_per_second: float
+
+
+@dataclass
+class TrainingState:
+    """All that training needs to go on after an epoch, beside the weights.
+
+    Args:
+        optimizer: With its momenta.
+        scheduler: With its position in the cycle.
+        generator: Source of the order of images, their augmentation, and the seed of dropout, on the CPU.
+        epoch: Finished epochs.
+    """
+
+    optimizer: SGD
+    scheduler: LambdaLR
+    generator: torch.Generator
+    epoch: int = 0
+
+    @classmethod
+    def begin(cls, model: nn.Module, config: RecoveryConfig, steps: int, seed: int) -> TrainingState:
+        """Stand before the first of ``config.epochs`` epochs of so many steps each."""
+        optimizer = SGD(
+            [weight for weight in model.parameters() if weight.requires_grad],
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=True,
+        )
+        total = config.epochs * steps
+        scheduler = LambdaLR(optimizer, lambda step: one_cycle(step, total))
+        return cls(optimizer, scheduler, torch.Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """What fine-tuning did.
+
+    Args:
+        epochs: Finished epochs.
+        seconds: Wall-clock time, callbacks included.
+        losses: Mean training loss of every epoch.
+    """
+
+    epochs: int
+    seconds: float
+    losses: tuple[float, ...]
+
+
+def reestimate_batchnorm(
+    model: nn.Module, task: Task, *, images: int = 2048, batch_size: int = 256, seed: int = 0
+) -> None:
+    """Replace batch-norm statistics by their averages over batches of training images, in place.
+
+    The images are augmented as in training, else the statistics are those of other images (adaptive batch-norm:
+    Li et al. 2020, arXiv 2007.02491). All but batch-norm stays in evaluation mode; modes and momenta come back.
+
+    Args:
+        model: The network, on the task's device.
+        task: Its training images.
+        images: How many are looked at; 0 does nothing.
+        batch_size: How many at a time, about: batches are of equal size, as their averages count equally.
+        seed: Of the choice of images and their augmentation.
+    """
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    images = min(images, task.size("train"))
+    if not layers or images < 1:
+        return
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(task.size("train"), generator=generator)[:images]
+    before = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
+    momenta = [layer.momentum for layer in layers]
+    with restored_modes(model), torch.no_grad():
+        model.eval()
+        layout = fastest_layout(model, task.batch("train", chosen[:2])[0])
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # None makes PyTorch average over all batches
+            layer.train()
+        try:
+            for part in chosen.tensor_split(math.ceil(images / batch_size)):
+                inputs, _ = task.batch("train", part, augment=True, generator=generator)
+                model(inputs.contiguous(memory_format=layout))
+        finally:
+            for layer, momentum, buffers in zip(layers, momenta, before, strict=True):
+                layer.momentum = momentum
+                if layer.num_batches_tracked == 0:  # not reached, as auxiliary heads in evaluation mode
+                    layer.load_state_dict(buffers, strict=False)
+
+
+def finetune(
+    model: nn.Module,
+    task: Task,
+    config: RecoveryConfig,
+    *,
+    teacher: nn.Module | None = None,
+    seed: int = 0,
+    on_step: Callable[[Progress], None] | None = None,
+    on_epoch: Callable[[Progress], None] | None = None,
+) -> TrainingSummary:
+    """Train a network in place on the training images; what it is after the last epoch counts.
+
+    The same seed gives the same weights on the same machine, up to cuDNN's choice of kernels on a GPU.
+    Batch-norm statistics follow training; torch's generators and the network's modes are left as they were.
+
+    Args:
+        model: The network, on the task's device.
+        task: Its training images and loss.
+        config: How long and how fast.
+        teacher: The network whose answers are learned beside the labels, with ``config.distillation_weight``.
+        seed: Of the order of images, augmentation and dropout.
+        on_step: Called after every step.
+        on_epoch: Called after every epoch, with its mean loss; may measure the network.
+
+    Raises:
+        FloatingPointError: If the loss is no longer finite.
+    """
+    started = time.perf_counter()
+    size = task.size("train")
+    steps = max(1, size // config.batch_size)  # a last batch of a few images would spoil batch-norm
+    losses: list[float] = []
+    state = TrainingState.begin(model, config, steps, seed)
+    step_loss = _StepLoss(task, config, teacher if config.distillation_weight else None)
+    with _prepared(model, teacher, task) as layout, torch.random.fork_rng():
+        while state.epoch < config.epochs:
+            order = torch.randperm(size, generator=state.generator)
+            torch.manual_seed(int(torch.randint(2**62, (), generator=state.generator)))  # for dropout
+            total, seen, epoch_began = 0.0, 0, time.perf_counter()
+            for step, indices in enumerate(order.split(config.batch_size)[:steps], start=1):
+                inputs, targets = task.batch("train", indices, augment=True, generator=state.generator)
+                loss = step_loss(model, inputs.contiguous(memory_format=layout), targets)
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise FloatingPointError(
+                        f"the loss became {value} in epoch {state.epoch + 1}, step {step} of {steps}: "
+                        f"lower the learning rate, now {config.learning_rate}"
+                    )
+                rate = float(state.scheduler.get_last_lr()[0])
+                state.optimizer.zero_grad()
+                loss.backward()
+                state.optimizer.step()
+                state.scheduler.step()
+                total, seen = total + value, seen + len(indices)
+                speed = seen / (time.perf_counter() - epoch_began)
+                if on_step:
+                    on_step(Progress(state.epoch + 1, config.epochs, step, steps, value, rate, speed))
+            state.epoch += 1
+            losses.append(total / steps)
+            if on_epoch:
+                on_epoch(Progress(state.epoch, config.epochs, steps, steps, losses[-1], rate, speed))
+    return TrainingSummary(state.epoch, time.perf_counter() - started, tuple(losses))
+
+
+def one_cycle(step: int, total: int) -> float:
+    """Give the learning rate as a share of the largest one: a quick rise, then a cosine down to nothing.
+
+    torch's OneCycleLR is the same but divides by zero for some short trainings.
+
+    Args:
+        step: From 0.
+        total: Steps of the whole training.
+    """
+    rising = max(1, round(_RISING * total))
+    if step < rising:
+        return _INITIAL_RATE + (1 - _INITIAL_RATE) * step / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Compare two networks' answers: T^2 KL(teacher || student), Hinton et al. 2015, arXiv 1503.02531.
+
+    Args:
+        student: Outputs (B, K, ...) before the softmax.
+        teacher: Likewise.
+        temperature: Divides both, > 0.
+    """
+    ours, theirs = (F.log_softmax(outputs / temperature, dim=1) for outputs in (student, teacher))
+    divergence = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
+    return temperature**2 * divergence.mean()
+
+
+@dataclass(frozen=True)
+class _StepLoss:
+    """The loss of a step: labels, the teacher's answers, auxiliary classifiers."""
+
+    task: Task
+    config: RecoveryConfig
+    teacher: nn.Module | None
+
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        with _autocast(inputs.device):
+            outputs, auxiliary = _main_and_auxiliary(model(inputs))
+        loss = self.task.loss(outputs, targets)
+        if self.teacher is not None:
+            with torch.no_grad(), _autocast(inputs.device):
+                answers = self.teacher(inputs).float()
+            share = self.config.distillation_weight
+            distilled = distillation_loss(outputs, answers, self.config.temperature)
+            loss = (1 - share) * loss + share * distilled
+        for extra in auxiliary:
+            loss = loss + _AUXILIARY_WEIGHT * self.task.loss(extra, targets)
+        return loss
+
+
+def _main_and_auxiliary(outputs: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor, list[Tensor]]:
+    """Tell the answer from those of auxiliary heads, which GoogLeNet and Inception add in training mode."""
+    first, *others = outputs if isinstance(outputs, tuple) else (outputs,)
+    assert first is not None
+    return first.float(), [other.float() for other in others if other is not None]
+
+
+def _autocast(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 where the hardware does: elsewhere it is emulated, and slower than float32."""
+    if device.type == "cpu":
+        fast = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    else:
+        fast = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)
+
+
+@contextlib.contextmanager
+def _prepared(model: nn.Module, teacher: nn.Module | None, task: Task) -> Iterator[torch.memory_format]:
+    """Set modes and memory layout for training; put both back: safetensors wants contiguous weights."""
+    networks = [network for network in (model, teacher) if network is not None]
+    with contextlib.ExitStack() as stack:
+        for network in networks:
+            stack.enter_context(restored_modes(network))
+            network.eval()
+        example, _ = task.batch("train", torch.arange(min(2, task.size("train"))))
+        layout = torch.channels_last
+        try:
+            for network in networks:
+                network.to(memory_format=layout)  # before trying, as weights hand their layout on
+                with _autocast(example.device):
+                    layout = fastest_layout(network, example)
+                if layout == torch.contiguous_format:
+                    break
+            for network in networks:
+                network.to(memory_format=layout)
+            model.train()
+            yield layout
+        finally:
+            for network in networks:
+                network.to(memory_format=torch.contiguous_format)

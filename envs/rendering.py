@@ -1,0 +1,54 @@
+"""A picture of a network's layers, kept and removed filters apart."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .surgery import Mask
+from .tracing import TracedNetwork
+
+# Okabe and Ito's palette, told apart by colour-blind people too.
+KEPT, REMOVED, UNDECIDED = "#0072B2", "#E69F00", "#BBBBBB"
+
+
+def figure_of_layers(network: TracedNetwork, masks: Sequence[Mask], title: str = "") -> Figure:
+    """Draw a bar a layer: kept filters below, removed ones on top; layers not decided about are grey.
+
+    Args:
+        network: A trace.
+        masks: Keep masks (N,) of the first layers; there may be fewer than layers.
+        title: Printed above.
+    """
+    names = [layer.name for layer in network.layers]
+    widths = network.widths
+    kept = np.array([mask.sum() for mask in masks], np.int64)
+    decided = len(kept)
+    figure = Figure(figsize=(max(6.0, min(16.0, 0.32 * len(names) + 2.0)), 4.2), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(names))
+    axes.bar(places[:decided], kept, color=KEPT, label="kept")
+    axes.bar(places[:decided], widths[:decided] - kept, bottom=kept, color=REMOVED, label="removed")
+    if decided < len(names):
+        axes.bar(places[decided:], widths[decided:], color=UNDECIDED, label="not decided yet")
+    step = max(1, len(names) // 40)
+    axes.set_xticks(places[::step], names[::step], rotation=90, fontsize=7)
+    axes.set_ylabel("filters")
+    axes.set_xlabel("layer")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def draw_layers(network: TracedNetwork, masks: Sequence[Mask]) -> npt.NDArray[np.uint8]:
+    """Render :func:`figure_of_layers` to pixels, (height, width, 3) uint8."""
+    counts = network.widths.copy()
+    counts[: len(masks)] = [mask.sum() for mask in masks]
+    ratio = float(network.macs(counts) / network.macs(network.widths))
+    canvas = FigureCanvasAgg(figure_of_layers(network, masks, f"MACs {ratio:.1%} of the dense network"))
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

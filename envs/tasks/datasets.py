@@ -1,0 +1,150 @@
+"""One door to all data: the name of a known data set, or an image folder.
+
+Shapes: N images, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torchvision
+from torchvision.transforms.v2.functional import resize
+
+from .base import SplitName
+from .classification import ClassificationTask
+from .folder import load_folder
+from .normalisation import Normalisation, resolve_normalisation
+from .splits import Split, complete_splits, stratified_split
+
+# Digits have no test set of their own; it must not depend on a run's seed, or seeds could not be compared.
+_DIGITS_TEST_FRACTION = 0.2
+_DIGITS_TEST_SEED = 0
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """How a known data set is loaded and augmented.
+
+    Args:
+        load: From root and download to train and test, and the names of the classes.
+        padding: Rim for random crops, pixels.
+        flip: Whether a mirrored image is as good as the image.
+    """
+
+    load: Callable[[Path, bool], tuple[dict[SplitName, Split], tuple[str, ...]]]
+    padding: int
+    flip: bool
+
+
+def list_datasets() -> list[str]:
+    """List the data sets that `get_task` knows by name."""
+    return list(_DATASETS)
+
+
+def get_task(
+    data: str,
+    *,
+    root: Path,
+    download: bool = False,
+    val_from: Literal["train", "test"] = "train",
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    normalisation: str | Normalisation | None = None,
+    image_size: int | None = None,
+) -> ClassificationTask:
+    """Load data into memory as a task with disjoint train, val and test parts, on the CPU.
+
+    Args:
+        data: One of `list_datasets`, or an image folder: ``train/<class>/*`` and perhaps ``val/``, ``test/``.
+        root: Where torchvision keeps the known data sets.
+        download: Whether to fetch a known data set that is not there.
+        val_from: What a missing part is split from: "train", or "test" in two halves.
+        val_fraction: Share of train that becomes a missing part, in (0, 1).
+        seed: Of the splitting.
+        normalisation: As in `resolve_normalisation`; None is the customary one, ImageNet's for a folder.
+        image_size: Height and width, pixels; None keeps the native one, 224 for a folder of images that
+            differ.
+
+    Raises:
+        ValueError: If the data are unknown, missing or unreadable, or an argument is out of its range.
+    """
+    notes: tuple[str, ...] = ()
+    if data in _DATASETS:
+        dataset = _DATASETS[data]
+        given, classes = dataset.load(Path(root), download)
+        if image_size is not None:
+            given = {name: _resized(part, image_size) for name, part in given.items()}
+        padding, flip = dataset.padding, dataset.flip
+    elif Path(data).is_dir():
+        given, classes, notes = load_folder(Path(data), image_size)
+        padding, flip = 0, True
+    else:
+        near = difflib.get_close_matches(data, _DATASETS, n=1)
+        raise ValueError(
+            f"there is no data set and no folder {data!r}"
+            + (f", did you mean {near[0]!r}?" if near else "")
+            + f"; give {', '.join(_DATASETS)}, or a folder with train/<class>/*.png"
+        )
+    channels, height, width = given["train"].images.shape[1:]
+    if data not in _DATASETS or image_size is not None:
+        padding = max(1, round(min(height, width) / 8))  # the customary 4 of 32 pixels
+    mean, std = resolve_normalisation(normalisation or (data if data in _DATASETS else "imagenet"), channels)
+    splits, how = complete_splits(given, val_from=val_from, val_fraction=val_fraction, seed=seed)
+    name = data if data in _DATASETS else Path(data).resolve().name
+    return ClassificationTask(name, splits, classes, mean, std, padding, flip, (*notes, *how))
+
+
+def _resized(part: Split, size: int) -> Split:
+    if size < 1:
+        raise ValueError(f"the image size has to be at least one pixel, got {size}")
+    return Split(resize(part.images, [size, size], antialias=True), part.labels)
+
+
+def _digits(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[str, ...]]:
+    from sklearn.datasets import load_digits  # costs a second, which other data need not pay
+
+    bundle = load_digits()
+    images = torch.from_numpy((bundle.images * (255 / 16)).round().astype(np.uint8))[:, None]
+    everything = Split(images, torch.from_numpy(bundle.target).long())
+    train, test = stratified_split(everything.labels, _DIGITS_TEST_FRACTION, _DIGITS_TEST_SEED)
+    parts: dict[SplitName, Split] = {"train": everything.take(train), "test": everything.take(test)}
+    return parts, tuple(str(digit) for digit in bundle.target_names)
+
+
+def _from_torchvision(
+    name: str,
+) -> Callable[[Path, bool], tuple[dict[SplitName, Split], tuple[str, ...]]]:
+    """Make the loader of one of torchvision's data sets that hold all images in ``data``."""
+
+    def load(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[str, ...]]:
+        kind = getattr(torchvision.datasets, name)
+        try:
+            train, test = (kind(root, train=part, download=download) for part in (True, False))
+        except (RuntimeError, OSError) as error:
+            remedy = "try again" if download else "pass --download (download=True) to fetch it"
+            raise ValueError(f"{name} is not complete under {root} ({error}): {remedy}") from error
+        parts: dict[SplitName, Split] = {"train": _split_of(train), "test": _split_of(test)}
+        return parts, tuple(train.classes)
+
+    return load
+
+
+def _split_of(dataset: torchvision.datasets.VisionDataset) -> Split:
+    images = torch.as_tensor(dataset.data)  # (N, H, W) or (N, H, W, C) uint8
+    images = images[:, None] if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return Split(images, torch.as_tensor(dataset.targets))
+
+
+_DATASETS = {
+    "digits": _Dataset(_digits, padding=1, flip=False),
+    "mnist": _Dataset(_from_torchvision("MNIST"), padding=2, flip=False),
+    "fashion-mnist": _Dataset(_from_torchvision("FashionMNIST"), padding=2, flip=True),
+    "cifar10": _Dataset(_from_torchvision("CIFAR10"), padding=4, flip=True),
+    "cifar100": _Dataset(_from_torchvision("CIFAR100"), padding=4, flip=True),
+}

@@ -1,0 +1,183 @@
+"""Folders of images, one folder per class, read into memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .base import SplitName
+from .splits import Split
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
+_FOLDERS: dict[SplitName, tuple[str, ...]] = {
+    "train": ("train",),
+    "val": ("val", "valid", "validation"),
+    "test": ("test",),
+}
+_DEFAULT_SIZE = 224
+# ImageNet's networks are measured on the middle 224 pixels of a shorter side of 256 (torchvision's presets).
+_RESIZE_MARGIN = 256 / 224
+_CHUNK = 256  # images that a thread reads at a time
+
+
+def load_folder(
+    root: Path, image_size: int | None = None
+) -> tuple[dict[SplitName, Split], tuple[str, ...], tuple[str, ...]]:
+    """Read ``root/<train|val|test>/<class>/*`` into memory.
+
+    Images that are all grey stay so, else all become RGB. Images of one size keep it, unless ``image_size``
+    says otherwise; those of many sizes get a shorter side of 8/7 of the size, and lose all but the middle.
+
+    Args:
+        root: The folder; ``valid`` and ``validation`` are other names of ``val``. Only ``train`` must exist.
+        image_size: Height and width, pixels; None keeps the native one, 224 where images differ.
+
+    Returns:
+        The parts that are there, the classes in the order of the labels, and sentences for the report.
+
+    Raises:
+        ValueError: If there is no train folder, a class folder is empty or in one part only, or an image
+            cannot be read.
+    """
+    folders = _part_folders(root)
+    classes = _classes(folders)
+    files = {part: [_images_in(folder / name) for name in classes] for part, folder in folders.items()}
+    everything = [path for part in files.values() for paths in part for path in paths]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        chunks = [everything[i : i + _CHUNK] for i in range(0, len(everything), _CHUNK)]
+        heads = set().union(*pool.map(_heads, chunks))
+        mode = "L" if all(head[0] in ("1", "L") for head in heads) else "RGB"
+        sizes = {head[1] for head in heads}
+        reader = _Reader.choose(mode, sizes, image_size)
+        images = reader.empty(len(everything))
+        for _ in pool.map(reader, chunks, images.split(_CHUNK)):
+            pass  # an exception of a thread comes out here
+    parts: dict[SplitName, Split] = {}
+    for part, per_class in files.items():
+        labels = torch.cat([torch.full((len(paths),), k) for k, paths in enumerate(per_class)])
+        parts[part], images = Split(images[: len(labels)], labels), images[len(labels) :]
+    notes = (f"Images of {len(sizes)} sizes were {reader}.",) if reader.resize else ()
+    return parts, tuple(classes), notes
+
+
+class _Reader:
+    """Decode images to one mode and size.
+
+    Args:
+        mode: "L" or "RGB".
+        size: Width and height of what comes out, pixels.
+        resize: The shorter side before cutting out the middle, pixels; 0 leaves images as they are.
+    """
+
+    def __init__(self, mode: str, size: tuple[int, int], resize: int = 0) -> None:
+        self.mode = mode
+        self.size = size
+        self.resize = resize
+
+    @classmethod
+    def choose(cls, mode: str, sizes: set[tuple[int, int]], image_size: int | None) -> _Reader:
+        """Decide between the native size and resizing."""
+        if image_size is not None and image_size < 1:
+            raise ValueError(f"the image size has to be at least one pixel, got {image_size}")
+        wanted = image_size or _DEFAULT_SIZE
+        if len(sizes) > 1:
+            return cls(mode, (wanted, wanted), round(wanted * _RESIZE_MARGIN))
+        native = next(iter(sizes))
+        if image_size is None or native == (wanted, wanted):
+            return cls(mode, native)
+        return cls(mode, (wanted, wanted), wanted)
+
+    def empty(self, count: int) -> Tensor:
+        """Make room for images: (count, C, H, W) uint8."""
+        width, height = self.size
+        return torch.empty((count, len(self.mode), height, width), dtype=torch.uint8)
+
+    def __call__(self, paths: Sequence[Path], images: Tensor) -> None:
+        """Decode into (len(paths), C, H, W) uint8."""
+        for image, path in zip(images.numpy(), paths, strict=True):
+            image[:] = self._decode(path).transpose(2, 0, 1)
+
+    def __str__(self) -> str:
+        side, (width, height) = self.resize, self.size
+        return f"resized to a shorter side of {side} pixels and cut to the middle {width}x{height}"
+
+    def _decode(self, path: Path) -> np.ndarray:
+        try:
+            with Image.open(path) as opened:
+                image = opened.convert(self.mode)
+        except (OSError, SyntaxError, ValueError) as error:  # PIL reports broken PNGs as SyntaxError
+            raise _unreadable(path) from error
+        if self.resize:
+            scale = self.resize / min(image.size)
+            width, height = (max(round(side * scale), self.resize) for side in image.size)
+            left, top = (width - self.size[0]) // 2, (height - self.size[1]) // 2
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+            image = image.crop((left, top, left + self.size[0], top + self.size[1]))
+        return np.asarray(image).reshape(image.height, image.width, -1)
+
+
+def _heads(paths: Sequence[Path]) -> set[tuple[str, tuple[int, int]]]:
+    """Collect the modes and sizes of images from their headers alone."""
+    heads = set()
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                heads.add((image.mode, image.size))
+                deep = image.mode.startswith(("I", "F"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _unreadable(path) from error
+        if deep:
+            raise ValueError(f"{path} has more than 8 bits per channel: convert the images to 8 bits first")
+    return heads
+
+
+def _unreadable(path: Path) -> ValueError:
+    return ValueError(f"{path} cannot be read as an image: repair or remove it")
+
+
+def _part_folders(root: Path) -> dict[SplitName, Path]:
+    folders: dict[SplitName, Path] = {}
+    for part, names in _FOLDERS.items():
+        there = [root / name for name in names if (root / name).is_dir()]
+        if len(there) > 1:
+            raise ValueError(f"{root} has both {there[0].name}/ and {there[1].name}/: keep one of them")
+        if there:
+            folders[part] = there[0]
+    if "train" not in folders:
+        raise ValueError(
+            f"{root} has no train/ folder: an image folder has train/<class>/*.png, beside it val/ or test/"
+        )
+    return folders
+
+
+def _classes(folders: dict[SplitName, Path]) -> list[str]:
+    found = {part: {p.name for p in folder.iterdir() if _is_class(p)} for part, folder in folders.items()}
+    for part, folder in folders.items():
+        odd = sorted(found[part] ^ found["train"])
+        if odd:
+            where = folder if odd[0] in found[part] else folders["train"]
+            raise ValueError(
+                f"train/ and {folder.name}/ have different classes: {odd[0]!r} is only in {where}"
+                + (f" ({len(odd)} classes differ)" if len(odd) > 1 else "")
+            )
+    if len(found["train"]) < 2:
+        raise ValueError(f"{folders['train']} has to hold a folder for each of at least two classes")
+    return sorted(found["train"])
+
+
+def _is_class(path: Path) -> bool:
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _images_in(folder: Path) -> list[Path]:
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.name[0] != ".")
+    if not paths:
+        raise ValueError(f"the class folder {folder} has no images: fill it or remove it from every part")
+    return paths

@@ -1,0 +1,63 @@
+"""The means and deviations that images are normalised with, by name or by number."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+Normalisation = tuple[Sequence[float], Sequence[float]]
+
+# Mean and standard deviation of the training images in [0, 1], per channel, as everybody uses them.
+PRESETS: dict[str, Normalisation] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion-mnist": ((0.2860,), (0.3530,)),
+    "digits": ((0.3053,), (0.3760,)),
+    "none": ((0.0,), (1.0,)),
+}
+
+
+def resolve_normalisation(
+    wanted: str | Normalisation, channels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Give mean and standard deviation for images with so many channels.
+
+    Args:
+        wanted: A name in `PRESETS`; means and deviations, one or one per channel, for pixels in [0, 1]; or
+            the same as text, "0.49,0.48,0.45/0.25,0.24,0.26".
+        channels: Channels of the images. Grey images get the average of a preset for colours.
+
+    Raises:
+        ValueError: If the name is unknown, or the numbers do not suit.
+    """
+    if isinstance(wanted, str):
+        mean, std = PRESETS[wanted] if wanted in PRESETS else _parsed(wanted)
+        if channels == 1:
+            mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    else:
+        mean, std = wanted
+    if not ({len(mean), len(std)} <= {1, channels} and min(std) > 0):
+        raise ValueError(
+            f"normalisation wants one mean and one positive deviation for each of {channels} channels, "
+            f"got {tuple(mean)} and {tuple(std)}"
+        )
+    return _spread(mean, channels), _spread(std, channels)
+
+
+def _spread(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    return tuple(values) * (channels if len(values) == 1 else 1)
+
+
+def _parsed(text: str) -> Normalisation:
+    try:
+        mean, std = ([float(number) for number in part.split(",")] for part in text.split("/"))
+    except ValueError:
+        near = difflib.get_close_matches(text, PRESETS, n=1)
+        raise ValueError(
+            f"there is no normalisation {text!r}"
+            + (f", did you mean {near[0]!r}?" if near else "")
+            + f"; give {', '.join(PRESETS)}, or mean/deviation as in 0.49,0.48,0.45/0.25,0.24,0.26"
+        ) from None
+    return mean, std

@@ -1,0 +1,130 @@
+"""Disjoint train, val and test parts: seeded, and with the same share of every class in each.
+
+Shapes: N images, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .base import SplitName
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images that lie in memory.
+
+    Args:
+        images: (N, C, H, W) uint8.
+        labels: (N,) int64.
+
+    Raises:
+        ValueError: If shapes or types are others.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.dim() != 4:
+            raise ValueError(
+                f"images are (N, C, H, W) uint8, got {tuple(self.images.shape)} {self.images.dtype}"
+            )
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"labels are ({len(self.images)},) int64, got {tuple(self.labels.shape)} {self.labels.dtype}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Tensor) -> Split:
+        """Give some of the images, in the order of the indices (M,)."""
+        return Split(self.images[indices], self.labels[indices])
+
+    def to(self, device: torch.device | str) -> Split:
+        """Give the same images on a device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Take a fraction of every class.
+
+    Args:
+        labels: (N,) int64.
+        fraction: Share that is taken, in (0, 1). At least one image of a class is taken and one left
+            where it has two.
+        seed: Of the choice.
+
+    Returns:
+        Ascending indices that stay, and ascending indices that are taken; together all of them.
+
+    Raises:
+        ValueError: If the fraction is not in (0, 1), or no class has two images.
+    """
+    if not 0 < fraction < 1:
+        raise ValueError(f"the fraction of images to split off has to be between 0 and 1, got {fraction}")
+    labels = labels.cpu()
+    generator = torch.Generator().manual_seed(seed)
+    taken = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
+        taken[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+    if not taken.any():
+        raise ValueError(f"{len(labels)} images are too few to split: every class needs at least two")
+    return (~taken).nonzero().flatten(), taken.nonzero().flatten()
+
+
+def complete_splits(
+    given: Mapping[SplitName, Split],
+    *,
+    val_from: Literal["train", "test"] = "train",
+    val_fraction: float = 0.1,
+    seed: int = 0,
+) -> tuple[dict[SplitName, Split], tuple[str, ...]]:
+    """Make train, val and test from what there is; no image is ever in two of them.
+
+    Args:
+        given: The parts that the data has, train among them.
+        val_from: Where one held-out part is missing: "train" splits it from train; "test" splits the one
+            there is in two halves, and train stays whole.
+        val_fraction: Share of train that becomes a missing part, in (0, 1).
+        seed: Of the splitting.
+
+    Returns:
+        The three parts, and sentences that say how they came about.
+
+    Raises:
+        ValueError: If there are too few images, or an argument is out of its range.
+    """
+    if val_from not in ("train", "test"):
+        raise ValueError(f"val comes from 'train' or 'test', not from {val_from!r}")
+    parts = dict(given)
+    notes = []
+    held_out = [name for name in ("val", "test") if name in parts]
+    if val_from == "test" and len(held_out) == 1:
+        whole = parts[held_out[0]]
+        test, val = stratified_split(whole.labels, 0.5, seed)
+        parts["test"], parts["val"] = whole.take(test), whole.take(val)
+        notes.append(
+            f"The {len(whole)} images of {held_out[0]} were split in two halves that are never mixed "
+            f"(stratified, seed {seed}): {len(val)} as val, {len(test)} as test."
+        )
+    missing: tuple[SplitName, ...] = ("test", "val")
+    for name in missing:
+        if name not in parts:
+            train = parts["train"]
+            rest, taken = stratified_split(train.labels, val_fraction, seed)
+            parts["train"], parts[name] = train.take(rest), train.take(taken)
+            notes.append(
+                f"The {len(taken)} images of {name} were taken out of train (stratified, seed {seed}): "
+                "a network that was trained on all of train knows them."
+            )
+    notes.append(", ".join(f"{name} {len(parts[name])}" for name in ("train", "val", "test")) + " images.")
+    return parts, tuple(notes)

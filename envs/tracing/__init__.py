@@ -1,0 +1,8 @@
+"""Which channels of a network live and die together: exact, per channel, from one real forward a mode."""
+
+from .labels import Cause
+from .network import Layer, PinnedLayer, Products, Size, Slice, TracedNetwork
+from .trace import trace
+from .tracer import Pin
+
+__all__ = ["Cause", "Layer", "Pin", "PinnedLayer", "Products", "Size", "Slice", "TracedNetwork", "trace"]

@@ -1,0 +1,46 @@
+"""What each ATen operation does to labels.
+
+A rule is called after the operation ran, as ``rule(tracer, call)``; it ties or pins the labels of the
+arguments and sets those of the result. Operations without a rule pin whatever they touch.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import elementwise, noise, norms, products, reductions, shapes, slices, spatial
+from .registry import RULES, Call, Rule
+
+if TYPE_CHECKING:
+    from ..tracer import Tracer
+
+__all__ = ["Call", "rule_for"]
+
+_ROOMS = (
+    elementwise,
+    noise,
+    norms,
+    products,
+    reductions,
+    shapes,
+    slices,
+    spatial,
+)  # importing registers rules
+
+
+@functools.cache
+def rule_for(func: Any) -> Rule:
+    """Find the rule of an operation: by name, else by its pointwise tag, else pin what it touches."""
+    name = func._schema.name.removeprefix("aten::")
+    rule = RULES.get(name) or RULES.get(name.rstrip("_"))
+    if rule is not None:
+        return rule
+    return elementwise.pointwise if torch.Tag.pointwise in func.tags else pin_everything
+
+
+def pin_everything(tracer: Tracer, call: Call) -> None:
+    """Pin all channels that meet an operation without a rule."""
+    tracer.pin_all(call.operands, f"{call.name} has no tracing rule")

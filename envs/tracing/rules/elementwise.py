@@ -1,0 +1,68 @@
+"""Operations that work on each element by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ..labels import LabelVector
+from .registry import FIXED, Call, rule
+
+if TYPE_CHECKING:
+    from ..tracer import Tracer
+
+_ZERO_TIMES_ANYTHING = {"mul", "div", "neg"}
+
+
+@rule("where", "masked_fill", "addcmul", "addcdiv", "lerp", "copy", "fill", "rsub", "_prelu_kernel", "polar")
+def pointwise(tracer: Tracer, call: Call) -> None:
+    """Tie the aligned axes of all operands; what meets a fixed axis is pinned."""
+    for out in call.outputs:
+        axes = [_aligned_axis(tracer, call.operands, out, axis) for axis in range(out.ndim)]
+        tracer.set(out, axes, weight=_stays_a_weight(tracer, call, out))
+
+
+def _stays_a_weight(tracer: Tracer, call: Call, out: Tensor) -> bool:
+    """Say whether a result is zero where its labels are masked: a parameter times anything of its size."""
+    if call.name.rstrip("_") not in _ZERO_TIMES_ANYTHING or not isinstance(call.args[0], Tensor):
+        return False
+    factors = call.args[:1] if call.name.startswith("div") else call.operands
+    return any(tracer.value(x).weight and x.shape == out.shape for x in factors)
+
+
+def _aligned_axis(tracer: Tracer, operands: list[Tensor], out: Tensor, axis: int) -> LabelVector | None:
+    size, labels, fixed = out.shape[axis], [], False
+    for operand in operands:
+        own = axis - out.ndim + operand.ndim
+        if own < 0:
+            continue
+        vector = tracer.value(operand).axes[own]
+        if operand.shape[own] == size:
+            fixed |= vector is None and size > 1
+            labels += [] if vector is None else [vector]
+        else:
+            tracer.pin(vector, "one channel is spread over many")
+    for vector in labels[1:]:
+        tracer.labels.tie(labels[0], vector)
+    if fixed and labels:
+        tracer.pin(labels[0], FIXED)
+    return labels[0] if labels else None
+
+
+_COPIES = ("clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "lift_fresh_copy")
+
+
+@rule(*_COPIES)
+@rule("zeros_like", "ones_like", "empty_like", "full_like", "_conj", "view_as_real", "softplus")
+def unchanged(tracer: Tracer, call: Call) -> None:
+    """Hand the labels on as they are."""
+    source = tracer.value(call.args[0])
+    for out in call.outputs:
+        tracer.set(out, source.axes, weight=source.weight and call.name in _COPIES)
+
+
+@rule("new_zeros", "new_ones", "new_empty", "new_full", "new_empty_strided", "empty_strided", "tril_indices")
+@rule("empty", "zeros", "ones", "full", "arange", "scalar_tensor", "linspace", "eye", "zero", "_assert_async")
+def constant(tracer: Tracer, call: Call) -> None:
+    """Know nothing of a tensor made from numbers; zeroing in place changes values, not labels."""

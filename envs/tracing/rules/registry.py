@@ -1,0 +1,77 @@
+"""The table of rules by operation name, and what a rule is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    from ..tracer import Tracer
+
+FIXED = "channels meet a tensor whose size is fixed"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation that has just run.
+
+    Args:
+        func: The operation's overload.
+        args: Its positional arguments.
+        kwargs: Its named arguments.
+        result: What it gave.
+    """
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    result: Any
+
+    @property
+    def name(self) -> str:
+        """The operation's name without namespace ``aten``, such as ``relu_``."""
+        return str(self.func._schema.name).removeprefix("aten::")
+
+    @property
+    def operands(self) -> list[Tensor]:
+        """All tensors among the arguments."""
+        return [x for x in tree_leaves((self.args, self.kwargs)) if isinstance(x, Tensor)]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """All tensors in the result."""
+        return [x for x in tree_leaves(self.result) if isinstance(x, Tensor)]
+
+    def has(self, name: str) -> bool:
+        """Say whether this overload takes an argument of this name."""
+        return any(parameter.name == name for parameter in self.func._schema.arguments)
+
+    def __getitem__(self, name: str) -> Any:
+        """Give an argument by its schema name, or its default."""
+        for position, parameter in enumerate(self.func._schema.arguments):
+            if parameter.name == name:
+                if position < len(self.args):
+                    return self.args[position]
+                return self.kwargs.get(name, parameter.default_value)
+        raise AssertionError(f"{self.func} has no argument {name}")
+
+
+Rule: TypeAlias = "Callable[[Tracer, Call], None]"
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for ATen operations; ``relu`` covers ``relu_`` too."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            assert name not in RULES, f"two rules for {name}"
+            RULES[name] = function
+        return function
+
+    return register

@@ -1,0 +1,8 @@
+"""What is better: rewards over the outcome of a candidate. No torch in here."""
+
+from .outcome import Outcome, Size
+from .reward import Reward
+from .target import TargetReward
+from .try_and_learn import TryAndLearnReward
+
+__all__ = ["Outcome", "Reward", "Size", "TargetReward", "TryAndLearnReward"]

@@ -1,0 +1,55 @@
+"""What one candidate cost and kept."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Size = Literal["filters", "params", "macs", "latency"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A candidate beside the dense network, both measured on the same held-out data.
+
+    Args:
+        accuracy: The task's metric, percent, higher is better.
+        dense_accuracy: The same for the dense network.
+        loss: Mean loss.
+        dense_loss: The same for the dense network.
+        macs_ratio: Multiply-accumulate operations, pruned / dense, in [0, 1].
+        params_ratio: Parameters, pruned / dense, in [0, 1].
+        filters_ratio: Prunable filters, pruned / dense, in [0, 1].
+        latency_ratio: Milliseconds of a forward pass, pruned / dense; None where nobody measured it.
+    """
+
+    accuracy: float
+    dense_accuracy: float
+    loss: float
+    dense_loss: float
+    macs_ratio: float
+    params_ratio: float
+    filters_ratio: float
+    latency_ratio: float | None = None
+
+    @property
+    def accuracy_drop(self) -> float:
+        """Dense minus pruned accuracy, percentage points; negative where pruning helped."""
+        return self.dense_accuracy - self.accuracy
+
+    def ratio(self, size: Size) -> float:
+        """Give the candidate's size, pruned / dense, in [0, 1].
+
+        Raises:
+            ValueError: If the size is the latency and it was not measured.
+        """
+        match size:
+            case "filters":
+                return self.filters_ratio
+            case "params":
+                return self.params_ratio
+            case "macs":
+                return self.macs_ratio
+            case "latency" if self.latency_ratio is not None:
+                return self.latency_ratio
+            case "latency":
+                raise ValueError("the outcome has no latency; measure it or count filters, params or macs")
+        raise ValueError(f"unknown size {size!r}; allowed are filters, params, macs and latency")

@@ -1,0 +1,42 @@
+"""A reward for a wanted size."""
+
+from dataclasses import dataclass
+
+from .outcome import Outcome, Size
+
+OVERSHOOT_PRICE = 20.0
+"""Reward lost per unit of size ratio above the target: 1 % of the dense size costs as much as 20 points of accuracy,
+so that no accuracy buys a size that was not asked for."""
+
+
+@dataclass(frozen=True)
+class TargetReward:
+    """Meet a size, then keep the accuracy.
+
+    The reward is the accuracy lost, as a share of one, with a minus, less a price for every bit of size above the
+    target. Nothing is paid for being smaller, so candidates that meet the target are ranked by accuracy alone.
+
+    Args:
+        target: Wanted size ratio, pruned / dense, in (0, 1].
+        size: Which cost has to meet the target.
+
+    Raises:
+        ValueError: If ``target`` is outside (0, 1].
+    """
+
+    target: float = 0.5
+    size: Size = "macs"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target <= 1:
+            raise ValueError(f"the target is {self.target}; it has to be above 0 and at most 1")
+
+    @property
+    def drop_bound(self) -> None:
+        """No bound: the size is met whatever it costs."""
+        return
+
+    def __call__(self, outcome: Outcome) -> float:
+        """Charge the accuracy drop and the size above the target."""
+        overshoot = max(0.0, outcome.ratio(self.size) - self.target)
+        return -outcome.accuracy_drop / 100.0 - OVERSHOOT_PRICE * overshoot

@@ -1,0 +1,245 @@
+"""What `get_model` and `load_weights` promise."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from secateur.envs.models import get_model, list_models, load_weights
+from secateur.envs.models.cifar import ShortcutA
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make an empty current directory whose modules are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def demo() -> nn.Module:
+    torch.manual_seed(0)
+    return get_model("demo", num_classes=10, in_channels=1)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    # He et al. 2016, table 6, to the digits given there: 0.27 M, 0.46 M, 0.66 M, 0.85 M, 1.7 M.
+    [
+        ("resnet20", 0.27e6),
+        ("resnet32", 0.46e6),
+        ("resnet44", 0.66e6),
+        ("resnet56", 0.85e6),
+        ("resnet110", 1.7e6),
+    ],
+)
+def test_cifar_resnets_are_as_large_as_published(name: str, params: float) -> None:
+    model = get_model(name, num_classes=10, in_channels=3)
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(params, rel=0.03)
+
+
+def test_cifar_resnets_have_the_parameter_names_of_the_published_checkpoints() -> None:
+    modules = {
+        name.rpartition(".")[0] for name in get_model("resnet20", num_classes=10, in_channels=3).state_dict()
+    }
+    blocks = {
+        f"layer{s}.{i}.{m}" for s in (1, 2, 3) for i in range(3) for m in ("conv1", "bn1", "conv2", "bn2")
+    }
+    assert modules == {"conv1", "bn1", "linear"} | blocks
+
+
+def test_the_padded_shortcut_takes_every_second_pixel_between_channels_of_zeros() -> None:
+    x = torch.randn(2, 16, 8, 8)
+    out = ShortcutA(8)(x)
+    assert torch.equal(out[:, 8:24], x[:, :, ::2, ::2])
+    assert not out[:, :8].any()
+    assert not out[:, 24:].any()
+
+
+def test_vgg16_has_the_features_of_torchvision_and_one_linear_layer() -> None:
+    ours = get_model("vgg16", num_classes=10, in_channels=3).state_dict()
+    theirs = torchvision.models.vgg16_bn().features.state_dict(prefix="features.")
+    head = {"classifier.weight": (10, 512), "classifier.bias": (10,)}
+    assert {k: tuple(v.shape) for k, v in ours.items()} == {
+        k: tuple(v.shape) for k, v in theirs.items()
+    } | head
+
+
+def test_vgg16_says_which_images_it_wants() -> None:
+    model = get_model("vgg16", num_classes=10, in_channels=1)
+    with pytest.raises(ValueError, match=r"32x32 pixels, got 28x28"):
+        model(torch.zeros(1, 1, 28, 28))
+
+
+def test_the_demo_network_is_small_and_has_every_coupling() -> None:
+    model = demo().eval()
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 1, 8, 8))
+    assert 2e6 < counter.get_total_flops() / 2 < 10e6
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert any(m.groups == m.in_channels > 1 for m in convolutions)
+    assert any(m.stride == (2, 2) for m in convolutions)
+
+
+@pytest.mark.parametrize(
+    "name", ["demo", "resnet20", "vgg16", "resnet18", "mobilenet_v2", "densenet121", "googlenet"]
+)
+def test_every_kind_of_name_builds_for_any_number_of_classes_and_channels(name: str) -> None:
+    model = get_model(name, num_classes=7, in_channels=2).eval()
+    size = 32 if name in ("demo", "resnet20", "vgg16") else 64
+    assert model(torch.zeros(2, 2, size, size)).shape == (2, 7)
+
+
+def test_all_names_of_torchvision_classifiers_are_known_and_none_twice() -> None:
+    names = list_models()
+    assert len(names) == len(set(names))
+    assert set(torchvision.models.list_models(module=torchvision.models)) <= set(names)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no model 'resnet19', did you mean 'resnet1[018]+'\?"):
+        get_model("resnet19", num_classes=10, in_channels=3)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "outputs"),
+    [("", 5), ("num_classes=5", 7), ("*, num_classes, in_channels", 7), ("**settings", 7)],
+)
+def test_a_factory_of_the_current_directory_gets_what_it_has_parameters_for(
+    here: Path, parameters: str, outputs: int
+) -> None:
+    body = "settings.get('num_classes')" if "settings" in parameters else "num_classes" if parameters else "5"
+    (here / "mynet.py").write_text(
+        f"from torch import nn\ndef make({parameters}):\n  return nn.Linear(3, {body})\n"
+    )
+    path = list(sys.path)
+    model = get_model("mynet:make", num_classes=7, in_channels=3)
+    assert isinstance(model, nn.Linear)
+    assert model.out_features == outputs
+    assert sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("nothere:make", ValueError, r"'nothere:make' cannot be imported"),
+        ("mynet:mak", ValueError, r"mynet has no factory 'mak', did you mean 'make'\?"),
+        ("mynet:needs", ValueError, r"cannot be called \(missing a required argument: 'width'\)"),
+        ("mynet:text", TypeError, r"gave a str"),
+    ],
+)
+def test_what_is_wrong_with_a_factory_is_said(
+    here: Path, name: str, error: type[Exception], message: str
+) -> None:
+    (here / "mynet.py").write_text("def make(): ...\ndef needs(width): ...\ndef text(): return 'net'\n")
+    with pytest.raises(error, match=message):
+        get_model(name, num_classes=7, in_channels=3)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".pth"])
+def test_saved_weights_come_back(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"demo{suffix}"
+    trained = demo()
+    (save_file if suffix == ".safetensors" else torch.save)(trained.state_dict(), path)
+    torch.manual_seed(1)
+    assert same(get_model("demo", num_classes=10, in_channels=1, weights=path), trained)
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_checkpoints_of_training_scripts_are_unwrapped(tmp_path: Path, key: str) -> None:
+    trained = demo()
+    state = {f"module.{name}": value for name, value in trained.state_dict().items()}
+    torch.save({key: state, "epoch": 3}, tmp_path / "checkpoint.pth")
+    assert same(
+        get_model("demo", num_classes=10, in_channels=1, weights=tmp_path / "checkpoint.pth"), trained
+    )
+
+
+def test_weights_in_half_precision_load_as_float32_and_batch_counts_may_be_missing(tmp_path: Path) -> None:
+    trained = demo()
+    state = {k: v.half() for k, v in trained.state_dict().items() if "num_batches_tracked" not in k}
+    save_file(state, tmp_path / "half.safetensors")
+    model = get_model("demo", num_classes=10, in_channels=1, weights=tmp_path / "half.safetensors")
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    torch.testing.assert_close(model.state_dict(), trained.state_dict(), atol=1e-3, rtol=1e-3)
+
+
+def without(state: dict[str, Tensor], key: str) -> dict[str, Tensor]:
+    return {k: v for k, v in state.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: without(s, "hidden.bias"), r"1 missing \(hidden\.bias\)$"),
+        (lambda s: s | {"a": torch.zeros(1), "b": torch.zeros(1)}, r"2 unexpected \(a, b\)$"),
+        (
+            lambda s: s | {"hidden.bias": torch.zeros(3)},
+            r"1 of another shape \(hidden\.bias \(3,\) instead of \(64,\)\)",
+        ),
+        (lambda s: {f"net.{k}": v for k, v in s.items()}, r"\d+ missing \(.*, \.\.\.\); \d+ unexpected"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_with_the_keys(tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    model = demo()
+    before = demo()
+    torch.save(change(model.state_dict()), tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=message) as caught:
+        load_weights(model, tmp_path / "other.pt")
+    assert "\n" not in str(caught.value)
+    assert same(model, before)
+
+
+def test_a_pickled_model_is_not_executed_but_explained(tmp_path: Path) -> None:
+    torch.save({"model": argparse.Namespace()}, tmp_path / "pickle.pt")
+    with pytest.raises(ValueError, match=r"save model\.state_dict\(\) instead"):
+        load_weights(demo(), tmp_path / "pickle.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.pt", None, "there is no weights file"),
+        ("broken.pt", b"not a checkpoint", "damaged|cannot be read"),
+        ("broken.safetensors", b"nor is this", "cannot be read as weights"),
+        ("weights.onnx", b"", r"weights come as \.safetensors, \.pt, \.pth"),
+    ],
+)
+def test_what_is_wrong_with_a_weights_file_is_said(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_weights(demo(), tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "weights", "message"),
+    [
+        ("resnet18", "IMAGENET1K_V7", r"did you mean 'IMAGENET1K_V1'\?"),
+        ("resnet18", "DEFAULT", "for 1000 classes and 3 channels, the data has 10 and 3"),
+        ("demo", "DEFAULT", "no weights 'DEFAULT' for demo"),
+    ],
+)
+def test_weights_names_that_cannot_be_meant_are_refused_before_any_download(
+    model: str, weights: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        get_model(model, num_classes=10, in_channels=3, weights=weights)
