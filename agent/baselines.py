@@ -59,7 +59,7 @@ class Baseline:
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
         """Give the one largest candidate within the target; see :class:`secateur.agent.deciders.Decider`."""
-        budget = Budget(problem, target, size)
+        budget = Budget(problem.network, target, size)
         scores = self._scores(problem)
         masks = _largest_uniform(budget, scores) if self.scope == "uniform" else _largest_global(budget, scores)
         return [budget.fill(masks, scores)]
@@ -82,7 +82,7 @@ class Baseline:
 
 def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
     """Bisect the keep ratio that all layers share."""
-    widths = budget.problem.network.widths
+    widths = budget.network.widths
 
     def counts(ratio: float) -> npt.NDArray[np.int64]:
         return np.maximum(1, np.floor(ratio * widths)).astype(np.int64)

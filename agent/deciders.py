@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ..envs.cost import size_ratio
 from ..envs.problem import PruningProblem
 from ..envs.surgery import Mask
+from ..envs.tracing import TracedNetwork
 from ..rewards import Size
 
 Priorities = Sequence[npt.NDArray[np.floating]]
@@ -47,7 +48,7 @@ class Budget:
     """A size that must not be exceeded.
 
     Args:
-        problem: The network.
+        network: A trace.
         target: Largest size ratio, in (0, 1].
         size: What counts.
 
@@ -55,7 +56,7 @@ class Budget:
         ValueError: If even one filter a layer is more than the target.
     """
 
-    problem: PruningProblem
+    network: TracedNetwork
     target: float
     size: Size
 
@@ -63,19 +64,18 @@ class Budget:
         if self.smallest > self.target:
             raise ValueError(
                 f"the target {self.target:g} of the {self.size} cannot be reached: with one filter left in each of "
-                f"{len(self.problem.network.layers)} layers {self.problem.name} keeps {self.smallest:.4f}; "
+                f"{len(self.network.layers)} layers the network keeps {self.smallest:.4f}; "
                 f"ask for at least {np.ceil(self.smallest * 1e3) / 1e3:g}"
             )
 
     @property
     def smallest(self) -> float:
         """The smallest size ratio that pinned filters allow."""
-        network = self.problem.network
-        return float(size_ratio(network, np.ones(len(network.layers), np.int64), self.size))
+        return float(size_ratio(self.network, np.ones(len(self.network.layers), np.int64), self.size))
 
     def allows(self, counts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Say which kept counts (..., L) are within the budget, shape (...)."""
-        return np.asarray(size_ratio(self.problem.network, counts, self.size) <= self.target + 1e-12)
+        return np.asarray(size_ratio(self.network, counts, self.size) <= self.target + 1e-12)
 
     def fill(self, masks: Sequence[Mask], priorities: Priorities) -> list[Mask]:
         """Bring back removed filters, the most important first, as long as there is room.
@@ -91,7 +91,7 @@ class Budget:
         counts = np.array([mask.sum() for mask in filled])
         one_more = np.eye(len(filled), dtype=np.int64)
         while True:
-            open_layers = (counts < self.problem.network.widths) & self.allows(counts + one_more)
+            open_layers = (counts < self.network.widths) & self.allows(counts + one_more)
             if not open_layers.any():
                 return filled
             best = [

@@ -55,7 +55,7 @@ class LearnedDecider:
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
         """Give the deterministic decision (top-k by probability with the expected count), then the samples."""
-        budget = Budget(problem, target, size)
+        budget = Budget(problem.network, target, size)
         generator = np.random.default_rng(self.seed)
         # One fixed draw a filter makes a sample a monotone function of the offset.
         noise = [generator.random((self.samples, layer.filters)) for layer in problem.network.layers]

@@ -147,7 +147,7 @@ class PruningPlan:
         for name, row in layers.items():
             if not (isinstance(row, dict) and _is_whole(row.get("filters")) and _are_whole(row.get("kept"))):
                 raise ValueError(
-                    f"layer {name!r} of the plan needs 'filters', a number, and 'kept', whole numbers in a list"
+                    f"layer {name!r} of the plan needs 'filters', a number, and 'kept', a list of numbers"
                 )
         for name, value in attributes.items():
             if not _is_whole(value) and not _are_whole(value):

@@ -147,8 +147,8 @@ def reestimate_batchnorm(
 ) -> None:
     """Replace batch-norm statistics by their averages over batches of training images, in place.
 
-    The images are augmented as in training, else the statistics are those of other images (adaptive batch-norm:
-    Li et al. 2020, arXiv 2007.02491). All but batch-norm stays in evaluation mode; modes and momenta come back.
+    The images are augmented as in training, else the statistics are those of other images (Li et al. 2020,
+    arXiv 2007.02491). All but batch-norm stays in evaluation mode; modes and momenta come back.
 
     Args:
         model: The network, on the task's device.
@@ -325,15 +325,22 @@ def _prepared(model: nn.Module, teacher: nn.Module | None, task: Task) -> Iterat
         layout = torch.channels_last
         try:
             for network in networks:
-                network.to(memory_format=layout)  # before trying, as weights hand their layout on
+                _lay_out(network, layout)  # before trying, as weights hand their layout on
                 with _autocast(example.device):
                     layout = fastest_layout(network, example)
                 if layout == torch.contiguous_format:
                     break
             for network in networks:
-                network.to(memory_format=layout)
+                _lay_out(network, layout)
             model.train()
             yield layout
         finally:
             for network in networks:
-                network.to(memory_format=torch.contiguous_format)
+                _lay_out(network, torch.contiguous_format)
+
+
+def _lay_out(network: nn.Module, layout: torch.memory_format) -> None:
+    """Store weights in a layout; ``Module.to`` would leave the strides of axes of length 1 as they were."""
+    for weight in network.parameters():
+        if weight.dim() == 4:
+            weight.data = weight.data.clone(memory_format=layout)

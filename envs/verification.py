@@ -211,10 +211,10 @@ def _refusing_what_does_not_run() -> Iterator[None]:
 
 
 def _source_of(error: BaseException) -> str:
-    """Find the innermost line outside torch, or nothing where that is this package's."""
-    torch_root = str(Path(torch.__file__).parent) + os.sep
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(torch_root)]
-    if not frames or Path(frames[-1].filename).parent == Path(__file__).parent:
+    """Find the innermost line of the model's own code, if an error passed through any."""
+    others = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
+    if not frames or frames[-1].name in ("<module>",):
         return ""
     path = Path(frames[-1].filename)
     return f"{path.parent.name}/{path.name}:{frames[-1].lineno}"

@@ -1,9 +1,19 @@
 """What one candidate cost and kept."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Size = Literal["filters", "params", "macs", "latency"]
+
+
+def check_size(size: str) -> None:
+    """Refuse a size that nobody knows.
+
+    Raises:
+        ValueError: If it is none of :data:`Size`.
+    """
+    if size not in get_args(Size):
+        raise ValueError(f"unknown size {size!r}; allowed are filters, params, macs and latency")
 
 
 @dataclass(frozen=True)
@@ -52,4 +62,3 @@ class Outcome:
                 return self.latency_ratio
             case "latency":
                 raise ValueError("the outcome has no latency; measure it or count filters, params or macs")
-        raise ValueError(f"unknown size {size!r}; allowed are filters, params, macs and latency")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .outcome import Outcome, Size
+from .outcome import Outcome, Size, check_size
 
 OVERSHOOT_PRICE = 20.0
 """Reward lost per unit of size ratio above the target: 1 % of the dense size costs as much as 20 points of accuracy,
@@ -21,13 +21,14 @@ class TargetReward:
         size: Which cost has to meet the target.
 
     Raises:
-        ValueError: If ``target`` is outside (0, 1].
+        ValueError: If ``target`` is outside (0, 1], or nobody knows the size.
     """
 
     target: float = 0.5
     size: Size = "macs"
 
     def __post_init__(self) -> None:
+        check_size(self.size)
         if not 0 < self.target <= 1:
             raise ValueError(f"the target is {self.target}; it has to be above 0 and at most 1")
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from .outcome import Outcome, Size
+from .outcome import Outcome, Size, check_size
 
 
 @dataclass(frozen=True)
@@ -14,19 +14,20 @@ class TryAndLearnReward:
     the compression. Their product is the reward of Huang et al. 2018 (arXiv 1801.07365, eq. 3-5), there per layer.
 
     Args:
-        drop_bound: Largest tolerated accuracy drop, percentage points, > 0.
+        drop_bound: Largest tolerated accuracy drop, percentage points, in (0, 100].
         size: Which cost the efficiency term counts.
 
     Raises:
-        ValueError: If ``drop_bound`` is not positive.
+        ValueError: If ``drop_bound`` is outside (0, 100], or nobody knows the size.
     """
 
     drop_bound: float = 2.0
     size: Size = "macs"
 
     def __post_init__(self) -> None:
-        if not self.drop_bound > 0:
-            raise ValueError(f"the drop bound is {self.drop_bound}; it has to be above 0 percentage points")
+        check_size(self.size)
+        if not 0 < self.drop_bound <= 100:
+            raise ValueError(f"the drop bound is {self.drop_bound}; it has to be above 0 and at most 100 points")
 
     @property
     def target(self) -> None:

@@ -128,6 +128,12 @@ def test_without_padding_and_flip_augmentation_changes_nothing() -> None:
     assert torch.equal(plain, varied)
 
 
+def test_augmented_grey_images_have_the_strides_of_plain_ones() -> None:
+    task = a_task(padding=1)
+    strides = {task.batch("train", torch.arange(4), augment=augment)[0].stride() for augment in (False, True)}
+    assert strides == {(4, 4, 2, 1)}
+
+
 def test_augmentation_follows_its_generator() -> None:
     task = a_task(padding=1)
     first, again, other = (

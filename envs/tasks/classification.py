@@ -153,4 +153,6 @@ def random_crops(
         columns = torch.where(mirrored, columns.flip(1), columns)
     padded = F.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
     each = torch.arange(count, device=device)[:, None, None]
-    return padded[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    crops = padded[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    # contiguous() would leave the strides of grey images, which convolutions then take for channels-last.
+    return crops.clone(memory_format=torch.contiguous_format)

@@ -1,7 +1,8 @@
 """Sizes that forward code reads from its module: found while tracing, so that a cut can bring them along.
 
 Forward code like ``torch.split(x, self.width, 1)`` does not adapt to a smaller ``x`` by itself. An attribute
-of the running module that equals a size it gave to an operation is taken to be that size; trying the cut tells.
+of the running module that equals a size it gave to an operation is taken to be that size; the trial of the cut
+tells whether it was.
 
 Shapes: L layers.
 """
@@ -42,6 +43,8 @@ def find_sizes(
     """
     found: dict[tuple[str, str], Size] = {}
     for measure in measures:
+        if isinstance(model.get_submodule(measure.module), nn.modules.conv._ConvNd | nn.GroupNorm):
+            continue  # these are fitted to their weights
         for attribute, sizes in _matches(model.get_submodule(measure.module), measure.sizes):
             fixed = np.zeros(len(sizes), np.int64)
             slope = np.zeros((len(sizes), len(widths)), np.int64)

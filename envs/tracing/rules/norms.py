@@ -69,5 +69,12 @@ def layer_norm(tracer: Tracer, call: Call) -> None:
 
 @rule("_weight_norm_interface", "_weight_norm")
 def weight_norm(tracer: Tracer, call: Call) -> None:
-    """Pin a weight that is computed from its norm: a masked filter would be zero by zero."""
-    tracer.pin_all(call.operands, "weight normalisation; remove_parametrizations or bake frees it")
+    """Pin the axis that has a norm of its own: a masked filter would be zero divided by zero."""
+    direction, scale = (tracer.value(x) for x in call.args[:2])
+    for axis in scale.axes:
+        tracer.pin(axis, "weight normalisation")
+    dim = call["dim"] % len(direction.axes)
+    if len(scale.axes) != len(direction.axes) or call["dim"] < 0:  # one norm for the whole weight
+        tracer.pin_all(call.args[0], "weight normalisation")
+    tracer.pin(direction.axes[dim], "weight normalisation")
+    tracer.set(call.outputs[0], direction.axes, weight=direction.weight)

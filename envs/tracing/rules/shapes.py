@@ -98,6 +98,17 @@ def permute(tracer: Tracer, call: Call) -> None:
     tracer.set(call.result, [source.axes[dim] for dim in order], weight=source.weight)
 
 
+@rule("channel_shuffle", "native_channel_shuffle")
+def channel_shuffle(tracer: Tracer, call: Call) -> None:
+    """Let the same index go in all groups, so that the groups stay equal."""
+    axes = list(tracer.value(call.args[0]).axes)
+    if axes[1] is not None:
+        rows = axes[1].reshape(call["groups"], -1)
+        tracer.labels.tie(rows, rows[:1])
+        axes[1] = np.repeat(rows[0], call["groups"])
+    tracer.set(call.result, axes)
+
+
 @rule("expand", "expand_copy", "broadcast_to")
 def expand(tracer: Tracer, call: Call) -> None:
     """Keep labels where the size stays; a single channel that is spread over many is pinned."""

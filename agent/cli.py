@@ -1,0 +1,98 @@
+"""The command line: ``secateur inspect``, ``prune``, ``train`` and ``evaluate``."""
+
+import contextlib
+import io
+import re
+import sys
+import traceback
+import warnings
+from typing import Annotated
+
+import tyro
+
+from .verbs import Evaluate, Inspect, Prune, Train
+
+Verb = (
+    Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Prune, tyro.conf.subcommand("prune")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+)
+
+DESCRIPTION = "Prune the filters of a trained CNN with a reinforcement-learning agent."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        arguments: What follows the program's name; None takes the process's own.
+
+    Returns:
+        0, or 2 where the input was wrong: then one line on stderr says what and what to do. ``--debug`` shows the
+        traceback too.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    try:
+        verb = parse([word for word in given if word != "--debug"])
+        with warnings.catch_warnings():
+            if not debug:
+                warnings.simplefilter("ignore")
+            verb.run()
+    except UsageError as error:
+        return _refuse(str(error), debug)
+    except (ValueError, FloatingPointError, OSError) as error:
+        return _refuse(str(error), debug)
+    except KeyboardInterrupt:
+        print("secateur: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+class UsageError(Exception):
+    """The command line is not one that a verb understands."""
+
+
+def parse(words: list[str]) -> Inspect | Prune | Train | Evaluate:
+    """Turn words into a verb with its options.
+
+    Raises:
+        UsageError: If they are none; the message is one line.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(
+                Verb,  # type: ignore[arg-type]
+                prog="secateur",
+                description=DESCRIPTION,
+                args=words,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):  # help was asked for
+            raise
+        raise UsageError(_one_line(complaint.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """Condense tyro's framed message: what was wrong, and the nearest option if it knows one."""
+    lines = [line.strip("│ ").strip() for line in box.splitlines()]
+    text = " ".join(line for line in lines if line and not re.match(r"[╭╰─]", line))
+    text = re.sub(r"\s*For full helptext.*", "", text)
+    wrong, _, meant = text.partition("Perhaps you meant:")
+    nearest = re.search(r"--[\w-]+", meant)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    return f"{wrong.strip().rstrip('.')}{hint}; see secateur --help"
+
+
+def _refuse(sentence: str, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"secateur: {' '.join(sentence.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

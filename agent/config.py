@@ -1,0 +1,77 @@
+"""What can be asked for: one frozen dataclass per concern; they are the command line's flags and Python's arguments."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ..envs.recovery import RecoveryConfig
+from ..rewards import Reward, TargetReward, TryAndLearnReward
+from .baselines import BASELINES
+from .names import unknown_name
+from .training import AgentConfig
+
+METHODS = ("ppo", *BASELINES)
+
+DEFAULT_TARGET = 0.5
+"""Share of the MACs that stays where neither a target nor a drop bound is given."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they are split and normalised."""
+
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with train/<class>/*.png and perhaps val/, test/."""
+    data_root: Path = Path("data")
+    """Where torchvision keeps the data sets that it knows."""
+    download: bool = False
+    """Fetch a known data set that is not there."""
+    val_from: Literal["train", "test"] = "train"
+    """Where a missing validation part is split from; `test` where the weights were trained on all of train."""
+    normalisation: str | None = None
+    """Of pixels: the name of a data set such as cifar10 or imagenet; by default the data's customary one."""
+    image_size: int | None = None
+    """Height and width in pixels; by default the images' own, 224 for a folder of images that differ."""
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """What a pruned network has to meet, who decides, and how it recovers.
+
+    Raises:
+        ValueError: If a number is out of its range, a method is unknown, or options exclude each other.
+    """
+
+    target_macs: float | None = None
+    """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
+    drop_bound: float | None = None
+    """Instead of a target: as small as the accuracy on val before fine-tuning allows, in percentage points."""
+    method: str = "ppo"
+    """Who decides: ppo, or a baseline such as l2-uniform, taylor-global, bn-global-per-mac."""
+    agent: Path | None = None
+    """Folder of a trained agent, which decides frozen; without, ppo is trained for this network first."""
+    search: AgentConfig = field(default_factory=AgentConfig)
+    """How ppo learns."""
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    """What happens to the weights after the cut."""
+    search_images: int = 512
+    """Validation images that a candidate is measured on while searching; the choice is made on four times as many."""
+    seed: int = 0
+    """For everything that is drawn."""
+
+    def __post_init__(self) -> None:
+        if self.target_macs is not None and self.drop_bound is not None:
+            raise ValueError("a target and a drop bound exclude each other; give --target-macs or --drop-bound")
+        if self.method not in METHODS:
+            raise ValueError(unknown_name("method", self.method, METHODS))
+        if self.agent is not None and self.method != "ppo":
+            raise ValueError(f"an agent decides by ppo, not by {self.method}; leave out --agent or --method")
+        if self.search_images < 1:
+            raise ValueError(f"search_images is {self.search_images}; allowed is at least 1")
+        self.reward()  # raises where the target or the bound is out of range
+
+    def reward(self) -> Reward:
+        """Make the reward that says what is wanted."""
+        if self.drop_bound is not None:
+            return TryAndLearnReward(self.drop_bound)
+        return TargetReward(DEFAULT_TARGET if self.target_macs is None else self.target_macs)

@@ -1,0 +1,70 @@
+"""What the terminal and TensorBoard show while weights are trained."""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from stable_baselines3.common.logger import Logger
+from torch import nn
+from tqdm import tqdm
+
+from ..envs.recovery import Progress
+from ..envs.tasks import Task, measure
+
+_VAL_IMAGES = 2048
+"""Validation images that the accuracy after each epoch is measured on."""
+
+
+def say(sentence: str) -> None:
+    """Tell the person at the terminal something, on stderr: stdout is for results."""
+    tqdm.write(sentence, file=sys.stderr)
+
+
+class RecoveryMonitor:
+    """Show the epochs of a training, and write them to TensorBoard.
+
+    Scalars ``<prefix>/loss``, ``learning_rate``, ``images_per_second`` and ``val_accuracy``, once an epoch.
+
+    Args:
+        model: The network that is trained.
+        task: Its data.
+        epochs: How many there will be.
+        logger: SB3's; None writes nothing.
+        prefix: ``recovery``, or ``dense`` where the dense network is trained.
+    """
+
+    def __init__(self, model: nn.Module, task: Task, epochs: int, logger: Logger | None, prefix: str) -> None:
+        self._model, self._task, self._logger, self._prefix = model, task, logger, prefix
+        self._epochs = epochs
+        self._bar: tqdm | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def on_step(self, progress: Progress) -> None:
+        """Move the bar."""
+        if self._bar is None:
+            self._bar = tqdm(total=progress.epochs * progress.steps, desc=self._prefix, unit="step")
+        self._bar.set_postfix_str(
+            f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}, "
+            f"{progress.images_per_second:.0f} images/s",
+            refresh=False,
+        )
+        self._bar.update()
+
+    def on_epoch(self, progress: Progress) -> None:
+        """Measure on val and write the epoch down."""
+        if self._logger is None:
+            return
+        accuracy = measure(self._model, self._task, "val", limit=_VAL_IMAGES).accuracy
+        self._logger.record(f"{self._prefix}/loss", progress.loss)
+        self._logger.record(f"{self._prefix}/learning_rate", progress.learning_rate)
+        self._logger.record(f"{self._prefix}/images_per_second", progress.images_per_second)
+        self._logger.record(f"{self._prefix}/val_accuracy", accuracy)
+        self._logger.dump(progress.epoch)

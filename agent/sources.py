@@ -1,0 +1,119 @@
+"""From names to things: the task, the dense network and its input, on the best device there is."""
+
+from pathlib import Path
+
+import torch
+import yaml
+from torch import nn
+
+from ..envs.models import get_model
+from ..envs.recovery import RecoveryConfig, finetune
+from ..envs.surgery import load_pruned
+from ..envs.tasks import Task, get_task, measure
+from .config import DataConfig
+from .progress import RecoveryMonitor, say
+from .run_folder import RunFolder
+
+_MEMORISED = 99.0
+"""A network above this accuracy on val, and as good on train, has probably seen val before; percent."""
+
+
+def device() -> torch.device:
+    """Take the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_task(config: DataConfig, seed: int) -> Task:
+    """Load data onto the device.
+
+    Raises:
+        ValueError: If the data are unknown, missing or unreadable.
+    """
+    return get_task(
+        config.data,
+        root=config.data_root,
+        download=config.download,
+        val_from=config.val_from,
+        seed=seed,
+        normalisation=config.normalisation,
+        image_size=config.image_size,
+    ).to(device())
+
+
+def dense_network(name: str, task: Task, weights: str | None, seed: int) -> nn.Module:
+    """Build a network for a task, with weights or at random.
+
+    Args:
+        name: As for :func:`secateur.envs.models.get_model`.
+        task: Says how many outputs and input channels there are.
+        weights: A file or the name of torchvision weights; None leaves random ones.
+        seed: Of random weights.
+
+    Raises:
+        ValueError: If the network or the weights are unknown or do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = get_model(
+            name, num_classes=task.num_outputs, in_channels=task.input_shape[0], weights=weights
+        )
+    return model.to(device()).eval()
+
+
+def train_dense(model: nn.Module, task: Task, epochs: int, seed: int, folder: RunFolder | None) -> None:
+    """Train a network that came without weights, with the trainer of the recovery."""
+    logger = folder.logger if folder else None
+    say(f"no weights given: training the dense network for {epochs} epochs")
+    with RecoveryMonitor(model, task, epochs, logger, prefix="dense") as monitor:
+        config = RecoveryConfig.from_scratch(epochs)
+        finetune(model, task, config, seed=seed, on_step=monitor.on_step, on_epoch=monitor.on_epoch)
+    model.eval()
+
+
+def warn_if_memorised(model: nn.Module, task: Task) -> str | None:
+    """Compare a network that came with weights on val and on train.
+
+    Returns:
+        A warning where val looks like something it was trained on: accuracy drops there say little.
+    """
+    val, train = (measure(model, task, split, limit=1024).accuracy for split in ("val", "train"))  # type: ignore[arg-type]
+    if val < _MEMORISED or train - val > 0.5:
+        return None
+    warning = (
+        f"the dense network has {val:.1f} % on val and {train:.1f} % on train: it was probably trained on both, so "
+        "accuracy drops on val say little; give --val-from test"
+    )
+    say(f"warning: {warning}")
+    return warning
+
+
+def pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:
+    """Rebuild the pruned network of a run, and load the data that it was pruned on.
+
+    Args:
+        folder: Of a ``secateur prune`` run.
+        data: Where the data are now; None takes what the run was given.
+
+    Raises:
+        ValueError: If the run is not finished, or its files do not fit together.
+    """
+    path = folder / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text())
+        given = config["data"]
+        own = DataConfig(**given | {"data_root": Path(given["data_root"])})
+        name, seed = str(config["model"]), int(config["seed"])
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a prune run: {error}") from error
+    task = load_task(data or own, seed)
+    model = load_pruned(lambda: dense_network(name, task, None, seed).cpu(), folder)
+    return model.to(device()), task
+
+
+def example_shape(name: str) -> tuple[int, int, int]:
+    """Guess the (C, H, W) that a named network is made for, where there is no data to tell."""
+    if name == "demo":
+        return (1, 8, 8)
+    if name == "vgg16" or (name.startswith("resnet") and name[6:] in ("20", "32", "44", "56", "110")):
+        return (3, 32, 32)
+    return (3, 299, 299) if name == "inception_v3" else (3, 224, 224)

@@ -1,0 +1,218 @@
+"""What each verb of the command line takes and does."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from tyro.conf import Positional
+
+from ..envs.cost import cost, latency_ms
+from ..envs.models import get_model
+from ..envs.problem import PruningProblem
+from ..envs.recovery import RecoveryConfig
+from ..envs.tasks import measure
+from ..envs.tracing import trace
+from ..envs.verification import trace_exactly
+from .config import DataConfig, PruningConfig
+from .inspection import describe, measurements, page
+from .pruning import check, prune, search_callbacks
+from .report import table
+from .run_folder import RunFolder, check_free, default_folder
+from .sources import (
+    dense_network,
+    device,
+    example_shape,
+    load_task,
+    pruned_run,
+    train_dense,
+    warn_if_memorised,
+)
+from .training import AgentConfig, train_agent
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Show a network's layers, what is coupled with what, and what is pinned and why."""
+
+    model: Positional[str] = "demo"
+    """demo, resnet20|32|44|56|110, vgg16, a torchvision classifier, or package.module:factory."""
+    input_shape: tuple[int, int, int] | None = None
+    """Channels, height and width of an image; by default what the network is made for."""
+    json: bool = False
+    """Print JSON instead of a page."""
+
+    def run(self) -> None:
+        """Print the page."""
+        shape = self.input_shape or example_shape(self.model)
+        classes = 10 if shape[-1] <= 32 else 1000
+        model = get_model(self.model, num_classes=classes, in_channels=shape[0])
+        network = trace_exactly(model, torch.zeros(2, *shape))
+        description = describe(self.model, shape, network)
+        if self.json:
+            json.dump(description, sys.stdout, indent=2)
+            print()
+        else:
+            Console().print(page(description))
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Prune a network: the whole job, from the dense model to the pruned one and its report."""
+
+    model: Positional[str] = "demo"
+    """demo, resnet20|32|44|56|110, vgg16, a torchvision classifier, or package.module:factory."""
+    data: DataConfig = field(default_factory=DataConfig)
+    weights: str | None = None
+    """A .safetensors, .pt or .pth file, or a torchvision weights name; without, the dense network is trained first."""
+    target_macs: float | None = None
+    """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
+    drop_bound: float | None = None
+    """Instead of a target: as small as this accuracy drop on val allows before fine-tuning, percentage points."""
+    method: str = "ppo"
+    """ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
+    agent: Path | None = None
+    """Folder of a trained agent: it decides, frozen. Without, one is trained for this network first."""
+    evaluations: int = 3000
+    """Candidates that the agent tries and learns from."""
+    epochs: int = 10
+    """Passes over the training images after the cut; 0 re-estimates batch-norm only."""
+    dense_epochs: int = 30
+    """Passes over the training images for a dense network without weights."""
+    distillation_weight: float = 0.5
+    """Share of the dense network's answers in the fine-tuning loss, in [0, 1]; 0 is off."""
+    temperature: float = 4.0
+    """Softens the answers that are distilled, > 0."""
+    seed: int = 0
+    """For everything that is drawn."""
+    out: Path | None = None
+    """Folder of the run, new or empty; by default runs/<model>-<data>-<method>-<time>."""
+
+    def run(self) -> None:
+        """Prune and print the table."""
+        config = PruningConfig(
+            target_macs=self.target_macs,
+            drop_bound=self.drop_bound,
+            method=self.method,
+            agent=self.agent,
+            search=AgentConfig(evaluations=self.evaluations),
+            recovery=RecoveryConfig(
+                epochs=self.epochs,
+                distillation_weight=self.distillation_weight,
+                temperature=self.temperature,
+            ),
+            seed=self.seed,
+        )
+        if self.out is not None:
+            check_free(self.out)
+        task = load_task(self.data, self.seed)
+        model = dense_network(self.model, task, self.weights, self.seed)
+        network = check(model, task, config)
+        out = self.out or default_folder(self.model, task.name, self.method)
+        folder = RunFolder(out, self)
+        if self.weights is None:
+            train_dense(model, task, self.dense_epochs, self.seed, folder)
+        else:
+            warn_if_memorised(model, task)
+        result = prune(model, task, config, network=network, folder=folder, name=self.model)
+        console = Console()
+        console.print(table(result.report))
+        console.print(f"everything is in {out}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent on one or several networks, to be used frozen with ``secateur prune --agent``."""
+
+    models: Positional[tuple[str, ...]]
+    """Networks, as for prune; each episode draws one of them."""
+    data: DataConfig = field(default_factory=DataConfig)
+    weights: tuple[str, ...] = ()
+    """One file or torchvision weights name a network, in their order; without, the dense networks are trained first."""
+    target_macs: float | None = None
+    """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
+    drop_bound: float | None = None
+    """Instead of a target: largest accuracy drop on val, percentage points."""
+    evaluations: int = 3000
+    """Candidates that the agent tries and learns from."""
+    dense_epochs: int = 30
+    """Passes over the training images for dense networks without weights."""
+    seed: int = 0
+    """For everything that is drawn."""
+    out: Path | None = None
+    """Folder of the run, new or empty; by default runs/agent-<models>-<data>-<time>."""
+
+    def run(self) -> None:
+        """Train and save the agent."""
+        if not self.models:
+            raise ValueError("no network was given; give at least one, such as `secateur train demo`")
+        if self.weights and len(self.weights) != len(self.models):
+            raise ValueError(
+                f"{len(self.models)} networks and {len(self.weights)} weights were given; give one for each, or none"
+            )
+        reward = PruningConfig(target_macs=self.target_macs, drop_bound=self.drop_bound).reward()
+        search = AgentConfig(evaluations=self.evaluations)
+        if self.out is not None:
+            check_free(self.out)
+        task = load_task(self.data, self.seed)
+        weights = self.weights or (None,) * len(self.models)
+        networks = [dense_network(n, task, w, self.seed) for n, w in zip(self.models, weights, strict=True)]
+        out = self.out or default_folder("agent", *self.models, task.name)
+        folder = RunFolder(out, self)
+        problems = []
+        for name, model in zip(self.models, networks, strict=True):
+            if not self.weights:
+                train_dense(model, task, self.dense_epochs, self.seed, folder)
+            problems.append(PruningProblem.build(name, model, task, seed=self.seed))
+        watchers = search_callbacks(search.evaluations, search.episodes_per_update, folder)
+        training = train_agent(
+            problems, reward, search, seed=self.seed, logger=folder.logger, callbacks=watchers
+        )
+        training.decider.save(out)
+        Console().print(
+            f"trained on {training.evaluations} candidates in {training.seconds:.0f} s; "
+            f"use it with: secateur prune MODEL --agent {out}",
+            soft_wrap=True,
+        )
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a pruned run or a dense model on the test images."""
+
+    what: Positional[str]
+    """Folder of a prune run, or a model as for prune."""
+    data: DataConfig = field(default_factory=DataConfig)
+    weights: str | None = None
+    """Of a dense model; a run has its own, and its own data unless others are given."""
+    json: bool = False
+    """Print JSON."""
+    seed: int = 0
+    """Of the data's splits, for a dense model."""
+
+    def run(self) -> None:
+        """Measure and print."""
+        run = Path(self.what)
+        if (run / "config.yaml").is_file():
+            model, task = pruned_run(run, None if self.data == DataConfig() else self.data)
+        elif run.is_dir():
+            raise ValueError(f"{run} is no finished run: it has no config.yaml")
+        else:
+            task = load_task(self.data, self.seed)
+            model = dense_network(self.what, task, self.weights, self.seed)
+        measured = measure(model, task, "test")
+        example = torch.zeros(2, *task.input_shape)
+        found = {
+            "accuracy": measured.accuracy,
+            "loss": measured.loss,
+            **asdict(cost(trace(model, example))),
+            "latency_ms": latency_ms(model, example[:1].to(device())),
+            "images": measured.images,
+        }
+        if self.json:
+            json.dump(found, sys.stdout, indent=2)
+            print()
+        else:
+            Console().print(measurements(self.what, found))

@@ -1,0 +1,46 @@
+"""What several rooms' tests share: problems that are made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from secateur.envs.demo import demo_problem
+from secateur.envs.problem import PruningProblem
+from secateur.envs.tasks import ClassificationTask, get_task
+from torch import nn
+
+
+def plain_network(seed: int = 0) -> nn.Sequential:
+    """Build two convolutions and a linear layer, each layer with one producer and one consumer."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, 10, 3, padding=1, bias=False),
+            nn.BatchNorm2d(10),
+            nn.ReLU(),
+            nn.Conv2d(10, 14, 3, padding=1, stride=2),
+            nn.BatchNorm2d(14),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(14, 10),
+        ).eval()
+
+
+@pytest.fixture(scope="session")
+def problem() -> PruningProblem:
+    """Give the demo CNN, trained for a moment."""
+    return demo_problem(epochs=2)
+
+
+@pytest.fixture(scope="session")
+def digit_task() -> ClassificationTask:
+    return get_task("digits", root=Path())
+
+
+@pytest.fixture(scope="session")
+def plain_problem(digit_task: ClassificationTask) -> PruningProblem:
+    """Give a second network, untrained, with fewer and narrower layers than the demo CNN."""
+    return PruningProblem.build("plain", plain_network(), digit_task, images=64, statistics_images=64)

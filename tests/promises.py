@@ -1,0 +1,120 @@
+"""What every traced network promises, checked without the package's own verification."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from secateur.envs.cost import cost
+from secateur.envs.surgery import PruningPlan, cut, load_pruned, mask_, save_pruned
+from secateur.envs.tracing import TracedNetwork
+
+Inputs = tuple[Tensor, ...]
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    """Copy into float64 with random batch-norm parameters and statistics."""
+    model = model.double()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                    if tensor is not None:
+                        tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype) + 0.3)
+    return model
+
+
+def random_plan(network: TracedNetwork, sparsity: float, seed: int = 0) -> PruningPlan:
+    """Drop a part of the filters of every layer, chosen at random, but never all."""
+    rng = np.random.default_rng(seed)
+    masks = []
+    for layer in network.layers:
+        mask = np.ones(layer.filters, np.bool_)
+        gone = min(layer.filters - 1, round(sparsity * layer.filters))
+        mask[rng.permutation(layer.filters)[:gone]] = False
+        masks.append(mask)
+    return PruningPlan.from_masks(network, masks)
+
+
+def shifted(plan: PruningPlan) -> PruningPlan:
+    """Keep, in the layer with most filters among those pruned, a neighbour of one kept filter instead."""
+    pruned = [name for name, kept in plan.kept.items() if len(kept) < plan.filters[name]]
+    name = max(pruned, key=lambda n: plan.filters[n])
+    kept, everything = list(plan.kept[name]), range(plan.filters[name])
+    gone = next(i for i in everything if i not in kept)
+    nearest = min(kept, key=lambda i: abs(i - gone))
+    moved = tuple(sorted({*kept, gone} - {nearest}))
+    return PruningPlan({**plan.kept, name: moved}, plan.filters, plan.attributes)
+
+
+def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    with torch.no_grad():
+        return [x for x in tree_leaves(model.eval()(*inputs)) if isinstance(x, Tensor)]
+
+
+def difference(one: list[Tensor], other: list[Tensor]) -> float:
+    assert [x.shape for x in one] == [x.shape for x in other]
+    return max(float((a - b).abs().max() / a.abs().max()) for a, b in zip(one, other, strict=True))
+
+
+def masked_difference(
+    model: nn.Module, network: TracedNetwork, masked_by: PruningPlan, cut_by: PruningPlan, inputs: Inputs
+) -> float:
+    """Compare a network masked by one plan with the same network cut by one."""
+    smaller = cut(model, network, cut_by)
+    masked = cut(model, network, PruningPlan.dense(network))
+    mask_(masked, network, masked_by)
+    return difference(outputs(masked, inputs), outputs(smaller, inputs))
+
+
+def assert_counts_are_true(
+    network: TracedNetwork, plan: PruningPlan, smaller: nn.Module, inputs: Inputs
+) -> None:
+    counted = cost(network, plan.counts(network))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        smaller.eval()(*inputs)
+    assert counted.macs == counter.get_total_flops() / 2 / len(inputs[0])
+    assert counted.params == sum(p.numel() for p in smaller.parameters())
+    assert counted.filters == sum(len(kept) for kept in plan.kept.values())
+
+
+def assert_trains(smaller: nn.Module, inputs: Inputs) -> None:
+    """Take one step of an optimiser in training mode."""
+    smaller = copy_with_gradients(smaller).train()
+    before = [p.detach().clone() for p in smaller.parameters()]
+    optimiser = torch.optim.SGD(smaller.parameters(), lr=1e-3)
+    leaves = [x for x in tree_leaves(smaller(*inputs)) if isinstance(x, Tensor) and x.requires_grad]
+    loss = torch.stack([x.square().mean() for x in leaves]).sum()
+    loss.backward()
+    optimiser.step()
+    assert math.isfinite(float(loss))
+    assert any(not torch.equal(a, b) for a, b in zip(before, smaller.parameters(), strict=True))
+
+
+def copy_with_gradients(model: nn.Module) -> nn.Module:
+    from secateur.envs.replicas import replica
+
+    return replica(model).requires_grad_(True)
+
+
+def assert_survives_saving(
+    build: Callable[[], nn.Module], smaller: nn.Module, plan: PruningPlan, inputs: Inputs, folder: Path
+) -> None:
+    assert PruningPlan.from_json(plan.to_json()) == plan
+    save_pruned(smaller, plan, folder)
+    rebuilt = load_pruned(build, folder)
+    assert not rebuilt.training
+    assert difference(outputs(smaller, inputs), outputs(rebuilt, inputs)) == 0.0
+
+
+def cloned(model: nn.Module) -> nn.Module:
+    return copy.deepcopy(model)

@@ -1,0 +1,135 @@
+"""What rewards promise: what is better, said by arithmetic alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from secateur.rewards import Outcome, Reward, Size, TargetReward, TryAndLearnReward
+
+SIZES: tuple[Size, ...] = ("filters", "params", "macs", "latency")
+
+sizes = st.sampled_from(SIZES)
+percents = st.floats(0, 100)
+ratios = st.floats(0.01, 1)
+bounds = st.floats(0.01, 100)
+
+
+def outcome(accuracy: float, ratio: float, dense_accuracy: float = 90.0) -> Outcome:
+    return Outcome(accuracy, dense_accuracy, 0.5, 0.3, ratio, ratio, ratio, ratio)
+
+
+@given(drop_bound=bounds, size=sizes, accuracy=percents)
+def test_try_and_learn_pays_nothing_where_nothing_was_removed(
+    drop_bound: float, size: Size, accuracy: float
+) -> None:
+    assert TryAndLearnReward(drop_bound, size)(outcome(accuracy, 1.0)) == 0
+
+
+@given(drop_bound=bounds, size=sizes, drop=st.floats(-10, 90), ratio=st.floats(0.01, 0.99))
+def test_try_and_learn_pays_inside_the_bound_and_charges_beyond_it(
+    drop_bound: float, size: Size, drop: float, ratio: float
+) -> None:
+    assume(abs(drop - drop_bound) > 1e-6)
+    paid = TryAndLearnReward(drop_bound, size)(outcome(90.0 - drop, ratio))
+    assert (paid > 0) == (drop < drop_bound)
+
+
+@given(drop_bound=bounds, accuracy=percents, dense_accuracy=percents, ratio=ratios)
+def test_try_and_learn_is_the_product_of_huang_et_al(
+    drop_bound: float, accuracy: float, dense_accuracy: float, ratio: float
+) -> None:
+    accuracy_term = (drop_bound - (dense_accuracy - accuracy)) / drop_bound
+    paid = TryAndLearnReward(drop_bound)(outcome(accuracy, ratio, dense_accuracy))
+    assert paid == pytest.approx(-accuracy_term * math.log(ratio))
+
+
+@given(drop_bound=bounds, size=sizes, left=st.floats(0.01, 1), ratio=st.floats(0.1, 1), part=st.floats(0.1, 0.99))
+def test_try_and_learn_pays_more_for_less_at_the_same_accuracy_inside_the_bound(
+    drop_bound: float, size: Size, left: float, ratio: float, part: float
+) -> None:
+    accuracy = 90.0 - drop_bound * (1 - left)
+    reward = TryAndLearnReward(drop_bound, size)
+    assert reward(outcome(accuracy, part * ratio)) > reward(outcome(accuracy, ratio))
+
+
+@given(target=ratios, size=sizes, one=percents, other=percents, ratio=ratios)
+def test_at_the_same_size_a_target_ranks_by_accuracy_alone(
+    target: float, size: Size, one: float, other: float, ratio: float
+) -> None:
+    assume(abs(one - other) > 1e-6)
+    reward = TargetReward(target, size)
+    assert (reward(outcome(one, ratio)) > reward(outcome(other, ratio))) == (one > other)
+
+
+@given(target=ratios, size=sizes, accuracy=percents, one=st.floats(0.01, 1), other=st.floats(0.01, 1))
+def test_below_the_target_nothing_is_paid_for_being_smaller(
+    target: float, size: Size, accuracy: float, one: float, other: float
+) -> None:
+    reward = TargetReward(target, size)
+    assert reward(outcome(accuracy, one * target)) == reward(outcome(accuracy, other * target))
+
+
+@given(target=st.floats(0.01, 0.98), size=sizes, accuracy=percents, above=st.floats(0.01, 1))
+def test_above_the_target_size_costs_more_than_accuracy_could_bring(
+    target: float, size: Size, accuracy: float, above: float
+) -> None:
+    ratio = target + above * (1 - target)
+    reward = TargetReward(target, size)
+    charged = reward(outcome(accuracy, target)) - reward(outcome(accuracy, ratio))
+    assert charged == pytest.approx(20 * (ratio - target))
+
+
+def test_a_hundredth_of_the_dense_size_costs_as_much_as_twenty_points() -> None:
+    reward = TargetReward(0.5)
+    assert reward(outcome(90.0, 0.51)) == pytest.approx(reward(outcome(70.0, 0.5)))
+
+
+@given(accuracy=percents, target=ratios)
+def test_only_the_chosen_size_counts(accuracy: float, target: float) -> None:
+    spread = Outcome(accuracy, 90.0, 0.5, 0.3, macs_ratio=0.1, params_ratio=0.2, filters_ratio=0.3, latency_ratio=0.4)
+    same = {"macs": 0.1, "params": 0.2, "filters": 0.3, "latency": 0.4}
+    for size in SIZES:
+        even = outcome(accuracy, same[size])
+        for reward in (TargetReward(target, size), TryAndLearnReward(2.0, size)):
+            assert reward(spread) == reward(even)
+
+
+@pytest.mark.parametrize("target", [0.0, -0.5, 1.0001, math.nan, math.inf])
+def test_a_target_outside_its_range_is_refused_in_one_sentence(target: float) -> None:
+    with pytest.raises(ValueError, match=r"^the target is .*; it has to be above 0 and at most 1$"):
+        TargetReward(target)
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf])
+def test_a_bound_outside_its_range_is_refused_in_one_sentence(bound: float) -> None:
+    with pytest.raises(ValueError, match=r"^the drop bound is .*; it has to be above 0 and at most 100 points$"):
+        TryAndLearnReward(bound)
+
+
+@pytest.mark.parametrize("make", [TargetReward, TryAndLearnReward])
+def test_a_size_that_nobody_knows_is_refused_before_anything_is_measured(make: type) -> None:
+    with pytest.raises(ValueError, match="unknown size 'flops'; allowed are filters, params, macs and latency"):
+        make(size="flops")
+
+
+def test_latency_that_was_not_measured_is_missed_in_one_sentence() -> None:
+    unmeasured = dataclasses.replace(outcome(90.0, 0.5), latency_ratio=None)
+    with pytest.raises(ValueError, match="the outcome has no latency; measure it or count"):
+        TargetReward(0.5, "latency")(unmeasured)
+
+
+@pytest.mark.parametrize("reward", [TargetReward(), TryAndLearnReward()])
+def test_rewards_say_what_they_want(reward: Reward) -> None:
+    assert (reward.target is None) != (reward.drop_bound is None)
+    assert reward.size == "macs"
+
+
+def test_rewards_are_imported_without_torch() -> None:
+    code = "import sys, secateur.rewards; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
