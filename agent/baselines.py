@@ -22,7 +22,8 @@ BASELINES = tuple(f"{criterion}-{scope}" for criterion in ("random", *CRITERIA) 
 """Names such as ``l2-uniform`` and ``taylor-global-per-mac``."""
 
 _LAYER_NORMALISED = ("l1", "l2", "fpgm")
-"""Norms of weights say nothing across layers of different fan-in; globally they are divided by the layer's mean."""
+"""Norms of weights say nothing across layers of different fan-in; globally they are divided by the layer's
+mean."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Baseline:
 
     Args:
         criterion: ``random`` or one of :data:`secateur.envs.importance.CRITERIA`.
-        scope: ``uniform`` keeps the same ratio of every layer, ``global`` ranks all filters of the network together,
-            ``global-per-mac`` ranks them by score per MAC that goes with a filter.
+        scope: ``uniform`` keeps the same ratio of every layer, ``global`` ranks all filters of the network
+            together, ``global-per-mac`` ranks them by score per MAC that goes with a filter.
         seed: For ``random``.
     """
 
@@ -61,7 +62,9 @@ class Baseline:
         """Give the one largest candidate within the target; see :class:`secateur.agent.deciders.Decider`."""
         budget = Budget(problem.network, target, size)
         scores = self._scores(problem)
-        masks = _largest_uniform(budget, scores) if self.scope == "uniform" else _largest_global(budget, scores)
+        masks = (
+            _largest_uniform(budget, scores) if self.scope == "uniform" else _largest_global(budget, scores)
+        )
         return [budget.fill(masks, scores)]
 
     def _scores(self, problem: PruningProblem) -> Scores:

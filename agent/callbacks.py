@@ -15,6 +15,7 @@ from ..envs.files import write_aside
 from ..envs.problem import PruningProblem
 from ..envs.rendering import figure_of_layers
 from ..envs.surgery import Mask
+from .run_folder import NOT_TEXT
 
 CHECKPOINT_SECONDS = 60.0
 """At most this much of a search is lost."""
@@ -35,6 +36,7 @@ class EvaluationBudget(BaseCallback):
         super().__init__()
         self._problems = problems
         self._limit = evaluations
+        self._is_spent = False
         self._before = sum(problem.evaluator.evaluations for problem in problems)
 
     @property
@@ -42,8 +44,12 @@ class EvaluationBudget(BaseCallback):
         """Candidates measured since this callback was made."""
         return sum(problem.evaluator.evaluations for problem in self._problems) - self._before
 
+    def _on_rollout_start(self) -> None:
+        # Not in the middle: what a rollout has gathered is learned from only at its end.
+        self._is_spent = self.used >= self._limit
+
     def _on_step(self) -> bool:
-        return True
+        return not self._is_spent
 
     def _on_rollout_end(self) -> None:
         self.logger.record("search/evaluations", self.used)
@@ -52,9 +58,9 @@ class EvaluationBudget(BaseCallback):
 class SearchMonitor(BaseCallback):
     """Write what the search finds to SB3's logger, once an update.
 
-    Scalars ``search/*`` (reward, accuracy, accuracy_drop, macs_ratio, params_ratio, repaired, candidates_per_second)
-    and ``layer/<name>/keep_ratio`` are means over the update's candidates; ``search/layers`` shows the best candidate
-    so far.
+    Scalars ``search/*`` (reward, accuracy, accuracy_drop, macs_ratio, params_ratio, repaired,
+    candidates_per_second) and ``layer/<name>/keep_ratio`` are means over the update's candidates;
+    ``search/layers`` shows the best candidate so far.
 
     Args:
         updates: How many there will be; the layers are drawn about ten times.
@@ -97,7 +103,7 @@ class SearchMonitor(BaseCallback):
             problems: list[PruningProblem] = self.training_env.get_attr("problems")[0]
             network = next(problem.network for problem in problems if problem.name == name)
             figure = figure_of_layers(network, masks, f"{name}: best candidate so far, reward {reward:.3f}")
-            self.logger.record("search/layers", Figure(figure, close=True), exclude=("stdout", "json", "csv", "log"))
+            self.logger.record("search/layers", Figure(figure, close=True), exclude=NOT_TEXT)
 
 
 class ProgressBar(BaseCallback):

@@ -29,8 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: What follows the program's name; None takes the process's own.
 
     Returns:
-        0, or 2 where the input was wrong: then one line on stderr says what and what to do. ``--debug`` shows the
-        traceback too.
+        0, or 2 where the input was wrong: then one line on stderr says what and what to do. ``--debug`` shows
+        the traceback too.
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
@@ -64,7 +64,7 @@ def parse(words: list[str]) -> Inspect | Prune | Train | Evaluate:
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                Verb,  # type: ignore[arg-type]
+                Verb,
                 prog="secateur",
                 description=DESCRIPTION,
                 args=words,
@@ -80,7 +80,7 @@ def _one_line(box: str) -> str:
     """Condense tyro's framed message: what was wrong, and the nearest option if it knows one."""
     lines = [line.strip("│ ").strip() for line in box.splitlines()]
     text = " ".join(line for line in lines if line and not re.match(r"[╭╰─]", line))
-    text = re.sub(r"\s*For full helptext.*", "", text)
+    text = re.sub(r"\s*(For full helptext|Argument helptext|Got errors).*", "", text)
     wrong, _, meant = text.partition("Perhaps you meant:")
     nearest = re.search(r"--[\w-]+", meant)
     hint = f"; did you mean {nearest[0]}?" if nearest else ""

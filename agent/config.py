@@ -1,4 +1,4 @@
-"""What can be asked for: one frozen dataclass per concern; they are the command line's flags and Python's arguments."""
+"""What can be asked for: one frozen dataclass per concern."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +21,15 @@ class DataConfig:
     """Which images, and how they are split and normalised."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with train/<class>/*.png and perhaps val/, test/."""
+    """digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with train/<class>/*.png and perhaps val/,
+    test/."""
     data_root: Path = Path("data")
     """Where torchvision keeps the data sets that it knows."""
     download: bool = False
     """Fetch a known data set that is not there."""
     val_from: Literal["train", "test"] = "train"
-    """Where a missing validation part is split from; `test` where the weights were trained on all of train."""
+    """Where a missing validation part is split from; `test` where the weights were trained on all of
+    train."""
     normalisation: str | None = None
     """Of pixels: the name of a data set such as cifar10 or imagenet; by default the data's customary one."""
     image_size: int | None = None
@@ -45,7 +47,8 @@ class PruningConfig:
     target_macs: float | None = None
     """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
     drop_bound: float | None = None
-    """Instead of a target: as small as the accuracy on val before fine-tuning allows, in percentage points."""
+    """Instead of a target: as small as the accuracy on val before fine-tuning allows, in percentage
+    points."""
     method: str = "ppo"
     """Who decides: ppo, or a baseline such as l2-uniform, taylor-global, bn-global-per-mac."""
     agent: Path | None = None
@@ -55,13 +58,16 @@ class PruningConfig:
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     """What happens to the weights after the cut."""
     search_images: int = 512
-    """Validation images that a candidate is measured on while searching; the choice is made on four times as many."""
+    """Validation images that a candidate is measured on while searching; the choice is made on four times as
+    many."""
     seed: int = 0
     """For everything that is drawn."""
 
     def __post_init__(self) -> None:
         if self.target_macs is not None and self.drop_bound is not None:
-            raise ValueError("a target and a drop bound exclude each other; give --target-macs or --drop-bound")
+            raise ValueError(
+                "a target and a drop bound exclude each other; give --target-macs or --drop-bound"
+            )
         if self.method not in METHODS:
             raise ValueError(unknown_name("method", self.method, METHODS))
         if self.agent is not None and self.method != "ppo":

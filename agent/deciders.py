@@ -36,7 +36,8 @@ class Decider(Protocol):
             size: What counts.
 
         Returns:
-            At least one candidate, each with one keep mask (N,) a layer; the first is the decider's own choice.
+            At least one candidate, each with one keep mask (N,) a layer; the first is the decider's own
+            choice.
 
         Raises:
             ValueError: If even one filter a layer is more than the target.
@@ -53,7 +54,7 @@ class Budget:
         size: What counts.
 
     Raises:
-        ValueError: If even one filter a layer is more than the target.
+        ValueError: If the target is outside (0, 1], or even one filter a layer is more than it.
     """
 
     network: TracedNetwork
@@ -61,10 +62,12 @@ class Budget:
     size: Size
 
     def __post_init__(self) -> None:
+        if not 0 < self.target <= 1:
+            raise ValueError(f"the target is {self.target}; it has to be above 0 and at most 1")
         if self.smallest > self.target:
             raise ValueError(
-                f"the target {self.target:g} of the {self.size} cannot be reached: with one filter left in each of "
-                f"{len(self.network.layers)} layers the network keeps {self.smallest:.4f}; "
+                f"the target {self.target:g} of the {self.size} cannot be reached: with one filter left in "
+                f"each of {len(self.network.layers)} layers the network keeps {self.smallest:.4f}; "
                 f"ask for at least {np.ceil(self.smallest * 1e3) / 1e3:g}"
             )
 

@@ -21,8 +21,8 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
         network: The trace.
 
     Returns:
-        ``macs``, ``params``, ``filters``, ``prunable_share``; ``layers`` with ``macs_share``, the part of all MACs
-        that goes if a layer keeps one filter; ``pinned`` with the cause.
+        ``macs``, ``params``, ``filters``, ``prunable_share``; ``layers`` with ``macs_share``, the part of all
+        MACs that goes if a layer keeps one filter; ``pinned`` with the cause.
     """
     widths = network.widths
     dense = float(network.macs(widths)) or 1.0
@@ -90,7 +90,9 @@ def page(description: dict[str, Any]) -> RenderableType:
         pinned.add_column(column)
     for row in description["pinned"]:
         where = f"{row['reason']}" + (f", in {row['module']}" if row["module"] else "")
-        pinned.add_row(row["name"], f"{row['pinned']} of {row['filters']}", where, row["operation"], row["source"])
+        pinned.add_row(
+            row["name"], f"{row['pinned']} of {row['filters']}", where, row["operation"], row["source"]
+        )
     return Group(layers, pinned)
 
 

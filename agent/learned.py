@@ -33,8 +33,8 @@ _BISECTIONS = 18
 class LearnedDecider:
     """A frozen agent: it prunes any network to any size.
 
-    The agent's logits are shifted by one offset for the whole network, bisected until the size is met; everything
-    relative, which layers and which filters, is the agent's.
+    The agent's logits are shifted by one offset for the whole network, bisected until the size is met;
+    everything relative, which layers and which filters, is the agent's.
 
     Args:
         scorer: The trained network.
@@ -54,7 +54,7 @@ class LearnedDecider:
         return "ppo"
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
-        """Give the deterministic decision (top-k by probability with the expected count), then the samples."""
+        """Give the deterministic decision, top-k with the expected count, then the samples."""
         budget = Budget(problem.network, target, size)
         generator = np.random.default_rng(self.seed)
         # One fixed draw a filter makes a sample a monotone function of the offset.
@@ -71,7 +71,11 @@ class LearnedDecider:
                     low[k], best[k], logits[k] = middle[k], candidates[k], found[k]
                 else:
                     high[k] = middle[k]
-        return [budget.fill(masks, own) for masks, own in zip(best, logits, strict=True) if budget.allows(_counts(masks))]
+        return [
+            budget.fill(masks, own)
+            for masks, own in zip(best, logits, strict=True)
+            if budget.allows(_counts(masks))
+        ]
 
     @torch.inference_mode()
     def _walk(
@@ -107,7 +111,9 @@ class LearnedDecider:
 
     def save(self, folder: Path) -> None:
         """Write ``agent.safetensors`` and ``agent.json`` into an existing folder."""
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.scorer.state_dict().items()}
+        state = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.scorer.state_dict().items()
+        }
         card = {
             "format": AGENT_FORMAT,
             "filter_features": list(FILTER_FEATURES),
@@ -129,19 +135,23 @@ class LearnedDecider:
         card_path, weights_path = folder / "agent.json", folder / "agent.safetensors"
         for path in (card_path, weights_path):
             if not path.is_file():
-                raise ValueError(f"{path} does not exist; --agent wants the folder of a `secateur train` or PPO run")
+                raise ValueError(
+                    f"{path} does not exist; --agent wants the folder of a `secateur train` or PPO run"
+                )
         try:
             card = json.loads(card_path.read_text())
             state = load_file(weights_path)
-        except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, OSError) as error:
+        except (ValueError, RecursionError, SafetensorError, OSError) as error:
             raise ValueError(f"the agent in {folder} cannot be read: {error}") from error
         expected = {"filter_features": list(FILTER_FEATURES), "layer_features": list(LAYER_FEATURES)}
         if not isinstance(card, dict) or card.get("format") != AGENT_FORMAT:
             raise ValueError(f"{card_path} is not of the format {AGENT_FORMAT!r}")
         if any(card.get(key) != names for key, names in expected.items()):
-            raise ValueError(f"the agent in {folder} looks at other features than this version; train it anew")
+            raise ValueError(
+                f"the agent in {folder} looks at other features than this version; train it anew"
+            )
         hidden = card.get("hidden")
-        if not isinstance(hidden, int) or not 1 <= hidden <= 4096:
+        if type(hidden) is not int or not 1 <= hidden <= 4096:
             raise ValueError(f"the agent in {folder} names {hidden!r} hidden units; allowed are 1 to 4096")
         scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden, 0.5)
         own = {name: tensor.shape for name, tensor in scorer.state_dict().items()}

@@ -1,8 +1,8 @@
 """The policy: one small network scores every filter of a layer of any width.
 
 Filters are scored by shared weights from their own features, the layer's, and what is pooled over the layer's
-filters (Zaheer et al. 2017, "Deep Sets", arXiv 1703.06114), so the decision does not depend on the filters' order and
-the same weights serve any network.
+filters (Zaheer et al. 2017, "Deep Sets", arXiv 1703.06114), so the decision does not depend on the filters'
+order and the same weights serve any network.
 
 Shapes: B observations, M slots, F filter features, G layer features, H hidden units.
 """
@@ -10,6 +10,7 @@ Shapes: B observations, M slots, F filter features, G layer features, H hidden u
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import BernoulliDistribution
@@ -28,8 +29,9 @@ EMPTY_SLOT = 30.0
 class LayerBernoulli(BernoulliDistribution):
     """Independent keep decisions, with a log-probability that does not grow with the layer's width.
 
-    PPO exponentiates differences of log-probabilities; the sum over N filters of a shared scorer moves N times as far
-    as one of them and saturates the clip. Dividing by sqrt(N) keeps the ratio of wide and narrow layers alike.
+    PPO exponentiates differences of log-probabilities; the sum over N filters of a shared scorer moves N
+    times as far as one of them and saturates the clip. Dividing by sqrt(N) keeps the ratio of wide and narrow
+    layers alike.
     """
 
     def log_prob(self, actions: Tensor) -> Tensor:
@@ -130,12 +132,13 @@ class FilterPolicy(ActorCriticPolicy):
     def _build_mlp_extractor(self) -> None:
         assert isinstance(self.observation_space, spaces.Dict)
         filters, layer = self.observation_space["filters"].shape, self.observation_space["layer"].shape
-        assert filters is not None and layer is not None
+        assert filters is not None
+        assert layer is not None
         self.mlp_extractor = FilterScorer(filters[1], layer[0], self.hidden, self.initial_keep)  # type: ignore[assignment]
 
     def _build(self, lr_schedule: Schedule) -> None:
         assert isinstance(self.action_space, spaces.MultiBinary)
-        self.action_dist = LayerBernoulli(int(self.action_space.n))
+        self.action_dist = LayerBernoulli(int(np.prod(self.action_space.shape)))
         super()._build(lr_schedule)
         self.action_net = nn.Identity()
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]

@@ -25,7 +25,7 @@ from .deciders import Budget, Decider
 from .learned import LearnedDecider
 from .progress import RecoveryMonitor, say
 from .report import write_report
-from .run_folder import RunFolder
+from .run_folder import NOT_TEXT, RunFolder
 from .selection import Choice, choose
 from .training import train_agent
 from .versions import device_name, versions
@@ -82,7 +82,8 @@ def prune(
     decider, searched = _decider(problem, config, folder)
     choice = _choose(problem, decider, config)
     seconds = time.perf_counter() - started
-    say(f"chosen: MACs {choice.outcome.macs_ratio:.1%}, accuracy {choice.outcome.accuracy:.2f} % on val before fine-tuning")
+    found = choice.outcome
+    say(f"chosen: MACs {found.macs_ratio:.1%}, accuracy {found.accuracy:.2f} % on val before fine-tuning")
 
     plan = PruningPlan.from_masks(problem.network, choice.masks)
     verify_cut(model, problem.network, plan, torch.zeros(2, *task.input_shape))
@@ -95,7 +96,8 @@ def prune(
         "method": decider.name if config.agent is None else f"{decider.name} (frozen)",
         **_compare(model, smaller, task, problem, plan),
         "layers": [
-            {"name": layer, "filters": plan.filters[layer], "kept": len(kept)} for layer, kept in plan.kept.items()
+            {"name": layer, "filters": plan.filters[layer], "kept": len(kept)}
+            for layer, kept in plan.kept.items()
         ],
         "search": {
             "evaluations": searched + choice.evaluations,
@@ -104,13 +106,19 @@ def prune(
             "val_accuracy_drop": choice.outcome.accuracy_drop,
         },
         "recovery": recovery,
-        "splits": {split: task.size(split) for split in ("train", "val", "test")} | {"notes": list(task.notes)},  # type: ignore[arg-type]
+        "splits": {
+            "train": task.size("train"),
+            "val": task.size("val"),
+            "test": task.size("test"),
+            "notes": list(task.notes),
+        },
         "seed": config.seed,
         "command": folder.command if folder else "",
         "versions": versions(),
         "device": device_name(model),
         "pinned": [
-            {"name": p.name, "pinned": p.pinned, "filters": p.filters, "cause": str(p.cause)} for p in problem.network.pinned
+            {"name": p.name, "pinned": p.pinned, "filters": p.filters, "cause": str(p.cause)}
+            for p in problem.network.pinned
         ],
     }
     if folder is not None:
@@ -122,8 +130,8 @@ def check(model: nn.Module, task: Task, config: PruningConfig) -> TracedNetwork:
     """Trace a network and find out, before anything is trained or written, whether what is wanted can be had.
 
     Raises:
-        ValueError: If the network does not run on the task's images, pinned filters make the target unreachable, or
-            the agent cannot be loaded.
+        ValueError: If the network does not run on the task's images, pinned filters make the target
+            unreachable, or the agent cannot be loaded.
     """
     network = trace_exactly(model, torch.zeros(2, *task.input_shape))
     if target := config.reward().target:
@@ -170,7 +178,13 @@ def _choose(problem: PruningProblem, decider: Decider, config: PruningConfig) ->
         seed=config.seed + 1,
     )
     wide = PruningProblem(
-        problem.name, problem.model, problem.network, problem.task, evaluator, problem.scores, problem.features
+        problem.name,
+        problem.model,
+        problem.network,
+        problem.task,
+        evaluator,
+        problem.scores,
+        problem.features,
     )
     return choose(wide, decider, config.reward())
 
@@ -243,7 +257,7 @@ def _save(
         decider.save(folder.path)
     title = f"{problem.name}: MACs {report['ratios']['macs']:.1%} of the dense network"
     figure = figure_of_layers(problem.network, plan.masks(problem.network), title)
-    folder.logger.record("result/layers", Figure(figure, close=True), exclude=("stdout", "log", "json", "csv"))
+    folder.logger.record("result/layers", Figure(figure, close=True), exclude=NOT_TEXT)
     metrics = {
         "result/accuracy": report["pruned"]["accuracy"],
         "result/accuracy_drop": report["accuracy_drop"],
@@ -265,5 +279,3 @@ def _save(
     }
     folder.log_result(wanted, metrics)
     write_report(folder.path, report)
-
-

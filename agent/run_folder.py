@@ -12,6 +12,9 @@ from stable_baselines3.common.logger import HParam, Logger, configure
 
 from ..envs.files import write_aside
 
+NOT_TEXT = ("stdout", "log", "json", "csv")
+"""Outputs of SB3's logger that cannot show figures and tables."""
+
 
 class RunFolder:
     """A new folder with a TensorBoard event file.
@@ -30,7 +33,8 @@ class RunFolder:
         self.path = path
         self.command = repeat_command()
         content = {"command": self.command, **_plain(dataclasses.asdict(config))}
-        write_aside(path / "config.yaml", lambda aside: aside.write_text(yaml.safe_dump(content, sort_keys=False)))
+        text = yaml.safe_dump(content, sort_keys=False)
+        write_aside(path / "config.yaml", lambda aside: aside.write_text(text))
         self.logger: Logger = configure(str(path), ["tensorboard"])
 
     def log(self, values: dict[str, float], step: int) -> None:
@@ -41,7 +45,7 @@ class RunFolder:
 
     def log_result(self, hyperparameters: dict[str, bool | str | float], metrics: dict[str, float]) -> None:
         """Write final metrics and the hyperparameters that led to them, for TensorBoard's table of runs."""
-        self.logger.record("hparams", HParam(hyperparameters, metrics), exclude=("stdout", "log", "json", "csv"))
+        self.logger.record("hparams", HParam(hyperparameters, metrics), exclude=NOT_TEXT)
         self.log(metrics, 0)
 
 

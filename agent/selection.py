@@ -35,7 +35,8 @@ def choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice:
     Args:
         problem: The network; its evaluator measures.
         decider: Who proposes.
-        reward: With a target: the best proposal that meets it. With a drop bound: the smallest that meets that.
+        reward: With a target: the best proposal that meets it. With a drop bound: the smallest that meets
+            that.
 
     Raises:
         ValueError: If pinned filters make the target unreachable, or no candidate is within the bound.

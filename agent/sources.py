@@ -9,13 +9,16 @@ from torch import nn
 from ..envs.models import get_model
 from ..envs.recovery import RecoveryConfig, finetune
 from ..envs.surgery import load_pruned
-from ..envs.tasks import Task, get_task, measure
+from ..envs.tasks import SplitName, Task, get_task, measure
 from .config import DataConfig
 from .progress import RecoveryMonitor, say
 from .run_folder import RunFolder
 
 _MEMORISED = 99.0
 """A network above this accuracy on val, and as good on train, has probably seen val before; percent."""
+
+
+_SEEN: tuple[SplitName, ...] = ("val", "train")
 
 
 def device() -> torch.device:
@@ -76,12 +79,12 @@ def warn_if_memorised(model: nn.Module, task: Task) -> str | None:
     Returns:
         A warning where val looks like something it was trained on: accuracy drops there say little.
     """
-    val, train = (measure(model, task, split, limit=1024).accuracy for split in ("val", "train"))  # type: ignore[arg-type]
+    val, train = (measure(model, task, split, limit=1024).accuracy for split in _SEEN)
     if val < _MEMORISED or train - val > 0.5:
         return None
     warning = (
-        f"the dense network has {val:.1f} % on val and {train:.1f} % on train: it was probably trained on both, so "
-        "accuracy drops on val say little; give --val-from test"
+        f"the dense network has {val:.1f} % on val and {train:.1f} % on train: it was probably trained on "
+        "both, so accuracy drops on val say little; give --val-from test"
     )
     say(f"warning: {warning}")
     return warning

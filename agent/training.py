@@ -68,8 +68,8 @@ class Training:
 def initial_keep(reward: Reward) -> float:
     """Choose the keep probability before training so that untrained candidates lie near what is wanted.
 
-    MACs and parameters fall with about the square of the keep ratio, filters with its first power. Without a size to
-    meet it starts near the dense network, where the accuracy bound holds.
+    MACs and parameters fall with about the square of the keep ratio, filters with its first power. Without a
+    size to meet it starts near the dense network, where the accuracy bound holds.
     """
     if reward.target is None:
         return 0.9
@@ -122,7 +122,8 @@ def train_agent(
         )
         model.set_logger(logger or configure(None, []))
         budget = EvaluationBudget(problems, config.evaluations)
-        # Networks with fewer layers finish earlier, so steps bound evaluations from below; the budget stops at them.
+        # Networks with fewer layers finish earlier, so steps bound evaluations from below; the budget stops
+        # at them.
         updates = math.ceil(config.evaluations / config.episodes_per_update)
         model.learn(updates * steps, callback=CallbackList([*callbacks, budget]))
     scorer = copy.deepcopy(model.policy.mlp_extractor)
@@ -130,7 +131,7 @@ def train_agent(
     card = {
         "networks": [problem.name for problem in problems],
         "task": problems[0].task.name,
-        "reward": {"name": type(reward).__name__, **asdict(reward)},  # type: ignore[call-overload]
+        "reward": {"name": type(reward).__name__, **asdict(reward)},
         "evaluations": budget.used,
         "seed": seed,
     }

@@ -32,6 +32,13 @@ from .sources import (
 )
 from .training import AgentConfig, train_agent
 
+_PAGE_WIDTH = 160
+"""Columns of a page that no terminal limits."""
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PAGE_WIDTH)
+
 
 @dataclass(frozen=True)
 class Inspect:
@@ -55,7 +62,7 @@ class Inspect:
             json.dump(description, sys.stdout, indent=2)
             print()
         else:
-            Console().print(page(description))
+            _console().print(page(description))
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,13 @@ class Prune:
     """demo, resnet20|32|44|56|110, vgg16, a torchvision classifier, or package.module:factory."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """A .safetensors, .pt or .pth file, or a torchvision weights name; without, the dense network is trained first."""
+    """A .safetensors, .pt or .pth file, or a torchvision weights name; without, the dense network is trained
+    first."""
     target_macs: float | None = None
     """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
     drop_bound: float | None = None
-    """Instead of a target: as small as this accuracy drop on val allows before fine-tuning, percentage points."""
+    """Instead of a target: as small as this accuracy drop on val allows before fine-tuning, percentage
+    points."""
     method: str = "ppo"
     """ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
     agent: Path | None = None
@@ -117,7 +126,7 @@ class Prune:
         else:
             warn_if_memorised(model, task)
         result = prune(model, task, config, network=network, folder=folder, name=self.model)
-        console = Console()
+        console = _console()
         console.print(table(result.report))
         console.print(f"everything is in {out}", soft_wrap=True)
 
@@ -130,7 +139,8 @@ class Train:
     """Networks, as for prune; each episode draws one of them."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: tuple[str, ...] = ()
-    """One file or torchvision weights name a network, in their order; without, the dense networks are trained first."""
+    """One file or torchvision weights name a network, in their order; without, the dense networks are trained
+    first."""
     target_macs: float | None = None
     """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
     drop_bound: float | None = None
@@ -150,7 +160,8 @@ class Train:
             raise ValueError("no network was given; give at least one, such as `secateur train demo`")
         if self.weights and len(self.weights) != len(self.models):
             raise ValueError(
-                f"{len(self.models)} networks and {len(self.weights)} weights were given; give one for each, or none"
+                f"{len(self.models)} networks and {len(self.weights)} weights were given; "
+                "give one for each, or none"
             )
         reward = PruningConfig(target_macs=self.target_macs, drop_bound=self.drop_bound).reward()
         search = AgentConfig(evaluations=self.evaluations)
@@ -171,7 +182,7 @@ class Train:
             problems, reward, search, seed=self.seed, logger=folder.logger, callbacks=watchers
         )
         training.decider.save(out)
-        Console().print(
+        _console().print(
             f"trained on {training.evaluations} candidates in {training.seconds:.0f} s; "
             f"use it with: secateur prune MODEL --agent {out}",
             soft_wrap=True,
@@ -215,4 +226,4 @@ class Evaluate:
             json.dump(found, sys.stdout, indent=2)
             print()
         else:
-            Console().print(measurements(self.what, found))
+            _console().print(measurements(self.what, found))

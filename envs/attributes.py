@@ -5,6 +5,13 @@ from collections.abc import Mapping
 from torch import nn
 
 
+def follows_its_weight(module: nn.Module) -> bool:
+    """Say whether :func:`fit_attributes` knows all sizes of a module from its parameters."""
+    convolution, norm = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase
+    fitted = (convolution, nn.Linear, norm, nn.GroupNorm, nn.PReLU, nn.Embedding)
+    return isinstance(module, fitted) and next(module.parameters(), None) is not None
+
+
 def fit_attributes(model: nn.Module) -> None:
     """Bring what torch's modules remember of their sizes in line with their parameters' shapes."""
     for module in model.modules():

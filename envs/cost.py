@@ -3,13 +3,13 @@
 Shapes: B candidates, L layers.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.utils.benchmark import Timer
 
 from ..rewards import Size
 from .tracing import TracedNetwork
@@ -74,6 +74,10 @@ def latency_ms(model: nn.Module, example: Tensor, *, seconds: float = 0.5) -> fl
     Returns:
         Milliseconds a batch, the median.
     """
+    # Importing it imports torch's compiler helpers, which warn on stderr where CUDA's compiler is but no GPU.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    from torch.utils.benchmark import Timer
+
     training = model.training
     model.eval()
     try:

@@ -69,17 +69,26 @@ class Episode:
             action: (M,) or (N,), above 0.5 stays; slots beyond the layer's width are ignored.
 
         Returns:
-            ``info`` with ``layer``, ``keep_ratio``, ``repaired`` (the mask was empty, so the filter with the highest
-            Taylor score was kept), ``macs_ratio`` and ``params_ratio`` with the undecided layers dense, and
-            ``accuracy_drop``, None until the candidate is measured.
+            ``info`` with ``layer``, ``keep_ratio``, ``repaired`` (the mask was empty, so the filter with the
+            highest Taylor score was kept), ``macs_ratio`` and ``params_ratio`` with the undecided layers
+            dense, and ``accuracy_drop``, None until the candidate is measured.
+
+        Raises:
+            ValueError: If the action has fewer entries than the layer has filters.
         """
         assert not self.done, "the episode is over; reset it"
         width = int(self._widths[self.position])
-        mask = np.asarray(action).ravel()[:width] > 0.5
+        name = self.problem.network.layers[self.position].name
+        given = np.asarray(action).ravel()
+        if len(given) < width:
+            raise ValueError(
+                f"the action has {len(given)} entries, the layer {name} has {width} filters; "
+                "give one a filter"
+            )
+        mask = given[:width] > 0.5
         repaired = not mask.any()
         if repaired:
             mask[int(np.argmax(self.problem.scores["taylor"][self.position]))] = True
-        name = self.problem.network.layers[self.position].name
         self.masks.append(mask)
         network, counts = self.problem.network, self._counts()
         return {
@@ -125,7 +134,9 @@ class Episode:
         target = self.reward.target
         # How much of what is undecided may stay; sizes grow with about the square of the kept counts.
         needed = 1.0 if target is None else np.clip((target - spent) / max(undecided, 1e-6), 0.0, 1.0) ** 0.5
-        kept = counts[: self.position].sum() / max(1, self._widths[: self.position].sum()) if self.masks else 1.0
+        kept = (
+            counts[: self.position].sum() / max(1, self._widths[: self.position].sum()) if self.masks else 1.0
+        )
         bound = self.reward.drop_bound
         return np.array([spent, undecided, needed, kept, target or 0.0, (bound or 0.0) / 10])
 

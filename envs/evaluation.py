@@ -1,9 +1,9 @@
 """The accuracy of many candidate masks, fast.
 
-Images are resident, cut into pieces that fit the cache; convolutions run in bfloat16 and channels-last where the
-processor has instructions for it, batch-norm in float32. A candidate's batch-norm statistics are taken anew from
-training images augmented as in training, because accuracy without that says nothing of accuracy after recovery
-(Li et al. 2020, "EagleEye", arXiv 2007.02491).
+Images are resident, cut into pieces that fit the cache; convolutions run in bfloat16 and channels-last where
+the processor has instructions for it, batch-norm in float32. A candidate's batch-norm statistics are taken
+anew from training images augmented as in training, because accuracy without that says nothing of accuracy
+after recovery (Li et al. 2020, "EagleEye", arXiv 2007.02491).
 
 Shapes: B candidates, L layers, N filters of a layer, S images for statistics, V images for validation.
 """
@@ -23,7 +23,8 @@ from .tasks.base import Measurement, Task, fastest_layout
 from .tracing import TracedNetwork
 
 _PIECE_PIXELS = {"cpu": 128 * 32 * 32, "cuda": 4096 * 32 * 32}
-"""Pixels of the images in one forward pass: 128 CIFAR images stay in a core's cache (1.8 times faster than 512)."""
+"""Pixels of the images in one forward pass: 128 CIFAR images stay in a core's cache (1.8 times faster than
+512)."""
 
 _LARGEST_PIECE = 1024
 
@@ -38,7 +39,8 @@ class CandidateEvaluator:
         network: Its trace.
         task: Data and metric.
         images: V, taken evenly from ``val``; fewer where it has fewer.
-        statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense statistics.
+        statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
+            statistics.
         latency: Measure each candidate's latency too: it is cut for that, which takes a second.
         seed: Chooses and augments the images for statistics.
     """
@@ -57,7 +59,9 @@ class CandidateEvaluator:
         self.network = network
         self.task = task
         self._model = copy.deepcopy(model).eval()
-        self._norms = [m for m in self._model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+        self._norms = [
+            m for m in self._model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats
+        ]
         for norm in self._norms:
             norm.momentum = None  # the plain average over the pieces
         generator = torch.Generator().manual_seed(seed)
@@ -137,8 +141,8 @@ class CandidateEvaluator:
     def _mask(self, masks: Sequence[Mask]) -> None:
         """Restore the consumers' weights, then zero what reads a removed channel.
 
-        No sum over channels but a weighted one passes the tracer unpinned, so a channel that no weight reads has no
-        effect, whatever its own filter computes.
+        No sum over channels but a weighted one passes the tracer unpinned, so a channel that no weight reads
+        has no effect, whatever its own filter computes.
         """
         for tensor, dense in self._consumers.values():
             tensor.copy_(dense)
@@ -155,10 +159,14 @@ class CandidateEvaluator:
         """Pair every weight that reads removable channels with a dense copy of itself."""
         parameters = dict(self._model.named_parameters())
         names = {w.parameter for layer in self.network.layers for w in layer.slices if w.role == "consumer"}
-        return {name: (parameters[name].data, parameters[name].data.clone()) for name in names if name in parameters}
+        return {
+            name: (parameters[name].data, parameters[name].data.clone())
+            for name in names
+            if name in parameters
+        }
 
     def _convert_weights(self) -> None:
-        """Keep the weights of convolutions and linear layers in the working type; the rest stays in float32."""
+        """Keep the weights of convolutions and linear layers in the working type, the rest in float32."""
         for module in self._model.modules():
             if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
                 module.to(self._dtype)

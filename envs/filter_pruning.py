@@ -1,7 +1,7 @@
 """The Gymnasium environment ``secateur/FilterPruning-v0``."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -19,30 +19,32 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
     """Decide, layer by layer, which filters of a trained CNN stay.
 
     ## Description
-    One episode walks the layers of one network in forward order. After the last layer the candidate is measured on
-    held-out data, with batch-norm statistics taken anew. With several networks, each episode draws one.
+    One episode walks the layers of one network in forward order. After the last layer the candidate is
+    measured on held-out data, with batch-norm statistics taken anew. With several networks, each episode
+    draws one.
 
     ## Action space
-    ``MultiBinary(M)``: the keep mask of the layer at hand, 1 stays. M is the width of the widest layer; slots beyond
-    the layer's width are ignored. A mask that would empty the layer is repaired: its filter with the highest Taylor
-    score stays.
+    ``MultiBinary(M)``: the keep mask of the layer at hand, 1 stays. M is the width of the widest layer; slots
+    beyond the layer's width are ignored. A mask that would empty the layer is repaired: its filter with the
+    highest Taylor score stays.
 
     ## Observation space
-    ``Dict``: ``filters`` (M, F), features of each filter, zero in empty slots; ``layer`` (G,), features of the layer,
-    what has been spent so far and what is wanted; ``mask`` (M,), 1 for real slots. All within [-3, 3]. See
-    :mod:`secateur.envs.observation` for the features by name.
+    ``Dict``: ``filters`` (M, F), features of each filter, zero in empty slots; ``layer`` (G,), features of
+    the layer, what has been spent so far and what is wanted; ``mask`` (M,), 1 for real slots. All within [-3,
+    3]. See :mod:`secateur.envs.observation` for the features by name.
 
     ## Rewards
     0 until the last layer, then what ``reward`` gives for the measured candidate (:mod:`secateur.rewards`).
 
     ## Termination
-    After the last layer; episodes are never truncated. ``info`` carries ``layer``, ``keep_ratio``, ``repaired``,
-    ``macs_ratio``, ``params_ratio`` (undecided layers counted dense) and ``accuracy_drop`` in percentage points (None
-    until measured); after the last layer also ``accuracy``, ``loss``, ``reward`` and ``layer_keep_ratios``.
+    After the last layer; episodes are never truncated. ``info`` carries ``layer``, ``keep_ratio``,
+    ``repaired``, ``macs_ratio``, ``params_ratio`` (undecided layers counted dense) and ``accuracy_drop`` in
+    percentage points (None until measured); after the last layer also ``accuracy``, ``loss``, ``reward`` and
+    ``layer_keep_ratios``.
 
     ## Registered configurations
-    ``gymnasium.make("secateur/FilterPruning-v0")`` prunes the demo CNN, trained for a moment on the bundled digits.
-    ``gymnasium.make("secateur/FilterPruning-v0", problems=problem, reward=reward)`` prunes your own.
+    ``gymnasium.make("secateur/FilterPruning-v0")`` prunes the demo CNN, trained for a moment on the bundled
+    digits. ``gymnasium.make("secateur/FilterPruning-v0", problems=problem, reward=reward)`` prunes your own.
 
     Args:
         problems: The networks to prune, one or several.
@@ -51,7 +53,7 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
         render_mode: ``rgb_array`` or None.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 2}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (as gymnasium declares it)
 
     def __init__(
         self,
@@ -68,11 +70,8 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
         self.problems = [problems] if isinstance(problems, PruningProblem) else list(problems)
         self.reward = reward or TargetReward()
         self.render_mode = render_mode
-        widest = widest_layer(self.problems)
-        if slots is not None and slots < widest:
-            raise ValueError(f"slots is {slots}; the widest layer has {widest} filters, so give at least that")
-        self.slots = slots or widest
-        self.observation_space, self.action_space = make_spaces(self.slots)
+        self.slots = enough_slots(self.problems, slots)
+        self.observation_space, self.action_space = make_spaces(self.slots)  # type: ignore[assignment]
         self._episode: Episode | None = None
 
     def reset(
@@ -87,12 +86,14 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
     def step(self, action: npt.ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Decide about the layer at hand; measure the candidate after the last one."""
         episode = self._running()
+        if episode.done:
+            raise RuntimeError("the episode is over; call reset() to begin the next one")
         info, reward = episode.decide(action), 0.0
         if episode.done:
             reward = episode.finish(episode.problem.evaluator([episode.masks])[0], info)
         return episode.observe(), reward, episode.done, False, info
 
-    def render(self) -> npt.NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> npt.NDArray[np.uint8] | None:
         """Draw the layers as bars, kept and removed filters apart.
 
         Returns:
@@ -107,6 +108,18 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
         if self._episode is None:
             raise RuntimeError("no episode is running; call reset() first")
         return self._episode
+
+
+def enough_slots(problems: Sequence[PruningProblem], slots: int | None) -> int:
+    """Give the wanted number of action slots, or that of the widest layer where none is wanted.
+
+    Raises:
+        ValueError: If a layer has more filters than that.
+    """
+    widest = widest_layer(problems)
+    if slots is not None and slots < widest:
+        raise ValueError(f"slots is {slots}; the widest layer has {widest} filters, so give at least that")
+    return slots or widest
 
 
 def widest_layer(problems: Sequence[PruningProblem]) -> int:

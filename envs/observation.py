@@ -1,7 +1,7 @@
 """What the agent sees of a filter and of a layer.
 
-Nothing here depends on one network's scale: filter features are standardised inside their layer or ranked over the
-network, layer features are ratios. So an agent that learned on one network can look at another.
+Nothing here depends on one network's scale: filter features are standardised inside their layer or ranked
+over the network, layer features are ratios. So an agent that learned on one network can look at another.
 
 Shapes: L layers, N filters of a layer, F features of a filter, G features of a layer.
 """
@@ -20,14 +20,16 @@ STANDARDISED = ("l1", "l2", "bn", "shift", "fpgm", "consumer", "taylor")
 """Scores that enter as z-scores inside the layer, clipped to [-3, 3]."""
 
 FILTER_FEATURES = (*STANDARDISED, "taylor_rank", "taylor_rank_network", "taylor_per_mac_rank_network")
-"""What is seen of each filter; ranks lie in [-1, 1], the last two are taken over all filters of the network."""
+"""What is seen of each filter; ranks lie in [-1, 1], the last two are taken over all filters of the
+network."""
 
 STATIC_LAYER_FEATURES = (
     "depth", "log_width", "macs_share", "params_share", "producers", "sensitivity", "sensitivity_per_mac",
 )  # fmt: skip
 DYNAMIC_LAYER_FEATURES = ("spent", "undecided", "needed_keep_ratio", "kept_so_far", "target", "drop_bound")
 LAYER_FEATURES = (*STATIC_LAYER_FEATURES, *DYNAMIC_LAYER_FEATURES)
-"""What is seen of the layer at hand; see :func:`static_features` and :class:`secateur.envs.episode.Episode`."""
+"""What is seen of the layer at hand; see :func:`static_features` and
+:class:`secateur.envs.episode.Episode`."""
 
 LIMIT = 3.0
 """Every feature lies in [-LIMIT, LIMIT]."""
@@ -54,17 +56,24 @@ def static_features(network: TracedNetwork, scores: dict[str, Scores]) -> Static
         scores: By criterion, one array (N,) a layer.
     """
     widths = network.widths
-    saved_macs = np.asarray(network.macs(widths) - network.macs(widths - np.eye(len(widths))))  # (L,) a filter
+    saved_macs = np.asarray(
+        network.macs(widths) - network.macs(widths - np.eye(len(widths)))
+    )  # (L,) a filter
     saved_params = np.asarray(network.params(widths) - network.params(widths - np.eye(len(widths))))
     taylor = scores["taylor"]
     per_mac = [score / max(cost, 1.0) for score, cost in zip(taylor, saved_macs, strict=True)]
     by_network, by_mac = _ranks_over_network(taylor), _ranks_over_network(per_mac)
     filters = []
     for layer in range(len(widths)):
-        columns = [_standardised(scores[name][layer]) for name in STANDARDISED]
+        columns = [_standardised(_even(name, scores[name][layer])) for name in STANDARDISED]
         columns += [_ranks(taylor[layer]), by_network[layer], by_mac[layer]]
         filters.append(np.stack(columns, axis=1).astype(np.float32))
     return StaticFeatures(filters, _layer_features(network, saved_macs, saved_params, taylor, per_mac))
+
+
+def _even(name: str, score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Take the root of the one score that is a square, else its largest values hide all others."""
+    return np.sqrt(score) if name == "taylor" else score
 
 
 def _layer_features(

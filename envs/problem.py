@@ -69,7 +69,9 @@ class PruningProblem:
         """
         network = network or trace_exactly(model, torch.zeros(2, *task.input_shape))
         if not network.layers:
-            reasons = "; ".join(dict.fromkeys(str(p.cause) for p in network.pinned)) or "it has no convolutions"
+            reasons = (
+                "; ".join(dict.fromkeys(str(p.cause) for p in network.pinned)) or "it has no convolutions"
+            )
             raise ValueError(f"no filter of {name} can be pruned: {reasons}")
         evaluator = CandidateEvaluator(
             model, network, task, images=images, statistics_images=statistics_images, seed=seed

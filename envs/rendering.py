@@ -23,14 +23,26 @@ def figure_of_layers(network: TracedNetwork, masks: Sequence[Mask], title: str =
         title: Printed above.
     """
     names = [layer.name for layer in network.layers]
-    widths = network.widths
-    kept = np.array([mask.sum() for mask in masks], np.int64)
-    decided = len(kept)
+    return figure_of_counts(names, network.widths.tolist(), [int(mask.sum()) for mask in masks], title)
+
+
+def figure_of_counts(
+    names: Sequence[str], filters: Sequence[int], kept: Sequence[int], title: str = ""
+) -> Figure:
+    """Draw what :func:`figure_of_layers` draws, from numbers alone, as a report holds them.
+
+    Args:
+        names: Of the layers.
+        filters: Of each dense layer.
+        kept: Of each of the first layers.
+        title: Printed above.
+    """
+    widths, stay, decided = np.array(filters), np.array(kept, np.int64), len(kept)
     figure = Figure(figsize=(max(6.0, min(16.0, 0.32 * len(names) + 2.0)), 4.2), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(names))
-    axes.bar(places[:decided], kept, color=KEPT, label="kept")
-    axes.bar(places[:decided], widths[:decided] - kept, bottom=kept, color=REMOVED, label="removed")
+    axes.bar(places[:decided], stay, color=KEPT, label="kept")
+    axes.bar(places[:decided], widths[:decided] - stay, bottom=stay, color=REMOVED, label="removed")
     if decided < len(names):
         axes.bar(places[decided:], widths[decided:], color=UNDECIDED, label="not decided yet")
     step = max(1, len(names) // 40)

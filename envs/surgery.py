@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .attributes import fit_attributes, set_attributes
+from .baking import bake
 from .files import write_aside
 from .plan import Mask, PruningPlan
 from .replicas import refresh_masked_weights, replica
@@ -47,18 +48,21 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
         their identity inside the copy, so that shared ones stay shared.
     """
     masks = plan.masks(network)
-    smaller = replica(model)
-    state = _tensors(smaller)
+    state = _tensors(model)
     stays: dict[tuple[str, int], Mask] = {}
     for layer, mask in zip(network.layers, masks, strict=True):
         for where in layer.slices if not mask.all() else ():
             full = np.ones(state[where.parameter].shape[where.axis], np.bool_)
             stays.setdefault((where.parameter, where.axis), full)[where.index[~mask].ravel()] = False
+    shrunk: dict[Tensor, Tensor] = {}
     for (name, axis), positions in stays.items():
-        tensor = state[name]
-        index = torch.from_numpy(np.flatnonzero(positions)).to(tensor.device)
-        tensor.data = tensor.data.index_select(axis, index).contiguous()
-        tensor.grad = None
+        old = state[name]
+        index = torch.from_numpy(np.flatnonzero(positions)).to(old.device)
+        shrunk[old] = shrunk.get(old, old.detach()).index_select(axis, index)
+    for old, new in shrunk.items():
+        if isinstance(old, nn.Parameter):
+            shrunk[old] = nn.Parameter(new, old.requires_grad)
+    smaller = replica(model, shrunk)
     # From the masks and not from plan.attributes: a plan written by hand has none.
     set_attributes(smaller, PruningPlan.from_masks(network, masks).attributes)
     _settle(smaller)
@@ -96,7 +100,8 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
         seen.add(copied.data_ptr())
         state[name] = copied
     write_aside(folder / "plan.json", lambda path: path.write_text(plan.to_json(), encoding="utf-8"))
-    write_aside(folder / "model.safetensors", lambda path: save_file(state, path))
+    baked = {"baked": "true"} if getattr(model, "baked", False) else {}
+    write_aside(folder / "model.safetensors", lambda path: save_file(state, path, metadata=baked))
 
 
 def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Module:
@@ -119,13 +124,15 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
             raise ValueError(f"{path} does not exist; a pruned network is rebuilt from it")
     try:
         state = load_file(weights)
+        with safe_open(weights, framework="pt") as file:
+            baked = "baked" in (file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{weights} is not a readable safetensors file: {error}") from error
     try:
         attributes = PruningPlan.from_json(plan.read_text(encoding="utf-8")).attributes
     except ValueError as error:
         raise ValueError(f"{plan}: {error}") from error
-    model = factory()
+    model = bake(factory()) if baked else factory()
     set_attributes(model, attributes)
     shrink_to(model, state)
     return model.eval()

@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from ..rewards import Outcome, Reward
 from .episode import Episode, Observation
-from .filter_pruning import make_spaces, widest_layer
+from .filter_pruning import enough_slots, make_spaces
 from .problem import PruningProblem
 from .rendering import draw_layers
 
@@ -36,7 +36,7 @@ class LockstepVecEnv(VecEnv):
         self.problems = list(problems)
         self.reward = reward
         self.render_mode = "rgb_array"
-        self.slots = slots or widest_layer(self.problems)
+        self.slots = enough_slots(self.problems, slots)
         self._generators = [np.random.default_rng() for _ in range(num_envs)]
         self._actions: npt.NDArray[Any] = np.empty(0)
         super().__init__(num_envs, *make_spaces(self.slots))
@@ -59,7 +59,9 @@ class LockstepVecEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Decide in all episodes, measure the complete candidates, begin anew where one is over."""
-        infos = [episode.decide(action) for episode, action in zip(self._episodes, self._actions, strict=True)]
+        infos = [
+            episode.decide(action) for episode, action in zip(self._episodes, self._actions, strict=True)
+        ]
         rewards = np.zeros(self.num_envs, np.float32)
         dones = np.array([episode.done for episode in self._episodes])
         finished = np.flatnonzero(dones).tolist()
@@ -99,7 +101,9 @@ class LockstepVecEnv(VecEnv):
         """Set an attribute that all environments share."""
         setattr(self, attr_name, value)
 
-    def env_method(self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any) -> list[Any]:
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
+    ) -> list[Any]:
         """Call a method once an environment."""
         method = getattr(self, method_name)
         return [method(*method_args, **method_kwargs) for _ in self._get_indices(indices)]

@@ -4,7 +4,6 @@ A trace cannot tell a literal integer in a forward pass from shape arithmetic, s
 with random weights in float64 before it is trusted.
 """
 
-import copy
 import math
 import os
 import traceback
@@ -111,11 +110,12 @@ class Probe:
     @cached_property
     def dense(self) -> list[list[Tensor]]:
         """Outputs of the dense network in evaluation and in training mode."""
-        return self._outputs(copy.deepcopy(self.model))
+        own_statistics = replica(self.model, {p: p for p in self.model.parameters()})
+        return self._outputs(own_statistics)
 
     def check(self, network: TracedNetwork, plan: PruningPlan) -> float:
         """Do what :func:`verify_cut` does."""
-        masked = copy.deepcopy(self.model)
+        masked = replica(self.model)
         mask_(masked, network, plan)
         expected = self._outputs(masked)
         with _refusing_what_does_not_run():
@@ -154,15 +154,16 @@ def randomised(model: nn.Module) -> nn.Module:
         for name, tensor in [*probe.named_parameters(), *probe.named_buffers()]:
             if not tensor.is_floating_point() or not tensor.numel():
                 continue
-            noise = torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype)
+            noise = torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype).mul_(2.0).sub_(1.0)
             if name.endswith("running_var"):
-                tensor.copy_(0.5 + noise.abs().clamp(max=2.0))
+                tensor.copy_(1.5 + noise)
             elif name.endswith("running_mean"):
                 tensor.copy_(noise * 0.1)
             elif isinstance(tensor, nn.Parameter):
-                spread = 0.2 if tensor.ndim <= 1 else 0.5 * (float(tensor.std(correction=0)) or 0.2)
-                scale = tensor.ndim == 1 and name.endswith("weight")
-                tensor.copy_((torch.ones_like(tensor) if scale else tensor) + noise * spread)
+                if tensor.ndim == 1 and name.endswith("weight"):
+                    tensor.fill_(1.0)
+                spread = 0.4 if tensor.ndim <= 1 else float(tensor.std(correction=0)) or 0.4
+                tensor.add_(noise, alpha=spread)
     for module in probe.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eps = 0.1
@@ -174,7 +175,7 @@ def _culprits(probe: Probe, network: TracedNetwork) -> dict[int, InexactCutError
     found: dict[int, InexactCutError] = {}
     for first_half in (True, False):
         masks = [_skewed(layer.filters, first_half) for layer in network.layers]
-        found |= _search(probe, network, masks, range(len(masks)))
+        found |= _search(probe, network, masks, [i for i in range(len(masks)) if i not in found])
     return found
 
 
@@ -206,8 +207,9 @@ def _skewed(filters: int, first_half: bool) -> Mask:
 def _refusing_what_does_not_run() -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, IndexError, TypeError, ValueError, AssertionError) as error:
-        raise InexactCutError(f"the cut network does not run: {error}", _source_of(error)) from error
+    except Exception as error:
+        message = f"the cut network does not run: {str(error) or repr(error)}"
+        raise InexactCutError(message, _source_of(error)) from error
 
 
 def _source_of(error: BaseException) -> str:

@@ -49,8 +49,9 @@ class Outcome:
         """Give the candidate's size, pruned / dense, in [0, 1].
 
         Raises:
-            ValueError: If the size is the latency and it was not measured.
+            ValueError: If the size is the latency and it was not measured, or nobody knows it.
         """
+        check_size(size)
         match size:
             case "filters":
                 return self.filters_ratio

@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from .outcome import Outcome, Size, check_size
 
 OVERSHOOT_PRICE = 20.0
-"""Reward lost per unit of size ratio above the target: 1 % of the dense size costs as much as 20 points of accuracy,
-so that no accuracy buys a size that was not asked for."""
+"""Reward lost per unit of size ratio above the target: 1 % of the dense size costs as much as 20 points of
+accuracy, so that no accuracy buys a size that was not asked for."""
 
 
 @dataclass(frozen=True)
 class TargetReward:
     """Meet a size, then keep the accuracy.
 
-    The reward is the accuracy lost, as a share of one, with a minus, less a price for every bit of size above the
-    target. Nothing is paid for being smaller, so candidates that meet the target are ranked by accuracy alone.
+    The reward is the accuracy lost, as a share of one, with a minus, less a price for every bit of size above
+    the target. Nothing is paid for being smaller, so candidates that meet the target are ranked by accuracy
+    alone.
 
     Args:
         target: Wanted size ratio, pruned / dense, in (0, 1].

@@ -10,8 +10,9 @@ from .outcome import Outcome, Size, check_size
 class TryAndLearnReward:
     """Pay for removed filters while the accuracy drop stays inside a bound.
 
-    The accuracy term falls from 1 at no drop to 0 at the bound and below it beyond; the efficiency term is the log of
-    the compression. Their product is the reward of Huang et al. 2018 (arXiv 1801.07365, eq. 3-5), there per layer.
+    The accuracy term falls from 1 at no drop to 0 at the bound and below it beyond; the efficiency term is
+    the log of the compression. Their product is the reward of Huang et al. 2018 (arXiv 1801.07365, eq. 3-5),
+    there per layer.
 
     Args:
         drop_bound: Largest tolerated accuracy drop, percentage points, in (0, 100].
@@ -27,7 +28,9 @@ class TryAndLearnReward:
     def __post_init__(self) -> None:
         check_size(self.size)
         if not 0 < self.drop_bound <= 100:
-            raise ValueError(f"the drop bound is {self.drop_bound}; it has to be above 0 and at most 100 points")
+            raise ValueError(
+                f"the drop bound is {self.drop_bound}; it has to be above 0 and at most 100 points"
+            )
 
     @property
     def target(self) -> None:

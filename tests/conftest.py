@@ -6,10 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from secateur.envs.demo import demo_problem
 from secateur.envs.problem import PruningProblem
 from secateur.envs.tasks import ClassificationTask, get_task
 from torch import nn
+
+# The same examples every time, however busy the machine is.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
 
 
 def plain_network(seed: int = 0) -> nn.Sequential:
@@ -32,7 +37,7 @@ def plain_network(seed: int = 0) -> nn.Sequential:
 @pytest.fixture(scope="session")
 def problem() -> PruningProblem:
     """Give the demo CNN, trained for a moment."""
-    return demo_problem(epochs=2)
+    return demo_problem()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Small networks with the parts that pruners stumble over, and the lists of published ones that they must master.
+"""Small networks with the parts that pruners stumble over, and lists of published ones.
 
 Shapes: B examples, C channels, H and W pixels.
 """
@@ -9,15 +9,13 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchvision
+from secateur.envs.baking import bake
+from secateur.envs.models import get_model
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, weight_norm
-
-from secateur.envs.models import get_model
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Architecture:
 
 
 class UNet(nn.Module):
-    """Encoder and decoder with skip connections by concatenation (Ronneberger et al. 2015, arXiv 1505.04597)."""
+    """Encoder and decoder joined by concatenation (Ronneberger et al. 2015, arXiv 1505.04597)."""
 
     def __init__(self, width: int = 8) -> None:
         super().__init__()
@@ -308,6 +306,7 @@ OWN = [
     Architecture("dcgan discriminator", DCGANDiscriminator, (3, 32, 32)),
     Architecture("norms and slopes", NormsAndSlopes, (3, 8, 8)),
     Architecture("weight norms", WeightNorms, (3, 8, 8)),
+    Architecture("baked weight norms", lambda: bake(WeightNorms()), (3, 8, 8)),
     Architecture("masked weights", MaskedWeights, (3, 8, 8)),
     Architecture("shared twice", SharedTwice, (3, 8, 8)),
     Architecture("tied weights", TiedWeights, (3, 8, 8)),
@@ -318,18 +317,3 @@ OWN = [
     Architecture("literal sizes", LiteralSizes, (3, 8, 8)),
     Architecture("grouped both kinds", GroupedBothKinds, (3, 8, 8)),
 ]
-
-
-def published() -> list[Architecture]:
-    """List torchvision's classifiers."""
-    names = [name for name in torchvision.models.list_models(module=torchvision.models) if _is_cnn(name)]
-    found = []
-    for name in names:
-        more: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-        build = partial(torchvision.models.get_model, name, weights=None, num_classes=10, **more)
-        found.append(Architecture(name, build, (3, 299, 299) if name == "inception_v3" else (3, 64, 64)))
-    return found
-
-
-def _is_cnn(name: str) -> bool:
-    return not name.startswith(("vit_", "swin_", "maxvit"))

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
+from secateur.envs.cost import cost
+from secateur.envs.replicas import replica
+from secateur.envs.surgery import PruningPlan, cut, load_pruned, mask_, save_pruned
+from secateur.envs.tracing import TracedNetwork
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-
-from secateur.envs.cost import cost
-from secateur.envs.surgery import PruningPlan, cut, load_pruned, mask_, save_pruned
-from secateur.envs.tracing import TracedNetwork
 
 Inputs = tuple[Tensor, ...]
 
 
 def randomised(model: nn.Module) -> nn.Module:
-    """Copy into float64 with random batch-norm parameters and statistics."""
+    """Bring into float64 with random batch-norm parameters and statistics, and nothing zero or tiny."""
     model = model.double()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
+        for tensor in model.parameters():
+            if not float(tensor.std(correction=0)) > 1e-3:
+                tensor.add_(torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype), alpha=0.3)
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
@@ -45,15 +47,15 @@ def random_plan(network: TracedNetwork, sparsity: float, seed: int = 0) -> Pruni
     return PruningPlan.from_masks(network, masks)
 
 
-def shifted(plan: PruningPlan) -> PruningPlan:
-    """Keep, in the layer with most filters among those pruned, a neighbour of one kept filter instead."""
+def shifted(plan: PruningPlan) -> Iterator[PruningPlan]:
+    """Keep a dropped neighbour instead of one kept filter, in one layer at a time, the widest first."""
     pruned = [name for name, kept in plan.kept.items() if len(kept) < plan.filters[name]]
-    name = max(pruned, key=lambda n: plan.filters[n])
-    kept, everything = list(plan.kept[name]), range(plan.filters[name])
-    gone = next(i for i in everything if i not in kept)
-    nearest = min(kept, key=lambda i: abs(i - gone))
-    moved = tuple(sorted({*kept, gone} - {nearest}))
-    return PruningPlan({**plan.kept, name: moved}, plan.filters, plan.attributes)
+    for name in sorted(pruned, key=lambda n: -plan.filters[n]):
+        kept = plan.kept[name]
+        gone = next(i for i in range(plan.filters[name]) if i not in kept)
+        nearest = min(kept, key=lambda i: abs(i - gone))
+        moved = tuple(sorted({*kept, gone} - {nearest}))
+        yield PruningPlan({**plan.kept, name: moved}, plan.filters, plan.attributes)
 
 
 def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
@@ -89,21 +91,15 @@ def assert_counts_are_true(
 
 def assert_trains(smaller: nn.Module, inputs: Inputs) -> None:
     """Take one step of an optimiser in training mode."""
-    smaller = copy_with_gradients(smaller).train()
+    smaller = replica(smaller).requires_grad_(True).train()
     before = [p.detach().clone() for p in smaller.parameters()]
     optimiser = torch.optim.SGD(smaller.parameters(), lr=1e-3)
     leaves = [x for x in tree_leaves(smaller(*inputs)) if isinstance(x, Tensor) and x.requires_grad]
     loss = torch.stack([x.square().mean() for x in leaves]).sum()
     loss.backward()
     optimiser.step()
-    assert math.isfinite(float(loss))
+    assert math.isfinite(loss.item())
     assert any(not torch.equal(a, b) for a, b in zip(before, smaller.parameters(), strict=True))
-
-
-def copy_with_gradients(model: nn.Module) -> nn.Module:
-    from secateur.envs.replicas import replica
-
-    return replica(model).requires_grad_(True)
 
 
 def assert_survives_saving(
@@ -114,7 +110,3 @@ def assert_survives_saving(
     rebuilt = load_pruned(build, folder)
     assert not rebuilt.training
     assert difference(outputs(smaller, inputs), outputs(rebuilt, inputs)) == 0.0
-
-
-def cloned(model: nn.Module) -> nn.Module:
-    return copy.deepcopy(model)

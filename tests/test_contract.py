@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from pathlib import Path
 
 import pytest
-from networks import OWN, Architecture, published
+from networks import OWN, Architecture
 from promises import (
     Inputs,
     assert_counts_are_true,
@@ -17,11 +18,11 @@ from promises import (
     randomised,
     shifted,
 )
-from torch import nn
-
+from published import published
 from secateur.envs.surgery import cut
 from secateur.envs.tracing import TracedNetwork
 from secateur.envs.verification import TOLERANCE, trace_exactly
+from torch import nn
 
 FAST = {*(a.name for a in OWN), "resnet18", "mobilenet_v2", "densenet121"}
 ARCHITECTURES = {a.name: a for a in [*OWN, *published()]}
@@ -60,5 +61,9 @@ def test_a_pruned_network_computes_what_the_masked_one_did_and_goes_on_living(
 @every_model
 def test_the_contract_notices_a_plan_that_is_shifted_by_one_filter(architecture: Architecture) -> None:
     model, network, inputs = traced(architecture)
+    if not network.layers:
+        pytest.skip("every layer is pinned")
     plan = random_plan(network, 0.3)
-    assert masked_difference(model, network, plan, shifted(plan), inputs) > TOLERANCE
+    # A filter that a ReLU silences on these inputs is missed by nobody: look at three layers.
+    moved = itertools.islice(shifted(plan), 3)
+    assert max(masked_difference(model, network, plan, other, inputs) for other in moved) > TOLERANCE

@@ -49,7 +49,9 @@ def test_try_and_learn_is_the_product_of_huang_et_al(
     assert paid == pytest.approx(-accuracy_term * math.log(ratio))
 
 
-@given(drop_bound=bounds, size=sizes, left=st.floats(0.01, 1), ratio=st.floats(0.1, 1), part=st.floats(0.1, 0.99))
+@given(
+    drop_bound=bounds, size=sizes, left=st.floats(0.01, 1), ratio=st.floats(0.1, 1), part=st.floats(0.1, 0.99)
+)
 def test_try_and_learn_pays_more_for_less_at_the_same_accuracy_inside_the_bound(
     drop_bound: float, size: Size, left: float, ratio: float, part: float
 ) -> None:
@@ -92,7 +94,9 @@ def test_a_hundredth_of_the_dense_size_costs_as_much_as_twenty_points() -> None:
 
 @given(accuracy=percents, target=ratios)
 def test_only_the_chosen_size_counts(accuracy: float, target: float) -> None:
-    spread = Outcome(accuracy, 90.0, 0.5, 0.3, macs_ratio=0.1, params_ratio=0.2, filters_ratio=0.3, latency_ratio=0.4)
+    spread = Outcome(
+        accuracy, 90.0, 0.5, 0.3, macs_ratio=0.1, params_ratio=0.2, filters_ratio=0.3, latency_ratio=0.4
+    )
     same = {"macs": 0.1, "params": 0.2, "filters": 0.3, "latency": 0.4}
     for size in SIZES:
         even = outcome(accuracy, same[size])
@@ -108,13 +112,17 @@ def test_a_target_outside_its_range_is_refused_in_one_sentence(target: float) ->
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf])
 def test_a_bound_outside_its_range_is_refused_in_one_sentence(bound: float) -> None:
-    with pytest.raises(ValueError, match=r"^the drop bound is .*; it has to be above 0 and at most 100 points$"):
+    with pytest.raises(
+        ValueError, match=r"^the drop bound is .*; it has to be above 0 and at most 100 points$"
+    ):
         TryAndLearnReward(bound)
 
 
 @pytest.mark.parametrize("make", [TargetReward, TryAndLearnReward])
 def test_a_size_that_nobody_knows_is_refused_before_anything_is_measured(make: type) -> None:
-    with pytest.raises(ValueError, match="unknown size 'flops'; allowed are filters, params, macs and latency"):
+    with pytest.raises(
+        ValueError, match="unknown size 'flops'; allowed are filters, params, macs and latency"
+    ):
         make(size="flops")
 
 

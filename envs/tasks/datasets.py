@@ -35,11 +35,13 @@ class _Dataset:
         load: From root and download to train and test, and the names of the classes.
         padding: Rim for random crops, pixels.
         flip: Whether a mirrored image is as good as the image.
+        val_fraction: Share of train that becomes val; of a small set it has to be larger to say anything.
     """
 
     load: Callable[[Path, bool], tuple[dict[SplitName, Split], tuple[str, ...]]]
     padding: int
     flip: bool
+    val_fraction: float = 0.1
 
 
 def list_datasets() -> list[str]:
@@ -53,7 +55,7 @@ def get_task(
     root: Path,
     download: bool = False,
     val_from: Literal["train", "test"] = "train",
-    val_fraction: float = 0.1,
+    val_fraction: float | None = None,
     seed: int = 0,
     normalisation: str | Normalisation | None = None,
     image_size: int | None = None,
@@ -65,7 +67,7 @@ def get_task(
         root: Where torchvision keeps the known data sets.
         download: Whether to fetch a known data set that is not there.
         val_from: What a missing part is split from: "train", or "test" in two halves.
-        val_fraction: Share of train that becomes a missing part, in (0, 1).
+        val_fraction: Share of train that becomes a missing part, in (0, 1); None takes 0.1, of the digits 0.25.
         seed: Of the splitting.
         normalisation: As in `resolve_normalisation`; None is the customary one, ImageNet's for a folder.
         image_size: Height and width, pixels; None keeps the native one, 224 for a folder of images that
@@ -95,6 +97,8 @@ def get_task(
     if data not in _DATASETS or image_size is not None:
         padding = max(1, round(min(height, width) / 8))  # the customary 4 of 32 pixels
     mean, std = resolve_normalisation(normalisation or (data if data in _DATASETS else "imagenet"), channels)
+    if val_fraction is None:
+        val_fraction = _DATASETS[data].val_fraction if data in _DATASETS else 0.1
     splits, how = complete_splits(given, val_from=val_from, val_fraction=val_fraction, seed=seed)
     name = data if data in _DATASETS else Path(data).resolve().name
     return ClassificationTask(name, splits, classes, mean, std, padding, flip, (*notes, *how))
@@ -142,7 +146,7 @@ def _split_of(dataset: torchvision.datasets.VisionDataset) -> Split:
 
 
 _DATASETS = {
-    "digits": _Dataset(_digits, padding=1, flip=False),
+    "digits": _Dataset(_digits, padding=1, flip=False, val_fraction=0.25),
     "mnist": _Dataset(_from_torchvision("MNIST"), padding=2, flip=False),
     "fashion-mnist": _Dataset(_from_torchvision("FashionMNIST"), padding=2, flip=True),
     "cifar10": _Dataset(_from_torchvision("CIFAR10"), padding=4, flip=True),

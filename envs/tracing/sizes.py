@@ -1,8 +1,7 @@
 """Sizes that forward code reads from its module: found while tracing, so that a cut can bring them along.
 
 Forward code like ``torch.split(x, self.width, 1)`` does not adapt to a smaller ``x`` by itself. An attribute
-of the running module that equals a size it gave to an operation is taken to be that size; the trial of the cut
-tells whether it was.
+of the running module that equals a size it gave to an operation is taken to be that size; trying a cut tells.
 
 Shapes: L layers.
 """
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
+from ..attributes import follows_its_weight
 from .labels import LabelVector
 from .network import Size
 
@@ -43,8 +43,8 @@ def find_sizes(
     """
     found: dict[tuple[str, str], Size] = {}
     for measure in measures:
-        if isinstance(model.get_submodule(measure.module), nn.modules.conv._ConvNd | nn.GroupNorm):
-            continue  # these are fitted to their weights
+        if follows_its_weight(model.get_submodule(measure.module)):
+            continue
         for attribute, sizes in _matches(model.get_submodule(measure.module), measure.sizes):
             fixed = np.zeros(len(sizes), np.int64)
             slope = np.zeros((len(sizes), len(widths)), np.int64)

@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,9 @@ class Tracer(TorchDispatchMode):
         self._modules: list[str] = [""]
         self._operation = ""
         self._parameters: dict[str, Value] = {}
-        self._register_state()
+        self._register(model.named_parameters())
+        self._parameter_labels = self.labels.count
+        self._register(model.named_buffers())
 
     @property
     def labels(self) -> Labels:
@@ -81,6 +83,10 @@ class Tracer(TorchDispatchMode):
         assert lengths == list(tensor.shape), f"{self._operation}: {lengths} labels for {tuple(tensor.shape)}"
         self._values[id(tensor)] = Value(tuple(axes), tuple(tensor.shape), weight)
         self._alive.append(tensor)
+
+    def made_of_parameters(self, labels: LabelVector | None) -> bool:
+        """Say whether labels are those of a parameter, and not of a buffer or of noise."""
+        return labels is not None and bool(labels[0] < self._parameter_labels)
 
     def tie_axes(self, one: LabelVector | None, other: LabelVector | None, reason: str) -> None:
         """Join two axes of equal length; an axis that meets a fixed one is pinned."""
@@ -148,11 +154,12 @@ class Tracer(TorchDispatchMode):
         with self._where_we_are(), self:
             try:
                 outputs = self.model(*inputs)
-            except (RuntimeError, TypeError, IndexError, ValueError) as error:
+            except Exception as error:
                 shapes = ", ".join(str(tuple(x.shape)) for x in tree_leaves(inputs) if isinstance(x, Tensor))
                 mode = "training" if training else "evaluation"
                 raise ValueError(
-                    f"the network does not run on an input of {shapes} in {mode} mode: {error}"
+                    f"the network does not run on an input of {shapes} in {mode} mode: "
+                    f"{str(error) or repr(error)}"
                 ) from error
         self._operation = "output"
         self.pin_all(outputs, "the network's output")
@@ -188,9 +195,9 @@ class Tracer(TorchDispatchMode):
             for handle in handles:
                 handle.remove()
 
-    def _register_state(self) -> None:
-        """Label every axis of every parameter and buffer; buffers are not zero where a label is masked."""
-        for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
+    def _register(self, state: Iterable[tuple[str, Tensor]]) -> None:
+        """Label every axis of every parameter or buffer; buffers are not zero where a label is masked."""
+        for name, tensor in state:
             axes: list[LabelVector | None] = []
             for axis, size in enumerate(tensor.shape):
                 if size > 1:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _ZERO_TIMES_ANYTHING = {"mul", "div", "neg"}
 
 
+@rule("hardswish", "hardtanh", "log_sigmoid_forward", "rrelu_with_noise", "floor_divide", "complex")
 @rule("where", "masked_fill", "addcmul", "addcdiv", "lerp", "copy", "fill", "rsub", "_prelu_kernel", "polar")
 def pointwise(tracer: Tracer, call: Call) -> None:
     """Tie the aligned axes of all operands; what meets a fixed axis is pinned."""
@@ -47,6 +48,8 @@ def _aligned_axis(tracer: Tracer, operands: list[Tensor], out: Tensor, axis: int
         tracer.labels.tie(labels[0], vector)
     if fixed and labels:
         tracer.pin(labels[0], FIXED)
+    # A weight under a mask is still made of its parameter.
+    labels.sort(key=tracer.made_of_parameters, reverse=True)
     return labels[0] if labels else None
 
 
@@ -54,7 +57,7 @@ _COPIES = ("clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "
 
 
 @rule(*_COPIES)
-@rule("zeros_like", "ones_like", "empty_like", "full_like", "_conj", "view_as_real", "softplus")
+@rule("zeros_like", "ones_like", "empty_like", "full_like", "_conj", "softplus")
 def unchanged(tracer: Tracer, call: Call) -> None:
     """Hand the labels on as they are."""
     source = tracer.value(call.args[0])

@@ -32,7 +32,7 @@ def convolution(tracer: Tracer, call: Call) -> None:
     tracer.use_weights(
         x.shape[0] * positions * math.prod(weight.shape[2:]),
         _sizes(weight.axes[:2], weight.shape[:2]),
-        produced if weight.weight else None,
+        produced if tracer.made_of_parameters(produced) else None,
     )
     tracer.set(call.result, [None, produced, *[None] * (call.result.ndim - 2)])
 

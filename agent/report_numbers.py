@@ -1,0 +1,90 @@
+"""Numbers for people: with units, and no more digits than mean something."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+_UNITS = {"seconds": "s", "accuracy": "%", "drop": "points"}
+"""By the last word of a figure's name."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison.
+
+    Args:
+        label: What is compared.
+        dense: Of the dense network.
+        pruned: Of the pruned one.
+        ratio: Pruned / dense, or the difference where a ratio says nothing.
+    """
+
+    label: str
+    dense: str
+    pruned: str
+    ratio: str
+
+
+def comparison(report: dict[str, Any]) -> list[Row]:
+    """Give the lines dense, pruned, ratio; see :func:`secateur.agent.report.write_report`."""
+    dense, pruned, ratios = report["dense"], report["pruned"], report["ratios"]
+    change = signed(-report["accuracy_drop"], 2) + " points"
+    return [
+        Row("test accuracy", f"{dense['accuracy']:.2f} %", f"{pruned['accuracy']:.2f} %", change),
+        Row(
+            "test loss",
+            f"{dense['loss']:.4f}",
+            f"{pruned['loss']:.4f}",
+            signed(pruned["loss"] - dense["loss"], 4),
+        ),
+        Row("MACs", large(dense["macs"]), large(pruned["macs"]), percent(ratios["macs"])),
+        Row("parameters", large(dense["params"]), large(pruned["params"]), percent(ratios["params"])),
+        Row("filters", f"{dense['filters']:,}", f"{pruned['filters']:,}", percent(ratios["filters"])),
+        Row(
+            "latency",
+            f"{dense['latency_ms']:.3g} ms",
+            f"{pruned['latency_ms']:.3g} ms",
+            percent(ratios["latency_ms"]),
+        ),
+    ]
+
+
+def figures(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Give the numbers and texts among ``values`` as pairs of label and value with unit."""
+    return [
+        (key.replace("_", " "), _with_unit(key, value))
+        for key, value in values.items()
+        if not _is_group(value)
+    ]
+
+
+def large(count: float) -> str:
+    """Write a count with three digits and a prefix: ``2.83 M``."""
+    if count < 1000:
+        return f"{count:g}"
+    power = min(4, int(math.log10(count) / 3))
+    if round(count / 1000**power, 2) >= 1000 and power < 4:
+        power += 1
+    return f"{count / 1000**power:.3g} {' kMGT'[power]}"
+
+
+def percent(ratio: float) -> str:
+    """Write a ratio: ``49.8 %``."""
+    return f"{ratio:.1%}".replace("%", " %")
+
+
+def signed(change: float, digits: int) -> str:
+    """Write a change with its sign, a real minus among them."""
+    return f"{round(change, digits) + 0.0:+.{digits}f}".replace("-", "−")  # noqa: RUF001
+
+
+def _is_group(value: Any) -> bool:
+    return isinstance(value, (dict, list, tuple)) or value is None
+
+
+def _with_unit(key: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    unit = _UNITS.get(key.removesuffix("_before").rpartition("_")[2], "")
+    digits = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return f"{digits} {unit}".rstrip()

@@ -1,0 +1,255 @@
+"""The command line, as a person meets it: one process, words in, a table or one line out."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from secateur.agent.cli import main
+
+QUICK = ["--evaluations", "64", "--epochs", "2", "--dense-epochs", "4"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the whole job, short."""
+    out = tmp_path_factory.mktemp("runs") / "demo"
+    assert main(["prune", *QUICK, "--target-macs", "0.5", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image folder of two classes, bright and dark, without val and test."""
+    root = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name, level in (("bright", 200), ("dark", 50)):
+        (root / "train" / name).mkdir(parents=True)
+        for k in range(40):
+            pixels = generator.integers(level - 40, level + 40, (8, 8, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(root / "train" / name / f"{k}.png")
+    return root
+
+
+def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Run words that are wrong and give the one line that they get."""
+    assert main(words) == 2
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1, error
+    assert "Traceback" not in error
+    return error
+
+
+def test_a_run_folder_is_complete(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    expected = {
+        "config.yaml",
+        "agent.safetensors",
+        "agent.json",
+        "plan.json",
+        "model.safetensors",
+        "report.json",
+        "report.html",
+    }
+    assert expected <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any(name.endswith(".tmp") for name in names)
+
+
+def test_the_report_holds_what_was_gained(run: Path) -> None:
+    report = json.loads((run / "report.json").read_text())
+    for key in ("accuracy", "loss", "macs", "params", "filters", "latency_ms"):
+        assert key in report["dense"]
+        assert key in report["pruned"]
+    assert 0.4 < report["ratios"]["macs"] <= 0.5
+    assert report["ratios"]["macs"] == pytest.approx(report["pruned"]["macs"] / report["dense"]["macs"])
+    assert report["accuracy_drop"] == pytest.approx(
+        report["dense"]["accuracy"] - report["pruned"]["accuracy"]
+    )
+    assert report["search"]["evaluations"] > 64
+    assert report["recovery"]["epochs"] == 2
+    assert {"train", "val", "test"} <= set(report["splits"])
+    assert all(0 < layer["kept"] <= layer["filters"] for layer in report["layers"])
+    assert report["versions"]["torch"]
+
+
+def test_tensorboards_own_reader_finds_what_happened(run: Path) -> None:
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 0})
+    events.Reload()
+    tags = events.Tags()
+    for tag in (
+        "search/reward",
+        "search/accuracy",
+        "search/macs_ratio",
+        "layer/stem.0/keep_ratio",
+        "train/clip_fraction",
+        "dense/val_accuracy",
+        "recovery/loss",
+        "recovery/val_accuracy",
+        "result/accuracy",
+    ):
+        assert tag in tags["scalars"], (tag, tags["scalars"])
+    assert "result/layers" in tags["images"]
+    assert "search/layers" in tags["images"]
+    plugins = events.SummaryMetadata("_hparams_/session_start_info").plugin_data
+    assert plugins.plugin_name == "hparams"
+    assert len(events.Scalars("recovery/val_accuracy")) == 3  # before, and after each of two epochs
+
+
+def test_evaluate_repeats_the_reports_figures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = json.loads((run / "report.json").read_text())
+    assert main(["evaluate", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == pytest.approx(report["pruned"]["accuracy"])
+    assert found["macs"] == report["pruned"]["macs"]
+    assert found["params"] == report["pruned"]["params"]
+
+
+def test_a_run_says_what_was_asked_for(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"] == "demo"
+    assert config["target_macs"] == 0.5
+    assert config["data"]["data"] == "digits"
+
+
+def test_a_trained_agent_prunes_frozen_and_another_network(
+    run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "frozen"
+    words = [
+        "prune",
+        "demo",
+        "--data",
+        str(folder),
+        "--agent",
+        str(run),
+        "--epochs",
+        "0",
+        "--dense-epochs",
+        "1",
+    ]
+    assert main([*words, "--target-macs", "0.3", "--out", str(out)]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert 0.25 < report["ratios"]["macs"] <= 0.3
+    assert report["search"]["evaluations"] <= 17
+    assert "frozen" in report["method"]
+    assert "pruned" in capsys.readouterr().out
+
+
+def test_a_baseline_decides_through_the_same_door(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "l2"
+    words = ["prune", "--data", str(folder), "--method", "l2-uniform", "--epochs", "1", "--dense-epochs", "2"]
+    assert main([*words, "--target-macs", "0.6", "--out", str(out)]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["method"] == "l2-uniform"
+    assert 0.5 < report["ratios"]["macs"] <= 0.6
+
+
+def test_a_drop_bound_is_kept_on_val(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bound"
+    words = ["prune", "--data", str(folder), "--method", "l2-global", "--epochs", "0", "--dense-epochs", "4"]
+    assert main([*words, "--drop-bound", "5", "--out", str(out)]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["search"]["val_accuracy_drop"] <= 5
+    assert report["ratios"]["macs"] < 1
+
+
+def test_an_agent_learns_on_several_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    words = [
+        "train",
+        "demo",
+        "demo",
+        "--evaluations",
+        "32",
+        "--dense-epochs",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(words) == 0
+    card = json.loads((tmp_path / "out" / "agent.json").read_text())
+    assert card["trained_on"]["networks"] == ["demo", "demo"]
+    assert "--agent" in capsys.readouterr().out
+
+
+def test_inspect_is_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "resnet20"]) == 0
+    text = capsys.readouterr().out
+    assert "layer2.0.conv1" in text
+    assert "padded channels stay" in text
+    assert main(["inspect", "resnet20", "--json"]) == 0
+    description = json.loads(capsys.readouterr().out)
+    assert description["macs"] == 40551040 or description["macs"] == pytest.approx(40.6e6, rel=0.01)
+    assert {layer["name"] for layer in description["layers"]} >= {"conv1", "layer3.2.conv1"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["prune", "resnet2O"], "resnet20"),
+        (["prune", "--data", "digit"], "digits"),
+        (["prune", "--method", "l2-unifrom"], "l2-uniform"),
+        (["prune", "--targt-macs", "0.5"], "--target-macs"),
+        (["prun"], "prune"),
+        (["prune", "--target-macs", "half"], "--target-macs"),
+        (["prune", "--target-macs", "1.5"], "at most 1"),
+        (["prune", "--target-macs", "0"], "above 0"),
+        (["prune", "--target-macs", "0.5", "--drop-bound", "1"], "--drop-bound"),
+        (["prune", "--drop-bound", "-1"], "above 0"),
+        (["prune", "--weights", "nowhere.pt"], "nowhere.pt"),
+        (["prune", "--agent", "nowhere"], "nowhere"),
+        (["prune", "--evaluations", "0"], "at least 1"),
+        (["prune", "--epochs", "-1"], "at least 0"),
+        (["train"], "network"),
+        (["train", "demo", "--weights", "a.pt", "b.pt"], "one for each"),
+        (["evaluate", "resnet2O"], "resnet20"),
+        (["inspect", "resnet2O"], "resnet20"),
+    ],
+)
+def test_bad_input_gets_one_helpful_line_and_writes_nothing(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in refusal(words, capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unreachable_target_names_the_smallest_reachable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    error = refusal(["prune", "resnet20", "--data", "digits", "--target-macs", "0.01"], capsys)
+    assert "at least" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert "not empty" in refusal(["prune", "--out", str(run)], capsys)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_weights_that_do_not_fit_name_their_keys(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refusal(["prune", "resnet20", "--weights", str(run / "model.safetensors")], capsys)
+    assert "layer1" in error or "conv1" in error
+
+
+def test_an_empty_class_folder_and_a_broken_image_are_named(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train" / "empty").mkdir(parents=True)
+    (tmp_path / "train" / "full").mkdir()
+    image = (folder / "train" / "dark" / "0.png").read_bytes()
+    (tmp_path / "train" / "full" / "0.png").write_bytes(image)
+    assert "empty" in refusal(["prune", "--data", str(tmp_path)], capsys)
+    (tmp_path / "train" / "empty" / "1.png").write_bytes(image[:30])
+    assert "1.png" in refusal(["prune", "--data", str(tmp_path)], capsys)

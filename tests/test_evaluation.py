@@ -1,0 +1,166 @@
+"""What the evaluator promises: fast, and the truth about a cut network.
+
+Shapes: N filters of a layer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from secateur.envs.evaluation import CandidateEvaluator
+from secateur.envs.problem import PruningProblem
+from secateur.envs.surgery import Mask, PruningPlan, cut
+from secateur.envs.tasks import measure
+from secateur.rewards import Outcome
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def candidate(problem: PruningProblem, keep: float, seed: int = 0) -> list[Mask]:
+    drawn = np.random.default_rng(seed)
+    masks = [drawn.random(layer.filters) < keep for layer in problem.network.layers]
+    for mask in masks:
+        mask[0] = True
+    return masks
+
+
+def everything(problem: PruningProblem) -> list[Mask]:
+    return [np.ones(layer.filters, np.bool_) for layer in problem.network.layers]
+
+
+def cut_in_float32(problem: PruningProblem, masks: list[Mask]) -> nn.Module:
+    return cut(problem.model, problem.network, PruningPlan.from_masks(problem.network, masks)).eval()
+
+
+@torch.no_grad()
+def take_statistics(model: nn.Module, evaluator: CandidateEvaluator) -> None:
+    """Take batch-norm statistics from the images that the evaluator takes them from."""
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    for piece in evaluator._statistics:
+        model(piece.float())
+    model.eval()
+
+
+def test_a_result_does_not_depend_on_what_was_evaluated_before_or_beside_it(problem: PruningProblem) -> None:
+    candidates = [candidate(problem, keep, seed) for seed, keep in enumerate((0.2, 0.9, 0.5, 0.7))]
+    alone = [problem.evaluator([masks])[0] for masks in candidates]
+    assert problem.evaluator(candidates) == alone
+    assert problem.evaluator(candidates[::-1]) == alone[::-1]
+    fresh = CandidateEvaluator(
+        problem.model, problem.network, problem.task, images=256, statistics_images=256
+    )
+    assert fresh(candidates[2:3]) == alone[2:3]
+    assert len(set(alone)) == 4
+
+
+@pytest.mark.parametrize("keep", [0.4, 0.6, 0.8])
+def test_it_agrees_with_the_physical_cut_in_float32(problem: PruningProblem, keep: float) -> None:
+    masks = candidate(problem, keep, seed=int(10 * keep))
+    smaller = cut_in_float32(problem, masks)
+    take_statistics(smaller, problem.evaluator)
+    truth = measure(smaller, problem.task, "val", limit=256)
+    found = problem.evaluator([masks])[0]
+    assert found.accuracy == pytest.approx(truth.accuracy, abs=2)  # near ties fall otherwise in bfloat16
+    assert found.loss == pytest.approx(truth.loss, rel=0.02)
+
+
+def test_in_float32_it_agrees_with_the_physical_cut_exactly(
+    problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secateur.envs.evaluation._working_dtype", lambda device: torch.float32)
+    evaluator = CandidateEvaluator(
+        problem.model, problem.network, problem.task, images=100, statistics_images=100
+    )
+    for seed in range(3):
+        masks = candidate(problem, 0.5, seed)
+        smaller = cut_in_float32(problem, masks)
+        take_statistics(smaller, evaluator)
+        truth = measure(smaller, problem.task, "val", limit=100)
+        found = evaluator([masks])[0]
+        assert found.accuracy == truth.accuracy
+        assert found.loss == pytest.approx(truth.loss, rel=1e-4)
+
+
+def test_without_images_for_statistics_the_dense_ones_stay(problem: PruningProblem) -> None:
+    evaluator = CandidateEvaluator(
+        problem.model, problem.network, problem.task, images=256, statistics_images=0
+    )
+    masks = candidate(problem, 0.8)
+    truth = measure(cut_in_float32(problem, masks), problem.task, "val", limit=256)
+    assert evaluator([masks])[0].loss == pytest.approx(truth.loss, rel=0.02)
+    dense = measure(problem.model, problem.task, "val", limit=256)
+    assert evaluator.dense.accuracy == pytest.approx(dense.accuracy, abs=1)
+    assert evaluator.dense.loss == pytest.approx(dense.loss, rel=0.02)
+
+
+def test_the_dense_model_that_is_given_is_not_touched(problem: PruningProblem) -> None:
+    modes = [module.training for module in problem.model.modules()]
+    before = {name: tensor.clone() for name, tensor in problem.model.state_dict().items()}
+    momenta = [m.momentum for m in problem.model.modules() if isinstance(m, _BatchNorm)]
+    CandidateEvaluator(problem.model, problem.network, problem.task, images=50)([candidate(problem, 0.5)])
+    after = problem.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert {tensor.dtype for tensor in problem.model.parameters()} == {torch.float32}
+    assert [module.training for module in problem.model.modules()] == modes
+    assert [m.momentum for m in problem.model.modules() if isinstance(m, _BatchNorm)] == momenta
+
+
+def test_keeping_everything_is_the_dense_network(problem: PruningProblem) -> None:
+    evaluator = problem.evaluator
+    evaluator([candidate(problem, 0.3)])
+    found = evaluator([everything(problem)])[0]
+    dense = evaluator.dense
+    assert found == Outcome(dense.accuracy, dense.accuracy, dense.loss, dense.loss, 1.0, 1.0, 1.0)
+    assert found.accuracy_drop == 0
+
+
+def test_candidates_of_the_same_counts_are_told_apart_by_which_filters_they_keep(
+    problem: PruningProblem,
+) -> None:
+    masks = candidate(problem, 0.5)
+    other = [mask[::-1].copy() for mask in masks]
+    one, two = problem.evaluator([masks, other])
+    assert one.macs_ratio == two.macs_ratio
+    assert one.loss != two.loss
+
+
+def test_sizes_are_those_of_the_cut_network(problem: PruningProblem) -> None:
+    masks = candidate(problem, 0.5)
+    smaller = cut_in_float32(problem, masks)
+    found = problem.evaluator([masks])[0]
+    params = [sum(p.numel() for p in model.parameters()) for model in (smaller, problem.model)]
+    assert found.params_ratio == pytest.approx(params[0] / params[1])
+    assert found.filters_ratio == sum(mask.sum() for mask in masks) / problem.network.widths.sum()
+    assert 0 < found.macs_ratio < 1
+
+
+def test_latency_is_measured_only_where_it_is_asked_for(plain_problem: PruningProblem) -> None:
+    assert plain_problem.evaluator([everything(plain_problem)])[0].latency_ratio is None
+    evaluator = CandidateEvaluator(
+        plain_problem.model, plain_problem.network, plain_problem.task, images=16, latency=True
+    )
+    ratio = evaluator([candidate(plain_problem, 0.3)])[0].latency_ratio
+    assert ratio is not None
+    assert ratio > 0
+
+
+def test_every_candidate_is_counted(problem: PruningProblem) -> None:
+    before = problem.evaluator.evaluations
+    problem.evaluator([candidate(problem, 0.5)] * 3)
+    assert problem.evaluator.evaluations == before + 3
+
+
+def test_the_seed_chooses_the_images_for_statistics(problem: PruningProblem) -> None:
+    masks = candidate(problem, 0.5)
+    results = [
+        CandidateEvaluator(
+            problem.model, problem.network, problem.task, images=64, statistics_images=32, seed=s
+        )([masks])[0].loss
+        for s in (0, 0, 1)
+    ]
+    assert results[0] == results[1] != results[2]
