@@ -14,6 +14,7 @@ from ..envs.problem import PruningProblem
 from ..envs.surgery import Mask
 from ..rewards import Size
 from .deciders import Budget, keep_top
+from .names import unknown_name
 
 Scope = Literal["uniform", "global", "global-per-mac"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -50,7 +51,7 @@ class Baseline:
         """
         criterion, _, scope = name.partition("-")
         if name not in BASELINES:
-            raise ValueError(f"unknown baseline {name!r}; allowed are {', '.join(BASELINES)}")
+            raise ValueError(unknown_name("baseline", name, BASELINES))
         return cls(criterion, scope, seed)  # type: ignore[arg-type]
 
     @property
@@ -74,6 +75,8 @@ class Baseline:
             scores = [generator.random(layer.filters) for layer in problem.network.layers]
         else:
             scores = problem.scores[self.criterion]
+        if self.criterion == "bn":
+            scores = _without_gaps(scores, problem.scores["l2"])
         if self.scope == "uniform":  # filling up compares layers too: by rank
             return [(np.argsort(np.argsort(s, kind="stable"), kind="stable") + 1) / len(s) for s in scores]
         if self.criterion in _LAYER_NORMALISED:
@@ -81,6 +84,16 @@ class Baseline:
         if self.scope == "global-per-mac":
             scores = [s / max(cost, 1.0) for s, cost in zip(scores, problem.macs_of_filter, strict=True)]
         return scores
+
+
+def _without_gaps(scores: Scores, stand_in: Scores) -> Scores:
+    """Let layers without batch-norm, whose scores are all 0, take another score at the others' mean scale."""
+    present = [score.mean() for score in scores if score.any()]
+    scale = float(np.mean(present)) if present else 1.0
+    return [
+        score if score.any() else other / max(other.mean(), 1e-30) * scale
+        for score, other in zip(scores, stand_in, strict=True)
+    ]
 
 
 def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:

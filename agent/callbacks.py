@@ -24,12 +24,12 @@ FIGURES = 10
 """How often a search draws its layers."""
 
 
-class EvaluationBudget(BaseCallback):
-    """Stop when enough candidates were measured.
+class SearchRecord(BaseCallback):
+    """Remember the mean reward of each update, and stop when enough candidates were measured.
 
     Args:
         problems: Whose evaluators count.
-        evaluations: How many may be measured.
+        evaluations: How many may be measured; the update that reaches it is finished.
     """
 
     def __init__(self, problems: Sequence[PruningProblem], evaluations: int) -> None:
@@ -37,6 +37,8 @@ class EvaluationBudget(BaseCallback):
         self._problems = problems
         self._limit = evaluations
         self._is_spent = False
+        self._current: list[float] = []
+        self.rewards: list[float] = []
         self._before = sum(problem.evaluator.evaluations for problem in problems)
 
     @property
@@ -49,18 +51,23 @@ class EvaluationBudget(BaseCallback):
         self._is_spent = self.used >= self._limit
 
     def _on_step(self) -> bool:
+        self._current += [info["reward"] for info in self.locals["infos"] if "reward" in info]
         return not self._is_spent
 
     def _on_rollout_end(self) -> None:
         self.logger.record("search/evaluations", self.used)
+        if self._current:
+            self.rewards.append(float(np.mean(self._current)))
+            self._current = []
 
 
 class SearchMonitor(BaseCallback):
     """Write what the search finds to SB3's logger, once an update.
 
     Scalars ``search/*`` (reward, accuracy, accuracy_drop, macs_ratio, params_ratio, repaired,
-    candidates_per_second) and ``layer/<name>/keep_ratio`` are means over the update's candidates;
-    ``search/layers`` shows the best candidate so far.
+    candidates_per_second) and ``layer/<name>/keep_ratio`` (of several networks
+    ``layer/<network>/<name>/keep_ratio``) are means over the update's candidates; ``search/layers`` shows the
+    best candidate so far.
 
     Args:
         updates: How many there will be; the layers are drawn about ten times.
@@ -84,8 +91,10 @@ class SearchMonitor(BaseCallback):
     def _note(self, info: dict[str, Any]) -> None:
         for key in ("reward", "accuracy", "accuracy_drop", "loss", "macs_ratio", "params_ratio"):
             self._seen[f"search/{key}"].append(info[key])
+        several = len(self.training_env.get_attr("problems")[0]) > 1
+        network = f"{info['network']}/" if several else ""
         for layer, ratio in info["layer_keep_ratios"].items():
-            self._seen[f"layer/{layer}/keep_ratio"].append(ratio)
+            self._seen[f"layer/{network}{layer}/keep_ratio"].append(ratio)
         if self._best is None or info["reward"] > self._best[0]:
             self._best = (info["reward"], info["network"], info["masks"])
 

@@ -19,7 +19,7 @@ from ..envs.files import write_aside
 from ..envs.observation import FILTER_FEATURES, LAYER_FEATURES
 from ..envs.problem import PruningProblem
 from ..envs.surgery import Mask
-from ..rewards import Size, TargetReward
+from ..rewards import Reward, Size, TargetReward, TryAndLearnReward
 from .deciders import Budget, keep_top
 from .policy import LOGIT_LIMIT, FilterScorer
 
@@ -61,10 +61,11 @@ class LearnedDecider:
         noise = [generator.random((self.samples, layer.filters)) for layer in problem.network.layers]
         low = np.full(1 + self.samples, -2 * LOGIT_LIMIT)
         high = np.full(1 + self.samples, 2 * LOGIT_LIMIT)
-        best, logits = self._walk(problem, TargetReward(target, size), low, noise)
+        wish = self._wish(target, size)
+        best, logits = self._walk(problem, wish, low, noise)
         for _ in range(_BISECTIONS):
             middle = (low + high) / 2
-            candidates, found = self._walk(problem, TargetReward(target, size), middle, noise)
+            candidates, found = self._walk(problem, wish, middle, noise)
             counts = np.array([[mask.sum() for mask in masks] for masks in candidates])
             for k, within in enumerate(budget.allows(counts)):
                 if within:
@@ -77,11 +78,18 @@ class LearnedDecider:
             if budget.allows(_counts(masks))
         ]
 
+    def _wish(self, target: float, size: Size) -> Reward:
+        """Want what was wanted in training: an agent that learned to keep a bound never saw a target."""
+        bound = self.trained_on.get("reward", {}).get("drop_bound")
+        return (
+            TryAndLearnReward(bound, size) if isinstance(bound, int | float) else TargetReward(target, size)
+        )
+
     @torch.inference_mode()
     def _walk(
         self,
         problem: PruningProblem,
-        reward: TargetReward,
+        reward: Reward,
         offsets: npt.NDArray[np.float64],
         noise: list[npt.NDArray[np.float64]],
     ) -> tuple[list[list[Mask]], list[list[npt.NDArray[np.float64]]]]:

@@ -1,20 +1,23 @@
 """The whole job: trace, decide, cut, recover, measure, save, report."""
 
 import copy
+import dataclasses
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure, Logger
 from torch import nn
 
-from ..envs.cost import cost, latency_ms
 from ..envs.evaluation import CandidateEvaluator
+from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
 from ..envs.recovery import finetune, reestimate_batchnorm
 from ..envs.rendering import figure_of_layers
-from ..envs.surgery import PruningPlan, cut, save_pruned
+from ..envs.surgery import cut, save_pruned
 from ..envs.tasks import Task, measure
 from ..envs.tracing import TracedNetwork
 from ..envs.verification import trace_exactly, verify_cut
@@ -27,8 +30,8 @@ from .progress import RecoveryMonitor, say
 from .report import write_report
 from .run_folder import NOT_TEXT, RunFolder
 from .selection import Choice, choose
+from .summary import summarise
 from .training import train_agent
-from .versions import device_name, versions
 
 
 @dataclass(frozen=True)
@@ -46,86 +49,6 @@ class PruningResult:
     report: dict[str, Any]
 
 
-def prune(
-    model: nn.Module,
-    task: Task,
-    config: PruningConfig | None = None,
-    *,
-    network: TracedNetwork | None = None,
-    folder: RunFolder | None = None,
-    name: str = "model",
-) -> PruningResult:
-    """Prune a trained network.
-
-    Args:
-        model: The dense network; it is left as it is.
-        task: Data and metric, on the network's device.
-        config: What is wanted; by default half of the MACs, decided by PPO.
-        network: Its trace, if :func:`check` was called before.
-        folder: Where the run is kept; None keeps nothing on disk.
-        name: Of the network, for logs and the report.
-
-    Raises:
-        ValueError: If nothing can be pruned, or not what is wanted.
-    """
-    config = config or PruningConfig()
-    model.eval()
-    problem = PruningProblem.build(
-        name,
-        model,
-        task,
-        network=network or check(model, task, config),
-        images=config.search_images,
-        seed=config.seed,
-    )
-    started, logger = time.perf_counter(), folder.logger if folder else None
-    decider, searched = _decider(problem, config, folder)
-    choice = _choose(problem, decider, config)
-    seconds = time.perf_counter() - started
-    found = choice.outcome
-    say(f"chosen: MACs {found.macs_ratio:.1%}, accuracy {found.accuracy:.2f} % on val before fine-tuning")
-
-    plan = PruningPlan.from_masks(problem.network, choice.masks)
-    verify_cut(model, problem.network, plan, torch.zeros(2, *task.input_shape))
-    smaller = cut(model, problem.network, plan)
-    reestimate_batchnorm(smaller, task, images=config.recovery.batchnorm_images, seed=config.seed)
-    recovery = _recover(smaller, model, task, config, logger)
-    report = {
-        "model": name,
-        "data": task.name,
-        "method": decider.name if config.agent is None else f"{decider.name} (frozen)",
-        **_compare(model, smaller, task, problem, plan),
-        "layers": [
-            {"name": layer, "filters": plan.filters[layer], "kept": len(kept)}
-            for layer, kept in plan.kept.items()
-        ],
-        "search": {
-            "evaluations": searched + choice.evaluations,
-            "seconds": round(seconds, 1),
-            "val_accuracy": choice.outcome.accuracy,
-            "val_accuracy_drop": choice.outcome.accuracy_drop,
-        },
-        "recovery": recovery,
-        "splits": {
-            "train": task.size("train"),
-            "val": task.size("val"),
-            "test": task.size("test"),
-            "notes": list(task.notes),
-        },
-        "seed": config.seed,
-        "command": folder.command if folder else "",
-        "versions": versions(),
-        "device": device_name(model),
-        "pinned": [
-            {"name": p.name, "pinned": p.pinned, "filters": p.filters, "cause": str(p.cause)}
-            for p in problem.network.pinned
-        ],
-    }
-    if folder is not None:
-        _save(folder, problem, smaller, plan, decider, config, report)
-    return PruningResult(smaller, plan, report)
-
-
 def check(model: nn.Module, task: Task, config: PruningConfig) -> TracedNetwork:
     """Trace a network and find out, before anything is trained or written, whether what is wanted can be had.
 
@@ -134,41 +57,120 @@ def check(model: nn.Module, task: Task, config: PruningConfig) -> TracedNetwork:
             unreachable, or the agent cannot be loaded.
     """
     network = trace_exactly(model, torch.zeros(2, *task.input_shape))
-    if target := config.reward().target:
-        Budget(network, target, config.reward().size)
+    reward = config.reward()
+    if reward.target is not None and network.layers:
+        Budget(network, reward.target, reward.size)
     if config.agent is not None:
         LearnedDecider.load(config.agent)
     return network
 
 
-def _decider(problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> tuple[Decider, int]:
-    """Give who decides, and how many candidates were measured to make it."""
-    if config.agent is not None:
-        return LearnedDecider.load(config.agent, seed=config.seed), 0
-    if config.method != "ppo":
-        return Baseline.from_name(config.method, config.seed), 0
-    training = train_agent(
-        [problem],
-        config.reward(),
-        config.search,
-        seed=config.seed,
-        logger=folder.logger if folder else None,
-        callbacks=search_callbacks(config.search.evaluations, config.search.episodes_per_update, folder),
+def prune(
+    model: nn.Module,
+    task: Task,
+    config: PruningConfig | None = None,
+    *,
+    network: TracedNetwork | None = None,
+    folder: RunFolder | None = None,
+    name: str = "model",
+    notes: Sequence[str] = (),
+) -> PruningResult:
+    """Prune a trained network.
+
+    Args:
+        model: The dense network; it is left as it is, in evaluation mode.
+        task: Data and metric, on the network's device.
+        config: What is wanted; by default half of the MACs, decided by PPO.
+        network: Its trace, if :func:`check` was called before.
+        folder: Where the run is kept; None keeps nothing on disk.
+        name: Of the network, for logs and the report.
+        notes: Sentences for the report.
+
+    Raises:
+        ValueError: If nothing can be pruned, or not what is wanted.
+        InexactCutError: If the cut network would not compute what the masked one does.
+    """
+    config = config or PruningConfig()
+    network = network or check(model, task, config)
+    problem = PruningProblem.build(
+        name, model.eval(), task, network=network, images=config.search_images, seed=config.seed
     )
-    return training.decider, training.evaluations
-
-
-def search_callbacks(evaluations: int, episodes_per_update: int, folder: RunFolder | None) -> list[Any]:
-    """Watch a search: TensorBoard and checkpoints where there is a folder, always a progress bar."""
-    watchers: list[Any] = [ProgressBar(evaluations)]
+    decider, choice, search = _search(problem, config, folder)
+    plan = PruningPlan.from_masks(network, choice.masks)
+    verify_cut(model, network, plan, torch.zeros(2, *task.input_shape))
+    smaller = cut(model, network, plan)
+    recovery = _recover(smaller, model, task, config, folder.logger if folder else None)
+    report = summarise(
+        problem,
+        smaller,
+        plan,
+        list(notes),
+        method=decider.name if config.agent is None else f"{decider.name} (frozen)",
+        search=search,
+        recovery=recovery,
+        seed=config.seed,
+        command=folder.command if folder else "",
+    )
     if folder is not None:
-        updates = evaluations // episodes_per_update
-        watchers += [SearchMonitor(updates), Checkpoints(folder.path / "checkpoints")]
+        if isinstance(decider, LearnedDecider):
+            decider.save(folder.path)
+        _save(folder, problem, smaller, plan, config, report)
+    return PruningResult(smaller, plan, report)
+
+
+def _search(
+    problem: PruningProblem, config: PruningConfig, folder: RunFolder | None
+) -> tuple[Decider, Choice, dict[str, Any]]:
+    """Find who decides, training it if need be, and let it; say what that took."""
+    started = time.perf_counter()
+    decider: Decider
+    rewards: list[float] = []
+    tried = 0
+    if config.agent is not None:
+        decider = LearnedDecider.load(config.agent, seed=config.seed)
+    elif config.method != "ppo":
+        decider = Baseline.from_name(config.method, config.seed)
+    else:
+        training = train_agent(
+            [problem],
+            config.reward(),
+            config.search,
+            seed=config.seed,
+            logger=folder.logger if folder else None,
+            callbacks=search_callbacks(config.search.evaluations, config.search.episodes_per_update, folder),
+        )
+        decider, tried, rewards = training.decider, training.evaluations, training.rewards
+    choice = _choose(problem, decider, config)
+    found = choice.outcome
+    say(f"chosen: MACs {found.macs_ratio:.1%}, accuracy {found.accuracy:.2f} % on val before fine-tuning")
+    return (
+        decider,
+        choice,
+        {
+            "evaluations": tried + choice.evaluations,
+            "seconds": round(time.perf_counter() - started, 1),
+            "val_accuracy": found.accuracy,
+            "val_accuracy_drop": found.accuracy_drop,
+            "rewards": [round(reward, 4) for reward in rewards],
+        },
+    )
+
+
+def search_callbacks(
+    evaluations: int, episodes_per_update: int, folder: RunFolder | None
+) -> list[BaseCallback]:
+    """Watch a search: always a progress bar, and TensorBoard and checkpoints where there is a folder."""
+    watchers: list[BaseCallback] = [ProgressBar(evaluations)]
+    if folder is not None:
+        watchers += [
+            SearchMonitor(evaluations // episodes_per_update),
+            Checkpoints(folder.path / "checkpoints"),
+        ]
     return watchers
 
 
 def _choose(problem: PruningProblem, decider: Decider, config: PruningConfig) -> Choice:
-    """Choose among the decider's proposals, on more images than the search looked at."""
+    """Choose among the decider's proposals, on more and partly other images than the search looked at."""
     evaluator = CandidateEvaluator(
         problem.model,
         problem.network,
@@ -177,69 +179,45 @@ def _choose(problem: PruningProblem, decider: Decider, config: PruningConfig) ->
         statistics_images=512,
         seed=config.seed + 1,
     )
-    wide = PruningProblem(
-        problem.name,
-        problem.model,
-        problem.network,
-        problem.task,
-        evaluator,
-        problem.scores,
-        problem.features,
-    )
-    return choose(wide, decider, config.reward())
+    return choose(dataclasses.replace(problem, evaluator=evaluator), decider, config.reward())
 
 
 def _recover(
     smaller: nn.Module, dense: nn.Module, task: Task, config: PruningConfig, logger: Logger | None
 ) -> dict[str, Any]:
-    """Fine-tune the cut network, learning from the dense one too."""
-    before = measure(smaller, task, "val", limit=4 * config.search_images)
+    """Re-estimate batch-norm, fine-tune, learning from the dense network too, and re-estimate again."""
+    recovery = config.recovery
+
+    def reestimate() -> float:
+        reestimate_batchnorm(smaller, task, images=recovery.batchnorm_images, seed=config.seed)
+        return measure(smaller, task, "val", limit=4 * config.search_images).accuracy
+
+    before = after = reestimate()
     if logger is not None:
-        logger.record("recovery/val_accuracy", before.accuracy)
+        logger.record("recovery/val_accuracy", before)
         logger.dump(0)
     seconds, losses = 0.0, []
-    if config.recovery.epochs:
-        with RecoveryMonitor(smaller, task, config.recovery.epochs, logger, prefix="recovery") as monitor:
+    if recovery.epochs:
+        with RecoveryMonitor(smaller, task, recovery.epochs, logger, prefix="recovery") as monitor:
             summary = finetune(
                 smaller,
                 task,
-                config.recovery,
-                teacher=copy.deepcopy(dense) if config.recovery.distillation_weight else None,
+                recovery,
+                teacher=copy.deepcopy(dense) if recovery.distillation_weight else None,
                 seed=config.seed,
                 on_step=monitor.on_step,
                 on_epoch=monitor.on_epoch,
             )
+        after = reestimate()
         seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
     smaller.eval()
     return {
-        "epochs": config.recovery.epochs,
+        "epochs": recovery.epochs,
         "seconds": round(seconds, 1),
         "losses": losses,
-        "val_accuracy_before": before.accuracy,
+        "val_accuracy_before": before,
+        "val_accuracy_after": after,
     }
-
-
-def _compare(
-    dense: nn.Module, pruned: nn.Module, task: Task, problem: PruningProblem, plan: PruningPlan
-) -> dict[str, Any]:
-    """Measure both networks on test, once, and count what they cost."""
-    example = torch.zeros(1, *task.input_shape, device=next(dense.parameters()).device)
-    rows: dict[str, dict[str, float]] = {}
-    for key, model, kept in (
-        ("dense", dense, problem.network.widths),
-        ("pruned", pruned, plan.counts(problem.network)),
-    ):
-        measured = measure(model, task, "test")
-        rows[key] = {
-            "accuracy": measured.accuracy,
-            "loss": measured.loss,
-            **asdict(cost(problem.network, kept)),
-            "latency_ms": latency_ms(model, example),
-        }
-    ratios = {
-        key: rows["pruned"][key] / rows["dense"][key] for key in ("macs", "params", "filters", "latency_ms")
-    }
-    return {**rows, "ratios": ratios, "accuracy_drop": rows["dense"]["accuracy"] - rows["pruned"]["accuracy"]}
 
 
 def _save(
@@ -247,14 +225,11 @@ def _save(
     problem: PruningProblem,
     model: nn.Module,
     plan: PruningPlan,
-    decider: Decider,
     config: PruningConfig,
     report: dict[str, Any],
 ) -> None:
-    """Write everything that a finished run leaves behind."""
+    """Write what a finished run leaves behind."""
     save_pruned(model, plan, folder.path)
-    if isinstance(decider, LearnedDecider):
-        decider.save(folder.path)
     title = f"{problem.name}: MACs {report['ratios']['macs']:.1%} of the dense network"
     figure = figure_of_layers(problem.network, plan.masks(problem.network), title)
     folder.logger.record("result/layers", Figure(figure, close=True), exclude=NOT_TEXT)
@@ -273,7 +248,7 @@ def _save(
         "method": report["method"],
         "target_macs": config.reward().target or 0.0,
         "drop_bound": config.drop_bound or 0.0,
-        "evaluations": float(config.search.evaluations),
+        "evaluations": float(report["search"]["evaluations"]),
         "epochs": float(config.recovery.epochs),
         "seed": float(config.seed),
     }

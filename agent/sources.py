@@ -83,7 +83,7 @@ def warn_if_memorised(model: nn.Module, task: Task) -> str | None:
     if val < _MEMORISED or train - val > 0.5:
         return None
     warning = (
-        f"the dense network has {val:.1f} % on val and {train:.1f} % on train: it was probably trained on "
+        f"The dense network has {val:.1f} % on val and {train:.1f} % on train: it was probably trained on "
         "both, so accuracy drops on val say little; give --val-from test"
     )
     say(f"warning: {warning}")

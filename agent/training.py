@@ -1,11 +1,14 @@
 """PPO over the pruning environment (Schulman et al. 2017, arXiv 1707.06347), stock Stable-Baselines3."""
 
+import contextlib
 import copy
 import math
+import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
 import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList
@@ -15,7 +18,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 from ..envs.problem import PruningProblem
 from ..envs.vectorized import LockstepVecEnv
 from ..rewards import Reward
-from .callbacks import EvaluationBudget
+from .callbacks import SearchRecord
 from .learned import LearnedDecider
 from .policy import FilterPolicy, FilterScorer
 
@@ -57,12 +60,14 @@ class Training:
         model: SB3's, to go on training.
         seconds: Wall-clock time.
         evaluations: Candidates measured.
+        rewards: Mean reward of each update's candidates.
     """
 
     decider: LearnedDecider
     model: PPO = field(repr=False)
     seconds: float
     evaluations: int
+    rewards: list[float]
 
 
 def initial_keep(reward: Reward) -> float:
@@ -75,6 +80,16 @@ def initial_keep(reward: Reward) -> float:
         return 0.9
     power = 1.0 if reward.size == "filters" else 0.5
     return min(0.95, max(0.05, float(reward.target**power)))
+
+
+@contextlib.contextmanager
+def _preserved_random_state() -> Iterator[None]:
+    """Give the caller back the global generators, all of which SB3's ``seed`` seeds."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (it is SB3 that uses it)
+    with torch.random.fork_rng():
+        yield
+    random.setstate(python)
+    np.random.set_state(legacy)  # noqa: NPY002
 
 
 def train_agent(
@@ -104,7 +119,7 @@ def train_agent(
     environment.seed(seed)
     layers = max(len(problem.network.layers) for problem in problems)
     steps = layers * config.episodes_per_update
-    with torch.random.fork_rng():
+    with _preserved_random_state():
         model = PPO(
             FilterPolicy,
             VecMonitor(environment),
@@ -121,19 +136,19 @@ def train_agent(
             policy_kwargs={"initial_keep": initial_keep(reward)},
         )
         model.set_logger(logger or configure(None, []))
-        budget = EvaluationBudget(problems, config.evaluations)
+        record = SearchRecord(problems, config.evaluations)
         # Networks with fewer layers finish earlier, so steps bound evaluations from below; the budget stops
         # at them.
         updates = math.ceil(config.evaluations / config.episodes_per_update)
-        model.learn(updates * steps, callback=CallbackList([*callbacks, budget]))
+        model.learn(updates * steps, callback=CallbackList([*callbacks, record]))
     scorer = copy.deepcopy(model.policy.mlp_extractor)
     assert isinstance(scorer, FilterScorer)
     card = {
         "networks": [problem.name for problem in problems],
         "task": problems[0].task.name,
         "reward": {"name": type(reward).__name__, **asdict(reward)},
-        "evaluations": budget.used,
+        "evaluations": record.used,
         "seed": seed,
     }
     decider = LearnedDecider(scorer.eval(), card, seed=seed)
-    return Training(decider, model, time.perf_counter() - started, budget.used)
+    return Training(decider, model, time.perf_counter() - started, record.used, record.rewards)

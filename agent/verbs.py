@@ -121,11 +121,12 @@ class Prune:
         network = check(model, task, config)
         out = self.out or default_folder(self.model, task.name, self.method)
         folder = RunFolder(out, self)
+        notes = []
         if self.weights is None:
             train_dense(model, task, self.dense_epochs, self.seed, folder)
-        else:
-            warn_if_memorised(model, task)
-        result = prune(model, task, config, network=network, folder=folder, name=self.model)
+        elif warning := warn_if_memorised(model, task):
+            notes = [warning]
+        result = prune(model, task, config, network=network, folder=folder, name=self.model, notes=notes)
         console = _console()
         console.print(table(result.report))
         console.print(f"everything is in {out}", soft_wrap=True)
@@ -170,10 +171,11 @@ class Train:
         task = load_task(self.data, self.seed)
         weights = self.weights or (None,) * len(self.models)
         networks = [dense_network(n, task, w, self.seed) for n, w in zip(self.models, weights, strict=True)]
+        names = [f"{n}#{k}" if self.models.count(n) > 1 else n for k, n in enumerate(self.models, start=1)]
         out = self.out or default_folder("agent", *self.models, task.name)
         folder = RunFolder(out, self)
         problems = []
-        for name, model in zip(self.models, networks, strict=True):
+        for name, model in zip(names, networks, strict=True):
             if not self.weights:
                 train_dense(model, task, self.dense_epochs, self.seed, folder)
             problems.append(PruningProblem.build(name, model, task, seed=self.seed))

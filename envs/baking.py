@@ -115,25 +115,23 @@ def _plain_convolution(module: nn.Conv2d) -> nn.Conv2d | None:
         return None  # it needs another input, or runs no convolution
     if weight.shape != module.weight.shape or torch.equal(weight, module.weight):
         return None
+    settings: dict[str, Any] = {
+        "kernel_size": module.kernel_size,
+        "stride": tuple(stride),
+        "padding": tuple(padding),
+        "dilation": tuple(dilation),
+        "groups": groups,
+        "bias": bias is not None,
+    }
     for kind in (nn.Conv2d, SameConv2d):
-        outputs, inputs = module.out_channels, module.in_channels
-        plain = kind(
-            inputs,
-            outputs,
-            module.kernel_size,
-            tuple(stride),
-            tuple(padding),
-            tuple(dilation),
-            groups,
-            bias is not None,
-        ).to(weight)
+        plain = kind(module.in_channels, module.out_channels, **settings).to(weight)
         plain.weight.copy_(weight)
         if plain.bias is not None:
             plain.bias.copy_(bias)
-        found = [plain(x) for x in probes]
-        if all(
-            a.shape == b.shape and torch.allclose(a, b, 1e-4, 1e-5)
-            for a, b in zip(expected, found, strict=True)
-        ):
+        if all(_close(a, plain(x)) for a, x in zip(expected, probes, strict=True)):
             return plain
     return None
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5)

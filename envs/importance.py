@@ -38,9 +38,9 @@ def importance(
     Returns:
         By criterion: ``l1`` and ``l2`` norm of the weights (Li et al. 2017, arXiv 1608.08710), ``bn``
         batch-norm scale (Liu et al. 2017, arXiv 1708.06519), ``fpgm`` sum of distances to the layer's other
-        filters (He et al. 2019, arXiv 1811.00250), ``taylor`` squared first-order change of the loss (Molchanov et
-        al. 2019, arXiv 1906.10771), ``consumer`` l2 norm of the weights that read the channel, ``shift``
-        batch-norm bias.
+        filters (He et al. 2019, arXiv 1811.00250), ``taylor`` squared first-order change of the loss
+        (Molchanov et al. 2019, arXiv 1906.10771), ``consumer`` l2 norm of the weights that read the channel,
+        ``shift`` batch-norm bias.
     """
     parameters = dict(model.named_parameters())
     norms = {name for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
@@ -89,11 +89,12 @@ def _by_filter(tensor: Tensor, where: Slice) -> Tensor:
 
 
 def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, batch_size: int) -> Scores:
-    """Average the square of ``sum of gradient * weight`` over batches, on the weights that read a channel.
+    """Average the squared ``sum of gradient * weight`` over batches, on the weights that read a channel.
 
     That sum is the derivative of the loss by a gate on the channel: the first-order change of the loss when
     exactly that is removed which a cut removes. Its square is the importance of Molchanov et al. 2019, eq. 5;
-    at half the MACs of ResNet-20 it beats the magnitude by 12 points of accuracy (62.5 against 50.4, per MAC).
+    at half the MACs of ResNet-20 it beats the magnitude by 12 points of accuracy (62.5 against 50.4, per
+    MAC).
     """
     parameters = dict(model.named_parameters())
     needed = {w.parameter for layer in network.layers for w in layer.slices if w.role == "consumer"}

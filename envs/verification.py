@@ -105,7 +105,7 @@ class Probe:
 
     def __init__(self, model: nn.Module, example: Tensor | tuple[Any, ...]) -> None:
         self.model = randomised(model)
-        self.inputs = as_inputs(example, torch.float64)
+        self.inputs = tree_map_only(Tensor, _never_constant, as_inputs(example, torch.float64))
 
     @cached_property
     def dense(self) -> list[list[Tensor]]:
@@ -140,6 +140,13 @@ class Probe:
             with torch.no_grad(), torch.random.fork_rng(devices=[]), Calm():
                 outputs.append([x for x in tree_leaves(model(*inputs)) if isinstance(x, Tensor)])
         return outputs
+
+
+def _never_constant(x: Tensor) -> Tensor:
+    """Replace an example of zeros, on which a network without biases shows nothing, by a random one."""
+    if not x.is_floating_point() or x.numel() < 2 or bool((x != x.flatten()[0]).any()):
+        return x
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
 
 
 def randomised(model: nn.Module) -> nn.Module:

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
+from torch import nn
+
 from secateur.envs.demo import demo_problem
 from secateur.envs.problem import PruningProblem
 from secateur.envs.tasks import ClassificationTask, get_task
-from torch import nn
 
 # The same examples every time, however busy the machine is.
 settings.register_profile("house", deadline=None, derandomize=True)

@@ -12,10 +12,11 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from secateur.envs.baking import bake
-from secateur.envs.models import get_model
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, weight_norm
+
+from secateur.envs.baking import bake
+from secateur.envs.models import get_model
 
 
 @dataclass(frozen=True)

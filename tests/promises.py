@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
 from secateur.envs.cost import cost
 from secateur.envs.replicas import replica
 from secateur.envs.surgery import PruningPlan, cut, load_pruned, mask_, save_pruned
 from secateur.envs.tracing import TracedNetwork
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 Inputs = tuple[Tensor, ...]
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from networks import OWN, Architecture
-from secateur.envs.cost import cost, latency_ms
-from secateur.envs.tracing import trace
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from secateur.envs.cost import cost, latency_ms
+from secateur.envs.tracing import trace
 
 
 @pytest.mark.parametrize("architecture", OWN, ids=lambda a: a.name)

@@ -18,6 +18,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+
 from secateur.agent.baselines import BASELINES, Baseline
 from secateur.agent.deciders import Budget, Decider, keep_top
 from secateur.agent.learned import LearnedDecider
@@ -121,7 +122,7 @@ def test_a_target_outside_its_range_is_refused(
 
 
 def test_an_unknown_baseline_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"unknown baseline 'l3-global'.*l2-global-per-mac"):
+    with pytest.raises(ValueError, match=r"there is no baseline 'l3-global'.*l2-global-per-mac"):
         Baseline.from_name("l3-global")
 
 

@@ -20,15 +20,16 @@ from conftest import plain_network
 from gymnasium.utils.env_checker import check_env, data_equivalence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stable_baselines3.common.env_checker import check_env as check_env_as_sb3
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import nn
+
 from secateur.envs import FilterPruningEnv, LockstepVecEnv, PruningProblem
 from secateur.envs.cost import cost
 from secateur.envs.observation import FILTER_FEATURES, LAYER_FEATURES, LIMIT
 from secateur.envs.rendering import KEPT, REMOVED, UNDECIDED, figure_of_layers
 from secateur.envs.tasks import ClassificationTask
 from secateur.rewards import Reward, TargetReward, TryAndLearnReward
-from stable_baselines3.common.env_checker import check_env as check_env_as_sb3
-from stable_baselines3.common.vec_env import DummyVecEnv
-from torch import nn
 
 NAME = "secateur/FilterPruning-v0"
 KEYS = {"network", "layer", "keep_ratio", "repaired", "macs_ratio", "params_ratio", "accuracy_drop"}

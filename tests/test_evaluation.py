@@ -8,13 +8,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from secateur.envs.evaluation import CandidateEvaluator
 from secateur.envs.problem import PruningProblem
 from secateur.envs.surgery import Mask, PruningPlan, cut
 from secateur.envs.tasks import measure
 from secateur.rewards import Outcome
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def candidate(problem: PruningProblem, keep: float, seed: int = 0) -> list[Mask]:

@@ -13,11 +13,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import plain_network
+from torch import nn
+
 from secateur.envs.importance import CRITERIA, Scores, importance
 from secateur.envs.problem import PruningProblem
 from secateur.envs.tasks import ClassificationTask
 from secateur.envs.verification import trace_exactly
-from torch import nn
 
 IMAGES = 64
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
-from secateur.envs.models import get_model, list_models, load_weights
-from secateur.envs.models.cifar import ShortcutA
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from secateur.envs.models import get_model, list_models, load_weights
+from secateur.envs.models.cifar import ShortcutA
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
+from torch import Tensor
+
 from secateur.agent.policy import LOGIT_LIMIT, FilterPolicy, FilterScorer
 from secateur.envs import LockstepVecEnv, PruningProblem
 from secateur.envs.filter_pruning import make_spaces
 from secateur.envs.observation import FILTER_FEATURES, LAYER_FEATURES
 from secateur.rewards import TargetReward
-from stable_baselines3 import PPO
-from torch import Tensor
 
 F, G = len(FILTER_FEATURES), len(LAYER_FEATURES)
 

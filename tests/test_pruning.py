@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import plain_network
+from torch import nn
+
 from secateur.agent import PruningConfig, prune
 from secateur.agent.baselines import Baseline
 from secateur.agent.selection import choose
@@ -18,7 +20,6 @@ from secateur.envs.recovery import RecoveryConfig
 from secateur.envs.surgery import load_pruned, save_pruned
 from secateur.envs.tasks import ClassificationTask
 from secateur.rewards import TargetReward, TryAndLearnReward
-from torch import nn
 
 BRIEF = PruningConfig(
     target_macs=0.5, search=AgentConfig(evaluations=32), recovery=RecoveryConfig(epochs=1), search_images=64

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+
 from secateur.agent.report import table, write_report
 from secateur.agent.report_figures import curve_figure, layers_figure
 from secateur.agent.report_numbers import figures, large, percent, signed

@@ -10,6 +10,7 @@ import sys
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from secateur.rewards import Outcome, Reward, Size, TargetReward, TryAndLearnReward
 
 SIZES: tuple[Size, ...] = ("filters", "params", "macs", "latency")

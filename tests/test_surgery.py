@@ -12,11 +12,12 @@ import torch
 from networks import OWN, MaskedWeights, SizesByAttribute, UNet
 from promises import difference, outputs, random_plan, randomised
 from published import detector
+from torch import nn
+
 from secateur.envs.files import write_aside
 from secateur.envs.surgery import PruningPlan, cut, load_pruned, mask_, save_pruned
 from secateur.envs.tracing import TracedNetwork, trace
 from secateur.envs.verification import InexactCutError, Probe, trace_exactly, verify_cut
-from torch import nn
 
 IMAGES = torch.randn(2, 3, 8, 8)
 
@@ -295,6 +296,12 @@ class TestVerification:
         plan = PruningPlan({"unheard": (0,)}, {"unheard": 4})
         with pytest.raises(InexactCutError, match="the check of the cut is blind"):
             Probe(model, IMAGES).check(dataclasses.replace(blind, sizes=()), plan)
+
+    def test_an_example_of_zeros_does_not_blind_it(self) -> None:
+        model = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(), nn.Conv2d(6, 2, 1, bias=False))
+        network = trace_exactly(model, torch.zeros_like(IMAGES))
+        assert network.prunable_share == 1.0
+        verify_cut(model, network, random_plan(network, 0.5), torch.zeros_like(IMAGES))
 
     def test_zero_weights_do_not_blind_it(self, network: TracedNetwork) -> None:
         model = small()

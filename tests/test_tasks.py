@@ -10,11 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor, nn
+
 from secateur.envs.tasks import ClassificationTask, Split, get_task, measure
 from secateur.envs.tasks.classification import random_crops
 from secateur.envs.tasks.normalisation import resolve_normalisation
 from secateur.envs.tasks.splits import complete_splits, stratified_split
-from torch import Tensor, nn
 
 
 def a_split(count: int, classes: int = 4, first: int = 0) -> Split:

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import OWN, LiteralSizes, SharedTwice, SizesByAttribute, TiedWeights
 from promises import masked_difference, random_plan, randomised
+from torch import Tensor, nn
+
 from secateur.envs.models import get_model
 from secateur.envs.surgery import cut
 from secateur.envs.tracing import Cause, Layer, Pin, TracedNetwork, trace
 from secateur.envs.tracing.rules.shapes import blocks
 from secateur.envs.verification import TOLERANCE, trace_exactly
-from torch import Tensor, nn
 
 IMAGES = torch.randn(2, 3, 8, 8)
 

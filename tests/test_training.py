@@ -17,8 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
 from secateur.agent.baselines import Baseline
-from secateur.agent.callbacks import Checkpoints, EvaluationBudget, ProgressBar, SearchMonitor
+from secateur.agent.callbacks import Checkpoints, ProgressBar, SearchMonitor, SearchRecord
 from secateur.agent.learned import LearnedDecider
 from secateur.agent.policy import FilterPolicy
 from secateur.agent.training import AgentConfig, Training, initial_keep, train_agent
@@ -26,10 +31,6 @@ from secateur.envs.cost import size_ratio
 from secateur.envs.problem import PruningProblem
 from secateur.envs.surgery import Mask
 from secateur.rewards import Outcome, Reward, TargetReward, TryAndLearnReward
-from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 TARGET = TargetReward(0.5)
 EVALUATIONS = 800
@@ -332,7 +333,7 @@ def test_the_progress_bar_counts_candidates(toy: PruningProblem, capsys: pytest.
 
 def test_the_budget_counts_from_when_it_was_made(toy: PruningProblem) -> None:
     toy.evaluator.evaluations += 1
-    budget = EvaluationBudget([toy], 10)
+    budget = SearchRecord([toy], 10)
     assert budget.used == 0
     toy.evaluator.evaluations += 7
     assert budget.used == 7

@@ -67,7 +67,8 @@ def get_task(
         root: Where torchvision keeps the known data sets.
         download: Whether to fetch a known data set that is not there.
         val_from: What a missing part is split from: "train", or "test" in two halves.
-        val_fraction: Share of train that becomes a missing part, in (0, 1); None takes 0.1, of the digits 0.25.
+        val_fraction: Share of train that becomes a missing part, in (0, 1); None takes 0.1, of the digits
+            0.25.
         seed: Of the splitting.
         normalisation: As in `resolve_normalisation`; None is the customary one, ImageNet's for a folder.
         image_size: Height and width, pixels; None keeps the native one, 224 for a folder of images that

@@ -1,0 +1,81 @@
+"""What a finished run has to say: both networks measured on test, once, and everything that led there."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..envs.cost import cost, latency_ms
+from ..envs.plan import PruningPlan
+from ..envs.problem import PruningProblem
+from ..envs.tasks import Task, measure
+from .versions import device_name, versions
+
+_RATIOS = ("macs", "params", "filters", "latency_ms")
+
+_SUSPICIOUS = 3.0
+"""A dense network this much better on val than on test, percentage points, has seen val before."""
+
+
+def summarise(
+    problem: PruningProblem, pruned: nn.Module, plan: PruningPlan, notes: list[str], **told: Any
+) -> dict[str, Any]:
+    """Make the content of ``report.json``.
+
+    Args:
+        problem: The dense network and its data.
+        pruned: The cut and recovered network.
+        plan: What it kept.
+        notes: Sentences about the run, beside the task's own about its splits.
+        **told: What only the run itself knows: ``method``, ``search``, ``recovery``, ``seed``, ``command``.
+    """
+    task, network = problem.task, problem.network
+    dense = _row(problem.model, task, asdict(cost(network)))
+    smaller = _row(pruned, task, asdict(cost(network, plan.counts(network))))
+    on_val = problem.evaluator.dense.accuracy
+    if on_val - dense["accuracy"] > _SUSPICIOUS:
+        notes = [
+            *notes,
+            f"The dense network has {on_val:.1f} % on val and {dense['accuracy']:.1f} % on test: it knows "
+            "val by heart, and accuracy drops on val say little.",
+        ]
+    return {
+        "model": problem.name,
+        "data": task.name,
+        "num_outputs": task.num_outputs,
+        "input_shape": list(task.input_shape),
+        "dense": dense,
+        "pruned": smaller,
+        "ratios": {key: smaller[key] / dense[key] for key in _RATIOS},
+        "accuracy_drop": dense["accuracy"] - smaller["accuracy"],
+        "layers": [
+            {"name": name, "filters": plan.filters[name], "kept": len(kept)}
+            for name, kept in plan.kept.items()
+        ],
+        "splits": {
+            "train": task.size("train"),
+            "val": task.size("val"),
+            "test": task.size("test"),
+            "notes": [*task.notes, *notes],
+        },
+        "versions": versions(),
+        "device": device_name(pruned),
+        "pinned": [
+            {"name": p.name, "pinned": p.pinned, "filters": p.filters, "cause": str(p.cause)}
+            for p in network.pinned
+        ],
+        **told,
+    }
+
+
+def _row(model: nn.Module, task: Task, size: dict[str, int]) -> dict[str, float]:
+    """Measure one network on test."""
+    measured = measure(model, task, "test")
+    example = torch.zeros(1, *task.input_shape, device=next(model.parameters()).device)
+    return {
+        "accuracy": measured.accuracy,
+        "loss": measured.loss,
+        **size,
+        "latency_ms": latency_ms(model, example),
+    }
