@@ -31,7 +31,7 @@ class AgentConfig:
         ValueError: If a number is out of its range.
     """
 
-    evaluations: int = 3000
+    evaluations: int = 2000
     """Candidates to try and learn from, at least 1."""
     episodes_per_update: int = 16
     """Candidates between two updates of the policy."""

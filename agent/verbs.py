@@ -22,6 +22,7 @@ from .pruning import check, prune, search_callbacks
 from .report import table
 from .run_folder import RunFolder, check_free, default_folder
 from .sources import (
+    choose_threads,
     dense_network,
     device,
     example_shape,
@@ -84,7 +85,7 @@ class Prune:
     """ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
     agent: Path | None = None
     """Folder of a trained agent: it decides, frozen. Without, one is trained for this network first."""
-    evaluations: int = 3000
+    evaluations: int = 2000
     """Candidates that the agent tries and learns from."""
     epochs: int = 10
     """Passes over the training images after the cut; 0 re-estimates batch-norm only."""
@@ -119,6 +120,7 @@ class Prune:
         task = load_task(self.data, self.seed)
         model = dense_network(self.model, task, self.weights, self.seed)
         network = check(model, task, config)
+        choose_threads(network)
         out = self.out or default_folder(self.model, task.name, self.method)
         folder = RunFolder(out, self)
         notes = []
@@ -146,7 +148,7 @@ class Train:
     """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
     drop_bound: float | None = None
     """Instead of a target: largest accuracy drop on val, percentage points."""
-    evaluations: int = 3000
+    evaluations: int = 2000
     """Candidates that the agent tries and learns from."""
     dense_epochs: int = 30
     """Passes over the training images for dense networks without weights."""
@@ -164,24 +166,26 @@ class Train:
                 f"{len(self.models)} networks and {len(self.weights)} weights were given; "
                 "give one for each, or none"
             )
-        reward = PruningConfig(target_macs=self.target_macs, drop_bound=self.drop_bound).reward()
+        wanted = PruningConfig(target_macs=self.target_macs, drop_bound=self.drop_bound)
         search = AgentConfig(evaluations=self.evaluations)
         if self.out is not None:
             check_free(self.out)
         task = load_task(self.data, self.seed)
         weights = self.weights or (None,) * len(self.models)
-        networks = [dense_network(n, task, w, self.seed) for n, w in zip(self.models, weights, strict=True)]
+        models = [dense_network(n, task, w, self.seed) for n, w in zip(self.models, weights, strict=True)]
+        traces = [check(model, task, wanted) for model in models]
+        choose_threads(max(traces, key=lambda trace: cost(trace).macs))
         names = [f"{n}#{k}" if self.models.count(n) > 1 else n for k, n in enumerate(self.models, start=1)]
         out = self.out or default_folder("agent", *self.models, task.name)
         folder = RunFolder(out, self)
         problems = []
-        for name, model in zip(names, networks, strict=True):
+        for name, model, traced in zip(names, models, traces, strict=True):
             if not self.weights:
                 train_dense(model, task, self.dense_epochs, self.seed, folder)
-            problems.append(PruningProblem.build(name, model, task, seed=self.seed))
+            problems.append(PruningProblem.build(name, model, task, network=traced, seed=self.seed))
         watchers = search_callbacks(search.evaluations, search.episodes_per_update, folder)
         training = train_agent(
-            problems, reward, search, seed=self.seed, logger=folder.logger, callbacks=watchers
+            problems, wanted.reward(), search, seed=self.seed, logger=folder.logger, callbacks=watchers
         )
         training.decider.save(out)
         _console().print(

@@ -15,6 +15,7 @@ import argparse
 import fnmatch
 import importlib.util
 import json
+import signal
 import statistics
 import sys
 import time
@@ -34,6 +35,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from networks import OWN, Architecture
 from promises import assert_counts_are_true, masked_difference, random_plan, randomised
 from published import published
+
+_PATIENCE = 60
+"""Seconds that Torch-Pruning may take for one network; it does not come back from some."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ def prune_with_peer(architecture: Architecture) -> str:
     model, inputs = architecture.model().eval(), architecture.example()
     example = inputs[0] if len(inputs) == 1 else inputs
     try:
+        if hasattr(signal, "SIGALRM"):
+            signal.alarm(_PATIENCE)
         outputs = [x for x in tree_leaves(model(*inputs)) if isinstance(x, Tensor)]
         classes = {x.shape[1] for x in outputs if x.ndim > 1}
         heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features in classes]
@@ -110,7 +116,14 @@ def prune_with_peer(architecture: Architecture) -> str:
             model(*inputs)
     except Exception as error:  # whatever it fails with is the finding
         return _short(error)
+    finally:
+        if hasattr(signal, "SIGALRM"):
+            signal.alarm(0)
     return "ok"
+
+
+def _give_up(*_: object) -> None:
+    raise TimeoutError(f"not done after {_PATIENCE} s")
 
 
 def _short(error: Exception) -> str:
@@ -142,6 +155,8 @@ def main() -> int:
     chosen = [a for a in [*OWN, *published()] if fnmatch.fnmatch(a.name, options.only)]
     if not chosen:
         parser.error(f"no network is named like {options.only!r}")
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, _give_up)
     warnings.filterwarnings("ignore")  # of the models' own constructors
     print(f"{'model':44} {'prunable':>8} {'difference':>10} {'exact':>5} {'seconds':>7}  remarks")
     rows = []

@@ -41,7 +41,7 @@ def main() -> None:
         "--fine-tuned", nargs="*", default=["ppo", "fpgm-global"], help="methods to fine-tune too"
     )
     parser.add_argument("--epochs", default="10", help="of fine-tuning")
-    parser.add_argument("--evaluations", default="3000", help="of PPO")
+    parser.add_argument("--evaluations", default="2000", help="of PPO")
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path)

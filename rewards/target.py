@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from .outcome import Outcome, Size, check_size
 
-OVERSHOOT_PRICE = 20.0
-"""Reward lost per unit of size ratio above the target: 1 % of the dense size costs as much as 20 points of
-accuracy, so that no accuracy buys a size that was not asked for."""
+OVERSHOOT_PRICE = 5.0
+"""Reward lost per unit of size ratio above the target: 1 % of the dense size costs as much as 5 points of
+accuracy, more than any network tried gains from it. At 20 an agent flees below the target: after 1,500
+candidates of ResNet-20 it averages 71.8 % at 48.6 % of the MACs, at 5 it has 77.2 % at 48.8 %."""
 
 
 @dataclass(frozen=True)

@@ -79,18 +79,18 @@ def test_below_the_target_nothing_is_paid_for_being_smaller(
 
 
 @given(target=st.floats(0.01, 0.98), size=sizes, accuracy=percents, above=st.floats(0.01, 1))
-def test_above_the_target_size_costs_more_than_accuracy_could_bring(
+def test_every_bit_of_size_above_the_target_is_charged_the_same(
     target: float, size: Size, accuracy: float, above: float
 ) -> None:
     ratio = target + above * (1 - target)
     reward = TargetReward(target, size)
     charged = reward(outcome(accuracy, target)) - reward(outcome(accuracy, ratio))
-    assert charged == pytest.approx(20 * (ratio - target))
+    assert charged == pytest.approx(5 * (ratio - target))
 
 
-def test_a_hundredth_of_the_dense_size_costs_as_much_as_twenty_points() -> None:
+def test_a_hundredth_of_the_dense_size_costs_as_much_as_five_points() -> None:
     reward = TargetReward(0.5)
-    assert reward(outcome(90.0, 0.51)) == pytest.approx(reward(outcome(70.0, 0.5)))
+    assert reward(outcome(90.0, 0.51)) == pytest.approx(reward(outcome(85.0, 0.5)))
 
 
 @given(accuracy=percents, target=ratios)
