@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ..envs.episode import Episode
-from ..envs.files import write_aside
+from ..envs.files import write_aside, write_tensors
 from ..envs.observation import FILTER_FEATURES, LAYER_FEATURES
 from ..envs.problem import PruningProblem
 from ..envs.surgery import Mask
@@ -119,9 +119,6 @@ class LearnedDecider:
 
     def save(self, folder: Path) -> None:
         """Write ``agent.safetensors`` and ``agent.json`` into an existing folder."""
-        state = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in self.scorer.state_dict().items()
-        }
         card = {
             "format": AGENT_FORMAT,
             "filter_features": list(FILTER_FEATURES),
@@ -129,7 +126,7 @@ class LearnedDecider:
             "hidden": self.scorer.latent_dim_vf,
             "trained_on": self.trained_on,
         }
-        write_aside(folder / "agent.safetensors", lambda path: save_file(state, path))
+        write_tensors(folder / "agent.safetensors", self.scorer.state_dict())
         write_aside(folder / "agent.json", lambda path: path.write_text(json.dumps(card, indent=2) + "\n"))
 
     @classmethod

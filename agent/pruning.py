@@ -112,8 +112,6 @@ def prune(
         command=folder.command if folder else "",
     )
     if folder is not None:
-        if isinstance(decider, LearnedDecider):
-            decider.save(folder.path)
         _save(folder, problem, smaller, plan, config, report)
     return PruningResult(smaller, plan, report)
 
@@ -140,6 +138,8 @@ def _search(
             callbacks=search_callbacks(config.search.evaluations, config.search.episodes_per_update, folder),
         )
         decider, tried, rewards = training.decider, training.evaluations, training.rewards
+    if folder is not None and isinstance(decider, LearnedDecider):
+        decider.save(folder.path)  # before anything else can fail
     choice = _choose(problem, decider, config)
     found = choice.outcome
     say(f"chosen: MACs {found.macs_ratio:.1%}, accuracy {found.accuracy:.2f} % on val before fine-tuning")

@@ -8,6 +8,7 @@ import yaml
 from torch import nn
 
 from ..envs.cost import cost
+from ..envs.files import write_tensors
 from ..envs.models import get_model
 from ..envs.recovery import RecoveryConfig, finetune
 from ..envs.surgery import load_pruned
@@ -79,14 +80,23 @@ def dense_network(name: str, task: Task, weights: str | None, seed: int) -> nn.M
     return model.to(device()).eval()
 
 
-def train_dense(model: nn.Module, task: Task, epochs: int, seed: int, folder: RunFolder | None) -> None:
-    """Train a network that came without weights, with the trainer of the recovery."""
-    logger = folder.logger if folder else None
+def train_dense(model: nn.Module, task: Task, epochs: int, seed: int, folder: RunFolder, name: str) -> None:
+    """Train a network that came without weights, with the trainer of the recovery, and keep it.
+
+    Args:
+        model: The network, at random; trained in place.
+        task: Its data.
+        epochs: Passes over the training images.
+        seed: Of their order and augmentation.
+        folder: Gets ``<name>.safetensors``, to be used with ``--weights``.
+        name: Of the file.
+    """
     say(f"no weights given: training the dense network for {epochs} epochs")
-    with RecoveryMonitor(model, task, epochs, logger, prefix="dense") as monitor:
+    with RecoveryMonitor(model, task, epochs, folder.logger, prefix="dense") as monitor:
         config = RecoveryConfig.from_scratch(epochs)
         finetune(model, task, config, seed=seed, on_step=monitor.on_step, on_epoch=monitor.on_epoch)
     model.eval()
+    write_tensors(folder.path / f"{name}.safetensors", model.state_dict())
 
 
 def warn_if_memorised(model: nn.Module, task: Task) -> str | None:

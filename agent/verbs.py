@@ -90,7 +90,8 @@ class Prune:
     epochs: int = 10
     """Passes over the training images after the cut; 0 re-estimates batch-norm only."""
     dense_epochs: int = 30
-    """Passes over the training images for a dense network without weights."""
+    """Passes over the training images for a dense network without weights; 0 takes it as its factory made
+    it."""
     distillation_weight: float = 0.5
     """Share of the dense network's answers in the fine-tuning loss, in [0, 1]; 0 is off."""
     temperature: float = 4.0
@@ -124,8 +125,8 @@ class Prune:
         out = self.out or default_folder(self.model, task.name, self.method)
         folder = RunFolder(out, self)
         notes = []
-        if self.weights is None:
-            train_dense(model, task, self.dense_epochs, self.seed, folder)
+        if self.weights is None and self.dense_epochs:
+            train_dense(model, task, self.dense_epochs, self.seed, folder, "dense")
         elif warning := warn_if_memorised(model, task):
             notes = [warning]
         result = prune(model, task, config, network=network, folder=folder, name=self.model, notes=notes)
@@ -151,7 +152,7 @@ class Train:
     evaluations: int = 2000
     """Candidates that the agent tries and learns from."""
     dense_epochs: int = 30
-    """Passes over the training images for dense networks without weights."""
+    """Passes over the training images for dense networks without weights; 0 takes them as they are made."""
     seed: int = 0
     """For everything that is drawn."""
     out: Path | None = None
@@ -180,8 +181,8 @@ class Train:
         folder = RunFolder(out, self)
         problems = []
         for name, model, traced in zip(names, models, traces, strict=True):
-            if not self.weights:
-                train_dense(model, task, self.dense_epochs, self.seed, folder)
+            if not self.weights and self.dense_epochs:
+                train_dense(model, task, self.dense_epochs, self.seed, folder, f"dense-{name}")
             problems.append(PruningProblem.build(name, model, task, network=traced, seed=self.seed))
         watchers = search_callbacks(search.evaluations, search.episodes_per_update, folder)
         training = train_agent(
@@ -219,6 +220,8 @@ class Evaluate:
         else:
             task = load_task(self.data, self.seed)
             model = dense_network(self.what, task, self.weights, self.seed)
+            if self.weights is None and ":" not in self.what:
+                raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
         measured = measure(model, task, "test")
         example = torch.zeros(2, *task.input_shape)
         found = {

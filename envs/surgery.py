@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .attributes import fit_attributes, set_attributes
 from .baking import bake
-from .files import write_aside
+from .files import write_aside, write_tensors
 from .plan import Mask, PruningPlan
 from .replicas import refresh_masked_weights, replica
 from .tracing import TracedNetwork
@@ -91,17 +91,9 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
         plan: The plan that it was cut by.
         folder: An existing folder.
     """
-    state: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in _tensors(model).items():
-        copied = tensor.detach().cpu().contiguous()
-        if copied.data_ptr() in seen:  # safetensors refuses shared memory
-            copied = copied.clone()
-        seen.add(copied.data_ptr())
-        state[name] = copied
     write_aside(folder / "plan.json", lambda path: path.write_text(plan.to_json(), encoding="utf-8"))
     baked = {"baked": "true"} if getattr(model, "baked", False) else {}
-    write_aside(folder / "model.safetensors", lambda path: save_file(state, path, metadata=baked))
+    write_tensors(folder / "model.safetensors", _tensors(model), baked)
 
 
 def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Module:
