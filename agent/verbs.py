@@ -222,12 +222,14 @@ class Evaluate:
             model = dense_network(self.what, task, self.weights, self.seed)
             if self.weights is None and ":" not in self.what:
                 raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
-        measured = measure(model, task, "test")
         example = torch.zeros(2, *task.input_shape)
+        network = trace(model, example)
+        choose_threads(network)
+        measured = measure(model, task, "test")
         found = {
             "accuracy": measured.accuracy,
             "loss": measured.loss,
-            **asdict(cost(trace(model, example))),
+            **asdict(cost(network)),
             "latency_ms": latency_ms(model, example[:1].to(device())),
             "images": measured.images,
         }

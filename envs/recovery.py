@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from .tasks.base import Task, fastest_layout, restored_modes
+from .tasks.base import Task, fastest_layout, fitting_batch, restored_modes
 
 # The share of an auxiliary classifier in the loss: Szegedy et al. 2015, arXiv 1409.4842, section 5.
 _AUXILIARY_WEIGHT = 0.3
@@ -173,7 +173,7 @@ def reestimate_batchnorm(
             layer.momentum = None  # None makes PyTorch average over all batches
             layer.train()
         try:
-            for part in chosen.tensor_split(math.ceil(images / batch_size)):
+            for part in chosen.tensor_split(math.ceil(images / fitting_batch(batch_size, task.input_shape))):
                 inputs, _ = task.batch("train", part, augment=True, generator=generator)
                 model(inputs.contiguous(memory_format=layout))
         finally:

@@ -6,6 +6,7 @@ Shapes: B examples of a batch, C channels, H and W pixels.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -92,7 +93,7 @@ def measure(
         model: The network, on the task's device.
         task: Data and metric.
         split: What to measure on.
-        batch_size: Examples at a time, at least 1.
+        batch_size: Examples at a time, at least 1; fewer where they are larger than 64x64 pixels.
         limit: Measure on that many examples only, spread evenly over the split; None takes all.
 
     Raises:
@@ -110,7 +111,7 @@ def measure(
     with restored_modes(model), torch.no_grad():
         model.eval()
         layout: torch.memory_format | None = None
-        for part in indices.split(batch_size):
+        for part in indices.split(fitting_batch(batch_size, task.input_shape)):
             inputs, targets = task.batch(split, part)
             layout = layout or fastest_layout(model, inputs)
             outputs = model(inputs.contiguous(memory_format=layout)).float()
@@ -119,6 +120,17 @@ def measure(
             loss += float(task.loss(outputs, targets)) * len(part)
     assert statistics is not None
     return Measurement(task.metric(statistics), loss / images, images)
+
+
+def fitting_batch(batch_size: int, input_shape: tuple[int, ...]) -> int:
+    """Take fewer examples at a time where they are large: 512 images of 224x224 want 13 GB in a VGG-16.
+
+    Args:
+        batch_size: For examples of up to 64x64 pixels.
+        input_shape: Of one example, (C, ...).
+    """
+    pixels = math.prod(input_shape[1:])
+    return max(1, min(batch_size, batch_size * 64 * 64 // max(1, pixels)))
 
 
 @contextlib.contextmanager
