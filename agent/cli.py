@@ -19,7 +19,10 @@ Verb = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
 )
 
-DESCRIPTION = "Prune the filters of a trained CNN with a reinforcement-learning agent."
+DESCRIPTION = (
+    "Prune the filters of a trained CNN with a reinforcement-learning agent. "
+    "With --debug anywhere, an error shows its traceback."
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
