@@ -137,7 +137,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 def draw(run_folder: Path, picture: Path) -> None:
     """Draw the layers of a run."""
     report = json.loads((run_folder / "report.json").read_text())
-    names, filters, kept = zip(*(layer.values() for layer in report["layers"]), strict=True)
+    names, filters, kept = ([layer[key] for layer in report["layers"]] for key in ("name", "filters", "kept"))
     title = f"{report['model']} pruned to {report['ratios']['macs']:.0%} of its MACs"
     figure_of_counts(names, filters, kept, title).savefig(picture, dpi=120)
 
