@@ -19,7 +19,7 @@ from .plan import Mask, PruningPlan
 from .replicas import refresh_masked_weights, replica
 from .tracing import TracedNetwork
 
-__all__ = ["Mask", "PruningPlan", "cut", "load_pruned", "mask_", "save_pruned", "shrink_to"]
+__all__ = ["Mask", "PruningPlan", "cut", "load_pruned", "mask_", "save_pruned", "shrink_to", "unshared"]
 
 
 def mask_(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> None:
@@ -91,17 +91,23 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
         plan: The plan that it was cut by.
         folder: An existing folder.
     """
-    state: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in _tensors(model).items():
-        copied = tensor.detach().cpu().contiguous()
-        if copied.data_ptr() in seen:  # safetensors refuses shared memory
-            copied = copied.clone()
-        seen.add(copied.data_ptr())
-        state[name] = copied
+    state = unshared(_tensors(model))
     write_aside(folder / "plan.json", lambda path: path.write_text(plan.to_json(), encoding="utf-8"))
     baked = {"baked": "true"} if getattr(model, "baked", False) else {}
     write_aside(folder / "model.safetensors", lambda path: save_file(state, path, metadata=baked))
+
+
+def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring tensors to the CPU, each in memory of its own: safetensors refuses to write shared memory."""
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        copied = tensor.detach().cpu().contiguous()
+        if copied.data_ptr() in seen:
+            copied = copied.clone()
+        seen.add(copied.data_ptr())
+        state[name] = copied
+    return state
 
 
 def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Module:
