@@ -1,4 +1,4 @@
-"""The command line: ``secateur inspect``, ``prune``, ``train`` and ``evaluate``."""
+"""The command line: ``secateur inspect``, ``prune``, ``train``, ``evaluate`` and ``export``."""
 
 import contextlib
 import io
@@ -10,13 +10,14 @@ from typing import Annotated
 
 import tyro
 
-from .verbs import Evaluate, Inspect, Prune, Train
+from .verbs import Evaluate, Export, Inspect, Prune, Train
 
 Verb = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Prune, tyro.conf.subcommand("prune")]
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
 )
 
 DESCRIPTION = (
@@ -57,7 +58,7 @@ class UsageError(Exception):
     """The command line is not one that a verb understands."""
 
 
-def parse(words: list[str]) -> Inspect | Prune | Train | Evaluate:
+def parse(words: list[str]) -> Inspect | Prune | Train | Evaluate | Export:
     """Turn words into a verb with its options.
 
     Raises:

@@ -1,5 +1,6 @@
 """From names to things: the task, the dense network and its input, on the best device there is."""
 
+import json
 import os
 from pathlib import Path
 
@@ -137,6 +138,31 @@ def pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:
     task = load_task(data or own, seed)
     model = load_pruned(lambda: dense_network(name, task, None, seed).cpu(), folder)
     return model.to(device()), task
+
+
+def pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
+    """Rebuild the pruned network of a run without its data.
+
+    Args:
+        folder: Of a finished ``secateur prune`` run.
+
+    Returns:
+        The network, on the CPU and in evaluation mode, and the (C, H, W) of the images it was pruned on.
+
+    Raises:
+        ValueError: If the run is not finished, or its files do not fit together.
+    """
+    path = folder / "report.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no finished prune run: it has no report.json")
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        name, outputs = str(report["model"]), int(report["num_outputs"])
+        channels, height, width = (int(size) for size in report["input_shape"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a pruned network: {error!r}") from error
+    model = load_pruned(lambda: get_model(name, num_classes=outputs, in_channels=channels), folder)
+    return model, (channels, height, width)
 
 
 def example_shape(name: str) -> tuple[int, int, int]:

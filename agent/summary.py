@@ -45,6 +45,7 @@ def summarise(
         "data": task.name,
         "num_outputs": task.num_outputs,
         "input_shape": list(task.input_shape),
+        "normalisation": _normalisation(task),
         "dense": dense,
         "pruned": smaller,
         "ratios": {key: smaller[key] / dense[key] for key in _RATIOS},
@@ -67,6 +68,12 @@ def summarise(
         ],
         **told,
     }
+
+
+def _normalisation(task: Task) -> dict[str, list[float]] | None:
+    """Give what images in [0, 1] are normalised with before the network sees them, where the task says so."""
+    mean, std = getattr(task, "mean", None), getattr(task, "std", None)
+    return None if mean is None or std is None else {"mean": list(mean), "std": list(std)}
 
 
 def _row(model: nn.Module, task: Task, size: dict[str, int]) -> dict[str, float]:

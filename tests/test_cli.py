@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -177,6 +178,23 @@ def test_an_agent_learns_on_several_networks(tmp_path: Path, capsys: pytest.Capt
     assert "--agent" in capsys.readouterr().out
 
 
+def test_a_run_is_exported_without_its_data(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "model.pt2" in said
+    assert "(batch, 1, 8, 8)" in said
+    model = torch.export.load(run / "model.pt2").module()
+    assert model(torch.zeros(5, 1, 8, 8)).shape == (5, 10)
+    assert "nothing is overwritten" in refusal(["export", str(run)], capsys)
+    assert main(["export", str(run), "--format", "safetensors", "--out", "mine.safetensors"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.safetensors"]
+    report = json.loads((run / "report.json").read_text())
+    assert len(report["normalisation"]["mean"]) == len(report["normalisation"]["std"]) == 1
+
+
 def test_inspect_is_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "resnet20"]) == 0
     text = capsys.readouterr().out
@@ -209,6 +227,8 @@ def test_inspect_is_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "demo", "--weights", "a.pt", "b.pt"], "one for each"),
         (["evaluate", "resnet2O"], "resnet20"),
         (["inspect", "resnet2O"], "resnet20"),
+        (["export", "nowhere"], "report.json"),
+        (["export", "nowhere", "--format", "tflite"], "--format"),
     ],
 )
 def test_bad_input_gets_one_helpful_line_and_writes_nothing(

@@ -166,6 +166,27 @@ def test_masks_of_torch_are_carried_over() -> None:
     assert torch.equal(smaller.conv1.weight, model.conv1.weight[kept])
 
 
+def test_masks_of_torch_stay_in_force_while_a_cut_network_trains_on() -> None:
+    torch.manual_seed(0)
+    model = MaskedWeights()
+    network = trace_exactly(model, IMAGES)
+    smaller = cut(model, network, random_plan(network, 0.5)).train()
+    optimiser = torch.optim.SGD(smaller.parameters(), lr=0.1)
+    labels = torch.tensor([0, 1])
+    losses = []
+    for _ in range(20):
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(smaller(IMAGES), labels)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    smaller(IMAGES)
+    for module in (smaller.conv1, smaller.conv2, smaller.head):
+        assert not module.weight[module.weight_mask == 0].any()
+        assert module.weight.any()
+
+
 def test_a_detector_runs_with_its_backbone_pruned() -> None:
     whole = detector().eval()
     network = trace_exactly(whole.backbone, torch.randn(2, 3, 64, 64))
