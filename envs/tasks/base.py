@@ -6,12 +6,15 @@ Shapes: B examples of a batch, C channels, H and W pixels.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from ..outputs import main_output
+from .optional import batch_size_for, details_of
 
 SplitName = Literal["train", "val", "test"]
 
@@ -19,7 +22,16 @@ SplitName = Literal["train", "val", "test"]
 class Task(Protocol):
     """What is pruned on what: data, loss and metric.
 
-    Small on purpose: a task of one's own (segmentation, regression, detection) needs just these members.
+    Small on purpose: a task of one's own needs just these members, and has most of them from
+    :class:`.tensors.TensorTask`. It may have more, which others do without:
+
+    * ``metric_name: str`` for reports, else "accuracy";
+    * ``details(statistics) -> dict[str, float | None]``, the metric of each class or output by name, percent,
+      None where it is undefined: a table in the report;
+    * ``distillation(student, teacher, temperature) -> Tensor``, a differentiable scalar that compares the
+      outputs of two networks, else their mean squared error;
+    * ``largest_batch: int``, the most examples in one pass, for large images;
+    * ``to(device)``, which gives the same task with its data there, else batches are moved one by one.
     """
 
     @property
@@ -32,7 +44,7 @@ class Task(Protocol):
 
     @property
     def num_outputs(self) -> int:
-        """Give the outputs a network needs: classes."""
+        """Give the outputs a network needs: classes, labels, or numbers to predict."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -76,11 +88,13 @@ class Measurement:
         accuracy: The task's metric, percent.
         loss: Mean loss.
         images: Examples it was measured on.
+        details: The metric of each class or output by name, percent; empty where the task does not tell.
     """
 
     accuracy: float
     loss: float
     images: int
+    details: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def measure(
@@ -92,7 +106,7 @@ def measure(
         model: The network, on the task's device.
         task: Data and metric.
         split: What to measure on.
-        batch_size: Examples at a time, at least 1.
+        batch_size: Examples at a time, at least 1; fewer where the task says so.
         limit: Measure on that many examples only, spread evenly over the split; None takes all.
 
     Raises:
@@ -110,15 +124,15 @@ def measure(
     with restored_modes(model), torch.no_grad():
         model.eval()
         layout: torch.memory_format | None = None
-        for part in indices.split(batch_size):
+        for part in indices.split(batch_size_for(task, batch_size)):
             inputs, targets = task.batch(split, part)
             layout = layout or fastest_layout(model, inputs)
-            outputs = model(inputs.contiguous(memory_format=layout)).float()
+            outputs = main_output(model(inputs.contiguous(memory_format=layout)))
             found = task.statistics(outputs, targets)
             statistics = found if statistics is None else statistics + found
             loss += float(task.loss(outputs, targets)) * len(part)
     assert statistics is not None
-    return Measurement(task.metric(statistics), loss / images, images)
+    return Measurement(task.metric(statistics), loss / images, images, details_of(task, statistics))
 
 
 @contextlib.contextmanager
