@@ -67,7 +67,7 @@ class SegNet(nn.Module):
             pooled.append((indices, size))
         for stage in [*self.decoder, self.last]:
             indices, size = pooled.pop()
-            x = stage(F.max_unpool2d(x, indices, [2], output_size=list(size)))
+            x = stage(F.max_unpool2d(x, indices, (2, 2), output_size=list(size)))
         logits: Tensor = self.classifier(x)
         return logits
 

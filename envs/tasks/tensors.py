@@ -78,7 +78,7 @@ class TensorTask:
                 f"the loss is a {type(loss).__name__}; give a function of outputs and targets, "
                 "such as torch.nn.functional.mse_loss"
             )
-        if not isinstance(metric, Metric) and (isinstance(metric, type) or not callable(metric)):
+        if isinstance(metric, type) or not (isinstance(metric, Metric) or callable(metric)):
             what = f"the class {metric.__name__}" if isinstance(metric, type) else type(metric).__name__
             raise TypeError(f"the metric is {what}; give R2(), MacroF1(), Accuracy() or a function")
         self.name = name
