@@ -2,10 +2,11 @@
 
     python benchmarks/camvid.py camvid-240x180.tar --runs runs/camvid
 
-The data are a tar or a folder with train/, val/ and test/, each with images/ and masks/, label 11 for what does
-not count. The dense network is trained once, then every method prunes it; a run whose report is there is not run
-again, one that was cut short is moved aside. Printed are dense and pruned mean IoU, and that of each class; drawn
-are three test images beside their truth and the answers of the dense and of the first method's network.
+The data are a tar or a folder with train/, val/ and test/, each with images/ and masks/, label 11 for what
+does not count. The dense network is trained once, then every method prunes it; a run whose report is there is
+not run again, one that was cut short is moved aside. Printed are dense and pruned mean IoU, and that of each
+class; drawn are three test images beside their truth and the answers of the dense and of the first method's
+network.
 """
 
 import argparse
