@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
             verb.run()
     except UsageError as error:
         return _refuse(str(error), debug)
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ValueError, TypeError, FloatingPointError, OSError) as error:
         return _refuse(str(error), debug)
     except KeyboardInterrupt:
         print("secateur: stopped", file=sys.stderr)

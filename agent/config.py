@@ -12,6 +12,8 @@ from .training import AgentConfig
 
 METHODS = ("ppo", *BASELINES)
 
+CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
+
 DEFAULT_TARGET = 0.5
 """Share of the MACs that stays where neither a target nor a drop bound is given."""
 
@@ -20,9 +22,13 @@ DEFAULT_TARGET = 0.5
 class DataConfig:
     """Which images, and how they are split and normalised."""
 
+    task: str = CLASSIFICATION
+    """classification, segmentation, or package.module:Task for one's own data, loss and metric, which
+    excludes all other options of data."""
+
     data: str = "digits"
     """digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with train/<class>/*.png and perhaps val/,
-    test/."""
+    test/; for segmentation a folder with train/images/*, train/masks/*.png."""
     data_root: Path = Path("data")
     """Where torchvision keeps the data sets that it knows."""
     download: bool = False
@@ -33,7 +39,12 @@ class DataConfig:
     normalisation: str | None = None
     """Of pixels: the name of a data set such as cifar10 or imagenet; by default the data's customary one."""
     image_size: int | None = None
-    """Height and width in pixels; by default the images' own, 224 for a folder of images that differ."""
+    """Height and width in pixels; by default the images' own, 224 for a folder of images that differ (256 for
+    segmentation)."""
+    ignore_label: int = 255
+    """Of segmentation: pixels of masks with this label count nowhere."""
+    balance_classes: bool = False
+    """Of segmentation: weigh rare classes more in the loss, by median frequency balancing."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..envs.cost import cost
 from ..envs.tracing import TracedNetwork
+from .report_numbers import in_percent
 
 
 def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[str, Any]:
@@ -99,7 +100,9 @@ def page(description: dict[str, Any]) -> RenderableType:
 def measurements(name: str, found: dict[str, Any]) -> Table:
     """Lay out what one network does and costs."""
     table = Table(title=name, box=box.SIMPLE_HEAD, title_justify="left", show_header=False)
-    table.add_row("accuracy", f"{found['accuracy']:.2f} % of {found['images']} test images")
+    table.add_row(found["metric"], f"{found['accuracy']:.2f} % on {found['images']} test images")
+    for part, value in found["details"].items():
+        table.add_row(f"  {part}", in_percent(value))
     table.add_row("loss", f"{found['loss']:.4f}")
     table.add_row("MACs", f"{found['macs']:,}")
     table.add_row("parameters", f"{found['params']:,}")

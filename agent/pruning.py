@@ -19,6 +19,8 @@ from ..envs.recovery import finetune, reestimate_batchnorm
 from ..envs.rendering import figure_of_layers
 from ..envs.surgery import cut, save_pruned
 from ..envs.tasks import Task, measure
+from ..envs.tasks.optional import metric_name
+from ..envs.tasks.own import check_answers, check_task
 from ..envs.tracing import TracedNetwork
 from ..envs.verification import trace_exactly, verify_cut
 from .baselines import Baseline
@@ -53,10 +55,13 @@ def check(model: nn.Module, task: Task, config: PruningConfig) -> TracedNetwork:
     """Trace a network and find out, before anything is trained or written, whether what is wanted can be had.
 
     Raises:
-        ValueError: If the network does not run on the task's images, pinned filters make the target
-            unreachable, or the agent cannot be loaded.
+        ValueError: If the network does not run on the task's images, the task's loss or metric does not take
+            its answers, pinned filters make the target unreachable, or the agent cannot be loaded.
+        TypeError: If the network answers with something that is not known, or the task with the wrong type.
     """
+    check_task(task)
     network = trace_exactly(model, torch.zeros(2, *task.input_shape))
+    check_answers(model, task)
     reward = config.reward()
     if reward.target is not None and network.layers:
         Budget(network, reward.target, reward.size)
@@ -142,7 +147,10 @@ def _search(
         decider.save(folder.path)  # before anything else can fail
     choice = _choose(problem, decider, config)
     found = choice.outcome
-    say(f"chosen: MACs {found.macs_ratio:.1%}, accuracy {found.accuracy:.2f} % on val before fine-tuning")
+    say(
+        f"chosen: MACs {found.macs_ratio:.1%}, {metric_name(problem.task)} {found.accuracy:.2f} % on val "
+        "before fine-tuning"
+    )
     return (
         decider,
         choice,

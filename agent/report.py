@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..envs.files import write_aside
-from .report_numbers import comparison
+from .report_numbers import comparison, details, metric_of
 from .report_page import page
 
 
@@ -23,9 +23,10 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             ``latency_ms``; ``ratios`` of the last four; ``accuracy_drop``, percentage points; ``layers`` with
             ``name``, ``filters`` and ``kept``; ``search`` and ``recovery``, figures by name; ``splits`` with
             sizes and ``notes``; ``versions``; ``pinned`` with ``name``, ``pinned``, ``filters`` and
-            ``cause``. Where they are there, ``search["rewards"]`` (one an update) and ``recovery["losses"]``
-            (one an epoch) are drawn, and ``num_outputs`` and ``input_shape`` complete the lines that load
-            the network.
+            ``cause``. Where they are there, ``metric`` names the accuracy, ``details`` with ``name``,
+            ``dense`` and ``pruned`` (percent or None) become a table of classes or outputs,
+            ``search["rewards"]`` (one an update) and ``recovery["losses"]`` (one an epoch) are drawn, and
+            ``num_outputs`` and ``input_shape`` complete the lines that load the network.
     """
     text = json.dumps(_plain(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     html = page(report, folder)
@@ -45,6 +46,20 @@ def table(report: dict[str, Any]) -> Table:
         shown.add_column(heading, justify="right")
     for row in comparison(report):
         shown.add_row(row.label, row.dense, row.pruned, row.ratio)
+    return shown
+
+
+def details_table(report: dict[str, Any]) -> Table:
+    """Compare both networks on the terminal, each class or output by itself.
+
+    Args:
+        report: As for :func:`write_report`.
+    """
+    shown = Table("", title=Text(f"test {metric_of(report)} of each"), title_justify="left")
+    for heading in ("dense", "pruned", "change"):
+        shown.add_column(heading, justify="right")
+    for row in details(report):
+        shown.add_row(Text(row.label), row.dense, row.pruned, row.ratio)
     return shown
 
 

@@ -30,7 +30,7 @@ def comparison(report: dict[str, Any]) -> list[Row]:
     dense, pruned, ratios = report["dense"], report["pruned"], report["ratios"]
     change = signed(-report["accuracy_drop"], 2) + " points"
     return [
-        Row("test accuracy", f"{dense['accuracy']:.2f} %", f"{pruned['accuracy']:.2f} %", change),
+        Row(f"test {metric_of(report)}", f"{dense['accuracy']:.2f} %", f"{pruned['accuracy']:.2f} %", change),
         Row(
             "test loss",
             f"{dense['loss']:.4f}",
@@ -47,6 +47,26 @@ def comparison(report: dict[str, Any]) -> list[Row]:
             percent(ratios["latency_ms"]),
         ),
     ]
+
+
+def metric_of(report: dict[str, Any]) -> str:
+    """Say what the accuracy is called."""
+    return str(report.get("metric", "accuracy"))
+
+
+def details(report: dict[str, Any]) -> list[Row]:
+    """Give a line for each class or output that the task tells about; the last column is the change."""
+    rows = []
+    for one in report.get("details", ()):
+        dense, pruned = one["dense"], one["pruned"]
+        change = "" if dense is None or pruned is None else signed(pruned - dense, 2) + " points"
+        rows.append(Row(str(one["name"]), in_percent(dense), in_percent(pruned), change))
+    return rows
+
+
+def in_percent(value: float | None) -> str:
+    """Write percentage points; a dash where there is nothing to measure."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.2f} %"  # noqa: RUF001
 
 
 def figures(values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..envs.models import list_models
 from .report_figures import curve_figure, layers_figure
-from .report_numbers import comparison, figures, percent, signed
+from .report_numbers import comparison, details, figures, metric_of, percent, signed
 
 _STYLE = """
 body { font: 1rem/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 44rem;
@@ -46,6 +46,7 @@ def page(report: dict[str, Any], folder: Path) -> str:
     title = f"{report['model']} on {report['data']}, pruned by {report['method']}"
     sections = [
         _section("Dense and pruned", _comparison(report)),
+        _section(f"Test {metric_of(report)} of each", _details(report)),
         _section("Layers", layers_figure(report["layers"]), _layers(report["layers"])),
         _section("Filters that have to stay", _pinned(report.get("pinned", []))),
         _section(
@@ -91,7 +92,7 @@ def _key_figures(report: dict[str, Any]) -> str:
         (percent(ratios["macs"]), "of the MACs"),
         (percent(ratios["params"]), "of the parameters"),
         (percent(ratios["latency_ms"]), "of the latency"),
-        (signed(-report["accuracy_drop"], 2), "points of test accuracy"),
+        (signed(-report["accuracy_drop"], 2), f"points of test {metric_of(report)}"),
     ]
     return (
         '<ul class="key">' + "".join(f"<li><b>{escape(v)}</b> {escape(w)}</li>" for v, w in shown) + "</ul>"
@@ -106,6 +107,11 @@ def _section(heading: str, *parts: str) -> str:
 def _comparison(report: dict[str, Any]) -> str:
     rows = [(row.label, row.dense, row.pruned, row.ratio) for row in comparison(report)]
     return _table(("", "dense", "pruned", "ratio"), rows)
+
+
+def _details(report: dict[str, Any]) -> str:
+    rows = [(row.label, row.dense, row.pruned, row.ratio) for row in details(report)]
+    return _table(("", "dense", "pruned", "change"), rows, "names") if rows else ""
 
 
 def _layers(layers: Sequence[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -10,12 +11,15 @@ from torch import nn
 
 from ..envs.cost import cost
 from ..envs.files import write_tensors
-from ..envs.models import get_model
+from ..envs.models import get_model, predicts_pixels
 from ..envs.recovery import RecoveryConfig, finetune
 from ..envs.surgery import load_pruned
-from ..envs.tasks import SplitName, Task, get_task, measure
+from ..envs.tasks import SegmentationTask, SplitName, Task, get_task, load_segmentation, measure
+from ..envs.tasks.optional import ACCURACY, metric_name
+from ..envs.tasks.own import on_device, own_task
 from ..envs.tracing import TracedNetwork
-from .config import DataConfig
+from .config import SEGMENTATION, TASKS, DataConfig
+from .names import unknown_name
 from .progress import RecoveryMonitor, say
 from .run_folder import RunFolder
 
@@ -48,8 +52,20 @@ def load_task(config: DataConfig, seed: int) -> Task:
     """Load data onto the device.
 
     Raises:
-        ValueError: If the data are unknown, missing or unreadable.
+        ValueError: If the task or the data are unknown, missing or unreadable, or options exclude each other.
+        TypeError: If a member of a task of one's own is of the wrong type.
     """
+    if ":" in config.task:
+        plain = DataConfig(task=config.task)
+        if odd := [f.name for f in fields(config) if getattr(config, f.name) != getattr(plain, f.name)]:
+            raise ValueError(
+                f"the task {config.task} brings its own data; leave out --{odd[0].replace('_', '-')}"
+            )
+        return on_device(own_task(config.task, seed=seed), device())
+    if config.task not in TASKS:
+        raise ValueError(unknown_name("task", config.task, (*TASKS, "package.module:Task")))
+    if config.task == SEGMENTATION:
+        return _segmentation(config, seed).to(device())
     return get_task(
         config.data,
         root=config.data_root,
@@ -59,6 +75,23 @@ def load_task(config: DataConfig, seed: int) -> Task:
         normalisation=config.normalisation,
         image_size=config.image_size,
     ).to(device())
+
+
+def _segmentation(config: DataConfig, seed: int) -> SegmentationTask:
+    if not Path(config.data).is_dir():
+        raise ValueError(
+            f"there is no folder {config.data!r}; --task segmentation wants --data FOLDER with "
+            "train/images/*.jpg and train/masks/*.png"
+        )
+    return load_segmentation(
+        Path(config.data),
+        ignore_label=config.ignore_label,
+        balance=config.balance_classes,
+        val_from=config.val_from,
+        seed=seed,
+        normalisation=config.normalisation,
+        image_size=config.image_size,
+    )
 
 
 def dense_network(name: str, task: Task, weights: str | None, seed: int) -> nn.Module:
@@ -106,6 +139,8 @@ def warn_if_memorised(model: nn.Module, task: Task) -> str | None:
     Returns:
         A warning where val looks like something it was trained on: accuracy drops there say little.
     """
+    if metric_name(task) != ACCURACY:
+        return None  # other metrics are high for other reasons
     val, train = (measure(model, task, split, limit=1024).accuracy for split in _SEEN)
     if val < _MEMORISED or train - val > 0.5:
         return None
@@ -163,6 +198,13 @@ def pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
         raise ValueError(f"{path} does not describe a pruned network: {error!r}") from error
     model = load_pruned(lambda: get_model(name, num_classes=outputs, in_channels=channels), folder)
     return model, (channels, height, width)
+
+
+def example_outputs(name: str, shape: tuple[int, ...]) -> int:
+    """Guess the outputs that a named network is made for, where there is no data to tell."""
+    if predicts_pixels(name):
+        return 21
+    return 10 if shape[-1] <= 32 else 1000
 
 
 def example_shape(name: str) -> tuple[int, int, int]:

@@ -1,5 +1,6 @@
 """What a finished run has to say: both networks measured on test, once, and everything that led there."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..envs.cost import cost, latency_ms
 from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
 from ..envs.tasks import Task, measure
+from ..envs.tasks.optional import ACCURACY, metric_name
 from .versions import device_name, versions
 
 _RATIOS = ("macs", "params", "filters", "latency_ms")
@@ -31,10 +33,10 @@ def summarise(
         **told: What only the run itself knows: ``method``, ``search``, ``recovery``, ``seed``, ``command``.
     """
     task, network = problem.task, problem.network
-    dense = _row(problem.model, task, asdict(cost(network)))
-    smaller = _row(pruned, task, asdict(cost(network, plan.counts(network))))
-    on_val = problem.evaluator.dense.accuracy
-    if on_val - dense["accuracy"] > _SUSPICIOUS:
+    dense, dense_details = _row(problem.model, task, asdict(cost(network)))
+    smaller, details = _row(pruned, task, asdict(cost(network, plan.counts(network))))
+    on_val, metric = problem.evaluator.dense.accuracy, metric_name(task)
+    if metric == ACCURACY and on_val - dense["accuracy"] > _SUSPICIOUS:
         notes = [
             *notes,
             f"The dense network has {on_val:.1f} % on val and {dense['accuracy']:.1f} % on test: it knows "
@@ -50,6 +52,10 @@ def summarise(
         "pruned": smaller,
         "ratios": {key: smaller[key] / dense[key] for key in _RATIOS},
         "accuracy_drop": dense["accuracy"] - smaller["accuracy"],
+        "metric": metric,
+        "details": [
+            {"name": name, "dense": dense_details[name], "pruned": value} for name, value in details.items()
+        ],
         "layers": [
             {"name": name, "filters": plan.filters[name], "kept": len(kept)}
             for name, kept in plan.kept.items()
@@ -76,13 +82,16 @@ def _normalisation(task: Task) -> dict[str, list[float]] | None:
     return None if mean is None or std is None else {"mean": list(mean), "std": list(std)}
 
 
-def _row(model: nn.Module, task: Task, size: dict[str, int]) -> dict[str, float]:
-    """Measure one network on test."""
+def _row(
+    model: nn.Module, task: Task, size: dict[str, int]
+) -> tuple[dict[str, float], Mapping[str, float | None]]:
+    """Measure one network on test: as a whole, and each class or output."""
     measured = measure(model, task, "test")
     example = torch.zeros(1, *task.input_shape, device=next(model.parameters()).device)
-    return {
+    row = {
         "accuracy": measured.accuracy,
         "loss": measured.loss,
         **size,
         "latency_ms": latency_ms(model, example),
     }
+    return row, measured.details

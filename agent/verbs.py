@@ -15,17 +15,19 @@ from ..envs.models import get_model
 from ..envs.problem import PruningProblem
 from ..envs.recovery import RecoveryConfig
 from ..envs.tasks import measure
+from ..envs.tasks.optional import metric_name
 from ..envs.tracing import trace
 from ..envs.verification import trace_exactly
 from .config import DataConfig, PruningConfig
 from .inspection import describe, measurements, page
 from .pruning import check, prune, search_callbacks
-from .report import table
+from .report import details_table, table
 from .run_folder import RunFolder, check_free, default_folder
 from .sources import (
     choose_threads,
     dense_network,
     device,
+    example_outputs,
     example_shape,
     load_task,
     pruned_network,
@@ -48,7 +50,8 @@ class Inspect:
     """Show a network's layers, what is coupled with what, and what is pinned and why."""
 
     model: Positional[str] = "demo"
-    """demo, resnet20|32|44|56|110, vgg16, a torchvision classifier, or package.module:factory."""
+    """demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or segmentation
+    network, or package.module:factory."""
     input_shape: tuple[int, int, int] | None = None
     """Channels, height and width of an image; by default what the network is made for."""
     json: bool = False
@@ -57,7 +60,7 @@ class Inspect:
     def run(self) -> None:
         """Print the page."""
         shape = self.input_shape or example_shape(self.model)
-        classes = 10 if shape[-1] <= 32 else 1000
+        classes = example_outputs(self.model, shape)
         model = get_model(self.model, num_classes=classes, in_channels=shape[0])
         network = trace_exactly(model, torch.zeros(2, *shape))
         description = describe(self.model, shape, network)
@@ -73,7 +76,8 @@ class Prune:
     """Prune a network: the whole job, from the dense model to the pruned one and its report."""
 
     model: Positional[str] = "demo"
-    """demo, resnet20|32|44|56|110, vgg16, a torchvision classifier, or package.module:factory."""
+    """demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or segmentation
+    network, or package.module:factory."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
     """A .safetensors, .pt or .pth file, or a torchvision weights name; without, the dense network is trained
@@ -134,6 +138,8 @@ class Prune:
         result = prune(model, task, config, network=network, folder=folder, name=self.model, notes=notes)
         console = _console()
         console.print(table(result.report))
+        if result.report["details"]:
+            console.print(details_table(result.report))
         console.print(f"everything is in {out}", soft_wrap=True)
 
 
@@ -229,7 +235,9 @@ class Evaluate:
         choose_threads(network)
         measured = measure(model, task, "test")
         found = {
+            "metric": metric_name(task),
             "accuracy": measured.accuracy,
+            "details": dict(measured.details),
             "loss": measured.loss,
             **asdict(cost(network)),
             "latency_ms": latency_ms(model, example[:1].to(device())),

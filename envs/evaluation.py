@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..rewards import Outcome
 from .cost import latency_ms, size_ratio
+from .outputs import main_output
 from .surgery import Mask, PruningPlan, cut
 from .tasks.base import Measurement, Task, fastest_layout
 from .tracing import TracedNetwork
@@ -67,12 +68,13 @@ class CandidateEvaluator:
         generator = torch.Generator().manual_seed(seed)
         size = task.size("val")
         chosen = torch.arange(min(images, size)) * size // min(images, size)
-        inputs, self._targets = task.batch("val", chosen)
+        inputs, targets = task.batch("val", chosen)
         self._dtype = _working_dtype(inputs.device)
         layout = fastest_layout(self._model, inputs)
         self._model = self._model.to(memory_format=layout)
         self._convert_weights()
         self._val = self._pieces(inputs, layout)
+        self._targets = targets.split(len(self._val[0]))
         self._statistics: list[Tensor] = []
         if self._norms and statistics_images:
             picked = torch.randperm(task.size("train"), generator=generator)[:statistics_images]
@@ -128,15 +130,19 @@ class CandidateEvaluator:
                 self._forward(piece)
             for norm in self._norms:
                 norm.eval()
-        outputs = torch.cat([self._forward(piece).float() for piece in self._val])
-        loss = float(self.task.loss(outputs, self._targets))
-        accuracy = self.task.metric(self.task.statistics(outputs, self._targets))
-        return Measurement(accuracy, loss, len(self._targets))
+        loss, statistics = 0.0, None
+        for piece, targets in zip(self._val, self._targets, strict=True):
+            outputs = self._forward(piece)  # one piece's at a time: those of segmentation are large
+            found = self.task.statistics(outputs, targets)
+            statistics = found if statistics is None else statistics + found
+            loss += float(self.task.loss(outputs, targets)) * len(targets)
+        assert statistics is not None
+        images = sum(map(len, self._targets))
+        return Measurement(self.task.metric(statistics), loss / images, images)
 
     def _forward(self, piece: Tensor) -> Tensor:
         with torch.autocast(piece.device.type, torch.bfloat16, enabled=self._dtype is torch.bfloat16):
-            outputs: Tensor = self._model(piece)
-            return outputs
+            return main_output(self._model(piece))
 
     def _mask(self, masks: Sequence[Mask]) -> None:
         """Restore the consumers' weights, then zero what reads a removed channel.

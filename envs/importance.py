@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .outputs import main_output
 from .tasks.base import Task, restored_modes
+from .tasks.optional import batch_size_for
 from .tracing import Layer, Slice, TracedNetwork
 
 Scores = list[npt.NDArray[np.float64]]
@@ -101,14 +103,15 @@ def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, b
     weights = {name: parameters[name] for name in sorted(needed & set(parameters))}
     scores = [np.zeros(layer.filters) for layer in network.layers]
     indices = torch.randperm(task.size("train"), generator=torch.Generator().manual_seed(0))[:images]
+    batches = indices.split(batch_size_for(task, batch_size))
     wanted = [weight.requires_grad for weight in weights.values()]
     with restored_modes(model), torch.enable_grad():
         model.eval()
         for weight in weights.values():
             weight.requires_grad_(True)
-        for part in indices.split(batch_size):
+        for part in batches:
             inputs, targets = task.batch("train", part)
-            loss = task.loss(model(inputs).float(), targets)
+            loss = task.loss(main_output(model(inputs)), targets)
             found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
             products = {
                 name: grad * weights[name].detach()
@@ -117,7 +120,7 @@ def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, b
             }
             for score, layer in zip(scores, network.layers, strict=True):
                 change = _sum(layer, products, lambda s: s.role == "consumer", lambda w: w.sum(1))
-                score += change**2 / len(indices.split(batch_size))
+                score += change**2 / len(batches)
     for weight, before in zip(weights.values(), wanted, strict=True):
         weight.requires_grad_(before)
     return scores

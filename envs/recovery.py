@@ -1,7 +1,4 @@
-"""What happens to the weights after the cut: batch-norm re-estimation, fine-tuning, distillation.
-
-Shapes: B images of a batch, K classes.
-"""
+"""What happens to the weights after the cut: batch-norm re-estimation, fine-tuning, distillation."""
 
 from __future__ import annotations
 
@@ -12,16 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
-from .tasks.base import Task, fastest_layout, fitting_batch, restored_modes
+from .step_loss import StepLoss, autocast
+from .tasks.base import Task, fastest_layout, restored_modes
+from .tasks.optional import batch_size_for, measuring_batch
 
-# The share of an auxiliary classifier in the loss: Szegedy et al. 2015, arXiv 1409.4842, section 5.
-_AUXILIARY_WEIGHT = 0.3
 # One-cycle (Smith and Topin 2018, arXiv 1708.07120): where the learning rate starts, and how long it rises.
 _INITIAL_RATE = 1 / 25
 _RISING = 0.2
@@ -38,7 +34,7 @@ class RecoveryConfig:
     epochs: int = 10
     """Passes over the training images; 0 leaves the weights as the cut left them."""
     batch_size: int = 128
-    """Images a step, at least 2."""
+    """Images a step, at least 2; fewer where the task's images are large and it says so."""
     learning_rate: float = 0.02
     """The largest one of the cycle, > 0."""
     momentum: float = 0.9
@@ -48,7 +44,7 @@ class RecoveryConfig:
     distillation_weight: float = 0.5
     """Share of the dense network's answers in the loss, in [0, 1]; 0 trains on the labels alone."""
     temperature: float = 4.0
-    """Softens both networks' answers where they are compared, > 0."""
+    """Softens both networks' answers where they are classes and compared, > 0."""
     batchnorm_images: int = 2048
     """Training images that batch-norm statistics are re-estimated from; 0 keeps the statistics."""
 
@@ -158,7 +154,7 @@ def reestimate_batchnorm(
         seed: Of the choice of images and their augmentation.
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    images = min(images, task.size("train"))
+    images, batch_size = min(images, task.size("train")), measuring_batch(task, batch_size)
     if not layers or images < 1:
         return
     generator = torch.Generator().manual_seed(seed)
@@ -173,7 +169,7 @@ def reestimate_batchnorm(
             layer.momentum = None  # None makes PyTorch average over all batches
             layer.train()
         try:
-            for part in chosen.tensor_split(math.ceil(images / fitting_batch(batch_size, task.input_shape))):
+            for part in chosen.tensor_split(math.ceil(images / batch_size)):
                 inputs, _ = task.batch("train", part, augment=True, generator=generator)
                 model(inputs.contiguous(memory_format=layout))
         finally:
@@ -211,17 +207,18 @@ def finetune(
         FloatingPointError: If the loss is no longer finite.
     """
     started = time.perf_counter()
-    size = task.size("train")
-    steps = max(1, size // config.batch_size)  # a last batch of a few images would spoil batch-norm
+    size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
+    steps = max(1, size // batch_size)  # a last batch of a few images would spoil batch-norm
     losses: list[float] = []
     state = TrainingState.begin(model, config, steps, seed)
-    step_loss = _StepLoss(task, config, teacher if config.distillation_weight else None)
+    share = config.distillation_weight
+    step_loss = StepLoss(task, teacher if share else None, share, config.temperature)
     with _prepared(model, teacher, task) as layout, torch.random.fork_rng():
         while state.epoch < config.epochs:
             order = torch.randperm(size, generator=state.generator)
             torch.manual_seed(int(torch.randint(2**62, (), generator=state.generator)))  # for dropout
             total, seen, epoch_began = 0.0, 0, time.perf_counter()
-            for step, indices in enumerate(order.split(config.batch_size)[:steps], start=1):
+            for step, indices in enumerate(order.split(batch_size)[:steps], start=1):
                 inputs, targets = task.batch("train", indices, augment=True, generator=state.generator)
                 loss = step_loss(model, inputs.contiguous(memory_format=layout), targets)
                 value = loss.item()
@@ -261,58 +258,6 @@ def one_cycle(step: int, total: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
 
 
-def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Compare two networks' answers: T^2 KL(teacher || student), Hinton et al. 2015, arXiv 1503.02531.
-
-    Args:
-        student: Outputs (B, K, ...) before the softmax.
-        teacher: Likewise.
-        temperature: Divides both, > 0.
-    """
-    ours, theirs = (F.log_softmax(outputs / temperature, dim=1) for outputs in (student, teacher))
-    divergence = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
-    return temperature**2 * divergence.mean()
-
-
-@dataclass(frozen=True)
-class _StepLoss:
-    """The loss of a step: labels, the teacher's answers, auxiliary classifiers."""
-
-    task: Task
-    config: RecoveryConfig
-    teacher: nn.Module | None
-
-    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
-        with _autocast(inputs.device):
-            outputs, auxiliary = _main_and_auxiliary(model(inputs))
-        loss = self.task.loss(outputs, targets)
-        if self.teacher is not None:
-            with torch.no_grad(), _autocast(inputs.device):
-                answers = self.teacher(inputs).float()
-            share = self.config.distillation_weight
-            distilled = distillation_loss(outputs, answers, self.config.temperature)
-            loss = (1 - share) * loss + share * distilled
-        for extra in auxiliary:
-            loss = loss + _AUXILIARY_WEIGHT * self.task.loss(extra, targets)
-        return loss
-
-
-def _main_and_auxiliary(outputs: Tensor | tuple[Tensor | None, ...]) -> tuple[Tensor, list[Tensor]]:
-    """Tell the answer from those of auxiliary heads, which GoogLeNet and Inception add in training mode."""
-    first, *others = outputs if isinstance(outputs, tuple) else (outputs,)
-    assert first is not None
-    return first.float(), [other.float() for other in others if other is not None]
-
-
-def _autocast(device: torch.device) -> torch.autocast:
-    """Compute in bfloat16 where the hardware does: elsewhere it is emulated, and slower than float32."""
-    if device.type == "cpu":
-        fast = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    else:
-        fast = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)
-
-
 @contextlib.contextmanager
 def _prepared(model: nn.Module, teacher: nn.Module | None, task: Task) -> Iterator[torch.memory_format]:
     """Set modes and memory layout for training; put both back: safetensors wants contiguous weights."""
@@ -326,7 +271,7 @@ def _prepared(model: nn.Module, teacher: nn.Module | None, task: Task) -> Iterat
         try:
             for network in networks:
                 _lay_out(network, layout)  # before trying, as weights hand their layout on
-                with _autocast(example.device):
+                with autocast(example.device):
                     layout = fastest_layout(network, example)
                 if layout == torch.contiguous_format:
                     break

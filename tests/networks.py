@@ -17,6 +17,7 @@ from torch.nn.utils import parametrizations, prune, weight_norm
 
 from secateur.envs.baking import bake
 from secateur.envs.models import get_model
+from secateur.envs.models.segnet import SegNet
 
 
 @dataclass(frozen=True)
@@ -317,4 +318,5 @@ OWN = [
     Architecture("sizes by attribute", SizesByAttribute, (3, 8, 8)),
     Architecture("literal sizes", LiteralSizes, (3, 8, 8)),
     Architecture("grouped both kinds", GroupedBothKinds, (3, 8, 8)),
+    Architecture("segnet", partial(SegNet, 5, 3, width=4), (3, 33, 47)),
 ]

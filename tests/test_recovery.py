@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from torchvision.models.googlenet import GoogLeNetOutputs
 
 from secateur.envs.models import get_model
+from secateur.envs.outputs import main_and_auxiliary
 from secateur.envs.recovery import (
     Progress,
     RecoveryConfig,
-    _main_and_auxiliary,
-    distillation_loss,
     finetune,
     one_cycle,
     reestimate_batchnorm,
 )
 from secateur.envs.tasks import ClassificationTask, get_task, measure
+from secateur.envs.tasks.distillation import distillation_loss
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -255,11 +255,11 @@ def test_the_cycle_rises_to_one_and_falls_for_any_length(total: int) -> None:
 
 def test_auxiliary_answers_are_told_from_the_main_one() -> None:
     main, first = torch.ones(2, 3), torch.zeros(2, 3)
-    outputs, auxiliary = _main_and_auxiliary(GoogLeNetOutputs(main, None, first))
+    outputs, auxiliary = main_and_auxiliary(GoogLeNetOutputs(main, None, first))
     assert outputs is main
     assert len(auxiliary) == 1
     assert auxiliary[0] is first
-    assert _main_and_auxiliary(main) == (main, [])
+    assert main_and_auxiliary(main) == (main, [])
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The networks that can be pruned by name, and how weights get into them."""
 
-from .registry import get_model, list_models
+from .registry import get_model, list_models, predicts_pixels
 from .weights import load_weights
 
-__all__ = ["get_model", "list_models", "load_weights"]
+__all__ = ["get_model", "list_models", "load_weights", "predicts_pixels"]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import importlib
 import inspect
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +11,11 @@ from typing import Any
 import torchvision
 from torch import nn
 
+from ..importing import accepted, imported, nearest
 from .cifar import RESNET_DEPTHS, CifarResNet, CifarVGG16
 from .demo import DemoNet
+from .segmentation import build_segmentation, list_segmentation, without_auxiliary_head
+from .segnet import SegNet
 from .weights import SUFFIXES, load_weights
 
 # These win over torchvision's names: its own vgg16 is still there as torchvision.models:vgg16.
@@ -24,13 +23,20 @@ _OWN: dict[str, Callable[..., nn.Module]] = {
     "demo": DemoNet,
     **{f"resnet{depth}": partial(CifarResNet, depth) for depth in RESNET_DEPTHS},
     "vgg16": CifarVGG16,
+    "segnet": SegNet,
+    **{f"segnet{width}": partial(SegNet, width=width) for width in (16, 32)},
 }
 
 
 def list_models() -> list[str]:
     """List every name that `get_model` knows, the project's own first."""
     theirs = torchvision.models.list_models(module=torchvision.models)
-    return [*_OWN, *(name for name in theirs if name not in _OWN)]
+    return [*_OWN, *(name for name in theirs if name not in _OWN), *list_segmentation()]
+
+
+def predicts_pixels(name: str) -> bool:
+    """Say whether a name is that of a segmentation network."""
+    return name.startswith("segnet") or name in list_segmentation()
 
 
 def get_model(
@@ -63,8 +69,8 @@ def get_model(
         model = _from_torchvision(name, num_classes, in_channels)
     else:
         raise ValueError(
-            f"there is no model {name!r}{_nearest(name, list_models())}; give {', '.join(_OWN)}, the name of "
-            "a torchvision classifier, or package.module:factory for your own"
+            f"there is no model {name!r}{nearest(name, list_models())}; give {', '.join(_OWN)}, the name of "
+            "a torchvision classifier or segmentation network, or package.module:factory for your own"
         )
     if published:
         raise ValueError(
@@ -79,16 +85,14 @@ def _is_file(weights: str | Path) -> bool:
     return Path(weights).suffix in SUFFIXES or Path(weights).exists()
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
-
-
 def _from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    builder = torchvision.models.get_model_builder(name)
-    # GoogLeNet and Inception warn on stderr unless told whether to initialise.
-    initialise = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    model = builder(weights=None, num_classes=num_classes, **initialise)
+    if name in list_segmentation():
+        model = build_segmentation(name, num_classes)
+    else:
+        builder = torchvision.models.get_model_builder(name)
+        # GoogLeNet and Inception warn on stderr unless told whether to initialise.
+        initialise = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
+        model = builder(weights=None, num_classes=num_classes, **initialise)
     if in_channels != 3:
         _replace_first_convolution(model, in_channels)
     return model
@@ -107,7 +111,7 @@ def _published(name: str, weights: str, num_classes: int, in_channels: int) -> n
     names = list(known.__members__)  # DEFAULT among them, an alias
     if weights not in names:
         raise ValueError(
-            f"there are no weights {weights!r} for {name}{_nearest(weights, names)}; "
+            f"there are no weights {weights!r} for {name}{nearest(weights, names)}; "
             f"give {' or '.join(names)}, or a {', '.join(SUFFIXES)} file that exists"
         )
     entry = known[weights]
@@ -117,23 +121,16 @@ def _published(name: str, weights: str, num_classes: int, in_channels: int) -> n
             f"the weights {weights} of {name} are for {classes} classes and 3 channels, the data has "
             f"{num_classes} and {in_channels}: give weights that were trained on this data, or none"
         )
-    return torchvision.models.get_model(name, weights=entry)
+    return without_auxiliary_head(torchvision.models.get_model(name, weights=entry))
 
 
 def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
-    module_name, _, attribute = name.partition(":")
-    with _current_directory_importable():
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise ValueError(
-                f"the module of {name!r} cannot be imported ({error}): "
-                "give package.module:factory, installed or in the current directory"
-            ) from error
+    attribute = name.partition(":")[2]
+    with imported(name) as module:
         factory = getattr(module, attribute, None)
         if not callable(factory):
             public = [key for key, value in vars(module).items() if callable(value)]
-            raise ValueError(f"{module_name} has no factory {attribute!r}{_nearest(attribute, public)}")
+            raise ValueError(f"{module.__name__} has no factory {attribute!r}{nearest(attribute, public)}")
         model = factory(**_accepted(factory, name, num_classes=num_classes, in_channels=in_channels))
     if not isinstance(model, nn.Module):
         raise TypeError(f"{name} gave a {type(model).__name__}, a factory has to give a torch.nn.Module")
@@ -142,31 +139,14 @@ def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
 
 def _accepted(factory: Callable[..., Any], name: str, **offered: int) -> dict[str, int]:
     """Choose what the factory takes by name; ``**kwargs`` (as in timm) takes the number of classes."""
-    signature = inspect.signature(factory)
-    kinds = {p.name: p.kind for p in signature.parameters.values()}
-    accepted = {
-        key: value
-        for key, value in offered.items()
-        if kinds.get(key) in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    }
-    if inspect.Parameter.VAR_KEYWORD in kinds.values():
-        accepted["num_classes"] = offered["num_classes"]
     try:
-        signature.bind(**accepted)
+        chosen = accepted(factory, **offered)
     except TypeError as error:
         raise ValueError(
             f"the factory {name} cannot be called ({error}): it gets num_classes and in_channels "
             "where it has these parameters, and nothing else"
         ) from error
-    return accepted
-
-
-@contextlib.contextmanager
-def _current_directory_importable() -> Iterator[None]:
-    """Let imports find modules in the current directory, after everything that is installed."""
-    here = str(Path.cwd())
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)
+    kinds = {p.kind for p in inspect.signature(factory).parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD in kinds:
+        chosen["num_classes"] = offered["num_classes"]
+    return chosen

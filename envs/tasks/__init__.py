@@ -3,15 +3,28 @@
 from .base import Measurement, SplitName, Task, measure
 from .classification import ClassificationTask
 from .datasets import get_task, list_datasets
+from .metrics import R2, Accuracy, MacroF1, Metric
+from .segmentation import SegmentationSplit, SegmentationTask
+from .segmentation_folder import load_segmentation
 from .splits import Split
+from .tensors import LoaderTask, TensorTask
 
 __all__ = [
+    "R2",
+    "Accuracy",
     "ClassificationTask",
+    "LoaderTask",
+    "MacroF1",
     "Measurement",
+    "Metric",
+    "SegmentationSplit",
+    "SegmentationTask",
     "Split",
     "SplitName",
     "Task",
+    "TensorTask",
     "get_task",
     "list_datasets",
+    "load_segmentation",
     "measure",
 ]

@@ -6,13 +6,15 @@ Shapes: B examples of a batch, C channels, H and W pixels.
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from ..outputs import main_output
+from .optional import details_of, measuring_batch
 
 SplitName = Literal["train", "val", "test"]
 
@@ -20,7 +22,16 @@ SplitName = Literal["train", "val", "test"]
 class Task(Protocol):
     """What is pruned on what: data, loss and metric.
 
-    Small on purpose: a task of one's own (segmentation, regression, detection) needs just these members.
+    Small on purpose: a task of one's own needs just these members, and has most of them from
+    :class:`.tensors.TensorTask`. It may have more, which others do without:
+
+    * ``metric_name: str`` for reports, else "accuracy";
+    * ``details(statistics) -> dict[str, float | None]``, the metric of each class or output by name, percent,
+      None where it is undefined: a table in the report;
+    * ``distillation(student, teacher, temperature) -> Tensor``, a differentiable scalar that compares the
+      outputs of two networks, else their mean squared error;
+    * ``largest_batch: int``, the most examples in one pass, for large images;
+    * ``to(device)``, which gives the same task with its data there, else batches are moved one by one.
     """
 
     @property
@@ -33,7 +44,7 @@ class Task(Protocol):
 
     @property
     def num_outputs(self) -> int:
-        """Give the outputs a network needs: classes."""
+        """Give the outputs a network needs: classes, labels, or numbers to predict."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -77,11 +88,13 @@ class Measurement:
         accuracy: The task's metric, percent.
         loss: Mean loss.
         images: Examples it was measured on.
+        details: The metric of each class or output by name, percent; empty where the task does not tell.
     """
 
     accuracy: float
     loss: float
     images: int
+    details: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def measure(
@@ -93,7 +106,7 @@ def measure(
         model: The network, on the task's device.
         task: Data and metric.
         split: What to measure on.
-        batch_size: Examples at a time, at least 1; fewer where they are larger than 64x64 pixels.
+        batch_size: Examples at a time, at least 1; fewer where the task says so.
         limit: Measure on that many examples only, spread evenly over the split; None takes all.
 
     Raises:
@@ -111,26 +124,15 @@ def measure(
     with restored_modes(model), torch.no_grad():
         model.eval()
         layout: torch.memory_format | None = None
-        for part in indices.split(fitting_batch(batch_size, task.input_shape)):
+        for part in indices.split(measuring_batch(task, batch_size)):
             inputs, targets = task.batch(split, part)
             layout = layout or fastest_layout(model, inputs)
-            outputs = model(inputs.contiguous(memory_format=layout)).float()
+            outputs = main_output(model(inputs.contiguous(memory_format=layout)))
             found = task.statistics(outputs, targets)
             statistics = found if statistics is None else statistics + found
             loss += float(task.loss(outputs, targets)) * len(part)
     assert statistics is not None
-    return Measurement(task.metric(statistics), loss / images, images)
-
-
-def fitting_batch(batch_size: int, input_shape: tuple[int, ...]) -> int:
-    """Take fewer examples at a time where they are large: 512 images of 224x224 want 13 GB in a VGG-16.
-
-    Args:
-        batch_size: For examples of up to 64x64 pixels.
-        input_shape: Of one example, (C, ...).
-    """
-    pixels = math.prod(input_shape[1:])
-    return max(1, min(batch_size, batch_size * 64 * 64 // max(1, pixels)))
+    return Measurement(task.metric(statistics), loss / images, images, details_of(task, statistics))
 
 
 @contextlib.contextmanager

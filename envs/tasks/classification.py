@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import SplitName
+from .distillation import distillation_loss
 from .splits import Split
 
 
@@ -123,6 +124,10 @@ class ClassificationTask:
         """Give the accuracy, percent."""
         correct, count = statistics.tolist()
         return 100.0 * correct / count
+
+    def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Compare two networks' outputs (B, K); see :func:`.distillation.distillation_loss`."""
+        return distillation_loss(student, teacher, temperature)
 
     def _check(self, outputs: Tensor) -> None:
         if outputs.shape[1:] != (self.num_outputs,):

@@ -15,7 +15,7 @@ from torch import Tensor
 from .base import SplitName
 from .splits import Split
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 _FOLDERS: dict[SplitName, tuple[str, ...]] = {
     "train": ("train",),
     "val": ("val", "valid", "validation"),
@@ -46,7 +46,7 @@ def load_folder(
         ValueError: If there is no train folder, a class folder is empty or in one part only, or an image
             cannot be read.
     """
-    folders = _part_folders(root)
+    folders = part_folders(root, "an image folder has train/<class>/*.png, beside it val/ or test/")
     classes = _classes(folders)
     files = {part: [_images_in(folder / name) for name in classes] for part, folder in folders.items()}
     everything = [path for part in files.values() for paths in part for path in paths]
@@ -113,7 +113,7 @@ class _Reader:
             with Image.open(path) as opened:
                 image = opened.convert(self.mode)
         except (OSError, SyntaxError, ValueError) as error:  # PIL reports broken PNGs as SyntaxError
-            raise _unreadable(path) from error
+            raise unreadable(path) from error
         if self.resize:
             scale = self.resize / min(image.size)
             width, height = (max(round(side * scale), self.resize) for side in image.size)
@@ -132,17 +132,27 @@ def _heads(paths: Sequence[Path]) -> set[tuple[str, tuple[int, int]]]:
                 heads.add((image.mode, image.size))
                 deep = image.mode.startswith(("I", "F"))
         except (OSError, SyntaxError, ValueError) as error:
-            raise _unreadable(path) from error
+            raise unreadable(path) from error
         if deep:
             raise ValueError(f"{path} has more than 8 bits per channel: convert the images to 8 bits first")
     return heads
 
 
-def _unreadable(path: Path) -> ValueError:
+def unreadable(path: Path) -> ValueError:
+    """Say that a file is no image."""
     return ValueError(f"{path} cannot be read as an image: repair or remove it")
 
 
-def _part_folders(root: Path) -> dict[SplitName, Path]:
+def part_folders(root: Path, layout: str) -> dict[SplitName, Path]:
+    """Find the folders of the parts.
+
+    Args:
+        root: Where they lie.
+        layout: What the folder should look like, for the message.
+
+    Raises:
+        ValueError: If there is no train folder, or a part is there under two names.
+    """
     folders: dict[SplitName, Path] = {}
     for part, names in _FOLDERS.items():
         there = [root / name for name in names if (root / name).is_dir()]
@@ -151,9 +161,7 @@ def _part_folders(root: Path) -> dict[SplitName, Path]:
         if there:
             folders[part] = there[0]
     if "train" not in folders:
-        raise ValueError(
-            f"{root} has no train/ folder: an image folder has train/<class>/*.png, beside it val/ or test/"
-        )
+        raise ValueError(f"{root} has no train/ folder: {layout}")
     return folders
 
 
@@ -177,7 +185,7 @@ def _is_class(path: Path) -> bool:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES and p.name[0] != ".")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
     if not paths:
         raise ValueError(f"the class folder {folder} has no images: fill it or remove it from every part")
     return paths

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -43,6 +43,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def strata(self) -> Tensor:
+        """Give what a split keeps the shares of: the labels (N,)."""
+        return self.labels
+
     def take(self, indices: Tensor) -> Split:
         """Give some of the images, in the order of the indices (M,)."""
         return Split(self.images[indices], self.labels[indices])
@@ -50,6 +55,22 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """Give the same images on a device."""
         return Split(self.images.to(device), self.labels.to(device))
+
+
+class Part(Protocol):
+    """Examples of a data set that can be split."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def strata(self) -> Tensor:
+        """Give what a split keeps the shares of, (N,) int64."""
+
+    def take(self, indices: Tensor) -> Self:
+        """Give some of the examples."""
+
+
+AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -82,12 +103,12 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
 
 
 def complete_splits(
-    given: Mapping[SplitName, Split],
+    given: Mapping[SplitName, AnyPart],
     *,
     val_from: Literal["train", "test"] = "train",
     val_fraction: float = 0.1,
     seed: int = 0,
-) -> tuple[dict[SplitName, Split], tuple[str, ...]]:
+) -> tuple[dict[SplitName, AnyPart], tuple[str, ...]]:
     """Make train, val and test from what there is; no image is ever in two of them.
 
     Args:
@@ -110,7 +131,7 @@ def complete_splits(
     held_out = [name for name in ("val", "test") if name in parts]
     if val_from == "test" and len(held_out) == 1:
         whole = parts[held_out[0]]
-        test, val = stratified_split(whole.labels, 0.5, seed)
+        test, val = stratified_split(whole.strata, 0.5, seed)
         parts["test"], parts["val"] = whole.take(test), whole.take(val)
         notes.append(
             f"The {len(whole)} images of {held_out[0]} were split in two halves that are never mixed "
@@ -120,7 +141,7 @@ def complete_splits(
     for name in missing:
         if name not in parts:
             train = parts["train"]
-            rest, taken = stratified_split(train.labels, val_fraction, seed)
+            rest, taken = stratified_split(train.strata, val_fraction, seed)
             parts["train"], parts[name] = train.take(rest), train.take(taken)
             notes.append(
                 f"The {len(taken)} images of {name} were taken out of train (stratified, seed {seed}): "

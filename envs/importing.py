@@ -1,0 +1,60 @@
+"""Things of the user's own, by name: ``package.module:thing``, installed or in the current directory."""
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+@contextlib.contextmanager
+def imported(name: str) -> Iterator[ModuleType]:
+    """Import the module of ``package.module:thing``; inside, the current directory can be imported from.
+
+    Raises:
+        ValueError: If the module cannot be imported.
+    """
+    with _current_directory_importable():
+        try:
+            module = importlib.import_module(name.partition(":")[0])
+        except ImportError as error:
+            raise ValueError(
+                f"the module of {name!r} cannot be imported ({error}): "
+                f"give package.module:{name.partition(':')[2]}, installed or in the current directory"
+            ) from error
+        yield module
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Ask whether the nearest known name was meant; empty where none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def accepted(factory: Callable[..., Any], **offered: Any) -> dict[str, Any]:
+    """Choose what a factory takes by name.
+
+    Raises:
+        TypeError: If it cannot be called with that alone; the message says what is missing.
+    """
+    signature = inspect.signature(factory)
+    kinds = {p.name: p.kind for p in signature.parameters.values()}
+    by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    chosen = {key: value for key, value in offered.items() if kinds.get(key) in by_name}
+    signature.bind(**chosen)
+    return chosen
+
+
+@contextlib.contextmanager
+def _current_directory_importable() -> Iterator[None]:
+    """Let imports find modules in the current directory, after everything that is installed."""
+    here = str(Path.cwd())
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

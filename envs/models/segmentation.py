@@ -1,0 +1,26 @@
+"""Torchvision's segmentation networks, which answer with a dict: see :mod:`secateur.envs.outputs`."""
+
+from __future__ import annotations
+
+import torchvision
+from torch import nn
+
+
+def list_segmentation() -> list[str]:
+    """List torchvision's names of segmentation networks."""
+    return list(torchvision.models.list_models(module=torchvision.models.segmentation))
+
+
+def build_segmentation(name: str, num_classes: int) -> nn.Module:
+    """Build one with random weights, those of the backbone among them, and without an auxiliary head."""
+    model: nn.Module = torchvision.models.get_model(
+        name, weights=None, weights_backbone=None, num_classes=num_classes
+    )
+    return model
+
+
+def without_auxiliary_head(model: nn.Module) -> nn.Module:
+    """Drop the head that torchvision's weights bring: without it, factory and pruned weights agree."""
+    if getattr(model, "aux_classifier", None) is not None:
+        setattr(model, "aux_classifier", None)  # noqa: B010
+    return model

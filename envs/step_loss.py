@@ -1,0 +1,53 @@
+"""The loss of a step of training: targets, the teacher's answers, auxiliary heads."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .outputs import main_and_auxiliary, main_output
+from .tasks.base import Task
+from .tasks.optional import distill
+
+# The share of an auxiliary classifier in the loss: Szegedy et al. 2015, arXiv 1409.4842, section 5.
+_AUXILIARY_WEIGHT = 0.3
+
+
+@dataclass(frozen=True)
+class StepLoss:
+    """The loss of a step.
+
+    Args:
+        task: Says what it is.
+        teacher: The network whose answers are learned beside the targets; None learns from targets alone.
+        distillation_weight: Share of the teacher's answers, in [0, 1].
+        temperature: Softens both networks' answers where they are classes, > 0.
+    """
+
+    task: Task
+    teacher: nn.Module | None
+    distillation_weight: float
+    temperature: float
+
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Run the network, and the teacher, and compare."""
+        with autocast(inputs.device):
+            outputs, auxiliary = main_and_auxiliary(model(inputs))
+        loss = self.task.loss(outputs, targets)
+        if self.teacher is not None:
+            with torch.no_grad(), autocast(inputs.device):
+                answers = main_output(self.teacher(inputs))
+            share = self.distillation_weight
+            loss = (1 - share) * loss + share * distill(self.task, outputs, answers, self.temperature)
+        for extra in auxiliary:
+            loss = loss + _AUXILIARY_WEIGHT * self.task.loss(extra, targets)
+        return loss
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 where the hardware does: elsewhere it is emulated, and slower than float32."""
+    if device.type == "cpu":
+        fast = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+    else:
+        fast = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)

@@ -1,0 +1,204 @@
+"""Folders of images and masks, read into memory.
+
+Shapes: N images, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from .base import SplitName
+from .folder import SUFFIXES, part_folders, unreadable
+from .normalisation import Normalisation, resolve_normalisation
+from .segmentation import SegmentationSplit, SegmentationTask, balanced_weights
+from .splits import complete_splits
+
+_LAYOUT = "it wants train/images/*.jpg and train/masks/*.png with class indices, beside it val/ or test/"
+_NAMES = "classes.txt"
+_DEFAULT_SIZE = 256
+_INDEXED = ("L", "P", "1")
+"""Modes of masks whose bytes are class indices."""
+
+
+@dataclass(frozen=True)
+class _Example:
+    image: Path
+    mask: Path
+
+
+def load_segmentation(
+    root: Path,
+    *,
+    ignore_label: int = 255,
+    balance: bool = False,
+    val_from: Literal["train", "test"] = "train",
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    normalisation: str | Normalisation | None = None,
+    image_size: int | None = None,
+) -> SegmentationTask:
+    """Read ``root/<train|val|test>/images/*`` and ``masks/*.png`` into a task, on the CPU.
+
+    An image and its mask have the same name but for the ending. Classes are named by the lines of
+    ``root/classes.txt``; without that file they are as many as the largest label says, and numbered.
+
+    Args:
+        root: The folder; ``valid`` and ``validation`` are other names of ``val``. Only ``train`` must exist.
+        ignore_label: Pixels of this label count nowhere, in [0, 255].
+        balance: Whether the loss weighs rare classes more, by median frequency balancing.
+        val_from: What a missing part is split from: "train", or "test" in two halves.
+        val_fraction: Share of train that becomes a missing part, in (0, 1).
+        seed: Of the splitting.
+        normalisation: As in `resolve_normalisation`; None is ImageNet's.
+        image_size: Height and width, pixels: the shorter side gets it, of the longer one the middle stays.
+            None keeps the native one, 256 where images differ.
+
+    Raises:
+        ValueError: If a folder, an image or a mask is missing or unreadable, or does not fit the others.
+    """
+    if not 0 <= ignore_label <= 255:
+        raise ValueError(f"the ignore label is {ignore_label}; masks hold 0 to 255")
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"the image size has to be at least one pixel, got {image_size}")
+    parts = {part: _examples(folder) for part, folder in part_folders(root, _LAYOUT).items()}
+    everything = [example for examples in parts.values() for example in examples]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        heads = list(pool.map(_head, everything))
+        sizes = {size for _, size in heads}
+        side = image_size or (_DEFAULT_SIZE if len(sizes) > 1 else None)
+        grey = all(mode in ("1", "L") for mode, _ in heads)
+        read = list(pool.map(partial(_read, mode="L" if grey else "RGB", side=side), everything))
+    classes = _classes(root, everything, [mask for _, mask in read], ignore_label)
+    given: dict[SplitName, SegmentationSplit] = {}
+    for part, examples in parts.items():
+        own, read = read[: len(examples)], read[len(examples) :]
+        images, masks = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*own, strict=True))
+        given[part] = SegmentationSplit(images, masks)
+    splits, how = complete_splits(given, val_from=val_from, val_fraction=val_fraction, seed=seed)
+    mean, std = resolve_normalisation(normalisation or "imagenet", splits["train"].images.shape[1])
+    weights = balanced_weights(splits["train"].masks, len(classes), ignore_label) if balance else ()
+    notes = [f"Pixels of the label {ignore_label} count nowhere."]
+    if side is not None:
+        notes.append(f"Images were resized to a shorter side of {side} pixels and cut to the middle square.")
+    if balance:
+        notes.append("The loss weighs classes by median frequency balancing.")
+    return SegmentationTask(
+        root.resolve().name,
+        splits,
+        classes,
+        mean,
+        std,
+        ignore_label=ignore_label,
+        class_weights=weights,
+        notes=(*notes, *how),
+    )
+
+
+def _examples(part: Path) -> list[_Example]:
+    """Pair the images of a part with its masks by name."""
+    found = []
+    for name in ("images", "masks"):
+        folder = part / name
+        if not folder.is_dir():
+            raise ValueError(f"{part} has no {name}/ folder: {_LAYOUT}")
+        files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
+        found.append({path.stem: path for path in sorted(files)})
+    images, masks = found
+    if not images:
+        raise ValueError(f"{part / 'images'} has no images: fill it or remove {part}")
+    if odd := sorted(set(images) ^ set(masks)):
+        what, path = ("image", images[odd[0]]) if odd[0] in images else ("mask", masks[odd[0]])
+        other = "mask" if what == "image" else "image"
+        raise ValueError(
+            f"the {what} {path} has no {other} of the same name in {part / (other + 's')}"
+            + (f" ({len(odd)} have none)" if len(odd) > 1 else "")
+        )
+    return [_Example(images[stem], masks[stem]) for stem in sorted(images)]
+
+
+def _head(example: _Example) -> tuple[str, tuple[int, int]]:
+    """Give the mode and size of an image, and refuse a mask that does not suit it."""
+    found = []
+    for path in (example.image, example.mask):
+        try:
+            with Image.open(path) as opened:
+                found.append((opened.mode, opened.size))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise unreadable(path) from error
+    (mode, size), (mask_mode, mask_size) = found
+    if mode.startswith(("I", "F")):
+        raise ValueError(f"{example.image} has more than 8 bits per channel: convert the images to 8 bits")
+    if mask_mode not in _INDEXED:
+        raise ValueError(
+            f"the mask {example.mask} is of mode {mask_mode}: masks are PNGs of one channel of 8 bits that "
+            "holds class indices, convert colours to indices first"
+        )
+    if size != mask_size:
+        raise ValueError(
+            f"the mask {example.mask} has {mask_size[0]}x{mask_size[1]} pixels, its image "
+            f"{size[0]}x{size[1]}: make them equal"
+        )
+    return mode, size
+
+
+def _read(
+    example: _Example, mode: str, side: int | None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Decode an image (C, H, W) and its mask (H, W)."""
+    image = _decoded(example.image, mode, side, Image.Resampling.BILINEAR)
+    mask = _decoded(example.mask, None, side, Image.Resampling.NEAREST)
+    pixels = np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
+    return np.ascontiguousarray(pixels), np.asarray(mask).astype(np.uint8)
+
+
+def _decoded(path: Path, mode: str | None, side: int | None, how: Image.Resampling) -> Image.Image:
+    try:
+        with Image.open(path) as opened:
+            opened.load()
+            image = opened.copy() if mode is None else opened.convert(mode)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise unreadable(path) from error
+    if side is None:
+        return image
+    scale = side / min(image.size)
+    width, height = (max(round(length * scale), side) for length in image.size)
+    left, top = (width - side) // 2, (height - side) // 2
+    return image.resize((width, height), how).crop((left, top, left + side, top + side))
+
+
+def _classes(
+    root: Path, examples: list[_Example], masks: list[npt.NDArray[np.uint8]], ignore_label: int
+) -> tuple[str, ...]:
+    """Read the names of the classes, or count them, and refuse labels beyond."""
+    largest = [int(mask[mask != ignore_label].max(initial=0)) for mask in masks]
+    most = max(largest)
+    names = root / _NAMES
+    if names.is_file():
+        classes = tuple(
+            line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()
+        )
+    else:
+        classes = tuple(str(k) for k in range(most + 1))
+    if len(set(classes)) != len(classes):
+        raise ValueError(f"{names} names a class twice; give each its own name")
+    if most >= len(classes):
+        raise ValueError(
+            f"the mask {examples[largest.index(most)].mask} has the label {most}, {names} names "
+            f"{len(classes)} classes: give --ignore-label {most} if it means nothing, or name all classes"
+        )
+    if len(classes) < 2:
+        raise ValueError(
+            f"the masks in {root} have the label 0 alone beside the ignore label {ignore_label}: masks hold "
+            "class indices 0, 1, ..., one a pixel"
+        )
+    return classes

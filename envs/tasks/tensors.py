@@ -1,0 +1,247 @@
+"""A task of one's own from tensors or data loaders, a loss and a metric.
+
+Shapes: B examples of a batch, N examples of a split, D numbers to predict, K labels or classes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .base import SplitName
+from .distillation import distillation_loss
+from .metrics import Average, Metric
+
+Pair = tuple[Tensor, Tensor]
+_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+class TensorTask:
+    """Inputs and targets that lie in memory.
+
+    Targets that are integers of shape (N,) are taken for classes, all else for numbers or labels; there (N,)
+    becomes (N, 1), which is what networks give.
+
+    Args:
+        train: Inputs (N, ...) and targets (N, ...). Inputs that are uint8 are pixels, and become [0, 1].
+        val: Likewise; what candidates are measured on, disjoint from ``train``.
+        test: Likewise; what the report measures on, disjoint from both.
+        loss: From outputs and targets of a batch to its mean loss, such as ``F.mse_loss``.
+        metric: :class:`.metrics.R2`, :class:`.metrics.MacroF1`, :class:`.metrics.Accuracy`, a
+            :class:`.metrics.Metric` of one's own, or a function from outputs and targets to a score in
+            percent, higher is better, that is averaged over examples.
+        name: For logs and reports.
+        num_outputs: Outputs of a network; by default the number of classes, or of columns of the targets.
+        augment: From one training input to a varied one, with torch's own generator.
+        distillation: From outputs of two networks and a temperature to a loss; by default Hinton's for
+            classes, else the mean squared error.
+        largest_batch: Most examples in one pass, at least 1.
+        notes: Sentences for the report.
+
+    Raises:
+        TypeError: If a split is no pair of tensors, or the loss or the metric cannot be called.
+        ValueError: If the parts do not belong together.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: Pair,
+        val: Pair,
+        test: Pair,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        metric: Metric | Callable[[Tensor, Tensor], Any],
+        name: str = "own data",
+        num_outputs: int | None = None,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        distillation: Callable[[Tensor, Tensor, float], Tensor] | None = None,
+        largest_batch: int = 512,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        given: Mapping[SplitName, Any] = {"train": train, "val": val, "test": test}
+        self._splits = {split: _checked(split, pair) for split, pair in given.items()}
+        shapes = {tuple(inputs.shape[1:]) for inputs, _ in self._splits.values()}
+        answers = {(tuple(t.shape[1:]), t.is_floating_point()) for _, t in self._splits.values()}
+        if len(shapes) > 1 or len(answers) > 1:
+            what, found = ("inputs", shapes) if len(shapes) > 1 else ("targets", {a[0] for a in answers})
+            raise ValueError(
+                f"train, val and test have {what} of different shapes or types: {sorted(found)}; "
+                "give all in one shape and type"
+            )
+        if not callable(loss):
+            raise TypeError(
+                f"the loss is a {type(loss).__name__}; give a function of outputs and targets, "
+                "such as torch.nn.functional.mse_loss"
+            )
+        if isinstance(metric, type) or not (isinstance(metric, Metric) or callable(metric)):
+            what = f"the class {metric.__name__}" if isinstance(metric, type) else type(metric).__name__
+            raise TypeError(f"the metric is {what}; give R2(), MacroF1(), Accuracy() or a function")
+        self.name = name
+        self.notes = notes
+        self.largest_batch = largest_batch
+        self._loss, self._augment, self._distillation = loss, augment, distillation
+        self._metric: Metric = metric if isinstance(metric, Metric) else Average(metric)
+        self.metric_name = self._metric.name
+        self.num_outputs = num_outputs or self._count_outputs()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Give the shape of one example."""
+        return tuple(self._splits["train"][0].shape[1:])
+
+    def size(self, split: SplitName) -> int:
+        """Count the examples of a split."""
+        return len(self._splits[split][0])
+
+    def to(self, device: torch.device | str) -> Self:
+        """Give the same task with its data on a device."""
+        moved = copy.copy(self)
+        moved._splits = {name: (x.to(device), y.to(device)) for name, (x, y) in self._splits.items()}
+        return moved
+
+    def batch(
+        self,
+        split: SplitName,
+        indices: Tensor,
+        *,
+        augment: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Pair:
+        """Give float32 inputs (B, ...) and targets (B, ...); see :class:`.base.Task`."""
+        inputs, targets = self._splits[split]
+        indices = indices.to(inputs.device)
+        chosen = inputs[indices]
+        chosen = chosen.float() / 255 if chosen.dtype == torch.uint8 else chosen.float()
+        if augment and self._augment is not None:
+            with torch.random.fork_rng(enabled=generator is not None):
+                if generator is not None:  # what users augment with draws from torch's own
+                    torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+                chosen = torch.stack([self._augment(example) for example in chosen])
+        return chosen, targets[indices]
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Give the mean loss of a batch."""
+        return self._loss(outputs, self._alike(outputs, targets))
+
+    def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Give what the metric needs to know of a batch."""
+        return self._metric.statistics(outputs, self._alike(outputs, targets))
+
+    def metric(self, statistics: Tensor) -> float:
+        """Turn summed statistics into percent."""
+        return self._metric.value(statistics)
+
+    def details(self, statistics: Tensor) -> Mapping[str, float | None]:
+        """Give percent for each class or output."""
+        return self._metric.details(statistics)
+
+    def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Compare the outputs of two networks."""
+        if self._distillation is not None:
+            return self._distillation(student, teacher, temperature)
+        if self._classes:
+            return distillation_loss(student, teacher, temperature)
+        return F.mse_loss(student, teacher)
+
+    @property
+    def _classes(self) -> bool:
+        targets = self._splits["train"][1]
+        return targets.dim() == 1 and targets.dtype == torch.int64
+
+    def _count_outputs(self) -> int:
+        if self._classes:
+            return int(max(targets.max() for _, targets in self._splits.values())) + 1
+        return int(self._splits["train"][1].shape[1])
+
+    def _alike(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Refuse what would broadcast: (B, 1) against (B,) gives a loss of (B, B), and nobody notices."""
+        expected = (len(targets), self.num_outputs) if self._classes else tuple(targets.shape)
+        if outputs.shape == expected:
+            return targets
+        if not self._classes and outputs.numel() == targets.numel():
+            return targets.reshape(outputs.shape)
+        raise ValueError(
+            f"{self.name} wants outputs of the shape {expected[1:]} per example, the network gives "
+            f"{tuple(outputs.shape[1:])}: give a network with {self.num_outputs} outputs, or num_outputs"
+        )
+
+
+class LoaderTask(TensorTask):
+    """Data loaders that are read once into memory.
+
+    Loaders of training data must not augment, or one and the same variation of each example would be kept:
+    give ``augment`` instead.
+
+    Args:
+        train: Gives batches of inputs and targets, such as a ``torch.utils.data.DataLoader``.
+        val: Likewise.
+        test: Likewise.
+        **settings: As for :class:`TensorTask`.
+
+    Raises:
+        TypeError: If a loader gives something else than pairs of tensors.
+        ValueError: If a loader gives nothing, or its batches differ in shape.
+    """
+
+    def __init__(
+        self, *, train: Iterable[Any], val: Iterable[Any], test: Iterable[Any], **settings: Any
+    ) -> None:
+        super().__init__(
+            train=_read("train", train), val=_read("val", val), test=_read("test", test), **settings
+        )
+
+
+def _checked(split: str, pair: Any) -> Pair:
+    """Refuse what is no split; columns of numbers get their second axis."""
+    if not _is_pair(pair):
+        raise TypeError(f"{split} is {_described(pair)}; give a pair of tensors: inputs and targets")
+    inputs, targets = pair
+    if inputs.dim() < 2 or targets.dim() < 1 or len(inputs) != len(targets) or not len(inputs):
+        raise ValueError(
+            f"{split} has inputs of {tuple(inputs.shape)} and targets of {tuple(targets.shape)}; "
+            "give as many targets as inputs, at least one, one a row"
+        )
+    if targets.dim() == 1:
+        numbers = targets.is_floating_point() or targets.dtype == torch.bool
+        targets = targets[:, None] if numbers else targets.long()
+    return inputs.detach(), targets.detach()
+
+
+def _read(split: str, loader: Any) -> Pair:
+    """Read all batches of a loader."""
+    try:
+        batches = list(loader)
+    except TypeError as error:
+        raise TypeError(f"{split} cannot be read ({error}); give a torch.utils.data.DataLoader") from error
+    if not batches:
+        raise ValueError(f"the loader of {split} gives nothing; give one with at least one batch")
+    for k, batch in enumerate(batches):
+        if not _is_pair(batch):
+            raise TypeError(
+                f"the loader of {split} gives {_described(batch)} as batch {k}; "
+                "it has to give pairs of tensors: inputs and targets"
+            )
+    try:
+        inputs, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    except RuntimeError as error:
+        shapes = sorted({tuple(x.shape[1:]) for batch in batches for x in batch})
+        raise ValueError(
+            f"the batches of {split} differ in shape ({shapes}); let the loader give inputs of one shape"
+        ) from error
+    return inputs, targets
+
+
+def _is_pair(thing: Any) -> bool:
+    pair = isinstance(thing, (tuple, list)) and len(thing) == 2
+    return pair and all(isinstance(part, Tensor) for part in thing)
+
+
+def _described(thing: Any) -> str:
+    if isinstance(thing, (tuple, list)):
+        return f"a {type(thing).__name__} of {len(thing)} ({', '.join(type(x).__name__ for x in thing[:3])})"
+    return f"a {type(thing).__name__}"
