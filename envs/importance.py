@@ -63,7 +63,9 @@ def importance(
         "l2": by_slice(produces, lambda w: w.norm(dim=1)),
         "bn": by_slice(of_norm("weight"), lambda w: w.abs().sum(1)),
         "shift": by_slice(of_norm("bias"), lambda w: w.sum(1)),
-        "fpgm": by_slice(produces, lambda w: torch.cdist(w, w).sum(1)),
+        "fpgm": by_slice(
+            produces, lambda w: torch.cdist(w, w, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
+        ),
         "consumer": by_slice(lambda s: s.role == "consumer", lambda w: w.norm(dim=1)),
         "taylor": _taylor(model, network, task, images, batch_size),
     }

@@ -17,6 +17,9 @@ from secateur.envs.tasks import ClassificationTask, get_task
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
 
+# Two threads gain little on networks this small, and wait for each other where another process is busy.
+torch.set_num_threads(1)
+
 
 def plain_network(seed: int = 0) -> nn.Sequential:
     """Build two convolutions and a linear layer, each layer with one producer and one consumer."""
