@@ -175,14 +175,14 @@ def pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:
     return model.to(device()), task
 
 
-def pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
+def pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
     """Rebuild the pruned network of a run without its data.
 
     Args:
         folder: Of a finished ``secateur prune`` run.
 
     Returns:
-        The network, on the CPU and in evaluation mode, and the (C, H, W) of the images it was pruned on.
+        The network, on the CPU and in evaluation mode, and the shape of one example, (C, H, W) of images.
 
     Raises:
         ValueError: If the run is not finished, or its files do not fit together.
@@ -193,11 +193,11 @@ def pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, int, int]]:
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         name, outputs = str(report["model"]), int(report["num_outputs"])
-        channels, height, width = (int(size) for size in report["input_shape"])
+        shape = tuple(int(size) for size in report["input_shape"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a pruned network: {error!r}") from error
-    model = load_pruned(lambda: get_model(name, num_classes=outputs, in_channels=channels), folder)
-    return model, (channels, height, width)
+    model = load_pruned(lambda: get_model(name, num_classes=outputs, in_channels=shape[0]), folder)
+    return model, shape
 
 
 def example_outputs(name: str, shape: tuple[int, ...]) -> int:
