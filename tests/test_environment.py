@@ -1,11 +1,10 @@
-"""What the environment promises: Gymnasium's and SB3's contracts, and lock-step that equals single episodes.
+"""What the environment promises: Gymnasium's and SB3's contracts.
 
-Shapes: K episodes, M slots, N filters of a layer.
+Shapes: M slots, N filters of a layer.
 """
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import warnings
@@ -21,7 +20,6 @@ from gymnasium.utils.env_checker import check_env, data_equivalence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as check_env_as_sb3
-from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from secateur.envs import FilterPruningEnv, LockstepVecEnv, PruningProblem
@@ -322,54 +320,6 @@ def test_several_networks_take_turns_behind_the_same_spaces(
     assert len(walk(env, next(s for s in range(10) if env.reset(seed=s)[1]["network"] == "plain"))) == 1 + 2
 
 
-@pytest.mark.parametrize("networks", [1, 2])
-def test_episodes_in_lock_step_equal_single_ones_step_by_step(
-    problem: PruningProblem, plain_problem: PruningProblem, networks: int
-) -> None:
-    problems, k = [problem, plain_problem][:networks], 3
-    together = LockstepVecEnv(problems, TargetReward(0.5), k)
-    alone = DummyVecEnv([lambda: FilterPruningEnv(problems, TargetReward(0.5)) for _ in range(k)])
-    for vectorized in (together, alone):
-        vectorized.seed(5)
-    assert_same(together.reset(), alone.reset())
-    assert together.reset_infos == alone.reset_infos
-    drawn = np.random.default_rng(0)
-    seen_dones = 0
-    for _ in range(15):
-        actions = (drawn.random((k, together.slots)) < 0.6).astype(np.int8)
-        mine, rewards, dones, infos = together.step(actions)
-        theirs, their_rewards, their_dones, their_infos = alone.step(actions)
-        assert_same(mine, theirs)
-        np.testing.assert_array_equal(rewards, their_rewards)
-        np.testing.assert_array_equal(dones, their_dones)
-        for info, their_info, done in zip(infos, their_infos, dones, strict=True):
-            assert ("masks" in info) == ("terminal_observation" in info) == done
-            info.pop("masks", None)  # what only the training's monitors need
-            their_info.setdefault("TimeLimit.truncated", False)
-            info.setdefault("TimeLimit.truncated", False)
-            assert data_equivalence(info, their_info, exact=True)
-        seen_dones += int(dones.sum())
-    assert seen_dones >= 2 * k
-
-
-def test_observations_in_lock_step_are_fresh_arrays(problem: PruningProblem) -> None:
-    together = LockstepVecEnv([problem], TargetReward(), 2)
-    first = together.reset()
-    kept = copy.deepcopy(first)
-    together.step(np.ones((2, together.slots)))
-    assert_same(first, kept)  # SB3 stores them one step late
-
-
-def test_the_masks_that_lock_step_reports_are_those_that_were_measured(problem: PruningProblem) -> None:
-    together = LockstepVecEnv([problem], TargetReward(), 1)
-    together.reset()
-    for action in actions_for(together.slots, len(problem.network.layers)):
-        _, _, _, infos = together.step(action[None])
-    masks = infos[0]["masks"]
-    assert [float(mask.mean()) for mask in masks] == list(infos[0]["layer_keep_ratios"].values())
-    assert problem.evaluator([masks])[0].accuracy == infos[0]["accuracy"]
-
-
 def test_a_network_without_prunable_filters_is_refused_with_the_reason(
     digit_task: ClassificationTask,
 ) -> None:
@@ -388,10 +338,3 @@ def test_measuring_is_all_that_an_episode_asks_of_the_evaluator(problem: Pruning
     env = FilterPruningEnv(dataclasses.replace(problem, evaluator=evaluator))  # type: ignore[arg-type]
     walk(env, 0)
     assert len(asked) == 1
-
-
-def assert_same(one: Any, other: Any) -> None:
-    assert set(one) == set(other)
-    for key in one:
-        assert one[key].dtype == other[key].dtype, key
-        np.testing.assert_array_equal(one[key], other[key])

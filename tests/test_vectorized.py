@@ -1,0 +1,72 @@
+"""Episodes in lock-step equal single ones.
+
+Shapes: K episodes, M slots.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import data_equivalence
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from secateur.envs import FilterPruningEnv, LockstepVecEnv, PruningProblem
+from secateur.rewards import TargetReward
+
+
+def assert_same(one: Any, other: Any) -> None:
+    assert set(one) == set(other)
+    for key in one:
+        assert one[key].dtype == other[key].dtype, key
+        np.testing.assert_array_equal(one[key], other[key])
+
+
+@pytest.mark.parametrize("networks", [1, 2])
+def test_episodes_in_lock_step_equal_single_ones_step_by_step(
+    problem: PruningProblem, plain_problem: PruningProblem, networks: int
+) -> None:
+    problems, k = [problem, plain_problem][:networks], 3
+    together = LockstepVecEnv(problems, TargetReward(0.5), k)
+    alone = DummyVecEnv([lambda: FilterPruningEnv(problems, TargetReward(0.5)) for _ in range(k)])
+    for vectorized in (together, alone):
+        vectorized.seed(5)
+    assert_same(together.reset(), alone.reset())
+    assert together.reset_infos == alone.reset_infos
+    drawn = np.random.default_rng(0)
+    seen_dones = 0
+    for _ in range(15):
+        actions = (drawn.random((k, together.slots)) < 0.6).astype(np.int8)
+        mine, rewards, dones, infos = together.step(actions)
+        theirs, their_rewards, their_dones, their_infos = alone.step(actions)
+        assert_same(mine, theirs)
+        np.testing.assert_array_equal(rewards, their_rewards)
+        np.testing.assert_array_equal(dones, their_dones)
+        for info, their_info, done in zip(infos, their_infos, dones, strict=True):
+            assert ("masks" in info) == ("terminal_observation" in info) == done
+            info.pop("masks", None)  # what only the training's monitors need
+            their_info.setdefault("TimeLimit.truncated", False)
+            info.setdefault("TimeLimit.truncated", False)
+            assert data_equivalence(info, their_info, exact=True)
+        seen_dones += int(dones.sum())
+    assert seen_dones >= 2 * k
+
+
+def test_observations_in_lock_step_are_fresh_arrays(problem: PruningProblem) -> None:
+    together = LockstepVecEnv([problem], TargetReward(), 2)
+    first = together.reset()
+    kept = copy.deepcopy(first)
+    together.step(np.ones((2, together.slots)))
+    assert_same(first, kept)  # SB3 stores them one step late
+
+
+def test_the_masks_that_lock_step_reports_are_those_that_were_measured(problem: PruningProblem) -> None:
+    together = LockstepVecEnv([problem], TargetReward(), 1)
+    together.reset()
+    for action in np.random.default_rng(0).random((len(problem.network.layers), together.slots)) < 0.7:
+        _, _, _, infos = together.step(action[None])
+    masks = infos[0]["masks"]
+    assert [float(mask.mean()) for mask in masks] == list(infos[0]["layer_keep_ratios"].values())
+    assert problem.evaluator([masks])[0].accuracy == infos[0]["accuracy"]
