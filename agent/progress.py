@@ -28,14 +28,12 @@ class RecoveryMonitor:
     Args:
         model: The network that is trained.
         task: Its data.
-        epochs: How many there will be.
         logger: SB3's; None writes nothing.
         prefix: ``recovery``, or ``dense`` where the dense network is trained.
     """
 
-    def __init__(self, model: nn.Module, task: Task, epochs: int, logger: Logger | None, prefix: str) -> None:
+    def __init__(self, model: nn.Module, task: Task, logger: Logger | None, prefix: str) -> None:
         self._model, self._task, self._logger, self._prefix = model, task, logger, prefix
-        self._epochs = epochs
         self._bar: tqdm | None = None
 
     def __enter__(self) -> Self:

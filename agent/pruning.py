@@ -206,7 +206,7 @@ def _recover(
         logger.dump(0)
     seconds, losses = 0.0, []
     if recovery.epochs:
-        with RecoveryMonitor(smaller, task, recovery.epochs, logger, prefix="recovery") as monitor:
+        with RecoveryMonitor(smaller, task, logger, prefix="recovery") as monitor:
             summary = finetune(
                 smaller,
                 task,

@@ -41,8 +41,8 @@ def device() -> torch.device:
 def choose_threads(network: TracedNetwork) -> None:
     """Give a network that is too small for several threads one, unless OMP_NUM_THREADS says how many.
 
-    The demo CNN trains in 0.25 s instead of 0.18 s an epoch on one thread of two; but where another process
-    is busy two threads wait for each other, and it took a hundred times as long.
+    On one thread of two the demo CNN takes 0.25 s for two epochs instead of 0.18 s; but where another process
+    is busy two threads wait for each other, and thirty epochs took seven minutes instead of four seconds.
     """
     if "OMP_NUM_THREADS" not in os.environ and cost(network).macs < _ONE_THREAD_MACS:
         torch.set_num_threads(1)
@@ -126,7 +126,7 @@ def train_dense(model: nn.Module, task: Task, epochs: int, seed: int, folder: Ru
         name: Of the file.
     """
     say(f"no weights given: training the dense network for {epochs} epochs")
-    with RecoveryMonitor(model, task, epochs, folder.logger, prefix="dense") as monitor:
+    with RecoveryMonitor(model, task, folder.logger, prefix="dense") as monitor:
         config = RecoveryConfig.from_scratch(epochs)
         finetune(model, task, config, seed=seed, on_step=monitor.on_step, on_epoch=monitor.on_epoch)
     model.eval()

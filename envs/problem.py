@@ -51,6 +51,7 @@ class PruningProblem:
         network: TracedNetwork | None = None,
         images: int = 512,
         statistics_images: int = 256,
+        latency: bool = False,
         seed: int = 0,
     ) -> Self:
         """Trace and score a network.
@@ -62,6 +63,7 @@ class PruningProblem:
             network: A trace, if there is one already.
             images: Validation images a candidate is measured on.
             statistics_images: Training images its batch-norm statistics are taken from.
+            latency: Measure each candidate's latency, for rewards that count it; each takes a second then.
             seed: Chooses the images for statistics.
 
         Raises:
@@ -74,7 +76,13 @@ class PruningProblem:
             )
             raise ValueError(f"no filter of {name} can be pruned: {reasons}")
         evaluator = CandidateEvaluator(
-            model, network, task, images=images, statistics_images=statistics_images, seed=seed
+            model,
+            network,
+            task,
+            images=images,
+            statistics_images=statistics_images,
+            latency=latency,
+            seed=seed,
         )
         scores = importance(model, network, task)
         return cls(name, model, network, task, evaluator, scores, static_features(network, scores))

@@ -12,10 +12,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.envs.evaluation import CandidateEvaluator
+from secateur.envs.filter_pruning import FilterPruningEnv
 from secateur.envs.problem import PruningProblem
 from secateur.envs.surgery import Mask, PruningPlan, cut
 from secateur.envs.tasks import measure
-from secateur.rewards import Outcome
+from secateur.rewards import Outcome, TargetReward
 
 
 def candidate(problem: PruningProblem, keep: float, seed: int = 0) -> list[Mask]:
@@ -138,6 +139,16 @@ def test_sizes_are_those_of_the_cut_network(problem: PruningProblem) -> None:
     assert found.params_ratio == pytest.approx(params[0] / params[1])
     assert found.filters_ratio == sum(mask.sum() for mask in masks) / problem.network.widths.sum()
     assert 0 < found.macs_ratio < 1
+
+
+def test_an_episode_is_paid_by_its_latency(plain_problem: PruningProblem) -> None:
+    timed = PruningProblem.build(
+        "plain", plain_problem.model, plain_problem.task, images=16, statistics_images=16, latency=True
+    )
+    env = FilterPruningEnv(timed, TargetReward(0.5, "latency"))
+    env.reset(seed=0)
+    rewards = [env.step(np.ones(env.slots))[1] for _ in timed.network.layers]
+    assert rewards[-1] < 0  # nothing was removed, so the latency is far above its target
 
 
 def test_latency_is_measured_only_where_it_is_asked_for(plain_problem: PruningProblem) -> None:
