@@ -98,10 +98,10 @@ def _without_gaps(scores: Scores, stand_in: Scores) -> Scores:
 
 def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
     """Bisect the keep ratio that all layers share."""
-    widths = budget.network.widths
+    network = budget.network
 
     def counts(ratio: float) -> npt.NDArray[np.int64]:
-        return np.maximum(1, np.floor(ratio * widths)).astype(np.int64)
+        return network.nearest(np.floor(ratio * network.widths))
 
     low, high = 0.0, 1.0
     if budget.allows(counts(high)):
@@ -113,12 +113,12 @@ def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
 
 
 def _largest_global(budget: Budget, scores: Scores) -> list[Mask]:
-    """Keep the longest prefix of the ranking that is within the budget; every layer keeps its best filter."""
+    """Keep the longest prefix of the ranking that is within the budget; a layer its best filters."""
     ranked = np.argsort(-np.concatenate(scores), kind="stable")
     layer_of = np.repeat(np.arange(len(scores)), [len(score) for score in scores])[ranked]
 
     def counts(prefix: int) -> npt.NDArray[np.int64]:
-        return np.maximum(1, np.bincount(layer_of[:prefix], minlength=len(scores)))
+        return budget.network.nearest(np.bincount(layer_of[:prefix], minlength=len(scores)))
 
     low, high = 0, len(ranked)
     while low < high:

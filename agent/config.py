@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..envs.limits import Limits
 from ..envs.recovery import RecoveryConfig
 from ..rewards import Reward, TargetReward, TryAndLearnReward
 from .baselines import BASELINES
@@ -62,6 +63,8 @@ class PruningConfig:
     points."""
     method: str = "ppo"
     """Who decides: ppo, or a baseline such as l2-uniform, taylor-global, bn-global-per-mac."""
+    limits: Limits = field(default_factory=Limits)
+    """What is protected, and how many filters of a layer may stay."""
     agent: Path | None = None
     """Folder of a trained agent, which decides frozen; without, ppo is trained for this network first."""
     search: AgentConfig = field(default_factory=AgentConfig)

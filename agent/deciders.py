@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..envs.cost import size_ratio
+from ..envs.limits import PROTECTED, resized
 from ..envs.problem import PruningProblem
 from ..envs.surgery import Mask
-from ..envs.tracing import TracedNetwork
+from ..envs.tracing import Layer, TracedNetwork
 from ..rewards import Size
 
 Priorities = Sequence[npt.NDArray[np.floating]]
@@ -40,7 +41,7 @@ class Decider(Protocol):
             choice.
 
         Raises:
-            ValueError: If even one filter a layer is more than the target.
+            ValueError: If even the fewest filters that may stay are more than the target.
         """
 
 
@@ -54,7 +55,8 @@ class Budget:
         size: What counts.
 
     Raises:
-        ValueError: If the target is outside (0, 1], or even one filter a layer is more than it.
+        ValueError: If the target is outside (0, 1], or even the fewest filters that may stay are more than
+            it.
     """
 
     network: TracedNetwork
@@ -66,15 +68,15 @@ class Budget:
             raise ValueError(f"the target is {self.target}; it has to be above 0 and at most 1")
         if self.smallest > self.target:
             raise ValueError(
-                f"the target {self.target:g} of the {self.size} cannot be reached: with one filter left in "
-                f"each of {len(self.network.layers)} layers the network keeps {self.smallest:.4f}; "
+                f"the target {self.target:g} of the {self.size} cannot be reached: {self._least_in_words()} "
+                f"the network keeps {self.smallest:.4f}; "
                 f"ask for at least {np.ceil(self.smallest * 1e3) / 1e3:g}"
             )
 
     @property
     def smallest(self) -> float:
-        """The smallest size ratio that pinned filters allow."""
-        return float(size_ratio(self.network, np.ones(len(self.network.layers), np.int64), self.size))
+        """The smallest size ratio that pinned filters and limits allow."""
+        return float(size_ratio(self.network, self.network.least, self.size))
 
     def allows(self, counts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Say which kept counts (..., L) are within the budget, shape (...)."""
@@ -83,32 +85,49 @@ class Budget:
     def fill(self, masks: Sequence[Mask], priorities: Priorities) -> list[Mask]:
         """Bring back removed filters, the most important first, as long as there is room.
 
+        A layer grows by steps, each to the next number of filters that may stay: a single filter unless
+        limits make it several, and then their mean priority counts.
+
         Args:
             masks: A candidate within the budget.
             priorities: Which filters come back first.
 
         Returns:
-            A candidate to which no filter can be added.
+            A candidate to which no step can be added.
         """
-        filled = [mask.copy() for mask in masks]
-        counts = np.array([mask.sum() for mask in filled])
-        one_more = np.eye(len(filled), dtype=np.int64)
+        layers = self.network.layers
+        filled = list(masks)
+        grown = [_grown(*each) for each in zip(layers, filled, priorities, strict=True)]
         while True:
-            open_layers = (counts < self.network.widths) & self.allows(counts + one_more)
+            counts = np.array([mask.sum() for mask in filled])
+            steps = np.array([mask.sum() for mask in grown]) - counts
+            open_layers = (steps > 0) & self.allows(counts + np.diag(steps))
             if not open_layers.any():
                 return filled
             best = [
-                float(priority[~mask].max()) if is_open else -np.inf
-                for mask, priority, is_open in zip(filled, priorities, open_layers, strict=True)
+                float(priority[after & ~before].mean()) if is_open else -np.inf
+                for before, after, priority, is_open in zip(
+                    filled, grown, priorities, open_layers, strict=True
+                )
             ]
-            layer = int(np.argmax(best))
-            removed = np.flatnonzero(~filled[layer])
-            filled[layer][removed[int(np.argmax(priorities[layer][removed]))]] = True
-            counts[layer] += 1
+            one = int(np.argmax(best))
+            filled[one] = grown[one]
+            grown[one] = _grown(layers[one], filled[one], priorities[one])
+
+    def _least_in_words(self) -> str:
+        """Say what keeps the network from being smaller."""
+        protected = any(layer.cause.operation == PROTECTED for layer in self.network.pinned)
+        if protected or (self.network.least > 1).any():
+            return "with the fewest filters that --round-to, --protect and --max-sparsity allow"
+        return f"with one filter left in each of {len(self.network.layers)} layers"
+
+
+def _grown(layer: Layer, mask: Mask, priority: npt.NDArray[np.floating]) -> Mask:
+    """Bring a layer to the next allowed count; a full one stays."""
+    larger = layer.allowed[layer.allowed > mask.sum()]
+    return resized(mask, int(larger[0]), priority) if len(larger) else mask
 
 
 def keep_top(scores: npt.NDArray[np.floating], count: int) -> Mask:
     """Keep the ``count`` filters with the highest scores (N,); at least one, ties by position."""
-    mask = np.zeros(len(scores), np.bool_)
-    mask[np.argsort(-scores, kind="stable")[: max(1, count)]] = True
-    return mask
+    return resized(np.zeros(len(scores), np.bool_), max(1, count), scores)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from ..envs.episode import Episode
 from ..envs.files import write_aside, write_tensors
+from ..envs.limits import resized
 from ..envs.observation import FILTER_FEATURES, LAYER_FEATURES
 from ..envs.problem import PruningProblem
 from ..envs.surgery import Mask
@@ -110,10 +111,10 @@ class LearnedDecider:
             for k, episode in enumerate(episodes):
                 logits[k].append(scores[k])
                 if k == 0:
-                    mask = keep_top(scores[k], round(float(probabilities[k].sum())))
+                    mask = keep_top(scores[k], layer.nearest(round(float(probabilities[k].sum()))))
                 else:
-                    mask = noise[position][k - 1] < probabilities[k]
-                    mask |= keep_top(scores[k], 1) if not mask.any() else False
+                    drawn = noise[position][k - 1] < probabilities[k]
+                    mask = resized(drawn, layer.nearest(int(drawn.sum())), scores[k])
                 episode.decide(mask)
         return [episode.masks for episode in episodes], logits
 

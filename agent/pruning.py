@@ -13,6 +13,7 @@ from stable_baselines3.common.logger import Figure, Logger
 from torch import nn
 
 from ..envs.evaluation import CandidateEvaluator
+from ..envs.limits import trace_limited
 from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
 from ..envs.recovery import finetune, reestimate_batchnorm
@@ -22,7 +23,7 @@ from ..envs.tasks import Task, measure
 from ..envs.tasks.optional import metric_name
 from ..envs.tasks.own import check_answers, check_task
 from ..envs.tracing import TracedNetwork
-from ..envs.verification import trace_exactly, verify_cut
+from ..envs.verification import verify_cut
 from .baselines import Baseline
 from .callbacks import Checkpoints, ProgressBar, SearchMonitor
 from .config import PruningConfig
@@ -30,6 +31,7 @@ from .deciders import Budget, Decider
 from .learned import LearnedDecider
 from .progress import RecoveryMonitor, say
 from .report import write_report
+from .rounding import unrounded
 from .run_folder import NOT_TEXT, RunFolder
 from .selection import Choice, choose
 from .summary import summarise
@@ -56,11 +58,12 @@ def check(model: nn.Module, task: Task, config: PruningConfig) -> TracedNetwork:
 
     Raises:
         ValueError: If the network does not run on the task's images, the task's loss or metric does not take
-            its answers, pinned filters make the target unreachable, or the agent cannot be loaded.
+            its answers, pinned filters or limits make the target unreachable, a limit names no layer, or the
+            agent cannot be loaded.
         TypeError: If the network answers with something that is not known, or the task with the wrong type.
     """
     check_task(task)
-    network = trace_exactly(model, torch.zeros(2, *task.input_shape))
+    network = trace_limited(model, torch.zeros(2, *task.input_shape), config.limits)
     check_answers(model, task)
     reward = config.reward()
     if reward.target is not None and network.layers:
@@ -113,6 +116,7 @@ def prune(
         method=decider.name if config.agent is None else f"{decider.name} (frozen)",
         search=search,
         recovery=recovery,
+        unrounded=unrounded(problem, decider, choice, config) if config.limits.rounding else None,
         seed=config.seed,
         command=folder.command if folder else "",
     )

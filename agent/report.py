@@ -24,9 +24,10 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             ``name``, ``filters`` and ``kept``; ``search`` and ``recovery``, figures by name; ``splits`` with
             sizes and ``notes``; ``versions``; ``pinned`` with ``name``, ``pinned``, ``filters`` and
             ``cause``. Where they are there, ``metric`` names the accuracy, ``details`` with ``name``,
-            ``dense`` and ``pruned`` (percent or None) become a table of classes or outputs,
-            ``search["rewards"]`` (one an update) and ``recovery["losses"]`` (one an epoch) are drawn, and
-            ``num_outputs`` and ``input_shape`` complete the lines that load the network.
+            ``dense`` and ``pruned`` (percent or None) become a table of classes or outputs, ``unrounded``
+            with ``macs_ratio`` and ``latency_ms`` a line of the comparison, ``search["rewards"]`` (one an
+            update) and ``recovery["losses"]`` (one an epoch) are drawn, and ``num_outputs`` and
+            ``input_shape`` complete the lines that load the network.
     """
     text = json.dumps(_plain(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     html = page(report, folder)

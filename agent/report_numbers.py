@@ -29,7 +29,7 @@ def comparison(report: dict[str, Any]) -> list[Row]:
     """Give the lines dense, pruned, ratio; see :func:`secateur.agent.report.write_report`."""
     dense, pruned, ratios = report["dense"], report["pruned"], report["ratios"]
     change = signed(-report["accuracy_drop"], 2) + " points"
-    return [
+    rows = [
         Row(f"test {metric_of(report)}", f"{dense['accuracy']:.2f} %", f"{pruned['accuracy']:.2f} %", change),
         Row(
             "test loss",
@@ -47,6 +47,11 @@ def comparison(report: dict[str, Any]) -> list[Row]:
             percent(ratios["latency_ms"]),
         ),
     ]
+    if other := report.get("unrounded"):
+        label = f"latency without rounding, at {percent(other['macs_ratio'])} of the MACs"
+        ratio = percent(other["latency_ms"] / dense["latency_ms"])
+        rows.append(Row(label, f"{dense['latency_ms']:.3g} ms", f"{other['latency_ms']:.3g} ms", ratio))
+    return rows
 
 
 def metric_of(report: dict[str, Any]) -> str:

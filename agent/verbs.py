@@ -11,15 +11,16 @@ from tyro.conf import Positional
 
 from ..envs.cost import cost, latency_ms
 from ..envs.exporting import BATCHES, Format, check_writable, export, require_onnx
+from ..envs.limits import Limits, trace_limited
 from ..envs.models import get_model
 from ..envs.problem import PruningProblem
 from ..envs.recovery import RecoveryConfig
 from ..envs.tasks import measure
 from ..envs.tasks.optional import metric_name
 from ..envs.tracing import trace
-from ..envs.verification import trace_exactly
 from .config import DataConfig, PruningConfig
 from .inspection import describe, measurements, page
+from .limit_flags import LimitFlags, Repeated
 from .pruning import check, prune, search_callbacks
 from .report import details_table, table
 from .run_folder import RunFolder, check_free, default_folder
@@ -54,6 +55,8 @@ class Inspect:
     network, or package.module:factory."""
     input_shape: tuple[int, int, int] | None = None
     """Channels, height and width of an image; by default what the network is made for."""
+    protect: Repeated = ()
+    """Pattern of layers that keep all their filters, as for prune."""
     json: bool = False
     """Print JSON instead of a page."""
 
@@ -62,7 +65,7 @@ class Inspect:
         shape = self.input_shape or example_shape(self.model)
         classes = example_outputs(self.model, shape)
         model = get_model(self.model, num_classes=classes, in_channels=shape[0])
-        network = trace_exactly(model, torch.zeros(2, *shape))
+        network = trace_limited(model, torch.zeros(2, *shape), Limits(protect=self.protect))
         description = describe(self.model, shape, network)
         if self.json:
             json.dump(description, sys.stdout, indent=2)
@@ -89,6 +92,7 @@ class Prune:
     points."""
     method: str = "ppo"
     """ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
+    limits: LimitFlags = field(default_factory=LimitFlags)
     agent: Path | None = None
     """Folder of a trained agent: it decides, frozen. Without, one is trained for this network first."""
     evaluations: int = 2000
@@ -113,6 +117,7 @@ class Prune:
             target_macs=self.target_macs,
             drop_bound=self.drop_bound,
             method=self.method,
+            limits=self.limits.parse(),
             agent=self.agent,
             search=AgentConfig(evaluations=self.evaluations),
             recovery=RecoveryConfig(
@@ -157,6 +162,7 @@ class Train:
     """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
     drop_bound: float | None = None
     """Instead of a target: largest accuracy drop on val, percentage points."""
+    limits: LimitFlags = field(default_factory=LimitFlags)
     evaluations: int = 2000
     """Candidates that the agent tries and learns from."""
     dense_epochs: int = 30
@@ -175,7 +181,9 @@ class Train:
                 f"{len(self.models)} networks and {len(self.weights)} weights were given; "
                 "give one for each, or none"
             )
-        wanted = PruningConfig(target_macs=self.target_macs, drop_bound=self.drop_bound)
+        wanted = PruningConfig(
+            target_macs=self.target_macs, drop_bound=self.drop_bound, limits=self.limits.parse()
+        )
         search = AgentConfig(evaluations=self.evaluations)
         if self.out is not None:
             check_free(self.out)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..rewards import Outcome, Reward
 from .cost import size_ratio
+from .limits import resized
 from .observation import FILTER_FEATURES, LAYER_FEATURES, LIMIT
 from .problem import PruningProblem
 from .surgery import Mask
@@ -69,33 +70,33 @@ class Episode:
             action: (M,) or (N,), above 0.5 stays; slots beyond the layer's width are ignored.
 
         Returns:
-            ``info`` with ``layer``, ``keep_ratio``, ``repaired`` (the mask was empty, so the filter with the
-            highest Taylor score was kept), ``macs_ratio`` and ``params_ratio`` with the undecided layers
-            dense, and ``accuracy_drop``, None until the candidate is measured.
+            ``info`` with ``layer``, ``keep_ratio``, ``repaired`` (as many filters may not stay, none for
+            instance, so those with the highest Taylor scores came back, or those with the lowest went),
+            ``macs_ratio`` and ``params_ratio`` with the undecided layers dense, and ``accuracy_drop``, None
+            until the candidate is measured.
 
         Raises:
             ValueError: If the action has fewer entries than the layer has filters.
         """
         assert not self.done, "the episode is over; reset it"
         width = int(self._widths[self.position])
-        name = self.problem.network.layers[self.position].name
+        layer = self.problem.network.layers[self.position]
         given = np.asarray(action).ravel()
         if len(given) < width:
             raise ValueError(
-                f"the action has {len(given)} entries, the layer {name} has {width} filters; "
+                f"the action has {len(given)} entries, the layer {layer.name} has {width} filters; "
                 "give one a filter"
             )
-        mask = given[:width] > 0.5
-        repaired = not mask.any()
-        if repaired:
-            mask[int(np.argmax(self.problem.scores["taylor"][self.position]))] = True
+        wanted = given[:width] > 0.5
+        count = layer.nearest(int(wanted.sum()))
+        mask = resized(wanted, count, self.problem.scores["taylor"][self.position])
         self.masks.append(mask)
         network, counts = self.problem.network, self._counts()
         return {
             "network": self.problem.name,
-            "layer": name,
+            "layer": layer.name,
             "keep_ratio": float(mask.mean()),
-            "repaired": repaired,
+            "repaired": count != wanted.sum(),
             "macs_ratio": float(network.macs(counts) / network.macs(self._widths)),
             "params_ratio": float(network.params(counts) / network.params(self._widths)),
             "accuracy_drop": None,
@@ -128,7 +129,7 @@ class Episode:
         """See what has been spent and what is wanted; ratios of the size that the reward counts."""
         counts = self._counts()
         least = counts.copy()
-        least[self.position :] = 1
+        least[self.position :] = self.problem.network.least[self.position :]
         spent = self._size_ratio(least)
         undecided = self._size_ratio(counts) - spent
         target = self.reward.target

@@ -25,8 +25,8 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
 
     ## Action space
     ``MultiBinary(M)``: the keep mask of the layer at hand, 1 stays. M is the width of the widest layer; slots
-    beyond the layer's width are ignored. A mask that would empty the layer is repaired: its filter with the
-    highest Taylor score stays.
+    beyond the layer's width are ignored. A mask that keeps no filter, or a number that a limit forbids, is
+    repaired: to the nearest number that may stay, by Taylor score.
 
     ## Observation space
     ``Dict``: ``filters`` (M, F), features of each filter, zero in empty slots; ``layer`` (G,), features of

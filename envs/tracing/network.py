@@ -44,18 +44,25 @@ class Layer:
         filters: How many filters can go, N.
         producers: Module names of all producers, in forward order.
         slices: What has to go with a filter, everywhere.
+        allowed: How many filters may stay, ascending, the last is N; all from 1 to N unless
+            :func:`secateur.envs.limits.limited` allows fewer.
     """
 
     name: str
     filters: int
     producers: tuple[str, ...]
     slices: tuple[Slice, ...] = field(repr=False)
+    allowed: Ints = field(repr=False)
 
     @property
     def consumers(self) -> tuple[str, ...]:
         """Module names of what reads the layer's channels."""
         names = (s.parameter.rpartition(".")[0] for s in self.slices if s.role == "consumer")
         return tuple(dict.fromkeys(names))
+
+    def nearest(self, count: int) -> int:
+        """Give the allowed count of kept filters next to a wanted one, the smaller of two."""
+        return int(self.allowed[np.abs(self.allowed - count).argmin()])
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,17 @@ class TracedNetwork:
     def widths(self) -> Ints:
         """Filters of each layer in the dense network, shape (L,)."""
         return np.array([layer.filters for layer in self.layers], np.int64)
+
+    @property
+    def least(self) -> Ints:
+        """The fewest filters of each layer that may stay, shape (L,)."""
+        return np.array([layer.allowed[0] for layer in self.layers], np.int64)
+
+    def nearest(self, counts: npt.ArrayLike) -> Ints:
+        """Give the allowed counts next to wanted ones, shape (L,)."""
+        wanted = np.asarray(counts).tolist()
+        pairs = zip(self.layers, wanted, strict=True)
+        return np.array([layer.nearest(count) for layer, count in pairs], np.int64)
 
     @property
     def prunable_share(self) -> float:

@@ -159,7 +159,8 @@ def _layers(
             elif producing[axis.first : axis.first + axis.size].any():
                 role = "producer"
             slices.append(Slice(axis.name, axis.axis, index[:, columns], role))
-        layers.append(Layer(name, len(members), family.producers, tuple(slices)))
+        allowed = np.arange(1, len(members) + 1)
+        layers.append(Layer(name, len(members), family.producers, tuple(slices), allowed))
     return layers
 
 

@@ -1,0 +1,40 @@
+"""What rounding is worth: the same decision without it, and its latency."""
+
+import dataclasses
+
+import torch
+
+from ..envs.cost import latency_ms
+from ..envs.limits import limited
+from ..envs.plan import PruningPlan
+from ..envs.problem import PruningProblem
+from ..envs.surgery import cut
+from .config import PruningConfig
+from .deciders import Decider
+from .selection import Choice
+
+
+def unrounded(
+    problem: PruningProblem, decider: Decider, choice: Choice, config: PruningConfig
+) -> dict[str, float]:
+    """Measure the decider's own choice at the same size, with all limits but rounding.
+
+    Args:
+        problem: The network, rounded.
+        decider: Who chose.
+        choice: What was chosen; its size is the target where a drop bound was wanted.
+        config: What was wanted.
+
+    Returns:
+        ``macs_ratio``, and ``latency_ms`` of one example; nothing is recovered, as weights take no time.
+    """
+    reward = config.reward()
+    target = choice.outcome.ratio(reward.size) if reward.target is None else reward.target
+    network = limited(problem.network, problem.model, dataclasses.replace(config.limits, round_to={}))
+    masks = decider.decide(dataclasses.replace(problem, network=network), target, reward.size)[0]
+    plan = PruningPlan.from_masks(network, masks)
+    example = torch.zeros(1, *problem.task.input_shape, device=next(problem.model.parameters()).device)
+    return {
+        "macs_ratio": float(network.macs(plan.counts(network)) / network.macs(network.widths)),
+        "latency_ms": latency_ms(cut(problem.model, network, plan), example),
+    }
