@@ -4,10 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..envs.latency import LatencyConfig, Precision
 from ..envs.limits import Limits
 from ..envs.recovery import RecoveryConfig
+from ..envs.tracing import TracedNetwork
 from ..rewards import Reward, TargetReward, TryAndLearnReward
 from .baselines import BASELINES
+from .deciders import Budget
 from .names import unknown_name
 from .training import AgentConfig
 
@@ -49,6 +52,22 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class LatencyOptions:
+    """How latencies are measured, on the device that prunes."""
+
+    latency_batch: int = 1
+    """Images in one pass."""
+    latency_threads: int = 1
+    """Of the processor."""
+    latency_dtype: Precision = "float32"
+    """Data type of weights and images."""
+
+    def config(self) -> LatencyConfig:
+        """Put them as the measurement takes them."""
+        return LatencyConfig(self.latency_batch, self.latency_threads, self.latency_dtype)
+
+
+@dataclass(frozen=True)
 class PruningConfig:
     """What a pruned network has to meet, who decides, and how it recovers.
 
@@ -58,9 +77,14 @@ class PruningConfig:
 
     target_macs: float | None = None
     """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
+    target_latency: float | None = None
+    """Instead of a share of the MACs: milliseconds that one pass may take, by a table of the layers'
+    latencies."""
     drop_bound: float | None = None
     """Instead of a target: as small as the accuracy on val before fine-tuning allows, in percentage
     points."""
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
+    """How latencies are measured."""
     method: str = "ppo"
     """Who decides: ppo, or a baseline such as l2-uniform, taylor-global, bn-global-per-mac."""
     limits: Limits = field(default_factory=Limits)
@@ -78,20 +102,50 @@ class PruningConfig:
     """For everything that is drawn."""
 
     def __post_init__(self) -> None:
-        if self.target_macs is not None and self.drop_bound is not None:
-            raise ValueError(
-                "a target and a drop bound exclude each other; give --target-macs or --drop-bound"
-            )
+        wishes = ("target_macs", "target_latency", "drop_bound")
+        given = [f"--{name.replace('_', '-')}" for name in wishes if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other; give one of them")
+        if self.target_latency is not None and not self.target_latency > 0:
+            raise ValueError(f"the target is {self.target_latency:g} ms; it has to be above 0")
         if self.method not in METHODS:
             raise ValueError(unknown_name("method", self.method, METHODS))
         if self.agent is not None and self.method != "ppo":
             raise ValueError(f"an agent decides by ppo, not by {self.method}; leave out --agent or --method")
         if self.search_images < 1:
             raise ValueError(f"search_images is {self.search_images}; allowed is at least 1")
-        self.reward()  # raises where the target or the bound is out of range
+        if self.target_latency is None:
+            self.reward()  # raises where the target or the bound is out of range
 
-    def reward(self) -> Reward:
-        """Make the reward that says what is wanted."""
+    def reward(self, network: TracedNetwork | None = None) -> Reward:
+        """Make the reward that says what is wanted.
+
+        Args:
+            network: A trace; a target in milliseconds needs one with a latency.
+
+        Raises:
+            ValueError: If the network cannot be as fast as is wanted, or is so already.
+        """
         if self.drop_bound is not None:
             return TryAndLearnReward(self.drop_bound)
+        if self.target_latency is not None:
+            assert network is not None
+            return TargetReward(_share_of_latency(network, self.target_latency), "latency")
         return TargetReward(DEFAULT_TARGET if self.target_macs is None else self.target_macs)
+
+
+def _share_of_latency(network: TracedNetwork, target: float) -> float:
+    """Turn milliseconds into a share of the dense network's.
+
+    Raises:
+        ValueError: If the network has no latency, or the target is not between its smallest and the dense.
+    """
+    smallest = Budget(network, 1.0, "latency").smallest
+    assert network.latency is not None
+    dense = float(network.latency(network.widths))
+    if not smallest * dense <= target <= dense:
+        raise ValueError(
+            f"the target of {target:g} ms cannot be set: the dense network takes {dense:.3g} ms a batch, "
+            f"with as few filters as possible {smallest * dense:.3g} ms; ask for something between"
+        )
+    return target / dense

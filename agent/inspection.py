@@ -107,7 +107,7 @@ def measurements(name: str, found: dict[str, Any]) -> Table:
     table.add_row("MACs", f"{found['macs']:,}")
     table.add_row("parameters", f"{found['params']:,}")
     table.add_row("prunable filters", f"{found['filters']:,}")
-    table.add_row("latency", f"{found['latency_ms']:.3f} ms for one image")
+    table.add_row("latency", f"{found['latency_ms']:.3f} ms for one image on one thread")
     return table
 
 

@@ -22,6 +22,7 @@ from ..envs.surgery import cut, save_pruned
 from ..envs.tasks import Task, measure
 from ..envs.tasks.optional import metric_name
 from ..envs.tasks.own import check_answers, check_task
+from ..envs.timing import with_latency
 from ..envs.tracing import TracedNetwork
 from ..envs.verification import verify_cut
 from .baselines import Baseline
@@ -65,9 +66,13 @@ def check(model: nn.Module, task: Task, config: PruningConfig) -> TracedNetwork:
     check_task(task)
     network = trace_limited(model, torch.zeros(2, *task.input_shape), config.limits)
     check_answers(model, task)
-    reward = config.reward()
-    if reward.target is not None and network.layers:
-        Budget(network, reward.target, reward.size)
+    if network.layers:
+        if config.target_latency is not None:
+            say("timing the network's layers")
+            network = with_latency(model, network, task.input_shape, config.latency)
+        reward = config.reward(network)
+        if reward.target is not None:
+            Budget(network, reward.target, reward.size)
     if config.agent is not None:
         LearnedDecider.load(config.agent)
     return network
@@ -118,6 +123,7 @@ def prune(
         recovery=recovery,
         unrounded=unrounded(problem, decider, choice, config) if config.limits.rounding else None,
         seed=config.seed,
+        latency=config.latency,
         command=folder.command if folder else "",
     )
     if folder is not None:
@@ -140,7 +146,7 @@ def _search(
     else:
         training = train_agent(
             [problem],
-            config.reward(),
+            config.reward(problem.network),
             config.search,
             seed=config.seed,
             logger=folder.logger if folder else None,
@@ -151,9 +157,10 @@ def _search(
         decider.save(folder.path)  # before anything else can fail
     choice = _choose(problem, decider, config)
     found = choice.outcome
+    latency = "" if found.latency_ratio is None else f", latency {found.latency_ratio:.1%}"
     say(
-        f"chosen: MACs {found.macs_ratio:.1%}, {metric_name(problem.task)} {found.accuracy:.2f} % on val "
-        "before fine-tuning"
+        f"chosen: MACs {found.macs_ratio:.1%}{latency}, "
+        f"{metric_name(problem.task)} {found.accuracy:.2f} % on val before fine-tuning"
     )
     return (
         decider,
@@ -191,7 +198,7 @@ def _choose(problem: PruningProblem, decider: Decider, config: PruningConfig) ->
         statistics_images=512,
         seed=config.seed + 1,
     )
-    return choose(dataclasses.replace(problem, evaluator=evaluator), decider, config.reward())
+    return choose(dataclasses.replace(problem, evaluator=evaluator), decider, config.reward(problem.network))
 
 
 def _recover(
@@ -254,11 +261,13 @@ def _save(
     }
     for layer in report["layers"]:
         metrics[f"result/keep_ratio/{layer['name']}"] = layer["kept"] / layer["filters"]
+    reward = config.reward(problem.network)
     wanted: dict[str, bool | str | float] = {
         "model": problem.name,
         "data": report["data"],
         "method": report["method"],
-        "target_macs": config.reward().target or 0.0,
+        "target_macs": (reward.target or 0.0) if reward.size == "macs" else 0.0,
+        "target_latency": config.target_latency or 0.0,
         "drop_bound": config.drop_bound or 0.0,
         "evaluations": float(report["search"]["evaluations"]),
         "epochs": float(config.recovery.epochs),

@@ -29,6 +29,8 @@ def comparison(report: dict[str, Any]) -> list[Row]:
     """Give the lines dense, pruned, ratio; see :func:`secateur.agent.report.write_report`."""
     dense, pruned, ratios = report["dense"], report["pruned"], report["ratios"]
     change = signed(-report["accuracy_drop"], 2) + " points"
+    how = report["latency"]
+    threads = "1 thread" if how["threads"] == 1 else f"{how['threads']} threads"
     rows = [
         Row(f"test {metric_of(report)}", f"{dense['accuracy']:.2f} %", f"{pruned['accuracy']:.2f} %", change),
         Row(
@@ -41,12 +43,17 @@ def comparison(report: dict[str, Any]) -> list[Row]:
         Row("parameters", large(dense["params"]), large(pruned["params"]), percent(ratios["params"])),
         Row("filters", f"{dense['filters']:,}", f"{pruned['filters']:,}", percent(ratios["filters"])),
         Row(
-            "latency",
+            f"latency, batch {how['batch']}, {threads}, {how['dtype']}",
             f"{dense['latency_ms']:.3g} ms",
             f"{pruned['latency_ms']:.3g} ms",
             percent(ratios["latency_ms"]),
         ),
     ]
+    if "predicted_latency_ms" in dense:
+        before, after = dense["predicted_latency_ms"], pruned["predicted_latency_ms"]
+        rows.append(
+            Row("latency as predicted", f"{before:.3g} ms", f"{after:.3g} ms", percent(after / before))
+        )
     if other := report.get("unrounded"):
         label = f"latency without rounding, at {percent(other['macs_ratio'])} of the MACs"
         ratio = percent(other["latency_ms"] / dense["latency_ms"])

@@ -2,9 +2,7 @@
 
 import dataclasses
 
-import torch
-
-from ..envs.cost import latency_ms
+from ..envs.latency import measured_latency
 from ..envs.limits import limited
 from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
@@ -26,15 +24,15 @@ def unrounded(
         config: What was wanted.
 
     Returns:
-        ``macs_ratio``, and ``latency_ms`` of one example; nothing is recovered, as weights take no time.
+        ``macs_ratio``, and ``latency_ms`` of a batch; nothing is recovered, as weights take no time.
     """
-    reward = config.reward()
+    reward = config.reward(problem.network)
     target = choice.outcome.ratio(reward.size) if reward.target is None else reward.target
     network = limited(problem.network, problem.model, dataclasses.replace(config.limits, round_to={}))
     masks = decider.decide(dataclasses.replace(problem, network=network), target, reward.size)[0]
     plan = PruningPlan.from_masks(network, masks)
-    example = torch.zeros(1, *problem.task.input_shape, device=next(problem.model.parameters()).device)
+    smaller = cut(problem.model, network, plan)
     return {
         "macs_ratio": float(network.macs(plan.counts(network)) / network.macs(network.widths)),
-        "latency_ms": latency_ms(cut(problem.model, network, plan), example),
+        "latency_ms": measured_latency(smaller, problem.task.input_shape, config.latency),
     }

@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
+import numpy as np
 from torch import nn
 
-from ..envs.cost import cost, latency_ms
+from ..envs.cost import cost
+from ..envs.latency import LatencyConfig, measured_latency
 from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
 from ..envs.tasks import Task, measure
 from ..envs.tasks.optional import ACCURACY, metric_name
+from ..envs.tracing import TracedNetwork
+from ..envs.tracing.network import Ints
 from .versions import device_name, versions
 
 _RATIOS = ("macs", "params", "filters", "latency_ms")
@@ -21,7 +24,13 @@ _SUSPICIOUS = 3.0
 
 
 def summarise(
-    problem: PruningProblem, pruned: nn.Module, plan: PruningPlan, notes: list[str], **told: Any
+    problem: PruningProblem,
+    pruned: nn.Module,
+    plan: PruningPlan,
+    notes: list[str],
+    *,
+    latency: LatencyConfig,
+    **told: Any,
 ) -> dict[str, Any]:
     """Make the content of ``report.json``.
 
@@ -30,11 +39,13 @@ def summarise(
         pruned: The cut and recovered network.
         plan: What it kept.
         notes: Sentences about the run, beside the task's own about its splits.
+        latency: How latencies are measured.
         **told: What only the run itself knows: ``method``, ``search``, ``recovery``, ``seed``, ``command``.
     """
     task, network = problem.task, problem.network
-    dense, dense_details = _row(problem.model, task, asdict(cost(network)))
-    smaller, details = _row(pruned, task, asdict(cost(network, plan.counts(network))))
+    kept = np.asarray(plan.counts(network))
+    dense, dense_details = _row(problem.model, task, _size(network, network.widths), latency)
+    smaller, details = _row(pruned, task, _size(network, kept), latency)
     on_val, metric = problem.evaluator.dense.accuracy, metric_name(task)
     if metric == ACCURACY and on_val - dense["accuracy"] > _SUSPICIOUS:
         notes = [
@@ -50,6 +61,7 @@ def summarise(
         "normalisation": _normalisation(task),
         "dense": dense,
         "pruned": smaller,
+        "latency": {**asdict(latency), "device": latency.device or next(pruned.parameters()).device.type},
         "ratios": {key: smaller[key] / dense[key] for key in _RATIOS},
         "accuracy_drop": dense["accuracy"] - smaller["accuracy"],
         "metric": metric,
@@ -82,16 +94,21 @@ def _normalisation(task: Task) -> dict[str, list[float]] | None:
     return None if mean is None or std is None else {"mean": list(mean), "std": list(std)}
 
 
+def _size(network: TracedNetwork, kept: Ints) -> dict[str, float]:
+    """Count, and predict the latency where there is a table of it."""
+    predicted = {} if network.latency is None else {"predicted_latency_ms": float(network.latency(kept))}
+    return {**asdict(cost(network, kept)), **predicted}
+
+
 def _row(
-    model: nn.Module, task: Task, size: dict[str, int]
+    model: nn.Module, task: Task, size: dict[str, float], latency: LatencyConfig
 ) -> tuple[dict[str, float], Mapping[str, float | None]]:
     """Measure one network on test: as a whole, and each class or output."""
     measured = measure(model, task, "test")
-    example = torch.zeros(1, *task.input_shape, device=next(model.parameters()).device)
     row = {
         "accuracy": measured.accuracy,
         "loss": measured.loss,
         **size,
-        "latency_ms": latency_ms(model, example),
+        "latency_ms": measured_latency(model, task.input_shape, latency),
     }
     return row, measured.details

@@ -9,8 +9,9 @@ import torch
 from rich.console import Console
 from tyro.conf import Positional
 
-from ..envs.cost import cost, latency_ms
+from ..envs.cost import cost
 from ..envs.exporting import BATCHES, Format, check_writable, export, require_onnx
+from ..envs.latency import LatencyConfig, measured_latency
 from ..envs.limits import Limits, trace_limited
 from ..envs.models import get_model
 from ..envs.problem import PruningProblem
@@ -18,7 +19,7 @@ from ..envs.recovery import RecoveryConfig
 from ..envs.tasks import measure
 from ..envs.tasks.optional import metric_name
 from ..envs.tracing import trace
-from .config import DataConfig, PruningConfig
+from .config import DataConfig, LatencyOptions, PruningConfig
 from .inspection import describe, measurements, page
 from .limit_flags import LimitFlags, Repeated
 from .pruning import check, prune, search_callbacks
@@ -27,7 +28,6 @@ from .run_folder import RunFolder, check_free, default_folder
 from .sources import (
     choose_threads,
     dense_network,
-    device,
     example_outputs,
     example_shape,
     load_task,
@@ -87,6 +87,9 @@ class Prune:
     first."""
     target_macs: float | None = None
     """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
+    target_latency: float | None = None
+    """Instead of a share of the MACs: milliseconds that one pass may take; the layers are timed first."""
+    latency: LatencyOptions = field(default_factory=LatencyOptions)
     drop_bound: float | None = None
     """Instead of a target: as small as this accuracy drop on val allows before fine-tuning, percentage
     points."""
@@ -115,6 +118,8 @@ class Prune:
         """Prune and print the table."""
         config = PruningConfig(
             target_macs=self.target_macs,
+            target_latency=self.target_latency,
+            latency=self.latency.config(),
             drop_bound=self.drop_bound,
             method=self.method,
             limits=self.limits.parse(),
@@ -238,8 +243,7 @@ class Evaluate:
             model = dense_network(self.what, task, self.weights, self.seed)
             if self.weights is None and ":" not in self.what:
                 raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
-        example = torch.zeros(2, *task.input_shape)
-        network = trace(model, example)
+        network = trace(model, torch.zeros(2, *task.input_shape))
         choose_threads(network)
         measured = measure(model, task, "test")
         found = {
@@ -248,7 +252,7 @@ class Evaluate:
             "details": dict(measured.details),
             "loss": measured.loss,
             **asdict(cost(network)),
-            "latency_ms": latency_ms(model, example[:1].to(device())),
+            "latency_ms": measured_latency(model, task.input_shape, LatencyConfig()),
             "images": measured.images,
         }
         if self.json:

@@ -51,28 +51,40 @@ def size_ratio(network: TracedNetwork, kept: npt.ArrayLike, size: Size) -> npt.N
     Args:
         network: A trace.
         kept: Kept filters of each layer, shape (..., L).
-        size: What counts. Latency is not a function of kept counts alone; MACs stand in for it.
+        size: What counts.
 
     Returns:
-        Pruned / dense, in [0, 1], shape (...).
+        Pruned / dense, shape (...); in [0, 1], but for latencies: an odd count can be slower than a full one.
+
+    Raises:
+        ValueError: If the latency counts and the network has no table of it.
     """
     counts = np.asarray(kept)
     if size == "filters":
         return np.asarray(counts.sum(axis=-1) / network.widths.sum())
-    products = network.params if size == "params" else network.macs
-    return np.asarray(products(counts) / products(network.widths))
+    if size == "latency" and network.latency is None:
+        raise ValueError(
+            "the network has no latency; give it one with secateur.envs.timing.with_latency, "
+            "or count filters, params or macs"
+        )
+    costs = {"params": network.params, "macs": network.macs, "latency": network.latency}[size]
+    assert costs is not None
+    return np.asarray(costs(counts) / costs(network.widths))
 
 
-def latency_ms(model: nn.Module, example: Tensor, *, seconds: float = 0.5) -> float:
+def latency_ms(
+    model: nn.Module, example: Tensor, *, seconds: float = 0.5, threads: int | None = None
+) -> float:
     """Measure one forward pass in evaluation mode.
 
     Args:
         model: Any network, on the device of ``example``.
         example: An input batch.
-        seconds: How long to measure; the median of the runs is given.
+        seconds: How long to measure, > 0.
+        threads: Of the processor; by default those that torch uses.
 
     Returns:
-        Milliseconds a batch, the median.
+        Milliseconds a batch, of the fastest pass: other work on the machine only ever adds to it.
     """
     # Importing it imports torch's compiler helpers, which warn on stderr where CUDA's compiler is but no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
@@ -83,8 +95,14 @@ def latency_ms(model: nn.Module, example: Tensor, *, seconds: float = 0.5) -> fl
     try:
         with torch.inference_mode():
             timer = Timer(
-                "model(x)", globals={"model": model, "x": example}, num_threads=torch.get_num_threads()
+                "model(x)",
+                globals={"model": model, "x": example},
+                num_threads=threads or torch.get_num_threads(),
             )
-            return float(timer.blocked_autorange(min_run_time=seconds).median * 1e3)
+            times: list[float] = []
+            # One pass each: in a block of passes, as in blocked_autorange, one that waited spoils the others.
+            while sum(times) < seconds:
+                times.append(timer.timeit(1).median)
+            return min(times) * 1e3
     finally:
         model.train(training)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..rewards import Outcome
-from .cost import latency_ms, size_ratio
+from .cost import size_ratio
 from .outputs import main_output
-from .surgery import Mask, PruningPlan, cut
+from .surgery import Mask
 from .tasks.base import Measurement, Task, fastest_layout
 from .tracing import TracedNetwork
 
@@ -42,7 +42,6 @@ class CandidateEvaluator:
         images: V, taken evenly from ``val``; fewer where it has fewer.
         statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
             statistics.
-        latency: Measure each candidate's latency too: it is cut for that, which takes a second.
         seed: Chooses and augments the images for statistics.
     """
 
@@ -54,7 +53,6 @@ class CandidateEvaluator:
         *,
         images: int = 512,
         statistics_images: int = 256,
-        latency: bool = False,
         seed: int = 0,
     ) -> None:
         self.network = network
@@ -82,8 +80,6 @@ class CandidateEvaluator:
             self._statistics = self._pieces(augmented, layout)
         self._consumers = self._consumer_slices()
         self.evaluations = 0
-        self._dense_model, self._example = model, inputs[:1].contiguous()
-        self._dense_latency = latency_ms(model, self._example) if latency else 0.0
         self.dense = self._measure([np.ones(layer.filters, np.bool_) for layer in network.layers])
 
     def __call__(self, candidates: Sequence[Sequence[Mask]]) -> list[Outcome]:
@@ -109,15 +105,11 @@ class CandidateEvaluator:
                     macs_ratio=float(size_ratio(network, kept, "macs")),
                     params_ratio=float(size_ratio(network, kept, "params")),
                     filters_ratio=float(size_ratio(network, kept, "filters")),
-                    latency_ratio=self._latency_ratio(masks) if self._dense_latency else None,
+                    latency_ratio=float(size_ratio(network, kept, "latency")) if network.latency else None,
                 )
             )
             self.evaluations += 1
         return outcomes
-
-    def _latency_ratio(self, masks: Sequence[Mask]) -> float:
-        smaller = cut(self._dense_model, self.network, PruningPlan.from_masks(self.network, masks))
-        return latency_ms(smaller, self._example, seconds=0.2) / self._dense_latency
 
     @torch.inference_mode()
     def _measure(self, masks: Sequence[Mask]) -> Measurement:

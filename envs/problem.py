@@ -13,8 +13,10 @@ from torch import nn
 
 from .evaluation import CandidateEvaluator
 from .importance import Scores, importance
+from .latency import LatencyConfig
 from .observation import StaticFeatures, static_features
 from .tasks.base import Task
+from .timing import with_latency
 from .tracing import TracedNetwork
 from .verification import trace_exactly
 
@@ -51,7 +53,7 @@ class PruningProblem:
         network: TracedNetwork | None = None,
         images: int = 512,
         statistics_images: int = 256,
-        latency: bool = False,
+        latency: LatencyConfig | None = None,
         seed: int = 0,
     ) -> Self:
         """Trace and score a network.
@@ -63,7 +65,8 @@ class PruningProblem:
             network: A trace, if there is one already.
             images: Validation images a candidate is measured on.
             statistics_images: Training images its batch-norm statistics are taken from.
-            latency: Measure each candidate's latency, for rewards that count it; each takes a second then.
+            latency: Time the network in this way, for rewards that count the latency; None where the trace
+                has one, or none is wanted.
             seed: Chooses the images for statistics.
 
         Raises:
@@ -75,14 +78,10 @@ class PruningProblem:
                 "; ".join(dict.fromkeys(str(p.cause) for p in network.pinned)) or "it has no convolutions"
             )
             raise ValueError(f"no filter of {name} can be pruned: {reasons}")
+        if latency is not None:
+            network = with_latency(model, network, task.input_shape, latency)
         evaluator = CandidateEvaluator(
-            model,
-            network,
-            task,
-            images=images,
-            statistics_images=statistics_images,
-            latency=latency,
-            seed=seed,
+            model, network, task, images=images, statistics_images=statistics_images, seed=seed
         )
         scores = importance(model, network, task)
         return cls(name, model, network, task, evaluator, scores, static_features(network, scores))

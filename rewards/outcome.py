@@ -28,7 +28,7 @@ class Outcome:
         macs_ratio: Multiply-accumulate operations, pruned / dense, in [0, 1].
         params_ratio: Parameters, pruned / dense, in [0, 1].
         filters_ratio: Prunable filters, pruned / dense, in [0, 1].
-        latency_ratio: Milliseconds of a forward pass, pruned / dense; None where nobody measured it.
+        latency_ratio: Milliseconds of a forward pass, pruned / dense; None where nobody timed the network.
     """
 
     accuracy: float

@@ -5,6 +5,8 @@ Shapes: N filters of a layer.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.envs.evaluation import CandidateEvaluator
 from secateur.envs.filter_pruning import FilterPruningEnv
+from secateur.envs.latency import LatencyConfig
 from secateur.envs.problem import PruningProblem
 from secateur.envs.surgery import Mask, PruningPlan, cut
 from secateur.envs.tasks import measure
@@ -141,9 +144,15 @@ def test_sizes_are_those_of_the_cut_network(problem: PruningProblem) -> None:
     assert 0 < found.macs_ratio < 1
 
 
+@pytest.mark.usefixtures("without_clock")
 def test_an_episode_is_paid_by_its_latency(plain_problem: PruningProblem) -> None:
     timed = PruningProblem.build(
-        "plain", plain_problem.model, plain_problem.task, images=16, statistics_images=16, latency=True
+        "plain",
+        plain_problem.model,
+        plain_problem.task,
+        images=16,
+        statistics_images=16,
+        latency=LatencyConfig(),
     )
     env = FilterPruningEnv(timed, TargetReward(0.5, "latency"))
     env.reset(seed=0)
@@ -151,14 +160,12 @@ def test_an_episode_is_paid_by_its_latency(plain_problem: PruningProblem) -> Non
     assert rewards[-1] < 0  # nothing was removed, so the latency is far above its target
 
 
-def test_latency_is_measured_only_where_it_is_asked_for(plain_problem: PruningProblem) -> None:
+def test_an_outcome_has_a_latency_where_the_network_has_one(plain_problem: PruningProblem) -> None:
     assert plain_problem.evaluator([everything(plain_problem)])[0].latency_ratio is None
-    evaluator = CandidateEvaluator(
-        plain_problem.model, plain_problem.network, plain_problem.task, images=16, latency=True
-    )
-    ratio = evaluator([candidate(plain_problem, 0.3)])[0].latency_ratio
-    assert ratio is not None
-    assert ratio > 0
+    network = dataclasses.replace(plain_problem.network, latency=plain_problem.network.params)
+    evaluator = CandidateEvaluator(plain_problem.model, network, plain_problem.task, images=16)
+    outcome = evaluator([candidate(plain_problem, 0.3)])[0]
+    assert outcome.latency_ratio == outcome.params_ratio
 
 
 def test_every_candidate_is_counted(problem: PruningProblem) -> None:

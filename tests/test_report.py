@@ -37,6 +37,7 @@ def report() -> dict[str, Any]:
                   "latency_ms": 0.812},
         "pruned": {"accuracy": 97.21, "loss": 0.1012, "macs": 1411022, "params": 62001, "filters": 172,
                    "latency_ms": 0.55},
+        "latency": {"batch": 1, "threads": 2, "dtype": "float32", "device": "cpu"},
         "ratios": {"macs": 0.4978, "params": 0.46, "filters": 0.4886, "latency_ms": 0.677},
         "accuracy_drop": 0.56,
         "layers": [{"name": "stem.0", "filters": 32, "kept": 20},

@@ -3,6 +3,7 @@
 Shapes: L layers, N filters of a layer, T product terms, A axes of a term, S sizes in a list.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -150,6 +151,8 @@ class TracedNetwork:
         params: Parameters, by kept filters.
         total_filters: Output channels of all producers, prunable or not.
         sizes: Attributes of modules that have to follow a cut.
+        latency: Milliseconds a batch, shape (...), by kept filters, shape (..., L); None until somebody timed
+            the network, see :func:`secateur.envs.timing.with_latency`.
     """
 
     layers: tuple[Layer, ...]
@@ -158,6 +161,7 @@ class TracedNetwork:
     params: Products = field(repr=False)
     total_filters: int
     sizes: tuple[Size, ...] = ()
+    latency: Callable[[npt.ArrayLike], Floats] | None = field(default=None, repr=False, compare=False)
 
     @property
     def widths(self) -> Ints:
