@@ -44,6 +44,7 @@ class CandidateEvaluator:
             statistics.
         latency: Measure each candidate's latency too: it is cut for that, which takes a second.
         seed: Chooses and augments the images for statistics.
+        dense: What candidates are compared with, measured on the same images; None measures ``model``.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class CandidateEvaluator:
         statistics_images: int = 256,
         latency: bool = False,
         seed: int = 0,
+        dense: Measurement | None = None,
     ) -> None:
         self.network = network
         self.task = task
@@ -84,7 +86,7 @@ class CandidateEvaluator:
         self.evaluations = 0
         self._dense_model, self._example = model, inputs[:1].contiguous()
         self._dense_latency = latency_ms(model, self._example) if latency else 0.0
-        self.dense = self._measure([np.ones(layer.filters, np.bool_) for layer in network.layers])
+        self.dense = dense or self._measure([np.ones(layer.filters, np.bool_) for layer in network.layers])
 
     def __call__(self, candidates: Sequence[Sequence[Mask]]) -> list[Outcome]:
         """Measure candidates.
