@@ -70,12 +70,13 @@ class SearchMonitor(BaseCallback):
     best candidate so far.
 
     Args:
-        updates: How many there will be; the layers are drawn about ten times.
+        updates: How many there will be.
+        figures: How often the layers are drawn, about.
     """
 
-    def __init__(self, updates: int) -> None:
+    def __init__(self, updates: int, figures: int = FIGURES) -> None:
         super().__init__()
-        self._every = max(1, updates // FIGURES)
+        self._every = max(1, updates // figures)
         self._seen: dict[str, list[float]] = defaultdict(list)
         self._update = 0
         self._started = time.perf_counter()
@@ -120,18 +121,22 @@ class ProgressBar(BaseCallback):
 
     Args:
         evaluations: All that will be.
+        label: What the bar is called.
+        leave: Whether it stays when the search is over.
         disable: Show nothing.
     """
 
-    def __init__(self, evaluations: int, *, disable: bool = False) -> None:
+    def __init__(
+        self, evaluations: int, *, label: str = "search", leave: bool = True, disable: bool = False
+    ) -> None:
         super().__init__()
         self._total = evaluations
-        self._disable = disable
+        self._shown: dict[str, Any] = {"desc": label, "leave": leave, "disable": disable}
         self._bar: tqdm | None = None
         self._rewards: list[float] = []
 
     def _on_training_start(self) -> None:
-        self._bar = tqdm(total=self._total, desc="search", unit="candidate", disable=self._disable)
+        self._bar = tqdm(total=self._total, unit="candidate", **self._shown)
 
     def _on_step(self) -> bool:
         finished = [info["reward"] for info in self.locals["infos"] if "reward" in info]

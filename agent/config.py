@@ -2,19 +2,23 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ..envs.latency import LatencyConfig, Precision
 from ..envs.limits import Limits
 from ..envs.recovery import RecoveryConfig
 from ..envs.tracing import TracedNetwork
 from ..rewards import Reward, TargetReward, TryAndLearnReward
-from .baselines import BASELINES
-from .deciders import Budget
+from .baselines import BASELINES, Baseline
+from .deciders import Budget, Decider
+from .learned import LearnedDecider
 from .names import unknown_name
 from .training import AgentConfig
 
 METHODS = ("ppo", *BASELINES)
+
+Procedure = Literal["network", "layerwise"]
+PROCEDURES: tuple[Procedure, ...] = get_args(Procedure)
 
 CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 
@@ -91,6 +95,11 @@ class PruningConfig:
     """What is protected, and how many filters of a layer may stay."""
     agent: Path | None = None
     """Folder of a trained agent, which decides frozen; without, ppo is trained for this network first."""
+    procedure: Procedure = "network"
+    """network searches for all layers together; layerwise is Huang et al.'s: layer after layer from the
+    input, each with an agent of its own, cut and fine-tuned before the next."""
+    layer_epochs: int = 1
+    """Of layerwise: passes over the training images after each cut; 0 re-estimates batch-norm only."""
     search: AgentConfig = field(default_factory=AgentConfig)
     """How ppo learns."""
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
@@ -110,6 +119,10 @@ class PruningConfig:
             raise ValueError(f"the target is {self.target_latency:g} ms; it has to be above 0")
         if self.method not in METHODS:
             raise ValueError(unknown_name("method", self.method, METHODS))
+        if self.procedure not in PROCEDURES:
+            raise ValueError(unknown_name("procedure", self.procedure, PROCEDURES))
+        if self.layer_epochs < 0:
+            raise ValueError(f"layer_epochs is {self.layer_epochs}; allowed is at least 0")
         if self.agent is not None and self.method != "ppo":
             raise ValueError(f"an agent decides by ppo, not by {self.method}; leave out --agent or --method")
         if self.search_images < 1:
@@ -132,6 +145,16 @@ class PruningConfig:
             assert network is not None
             return TargetReward(_share_of_latency(network, self.target_latency), "latency")
         return TargetReward(DEFAULT_TARGET if self.target_macs is None else self.target_macs)
+
+    def decider(self) -> Decider | None:
+        """Make who decides, or None where an agent has to be trained first.
+
+        Raises:
+            ValueError: If the agent cannot be loaded.
+        """
+        if self.agent is not None:
+            return LearnedDecider.load(self.agent, seed=self.seed)
+        return None if self.method == "ppo" else Baseline.from_name(self.method, self.seed)
 
 
 def _share_of_latency(network: TracedNetwork, target: float) -> float:

@@ -30,10 +30,14 @@ class RecoveryMonitor:
         task: Its data.
         logger: SB3's; None writes nothing.
         prefix: ``recovery``, or ``dense`` where the dense network is trained.
+        leave: Whether the bar stays when the training is over.
     """
 
-    def __init__(self, model: nn.Module, task: Task, logger: Logger | None, prefix: str) -> None:
+    def __init__(
+        self, model: nn.Module, task: Task, logger: Logger | None, prefix: str, *, leave: bool = True
+    ) -> None:
         self._model, self._task, self._logger, self._prefix = model, task, logger, prefix
+        self._leave = leave
         self._bar: tqdm | None = None
 
     def __enter__(self) -> Self:
@@ -48,7 +52,8 @@ class RecoveryMonitor:
     def on_step(self, progress: Progress) -> None:
         """Move the bar."""
         if self._bar is None:
-            self._bar = tqdm(total=progress.epochs * progress.steps, desc=self._prefix, unit="step")
+            total = progress.epochs * progress.steps
+            self._bar = tqdm(total=total, desc=self._prefix, unit="step", leave=self._leave)
         self._bar.set_postfix_str(
             f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}, "
             f"{progress.images_per_second:.0f} images/s",

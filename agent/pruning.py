@@ -25,16 +25,16 @@ from ..envs.tasks.own import check_answers, check_task
 from ..envs.timing import with_latency
 from ..envs.tracing import TracedNetwork
 from ..envs.verification import verify_cut
-from .baselines import Baseline
 from .callbacks import Checkpoints, ProgressBar, SearchMonitor
 from .config import PruningConfig
 from .deciders import Budget, Decider
+from .layerwise import prune_layer_by_layer
 from .learned import LearnedDecider
 from .progress import RecoveryMonitor, say
 from .report import write_report
-from .rounding import unrounded
+from .rounding import size_of, unrounded
 from .run_folder import NOT_TEXT, RunFolder
-from .selection import Choice, choose
+from .selection import Choice, Found, choose
 from .summary import summarise
 from .training import train_agent
 
@@ -73,8 +73,7 @@ def check(model: nn.Module, task: Task, config: PruningConfig) -> TracedNetwork:
         reward = config.reward(network)
         if reward.target is not None:
             Budget(network, reward.target, reward.size)
-    if config.agent is not None:
-        LearnedDecider.load(config.agent)
+    config.decider()
     return network
 
 
@@ -108,42 +107,43 @@ def prune(
     problem = PruningProblem.build(
         name, model.eval(), task, network=network, images=config.search_images, seed=config.seed
     )
-    decider, choice, search = _search(problem, config, folder)
-    plan = PruningPlan.from_masks(network, choice.masks)
-    verify_cut(model, network, plan, torch.zeros(2, *task.input_shape))
-    smaller = cut(model, network, plan)
+    search = prune_layer_by_layer if config.procedure == "layerwise" else _prune_at_once
+    found = search(problem, config, folder)
+    smaller, plan = found.model, found.plan
     recovery = _recover(smaller, model, task, config, folder.logger if folder else None)
     report = summarise(
         problem,
         smaller,
         plan,
         list(notes),
-        method=decider.name if config.agent is None else f"{decider.name} (frozen)",
-        search=search,
+        method=_method(found.decider, config),
+        search=found.search,
         recovery=recovery,
-        unrounded=unrounded(problem, decider, choice, config) if config.limits.rounding else None,
         seed=config.seed,
         latency=config.latency,
         command=folder.command if folder else "",
     )
+    if found.unrounded is not None:  # timed right after the pruned network, as they are compared
+        report["unrounded"] = size_of(found.unrounded, problem, config.latency)
     if folder is not None:
         _save(folder, problem, smaller, plan, config, report)
     return PruningResult(smaller, plan, report)
 
 
-def _search(
-    problem: PruningProblem, config: PruningConfig, folder: RunFolder | None
-) -> tuple[Decider, Choice, dict[str, Any]]:
-    """Find who decides, training it if need be, and let it; say what that took."""
+def _method(decider: str, config: PruningConfig) -> str:
+    """Say in a word or two who decided, and how."""
+    said = ["frozen"] if config.agent is not None else []
+    said += [config.procedure] if config.procedure != "network" else []
+    return f"{decider} ({', '.join(said)})" if said else decider
+
+
+def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> Found:
+    """Find who decides, training it if need be, let it decide about all layers, and cut."""
     started = time.perf_counter()
-    decider: Decider
+    decider = config.decider()
     rewards: list[float] = []
     tried = 0
-    if config.agent is not None:
-        decider = LearnedDecider.load(config.agent, seed=config.seed)
-    elif config.method != "ppo":
-        decider = Baseline.from_name(config.method, config.seed)
-    else:
+    if decider is None:
         training = train_agent(
             [problem],
             config.reward(problem.network),
@@ -156,22 +156,27 @@ def _search(
     if folder is not None and isinstance(decider, LearnedDecider):
         decider.save(folder.path)  # before anything else can fail
     choice = _choose(problem, decider, config)
-    found = choice.outcome
-    latency = "" if found.latency_ratio is None else f", latency {found.latency_ratio:.1%}"
+    outcome = choice.outcome
+    latency = "" if outcome.latency_ratio is None else f", latency {outcome.latency_ratio:.1%}"
     say(
-        f"chosen: MACs {found.macs_ratio:.1%}{latency}, "
-        f"{metric_name(problem.task)} {found.accuracy:.2f} % on val before fine-tuning"
+        f"chosen: MACs {outcome.macs_ratio:.1%}{latency}, "
+        f"{metric_name(problem.task)} {outcome.accuracy:.2f} % on val before fine-tuning"
     )
-    return (
-        decider,
-        choice,
-        {
-            "evaluations": tried + choice.evaluations,
-            "seconds": round(time.perf_counter() - started, 1),
-            "val_accuracy": found.accuracy,
-            "val_accuracy_drop": found.accuracy_drop,
-            "rewards": [round(reward, 4) for reward in rewards],
-        },
+    search = {
+        "evaluations": tried + choice.evaluations,
+        "seconds": round(time.perf_counter() - started, 1),
+        "val_accuracy": outcome.accuracy,
+        "val_accuracy_drop": outcome.accuracy_drop,
+        "rewards": [round(reward, 4) for reward in rewards],
+    }
+    plan = PruningPlan.from_masks(problem.network, choice.masks)
+    verify_cut(problem.model, problem.network, plan, torch.zeros(2, *problem.task.input_shape))
+    return Found(
+        cut(problem.model, problem.network, plan),
+        plan,
+        decider.name,
+        search,
+        unrounded(problem, decider, choice, config) if config.limits.rounding else None,
     )
 
 
@@ -268,6 +273,7 @@ def _save(
         "method": report["method"],
         "target_macs": (reward.target or 0.0) if reward.size == "macs" else 0.0,
         "target_latency": config.target_latency or 0.0,
+        "procedure": config.procedure,
         "drop_bound": config.drop_bound or 0.0,
         "evaluations": float(report["search"]["evaluations"]),
         "epochs": float(config.recovery.epochs),

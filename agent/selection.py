@@ -4,7 +4,11 @@ Shapes: N filters of a layer.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+from torch import nn
+
+from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
 from ..envs.surgery import Mask
 from ..rewards import Outcome, Reward
@@ -27,6 +31,25 @@ class Choice:
     masks: list[Mask]
     outcome: Outcome
     evaluations: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search ends with.
+
+    Args:
+        model: The cut network.
+        plan: What it kept of the dense one.
+        decider: Who decided.
+        search: What the search took and found, figures by name, for the report.
+        unrounded: What the decider would keep if it could keep any number; None where nobody asked.
+    """
+
+    model: nn.Module
+    plan: PruningPlan
+    decider: str
+    search: dict[str, Any]
+    unrounded: PruningPlan | None = None
 
 
 def choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice:

@@ -100,6 +100,7 @@ def train_agent(
     seed: int = 0,
     logger: Logger | None = None,
     callbacks: Sequence[BaseCallback] = (),
+    first_step: int = 0,
 ) -> Training:
     """Let an agent try and learn.
 
@@ -110,6 +111,7 @@ def train_agent(
         seed: For the policy's weights, its draws and the networks' order.
         logger: Where SB3 writes; None writes nothing.
         callbacks: SB3's; see :mod:`secateur.agent.callbacks`.
+        first_step: Of TensorBoard's axis: where an earlier agent with the same logger left off.
 
     Returns:
         The agent, on the CPU.
@@ -140,7 +142,9 @@ def train_agent(
         # Networks with fewer layers finish earlier, so steps bound evaluations from below; the budget stops
         # at them.
         updates = math.ceil(config.evaluations / config.episodes_per_update)
-        model.learn(updates * steps, callback=CallbackList([*callbacks, record]))
+        model.num_timesteps = first_step
+        model.learn(updates * steps, callback=CallbackList([*callbacks, record]), reset_num_timesteps=False)
+        model.logger.dump(model.num_timesteps + 1)  # the last update's figures, else they come later
     scorer = copy.deepcopy(model.policy.mlp_extractor)
     assert isinstance(scorer, FilterScorer)
     card = {

@@ -19,7 +19,7 @@ from ..envs.recovery import RecoveryConfig
 from ..envs.tasks import measure
 from ..envs.tasks.optional import metric_name
 from ..envs.tracing import trace
-from .config import DataConfig, LatencyOptions, PruningConfig
+from .config import DataConfig, LatencyOptions, Procedure, PruningConfig
 from .inspection import describe, measurements, page
 from .limit_flags import LimitFlags, Repeated
 from .pruning import check, prune, search_callbacks
@@ -96,12 +96,19 @@ class Prune:
     method: str = "ppo"
     """ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
     limits: LimitFlags = field(default_factory=LimitFlags)
+    procedure: Procedure = "network"
+    """network searches for all layers together; layerwise is Huang et al.'s: layer after layer from the
+    input, each with an agent of its own, cut and fine-tuned before the next."""
     agent: Path | None = None
     """Folder of a trained agent: it decides, frozen. Without, one is trained for this network first."""
     evaluations: int = 2000
-    """Candidates that the agent tries and learns from."""
+    """Candidates that the agent tries and learns from; layerwise shares them among the layers."""
+    search_images: int = 512
+    """Validation images that a candidate is measured on; the choice is made on four times as many."""
     epochs: int = 10
     """Passes over the training images after the cut; 0 re-estimates batch-norm only."""
+    layer_epochs: int = 1
+    """Of layerwise: the same after each layer's cut."""
     dense_epochs: int = 30
     """Passes over the training images for a dense network without weights; 0 takes it as its factory made
     it."""
@@ -123,6 +130,8 @@ class Prune:
             drop_bound=self.drop_bound,
             method=self.method,
             limits=self.limits.parse(),
+            procedure=self.procedure,
+            layer_epochs=self.layer_epochs,
             agent=self.agent,
             search=AgentConfig(evaluations=self.evaluations),
             recovery=RecoveryConfig(
@@ -130,6 +139,7 @@ class Prune:
                 distillation_weight=self.distillation_weight,
                 temperature=self.temperature,
             ),
+            search_images=self.search_images,
             seed=self.seed,
         )
         if self.out is not None:

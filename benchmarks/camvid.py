@@ -2,6 +2,10 @@
 
     python benchmarks/camvid.py camvid-240x180.tar --runs runs/camvid
 
+A method such as ppo or l2-uniform prunes the whole network at once; with -layerwise at its end, layer after
+layer with an epoch of fine-tuning after each. Both have the same epochs of fine-tuning in all. Layer by layer
+there are many more candidates, so each is measured on fewer images.
+
 The data are a tar or a folder with train/, val/ and test/, each with images/ and masks/, label 11 for what
 does not count. The dense network is trained once, then every method prunes it; a run whose report is there is
 not run again, one that was cut short is moved aside. Printed are dense and pruned mean IoU, and that of each
@@ -10,6 +14,7 @@ network.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import tarfile
@@ -29,6 +34,7 @@ from secateur.envs.models import get_model
 from secateur.envs.outputs import main_output
 from secateur.envs.surgery import load_pruned
 from secateur.envs.tasks import SegmentationTask
+from secateur.envs.tracing import trace
 
 CLASSES = [
     "sky",
@@ -44,6 +50,7 @@ CLASSES = [
     "bicyclist",
 ]
 VOID = 11
+LAYERWISE = "-layerwise"
 # The colours of the data set's own pictures; void is black.
 COLOURS = [
     (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (0, 0, 192), (128, 128, 0),
@@ -61,11 +68,13 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="where everything goes")
     parser.add_argument("--model", default="segnet16")
     parser.add_argument("--target-macs", type=float, default=0.5)
-    parser.add_argument("--methods", nargs="+", default=["ppo", "l2-uniform"])
+    parser.add_argument("--methods", nargs="+", default=["ppo", "ppo-layerwise", "l2-uniform"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--dense-epochs", type=int, default=80)
-    parser.add_argument("--epochs", type=int, default=30, help="of fine-tuning")
+    parser.add_argument("--epochs", type=int, default=30, help="of fine-tuning, all together")
     parser.add_argument("--evaluations", type=int, default=300, help="of PPO")
+    parser.add_argument("--layer-evaluations", type=int, default=48, help="of PPO for a layer, if layerwise")
+    parser.add_argument("--layer-images", type=int, default=16, help="of val for each of these")
     asked = parser.parse_args()
 
     data = DataConfig(
@@ -118,19 +127,37 @@ def pruned(
     out = run_of(asked, method, seed)
     if not (out / "report.json").is_file():
         move_aside(out)
-        Prune(
+        whole = Prune(
             model=asked.model,
             data=data,
             weights=str(weights),
             target_macs=asked.target_macs,
-            method=method,
+            method=method.removesuffix(LAYERWISE),
             evaluations=asked.evaluations,
             epochs=asked.epochs,
             seed=seed,
             out=out,
-        ).run()
+        )
+        (layerwise(asked, data, whole) if method.endswith(LAYERWISE) else whole).run()
     report: dict[str, Any] = json.loads((out / "report.json").read_text())
     return report
+
+
+def layerwise(asked: argparse.Namespace, data: DataConfig, whole: Prune) -> Prune:
+    """Turn a whole-network run into one layer by layer, with the same epochs in all."""
+    task = load_task(data, seed=0)
+    model = get_model(asked.model, num_classes=task.num_outputs, in_channels=3)
+    layers = len(trace(model, torch.zeros(2, *task.input_shape)).layers)
+    if asked.epochs < layers:
+        raise SystemExit(f"{layers} layers take an epoch each; give --epochs at least that")
+    return dataclasses.replace(
+        whole,
+        procedure="layerwise",
+        evaluations=layers * asked.layer_evaluations,
+        search_images=asked.layer_images,
+        layer_epochs=1,
+        epochs=asked.epochs - layers,
+    )
 
 
 def run_of(asked: argparse.Namespace, method: str, seed: int) -> Path:
@@ -152,11 +179,11 @@ def print_tables(reports: dict[tuple[str, int], dict[str, Any]]) -> None:
     first = next(iter(reports.values()))
     print(f"| dense | - | {first['dense']['accuracy']:.2f} | 100 % | 100 % | - | - |")
     for (method, seed), report in reports.items():
-        ratios = report["ratios"]
+        ratios, search = report["ratios"], report["search"]
+        recovery = report["recovery"]["seconds"] + search.get("finetuning_seconds", 0.0)
         print(
             f"| {method} | {seed} | {report['pruned']['accuracy']:.2f} | {ratios['macs']:.1%} "
-            f"| {ratios['params']:.1%} | {report['search']['seconds']:.0f} "
-            f"| {report['recovery']['seconds']:.0f} |"
+            f"| {ratios['params']:.1%} | {search['seconds']:.0f} | {recovery:.0f} |"
         )
     names = [f"{method}, seed {seed}" for method, seed in reports]
     print(f"\n| IoU, % | dense | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}")

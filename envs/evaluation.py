@@ -43,6 +43,7 @@ class CandidateEvaluator:
         statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
             statistics.
         seed: Chooses and augments the images for statistics.
+        dense: What candidates are compared with, measured on the same images; None measures ``model``.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class CandidateEvaluator:
         images: int = 512,
         statistics_images: int = 256,
         seed: int = 0,
+        dense: Measurement | None = None,
     ) -> None:
         self.network = network
         self.task = task
@@ -80,7 +82,7 @@ class CandidateEvaluator:
             self._statistics = self._pieces(augmented, layout)
         self._consumers = self._consumer_slices()
         self.evaluations = 0
-        self.dense = self._measure([np.ones(layer.filters, np.bool_) for layer in network.layers])
+        self.dense = dense or self._measure([np.ones(layer.filters, np.bool_) for layer in network.layers])
 
     def __call__(self, candidates: Sequence[Sequence[Mask]]) -> list[Outcome]:
         """Measure candidates.

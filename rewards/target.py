@@ -21,18 +21,22 @@ class TargetReward:
     Args:
         target: Wanted size ratio, pruned / dense, in (0, 1].
         size: Which cost has to meet the target.
+        overshoot_price: Reward lost per unit of size ratio above the target, >= 0.
 
     Raises:
-        ValueError: If ``target`` is outside (0, 1], or nobody knows the size.
+        ValueError: If ``target`` is outside (0, 1], the price is negative, or nobody knows the size.
     """
 
     target: float = 0.5
     size: Size = "macs"
+    overshoot_price: float = OVERSHOOT_PRICE
 
     def __post_init__(self) -> None:
         check_size(self.size)
         if not 0 < self.target <= 1:
             raise ValueError(f"the target is {self.target}; it has to be above 0 and at most 1")
+        if not self.overshoot_price >= 0:
+            raise ValueError(f"the overshoot price is {self.overshoot_price}; it has to be at least 0")
 
     @property
     def drop_bound(self) -> None:
@@ -42,4 +46,4 @@ class TargetReward:
     def __call__(self, outcome: Outcome) -> float:
         """Charge the accuracy drop and the size above the target."""
         overshoot = max(0.0, outcome.ratio(self.size) - self.target)
-        return -outcome.accuracy_drop / 100.0 - OVERSHOOT_PRICE * overshoot
+        return -outcome.accuracy_drop / 100.0 - self.overshoot_price * overshoot

@@ -88,6 +88,11 @@ def test_every_bit_of_size_above_the_target_is_charged_the_same(
     assert charged == pytest.approx(5 * (ratio - target))
 
 
+def test_a_price_for_size_that_would_be_a_gift_is_refused() -> None:
+    with pytest.raises(ValueError, match="the overshoot price is -1"):
+        TargetReward(overshoot_price=-1)
+
+
 def test_a_hundredth_of_the_dense_size_costs_as_much_as_five_points() -> None:
     reward = TargetReward(0.5)
     assert reward(outcome(90.0, 0.51)) == pytest.approx(reward(outcome(85.0, 0.5)))
