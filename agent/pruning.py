@@ -116,10 +116,11 @@ def prune(
         method=decider.name if config.agent is None else f"{decider.name} (frozen)",
         search=search,
         recovery=recovery,
-        unrounded=unrounded(problem, decider, choice, config) if config.limits.rounding else None,
         seed=config.seed,
         command=folder.command if folder else "",
     )
+    if config.limits.rounding:  # timed right after the pruned network, as they are compared
+        report["unrounded"] = unrounded(problem, decider, choice, config)
     if folder is not None:
         _save(folder, problem, smaller, plan, config, report)
     return PruningResult(smaller, plan, report)
