@@ -16,7 +16,7 @@ from torch import nn
 
 from secateur.envs.files import write_aside
 from secateur.envs.surgery import PruningPlan, cut, load_pruned, mask_, save_pruned
-from secateur.envs.tracing import TracedNetwork, trace
+from secateur.envs.tracing import Layer, TracedNetwork, trace
 from secateur.envs.verification import InexactCutError, Probe, trace_exactly, verify_cut
 
 IMAGES = torch.randn(2, 3, 8, 8)
@@ -310,9 +310,7 @@ class TestVerification:
                 return self.conv(x) + 0.0 * self.unheard(x).mean()
 
         model = Deaf()
-        layers = (
-            dataclasses.replace(trace(small(), IMAGES).layers[1], name="unheard", filters=4, slices=()),
-        )
+        layers = (Layer("unheard", 4, ("unheard",), (), np.arange(1, 5)),)
         blind = dataclasses.replace(trace(model, IMAGES), layers=layers)
         plan = PruningPlan({"unheard": (0,)}, {"unheard": 4})
         with pytest.raises(InexactCutError, match="the check of the cut is blind"):

@@ -55,6 +55,9 @@ class Layer:
     slices: tuple[Slice, ...] = field(repr=False)
     allowed: Ints = field(repr=False)
 
+    def __post_init__(self) -> None:
+        assert self.allowed[-1] == self.filters, f"{self.name}: all filters may always stay"
+
     @property
     def consumers(self) -> tuple[str, ...]:
         """Module names of what reads the layer's channels."""
