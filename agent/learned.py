@@ -24,7 +24,7 @@ from ..rewards import Reward, Size, TargetReward, TryAndLearnReward
 from .deciders import Budget, keep_top
 from .policy import LOGIT_LIMIT, FilterScorer
 
-AGENT_FORMAT = "secateur-agent-1"
+AGENT_FORMAT = "secateur-agent-2"
 
 _BISECTIONS = 18
 """Halvings of the offset's range of 40: to 1.5e-4, far finer than one filter of a layer."""
@@ -124,7 +124,7 @@ class LearnedDecider:
             "format": AGENT_FORMAT,
             "filter_features": list(FILTER_FEATURES),
             "layer_features": list(LAYER_FEATURES),
-            "hidden": self.scorer.latent_dim_vf,
+            "hidden": self.scorer.hidden,
             "trained_on": self.trained_on,
         }
         write_tensors(folder / "agent.safetensors", self.scorer.state_dict())
@@ -159,7 +159,7 @@ class LearnedDecider:
         hidden = card.get("hidden")
         if type(hidden) is not int or not 1 <= hidden <= 4096:
             raise ValueError(f"the agent in {folder} names {hidden!r} hidden units; allowed are 1 to 4096")
-        scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden, 0.5)
+        scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden)
         own = {name: tensor.shape for name, tensor in scorer.state_dict().items()}
         if own != {name: tensor.shape for name, tensor in state.items()}:
             raise ValueError(f"the weights of the agent in {folder} do not fit its description in agent.json")

@@ -19,6 +19,13 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from ..envs.observation import LAYER_FEATURES
+
+_NEEDED = LAYER_FEATURES.index("needed_keep_ratio")
+
+_PLAUSIBLE = (0.02, 0.98)
+"""Keep ratios that an untrained agent follows; logits of 0 and 1 are infinite."""
+
 LOGIT_LIMIT = 10.0
 """Keep probabilities stay within 5e-5 of 0 and 1, so that no filter is beyond learning."""
 
@@ -57,33 +64,38 @@ class _PassThrough(BaseFeaturesExtractor):
 
 
 class FilterScorer(nn.Module):
-    """Score filters, and describe the layer to the critic.
+    """Score filters, and say what the state is worth.
+
+    The logits are added to that of the keep ratio which would meet the target from here on: an untrained
+    agent keeps about what any target wants; which layers and filters deviate from that is learned.
 
     Args:
         filter_features: F.
         layer_features: G.
         hidden: H.
-        initial_keep: Probability of keeping a filter before training, in (0, 1).
     """
 
-    def __init__(self, filter_features: int, layer_features: int, hidden: int, initial_keep: float) -> None:
+    def __init__(self, filter_features: int, layer_features: int, hidden: int) -> None:
         super().__init__()
         self.latent_dim_pi = 1  # the scores are the action's logits already
-        self.latent_dim_vf = hidden
+        self.latent_dim_vf = 1  # and the value is the value
+        self.hidden = hidden
         self.embed = nn.Sequential(nn.Linear(filter_features + layer_features, hidden), nn.Tanh())
         self.score = nn.Sequential(
             nn.Linear(2 * hidden + layer_features, hidden), nn.Tanh(), nn.Linear(hidden, 1)
         )
         self.value = nn.Sequential(
-            nn.Linear(layer_features, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh()
-        )
+            nn.Linear(layer_features, hidden), nn.Tanh(),
+            nn.Linear(hidden, hidden), nn.Tanh(),
+            nn.Linear(hidden, 1),
+        )  # fmt: skip
         last = self.score[-1]
         assert isinstance(last, nn.Linear)
         nn.init.normal_(last.weight, std=0.01 / math.sqrt(hidden))
-        nn.init.constant_(last.bias, math.log(initial_keep / (1 - initial_keep)))
+        nn.init.zeros_(last.bias)
 
     def forward(self, features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Give the logits (B, M) and the critic's description (B, H)."""
+        """Give the logits (B, M) and the values (B, 1)."""
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: dict[str, Tensor]) -> Tensor:
@@ -95,12 +107,13 @@ class FilterScorer(nn.Module):
         pooled = (embedded * weight).sum(1) / weight.sum(1).clamp_min(1)  # (B, H)
         context = torch.cat([pooled, layer], dim=-1).unsqueeze(1).expand(-1, filters.shape[1], -1)
         logits = self.score(torch.cat([embedded, context], dim=-1)).squeeze(-1)
+        logits = logits + layer[:, _NEEDED : _NEEDED + 1].clamp(*_PLAUSIBLE).logit()
         return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).masked_fill(~mask, EMPTY_SLOT)
 
     def forward_critic(self, features: dict[str, Tensor]) -> Tensor:
-        """Give the critic's description of the state, (B, H)."""
-        described: Tensor = self.value(features["layer"])
-        return described
+        """Give the values, (B, 1)."""
+        values: Tensor = self.value(features["layer"])
+        return values
 
 
 class FilterPolicy(ActorCriticPolicy):
@@ -111,7 +124,6 @@ class FilterPolicy(ActorCriticPolicy):
         action_space: MultiBinary(M).
         lr_schedule: SB3's.
         hidden: H.
-        initial_keep: Probability of keeping a filter before training, in (0, 1).
         **kwargs: For SB3.
     """
 
@@ -121,11 +133,9 @@ class FilterPolicy(ActorCriticPolicy):
         action_space: spaces.Space[Any],
         lr_schedule: Schedule,
         hidden: int = 64,
-        initial_keep: float = 0.7,
         **kwargs: Any,
     ) -> None:
         self.hidden = hidden
-        self.initial_keep = initial_keep
         kwargs |= {"features_extractor_class": _PassThrough, "ortho_init": False}
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
@@ -134,17 +144,17 @@ class FilterPolicy(ActorCriticPolicy):
         filters, layer = self.observation_space["filters"].shape, self.observation_space["layer"].shape
         assert filters is not None
         assert layer is not None
-        self.mlp_extractor = FilterScorer(filters[1], layer[0], self.hidden, self.initial_keep)  # type: ignore[assignment]
+        self.mlp_extractor = FilterScorer(filters[1], layer[0], self.hidden)  # type: ignore[assignment]
 
     def _build(self, lr_schedule: Schedule) -> None:
         assert isinstance(self.action_space, spaces.MultiBinary)
         self.action_dist = LayerBernoulli(int(np.prod(self.action_space.shape)))
         super()._build(lr_schedule)
-        self.action_net = nn.Identity()
+        self.action_net, self.value_net = nn.Identity(), nn.Identity()  # type: ignore[assignment]
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         parameters = super()._get_constructor_parameters()
         for name in ("features_extractor_class", "ortho_init"):
             parameters.pop(name)
-        return parameters | {"hidden": self.hidden, "initial_keep": self.initial_keep}
+        return parameters | {"hidden": self.hidden}

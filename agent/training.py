@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from ..envs.problem import PruningProblem
 from ..envs.vectorized import LockstepVecEnv
-from ..rewards import Reward
+from ..rewards import Reward, TargetRange
 from .callbacks import SearchRecord
 from .learned import LearnedDecider
 from .policy import FilterPolicy, FilterScorer
@@ -70,18 +70,6 @@ class Training:
     rewards: list[float]
 
 
-def initial_keep(reward: Reward) -> float:
-    """Choose the keep probability before training so that untrained candidates lie near what is wanted.
-
-    MACs and parameters fall with about the square of the keep ratio, filters with its first power. Without a
-    size to meet it starts near the dense network, where the accuracy bound holds.
-    """
-    if reward.target is None:
-        return 0.9
-    power = 1.0 if reward.size == "filters" else 0.5
-    return min(0.95, max(0.05, float(reward.target**power)))
-
-
 @contextlib.contextmanager
 def _preserved_random_state() -> Iterator[None]:
     """Give the caller back the global generators, all of which SB3's ``seed`` seeds."""
@@ -94,9 +82,10 @@ def _preserved_random_state() -> Iterator[None]:
 
 def train_agent(
     problems: Sequence[PruningProblem],
-    reward: Reward,
+    reward: Reward | TargetRange,
     config: AgentConfig,
     *,
+    start: LearnedDecider | None = None,
     seed: int = 0,
     logger: Logger | None = None,
     callbacks: Sequence[BaseCallback] = (),
@@ -106,8 +95,9 @@ def train_agent(
 
     Args:
         problems: The networks; each episode draws one.
-        reward: What the agent is to want.
+        reward: What the agent is to want; of a range each episode draws its target.
         config: How it learns.
+        start: An agent to go on from; None begins with random weights.
         seed: For the policy's weights, its draws and the networks' order.
         logger: Where SB3 writes; None writes nothing.
         callbacks: SB3's; see :mod:`secateur.agent.callbacks`.
@@ -135,8 +125,9 @@ def train_agent(
             gae_lambda=1.0,
             seed=seed,
             device="cpu",  # the policy is tiny; the networks it prunes are where the task is
-            policy_kwargs={"initial_keep": initial_keep(reward)},
         )
+        if start is not None:
+            scorer_of(model).load_state_dict(start.scorer.state_dict())
         model.set_logger(logger or configure(None, []))
         record = SearchRecord(problems, config.evaluations)
         # Networks with fewer layers finish earlier, so steps bound evaluations from below; the budget stops
@@ -145,14 +136,21 @@ def train_agent(
         model.num_timesteps = first_step
         model.learn(updates * steps, callback=CallbackList([*callbacks, record]), reset_num_timesteps=False)
         model.logger.dump(model.num_timesteps + 1)  # the last update's figures, else they come later
-    scorer = copy.deepcopy(model.policy.mlp_extractor)
-    assert isinstance(scorer, FilterScorer)
+    scorer = copy.deepcopy(scorer_of(model))
     card = {
         "networks": [problem.name for problem in problems],
         "task": problems[0].task.name,
-        "reward": {"name": type(reward).__name__, **asdict(reward)},
+        "reward": {"name": type(reward).__name__, **asdict(reward)},  # type: ignore[arg-type]
         "evaluations": record.used,
         "seed": seed,
+        **({"went_on_from": start.trained_on} if start is not None else {}),
     }
     decider = LearnedDecider(scorer.eval(), card, seed=seed)
     return Training(decider, model, time.perf_counter() - started, record.used, record.rewards)
+
+
+def scorer_of(model: PPO) -> FilterScorer:
+    """Give the network of SB3's PPO that decides."""
+    scorer = model.policy.mlp_extractor
+    assert isinstance(scorer, FilterScorer)
+    return scorer

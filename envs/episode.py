@@ -19,6 +19,9 @@ from .surgery import Mask
 
 Observation = dict[str, npt.NDArray[Any]]
 
+_NEAR_DENSE = 0.9
+"""The keep ratio to begin with where an accuracy bound is wanted and no size: there the bound holds."""
+
 
 class Episode:
     """What has been decided so far, and what is seen next.
@@ -133,8 +136,10 @@ class Episode:
         spent = self._size_ratio(least)
         undecided = self._size_ratio(counts) - spent
         target = self.reward.target
-        # How much of what is undecided may stay; sizes grow with about the square of the kept counts.
-        needed = 1.0 if target is None else np.clip((target - spent) / max(undecided, 1e-6), 0.0, 1.0) ** 0.5
+        # The keep ratio of what is undecided: most sizes grow with about the square of the kept counts.
+        power = 1.0 if self.reward.size == "filters" else 0.5
+        share = np.clip(((target or 1.0) - spent) / max(undecided, 1e-6), 0.0, 1.0)
+        needed = _NEAR_DENSE if target is None else share**power
         kept = (
             counts[: self.position].sum() / max(1, self._widths[: self.position].sum()) if self.masks else 1.0
         )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from ..rewards import Reward, TargetReward
+from ..rewards import Reward, TargetRange, TargetReward, drawn
 from .episode import Episode, Observation
 from .observation import FILTER_FEATURES, LAYER_FEATURES, LIMIT
 from .problem import PruningProblem
@@ -58,7 +58,7 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
     def __init__(
         self,
         problems: PruningProblem | Sequence[PruningProblem] | None = None,
-        reward: Reward | None = None,
+        reward: Reward | TargetRange | None = None,
         *,
         slots: int | None = None,
         render_mode: str | None = None,
@@ -80,7 +80,7 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
         """Begin at the first layer of a network drawn at random."""
         super().reset(seed=seed)
         problem = self.problems[int(self.np_random.integers(len(self.problems)))]
-        self._episode = Episode(problem, self.reward, self.slots)
+        self._episode = Episode(problem, drawn(self.reward, self.np_random.random), self.slots)
         return self._episode.observe(), {"network": problem.name}
 
     def step(self, action: npt.ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

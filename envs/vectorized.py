@@ -13,7 +13,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from ..rewards import Outcome, Reward
+from ..rewards import Outcome, Reward, TargetRange, drawn
 from .episode import Episode, Observation
 from .filter_pruning import enough_slots, make_spaces
 from .problem import PruningProblem
@@ -25,13 +25,18 @@ class LockstepVecEnv(VecEnv):
 
     Args:
         problems: The networks to prune; each episode draws one.
-        reward: Judges candidates.
+        reward: Judges candidates; of a range each episode draws its target.
         num_envs: K.
         slots: M; None takes the widest layer of all networks.
     """
 
     def __init__(
-        self, problems: Sequence[PruningProblem], reward: Reward, num_envs: int, *, slots: int | None = None
+        self,
+        problems: Sequence[PruningProblem],
+        reward: Reward | TargetRange,
+        num_envs: int,
+        *,
+        slots: int | None = None,
     ) -> None:
         self.problems = list(problems)
         self.reward = reward
@@ -84,7 +89,7 @@ class LockstepVecEnv(VecEnv):
 
     def _begin(self, k: int) -> Episode:
         problem = self.problems[int(self._generators[k].integers(len(self.problems)))]
-        return Episode(problem, self.reward, self.slots)
+        return Episode(problem, drawn(self.reward, self._generators[k].random), self.slots)
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         """Draw each episode's layers."""

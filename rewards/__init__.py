@@ -3,6 +3,7 @@
 from .outcome import Outcome, Size
 from .reward import Reward
 from .target import TargetReward
+from .target_range import TargetRange, drawn
 from .try_and_learn import TryAndLearnReward
 
-__all__ = ["Outcome", "Reward", "Size", "TargetReward", "TryAndLearnReward"]
+__all__ = ["Outcome", "Reward", "Size", "TargetRange", "TargetReward", "TryAndLearnReward", "drawn"]

@@ -35,7 +35,7 @@ SIZES: tuple[Size, ...] = ("filters", "params", "macs")
 
 def untrained(seed: int = 0, **settings: Any) -> LearnedDecider:
     torch.manual_seed(seed)
-    scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), 16, 0.5)
+    scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), 16)
     with torch.no_grad():
         for parameter in scorer.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.5)
@@ -196,7 +196,7 @@ class PrefersDepth(FilterScorer):
 
 
 def test_an_agent_spreads_the_target_over_the_layers_by_its_own_odds(problem: PruningProblem) -> None:
-    agent = LearnedDecider(PrefersDepth(len(FILTER_FEATURES), len(LAYER_FEATURES), 4, 0.5), samples=30)
+    agent = LearnedDecider(PrefersDepth(len(FILTER_FEATURES), len(LAYER_FEATURES), 4), samples=30)
     candidates = agent.decide(problem, 0.4, "filters")
     for masks in (candidates[0], *[[np.stack(layer) for layer in zip(*candidates[1:], strict=True)]]):
         ratios = np.array([mask.mean() for mask in masks])

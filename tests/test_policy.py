@@ -25,28 +25,35 @@ F, G = len(FILTER_FEATURES), len(LAYER_FEATURES)
 def scorer(seed: int = 0) -> FilterScorer:
     """Make a scorer with weights as large as after training."""
     torch.manual_seed(seed)
-    made = FilterScorer(F, G, 32, 0.5)
+    made = FilterScorer(F, G, 32)
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.4)
     return made
 
 
-def policy(slots: int, initial_keep: float = 0.7) -> FilterPolicy:
+def policy(slots: int) -> FilterPolicy:
     torch.manual_seed(0)
-    made = FilterPolicy(*make_spaces(slots), lambda _: 1e-3, initial_keep=initial_keep)
+    made = FilterPolicy(*make_spaces(slots), lambda _: 1e-3)
     with torch.no_grad():
         made.mlp_extractor.score[-1].weight.mul_(50)
     return made
 
 
-def observation(filters: int, slots: int, batch: int = 3, seed: int = 0) -> dict[str, Tensor]:
+NEEDED = LAYER_FEATURES.index("needed_keep_ratio")
+
+
+def observation(
+    filters: int, slots: int, batch: int = 3, seed: int = 0, needed: float = 0.7
+) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     mask = torch.zeros(batch, slots, dtype=torch.int8)
     mask[:, :filters] = 1
     seen = torch.zeros(batch, slots, F)
     seen[:, :filters] = torch.randn(batch, filters, F, generator=generator)
-    return {"filters": seen, "layer": torch.randn(batch, G, generator=generator), "mask": mask}
+    layer = torch.randn(batch, G, generator=generator)
+    layer[:, NEEDED] = needed
+    return {"filters": seen, "layer": layer, "mask": mask}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -108,9 +115,9 @@ def test_empty_slots_have_no_log_probability_no_entropy_and_no_gradient() -> Non
 
 
 def test_samples_keep_all_empty_slots_so_that_their_log_probability_is_zero() -> None:
-    made = policy(120, initial_keep=0.5)
+    made = policy(120)
     torch.manual_seed(0)
-    actions, _, log_prob = made(observation(20, 120, batch=64))
+    actions, _, log_prob = made(observation(20, 120, batch=64, needed=0.5))
     assert actions[:, 20:].all()
     assert not actions[:, :20].all()
     # 20 filters, each decision about log(1/2), divided by sqrt(20)
@@ -118,10 +125,10 @@ def test_samples_keep_all_empty_slots_so_that_their_log_probability_is_zero() ->
 
 
 @pytest.mark.parametrize("keep", [0.05, 0.5, 0.7, 0.95])
-def test_before_training_every_filter_stays_with_the_initial_probability(keep: float) -> None:
+def test_before_training_every_filter_stays_with_the_probability_that_meets_the_target(keep: float) -> None:
     torch.manual_seed(0)
-    made = FilterPolicy(*make_spaces(64), lambda _: 1e-3, initial_keep=keep)
-    seen = observation(50, 64, batch=8)
+    made = FilterPolicy(*make_spaces(64), lambda _: 1e-3)
+    seen = observation(50, 64, batch=8, needed=keep)
     probabilities = torch.sigmoid(made.get_distribution(seen).distribution.logits[:, :50])
     torch.testing.assert_close(probabilities, torch.full_like(probabilities, keep), atol=0.03, rtol=0)
 
@@ -143,9 +150,8 @@ def test_the_log_probability_moves_as_far_in_a_wide_layer_as_in_a_narrow_one() -
 
 def test_entropy_is_that_of_one_filter_whatever_the_width() -> None:
     for filters in (4, 400):
-        entropy = policy(500, initial_keep=0.5).evaluate_actions(
-            observation(filters, 500), torch.ones(3, 500)
-        )[2]
+        seen = observation(filters, 500, needed=0.5)
+        entropy = policy(500).evaluate_actions(seen, torch.ones(3, 500))[2]
         assert entropy is not None
         assert 0.3 < float(entropy.detach().mean()) < np.log(2) + 1e-6
 
@@ -153,12 +159,12 @@ def test_entropy_is_that_of_one_filter_whatever_the_width() -> None:
 def test_ppo_saves_and_loads_the_policy(problem: PruningProblem, tmp_path: Path) -> None:
     environment = LockstepVecEnv([problem], TargetReward(0.5), 2)
     model = PPO(FilterPolicy, environment, n_steps=6, batch_size=12, seed=0, device="cpu",
-                policy_kwargs={"initial_keep": 0.4, "hidden": 24})  # fmt: skip
+                policy_kwargs={"hidden": 24})  # fmt: skip
     model.learn(12)
     model.save(tmp_path / "agent.zip")
     loaded = PPO.load(tmp_path / "agent.zip", env=environment, device="cpu")
     assert isinstance(loaded.policy, FilterPolicy)
-    assert (loaded.policy.hidden, loaded.policy.initial_keep) == (24, 0.4)
+    assert loaded.policy.hidden == 24
     seen = environment.reset()
     torch.manual_seed(0)
     before, _ = model.predict(seen)

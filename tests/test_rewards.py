@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from secateur.rewards import Outcome, Reward, Size, TargetReward, TryAndLearnReward
+from secateur.rewards import Outcome, Reward, Size, TargetRange, TargetReward, TryAndLearnReward, drawn
 
 SIZES: tuple[Size, ...] = ("filters", "params", "macs", "latency")
 
@@ -114,6 +114,20 @@ def test_only_the_chosen_size_counts(accuracy: float, target: float) -> None:
 def test_a_target_outside_its_range_is_refused_in_one_sentence(target: float) -> None:
     with pytest.raises(ValueError, match=r"^the target is .*; it has to be above 0 and at most 1$"):
         TargetReward(target)
+
+
+@pytest.mark.parametrize("ends", [(0.0, 0.5), (0.5, 1.1), (0.6, 0.5), (math.nan, 0.5)])
+def test_a_range_of_targets_outside_its_range_is_refused_in_one_sentence(ends: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"^targets are drawn between .*, the smaller first$"):
+        TargetRange(*ends)
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_a_range_draws_targets_within_it_and_a_fixed_reward_stays_itself(number: float) -> None:
+    reward = drawn(TargetRange(0.3, 0.6, "params"), lambda: number)
+    assert reward == TargetReward(reward.target or 0.0, "params")
+    assert 0.3 <= (reward.target or 0.0) <= 0.6
+    assert drawn(reward, lambda: 1 / 0) is reward
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf])

@@ -14,7 +14,8 @@ from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from secateur.envs import FilterPruningEnv, LockstepVecEnv, PruningProblem
-from secateur.rewards import TargetReward
+from secateur.envs.observation import LAYER_FEATURES
+from secateur.rewards import Reward, TargetRange, TargetReward
 
 
 def assert_same(one: Any, other: Any) -> None:
@@ -24,13 +25,15 @@ def assert_same(one: Any, other: Any) -> None:
         np.testing.assert_array_equal(one[key], other[key])
 
 
-@pytest.mark.parametrize("networks", [1, 2])
+@pytest.mark.parametrize(
+    ("networks", "reward"), [(1, TargetReward(0.5)), (2, TargetReward(0.5)), (2, TargetRange(0.2, 0.9))]
+)
 def test_episodes_in_lock_step_equal_single_ones_step_by_step(
-    problem: PruningProblem, plain_problem: PruningProblem, networks: int
+    problem: PruningProblem, plain_problem: PruningProblem, networks: int, reward: Reward | TargetRange
 ) -> None:
     problems, k = [problem, plain_problem][:networks], 3
-    together = LockstepVecEnv(problems, TargetReward(0.5), k)
-    alone = DummyVecEnv([lambda: FilterPruningEnv(problems, TargetReward(0.5)) for _ in range(k)])
+    together = LockstepVecEnv(problems, reward, k)
+    alone = DummyVecEnv([lambda: FilterPruningEnv(problems, reward) for _ in range(k)])
     for vectorized in (together, alone):
         vectorized.seed(5)
     assert_same(together.reset(), alone.reset())
@@ -70,3 +73,13 @@ def test_the_masks_that_lock_step_reports_are_those_that_were_measured(problem: 
     masks = infos[0]["masks"]
     assert [float(mask.mean()) for mask in masks] == list(infos[0]["layer_keep_ratios"].values())
     assert problem.evaluator([masks])[0].accuracy == infos[0]["accuracy"]
+
+
+def test_each_episode_draws_its_target_and_sees_it(problem: PruningProblem) -> None:
+    together = LockstepVecEnv([problem], TargetRange(0.3, 0.6), 40)
+    together.seed(0)
+    targets = together.reset()["layer"][:, LAYER_FEATURES.index("target")]
+    assert targets.min() >= 0.3
+    assert targets.max() <= 0.6
+    assert len(np.unique(targets)) == 40
+    assert abs(float(targets.mean()) - 0.45) < 0.05

@@ -1,0 +1,48 @@
+"""A wanted size that is drawn anew for every episode."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .outcome import Size, check_size
+from .reward import Reward
+from .target import TargetReward
+
+
+@dataclass(frozen=True)
+class TargetRange:
+    """Want another size in every episode, so that one agent learns the whole trade-off.
+
+    Args:
+        low: Smallest target, size ratio, pruned / dense, in (0, 1].
+        high: Largest target, in [low, 1].
+        size: Which cost has to meet the target.
+
+    Raises:
+        ValueError: If the targets are out of range or in the wrong order, or nobody knows the size.
+    """
+
+    low: float = 0.2
+    high: float = 0.9
+    size: Size = "macs"
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+        if not 0 < self.low <= self.high <= 1:
+            raise ValueError(
+                f"targets are drawn between {self.low} and {self.high}; give two numbers above 0 and at most "
+                "1, the smaller first"
+            )
+
+    def draw(self, number: float) -> TargetReward:
+        """Give the reward of an episode for a number in [0, 1)."""
+        return TargetReward(self.low + number * (self.high - self.low), self.size)
+
+
+def drawn(wish: Reward | TargetRange, random: Callable[[], float]) -> Reward:
+    """Give the reward of one episode: a fixed one as it is, without drawing a number.
+
+    Args:
+        wish: What the agent is to want.
+        random: Gives numbers in [0, 1).
+    """
+    return wish.draw(random()) if isinstance(wish, TargetRange) else wish
