@@ -168,7 +168,7 @@ def _share_of_latency(network: TracedNetwork, target: float) -> float:
     dense = float(network.latency(network.widths))
     if not smallest * dense <= target <= dense:
         raise ValueError(
-            f"the target of {target:g} ms cannot be set: the dense network takes {dense:.3g} ms a batch, "
-            f"with as few filters as possible {smallest * dense:.3g} ms; ask for something between"
+            f"the target of {target:g} ms cannot be set: the dense network takes {dense:.4g} ms a batch, "
+            f"with as few filters as possible {smallest * dense:.4g} ms; ask for something between"
         )
     return target / dense

@@ -32,7 +32,7 @@ _KNOTS = 4
 _CUTS = 15
 """Random cuts that are timed beside the dense network."""
 
-_SECONDS, _SECONDS_A_CUT = 0.02, 0.3
+_SECONDS, _SECONDS_A_CUT = 0.01, 0.3
 """How long one size of a module, and a whole network, is timed."""
 
 Known = dict[tuple[str, tuple[int, ...], int, int], float]

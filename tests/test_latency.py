@@ -187,5 +187,5 @@ def test_a_target_that_cannot_be_set_names_the_dense_and_the_smallest_latency(
     monkeypatch.chdir(tmp_path)
     assert main(["prune", "--target-latency", target]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "the dense network takes 288 ms a batch, with as few filters as possible 0.71 ms" in error
+    assert "the dense network takes 288.1 ms a batch, with as few filters as possible 0.71 ms" in error
     assert not list(tmp_path.iterdir())
