@@ -209,6 +209,19 @@ def test_a_channel_shuffle_ties_the_groups_it_mixes() -> None:
     assert index(layer(network, "first"), "last.weight", 1).tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
+def test_channels_that_can_only_go_all_together_stay_and_the_operation_is_named() -> None:
+    def shuffled_and_halved(self: Forward, x: Tensor) -> Tensor:
+        one, other = F.channel_shuffle(self.first(x), 2).chunk(2, dim=1)
+        return self.last(torch.cat([one, torch.tanh(other)], 1))
+
+    network = trace(Forward(shuffled_and_halved, first=conv(3, 4), last=conv(4, 2)), IMAGES)
+    assert not network.layers
+    assert network.prunable_share == 0.0
+    assert network.pinned[0].cause.reason == "all its channels can only go together, and one has to stay"
+    assert network.pinned[0].cause.operation == "channel_shuffle"
+    assert network.pinned[0].cause.source.startswith("tests/test_tracing.py:")
+
+
 def test_an_addition_couples_its_producers_into_one_layer() -> None:
     model = Forward(
         lambda self, x: self.last(self.one(x) + self.other(x)),

@@ -15,6 +15,8 @@ from .labels import Cause, Labels, LabelVector
 from .network import Layer, PinnedLayer, Products, Role, Slice, TracedNetwork
 from .sizes import Measure, find_sizes
 
+ALL_OR_NONE = "all its channels can only go together, and one has to stay"
+
 
 class ParameterAxis(NamedTuple):
     """An axis of a parameter or buffer, and the run of labels it was given."""
@@ -45,6 +47,8 @@ class Records:
     uses: list[UseOfWeights] = field(default_factory=list)
     measures: list[Measure] = field(default_factory=list)
     outputs: list[LabelVector] = field(default_factory=list)
+    couplings: list[tuple[LabelVector, Cause]] = field(default_factory=list)
+    """Channels of one tensor that an operation joined, and which."""
 
 
 class _Family(NamedTuple):
@@ -59,6 +63,9 @@ def solve(records: Records, model: nn.Module) -> TracedNetwork:
     classes, pinned = records.labels.solve()
     made = _producers_by_class(classes, records.uses)
     families, places = _families(classes, pinned, records, made)
+    for family in [family for family, members in families.items() if len(members) == 1]:
+        (lone,) = families.pop(family)
+        pinned[lone] = _coupling(lone, classes, records)
     layers = _layers(families, places, records)
     owners = np.full(int(classes.max(initial=-1)) + 1, -1)  # the layer of each class, -1: stays
     for number, members in enumerate(families.values()):
@@ -129,6 +136,12 @@ def _families(
     rank = {name: number for number, name in enumerate(_names_in_order(records.uses))}
     ordered = sorted(families.items(), key=lambda item: ([rank[p] for p in item[0].producers], item[0].marks))
     return dict(ordered), places
+
+
+def _coupling(lone: int, classes: LabelVector, records: Records) -> Cause:
+    """Find the first operation that joined channels of a class with no other one beside it."""
+    touching = (cause for labels, cause in records.couplings if lone in classes[labels])
+    return next(touching, Cause(ALL_OR_NONE))
 
 
 def _names_in_order(uses: Iterable[UseOfWeights]) -> dict[str, None]:
