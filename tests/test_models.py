@@ -139,6 +139,12 @@ def test_a_factory_of_the_current_directory_gets_what_it_has_parameters_for(
     assert sys.path == path
 
 
+def test_networks_of_timm_are_reached_by_their_factories() -> None:
+    pytest.importorskip("timm")
+    model = get_model("timm.models:resnet10t", num_classes=7, in_channels=3).eval()
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+
+
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
