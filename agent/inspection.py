@@ -1,16 +1,20 @@
 """A network's layers on a page: what can go, what goes with it, what stays and why."""
 
-from collections import Counter
+import textwrap
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
 from rich import box
-from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ..envs.cost import cost
 from ..envs.tracing import TracedNetwork
+from .abbreviation import abbreviated
 from .report_numbers import in_percent
+
+_NARROW = 40
+"""Columns beside a layer's numbers that are too few for names that do not fit into them."""
 
 
 def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[str, Any]:
@@ -61,40 +65,76 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
     }
 
 
-def page(description: dict[str, Any]) -> RenderableType:
-    """Lay out what :func:`describe` gave."""
-    shape = "x".join(map(str, description["input_shape"]))
-    layers = Table(
-        title=f"{description['model']} at {shape}: {description['macs'] / 1e6:.1f} M MACs, "
-        f"{description['params'] / 1e6:.2f} M parameters, {description['filters']} prunable filters in "
-        f"{len(description['layers'])} layers",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
+def page(description: dict[str, Any], width: int) -> str:
+    """Lay out what :func:`describe` gave, in plain text.
+
+    Args:
+        description: Of a network.
+        width: Columns, at least 40; only names that are longer themselves go beyond.
+    """
+    layers, shape = description["layers"], "x".join(map(str, description["input_shape"]))
+    head = [
+        f"{description['model']} at {shape}: {description['macs'] / 1e6:.1f} M MACs, "
+        f"{description['params'] / 1e6:.2f} M parameters.",
+        f"{description['filters']} filters in {len(layers)} layers can go, "
+        f"{description['prunable_share']:.1%} of all channels but the outputs.",
+    ]
+    legend = (
+        "MACs: the part of all that goes if a layer keeps one filter; "
+        "= producers that lose the same filters; > what reads them"
     )
-    layers.add_column("layer")
-    layers.add_column("filters", justify="right")
-    layers.add_column("MACs with it", justify="right")
-    layers.add_column("coupled producers")
-    layers.add_column("read by")
-    for layer in description["layers"]:
-        layers.add_row(
-            layer["name"],
-            str(layer["filters"]),
-            f"{layer['macs_share']:.1%}",
-            _shortened([name for name in layer["producers"] if name != layer["name"]]),
-            _shortened(layer["consumers"]),
-        )
-    if not description["pinned"]:
-        return layers
-    pinned = Table(title="pinned", box=box.SIMPLE_HEAD, title_justify="left")
-    for column in ("producer", "filters that stay", "because", "operation", "source"):
-        pinned.add_column(column)
-    for row in description["pinned"]:
-        where = f"{row['reason']}" + (f", in {row['module']}" if row["module"] else "")
-        pinned.add_row(
-            row["name"], f"{row['pinned']} of {row['filters']}", where, row["operation"], row["source"]
-        )
-    return Group(layers, pinned)
+    lines = [line for text in (*head, legend) for line in _wrapped(text, width)]
+    if layers:
+        longest = max(len(layer["name"]) for layer in layers)
+        lines += ["", f"{'layer':{longest}}  filters    MACs"]
+        for layer in layers:
+            lines += _layer(layer, longest, width)
+    if description["pinned"]:
+        lines += ["", "What stays, and why", *_stays(description["pinned"], width)]
+    return "\n".join(lines)
+
+
+def _layer(layer: dict[str, Any], longest: int, width: int) -> list[str]:
+    """Write a layer's numbers, and behind or below them what it is coupled with."""
+    first = f"{layer['name']:{longest}}  {layer['filters']:7}  {layer['macs_share']:6.1%}"
+    others = abbreviated(name for name in layer["producers"] if name != layer["name"])
+    links = [
+        f"{sign} {names}" for sign, names in (("=", others), (">", abbreviated(layer["consumers"]))) if names
+    ]
+    beside = width - len(first) - 2
+    if beside < max(map(len, links), default=0) and beside < _NARROW:
+        return [first, *(line for link in links for line in _wrapped(link, width, 4))]
+    lines = [line for link in links for line in _wrapped(link, beside)] or [""]
+    return [f"{first}  {lines[0]}".rstrip(), *(" " * (len(first) + 2) + line for line in lines[1:])]
+
+
+def _stays(pinned: list[dict[str, Any]], width: int) -> list[str]:
+    """List what is pinned, once for each cause."""
+    causes: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for row in pinned:
+        causes[tuple(row[key] for key in ("reason", "operation", "module", "source"))].append(row)
+    lines = []
+    for (reason, operation, module, source), rows in causes.items():
+        stay, of = (sum(row[key] for row in rows) for key in ("pinned", "filters"))
+        where = f" in {module}" if module else ""
+        by = "" if operation == "output" else f"{operation}{where}"
+        cause = "; ".join(filter(None, [reason, by, source]))
+        lines += _wrapped(abbreviated(row["name"] for row in rows), width)
+        lines += _wrapped(f"{stay} of {of} filters: {cause}", width, 4)
+    return lines
+
+
+def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
+    """Break text between words; what goes on is indented by two more."""
+    spaces = " " * indent
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=spaces,
+        subsequent_indent=spaces + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def measurements(name: str, found: dict[str, Any]) -> Table:
@@ -109,18 +149,3 @@ def measurements(name: str, found: dict[str, Any]) -> Table:
     table.add_row("prunable filters", f"{found['filters']:,}")
     table.add_row("latency", f"{found['latency_ms']:.3f} ms for one image on one thread")
     return table
-
-
-def _shortened(names: list[str], most: int = 4) -> str:
-    """Name a few, count the rest; repetitions of a pattern such as layer1.*.conv2 take one entry."""
-    patterns = Counter(_pattern(name) for name in names)
-    merged: dict[str, None] = {}
-    for name in names:
-        pattern = _pattern(name)
-        merged[f"{pattern} ({patterns[pattern]})" if patterns[pattern] > 1 else name] = None
-    shown = list(merged)[:most]
-    return ", ".join(shown) + (f", and {len(merged) - most} more" if len(merged) > most else "")
-
-
-def _pattern(name: str) -> str:
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))

@@ -71,7 +71,7 @@ class Inspect:
             json.dump(description, sys.stdout, indent=2)
             print()
         else:
-            _console().print(page(description))
+            print(page(description, _console().width))
 
 
 @dataclass(frozen=True)

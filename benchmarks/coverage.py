@@ -1,12 +1,13 @@
 """Print which networks are traced, how much of each can be pruned, and whether the cuts are exact.
 
-    python benchmarks/coverage.py [--only 'timm res*'] [--peer] [--json coverage.json]
+    python benchmarks/coverage.py [--only 'timm res*'] [--peer] [--json benchmarks/coverage.json [--resume]]
 
 The networks are those of the contract test (``tests/networks.py``, ``tests/published.py``). *prunable* is the
 share of filters that can go, *difference* the largest relative one between the masked and the cut network in
-float64 over cuts of 30 % and 60 % at random; a network is exact if it is at most 1e-9 and if MACs and
-parameters are those that torch counts. ``--peer`` lets Torch-Pruning (if installed) prune the same networks
-and notes why it failed.
+float64 over cuts of 30 % and 60 % at random; a network is exact if it is at most 1e-9, if MACs and parameters
+are those that torch counts, and if the cut network takes a training step. ``--peer`` lets Torch-Pruning (if
+installed) prune the same networks, judged alike, and notes why it failed. The rows are written after each
+network; ``--resume`` goes on where the file ends.
 """
 
 from __future__ import annotations
@@ -15,17 +16,15 @@ import argparse
 import fnmatch
 import importlib.util
 import json
-import signal
 import statistics
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from peer import brief, prune_with_peer
 
 from secateur.envs.surgery import cut
 from secateur.envs.verification import TOLERANCE, trace_exactly
@@ -33,11 +32,8 @@ from secateur.envs.verification import TOLERANCE, trace_exactly
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from networks import OWN, Architecture
-from promises import assert_counts_are_true, masked_difference, random_plan, randomised
-from published import published
-
-_PATIENCE = 60
-"""Seconds that Torch-Pruning may take for one network; it does not come back from some."""
+from promises import assert_counts_are_true, assert_trains, masked_difference, random_plan, randomised
+from published import classifiers, dense_predictors, timm_networks
 
 
 @dataclass(frozen=True)
@@ -46,17 +42,20 @@ class Row:
 
     Args:
         model: Its name.
+        group: What kind of network it is.
         layers: Layers that can be decided about.
         prunable: Share of filters that can go; the network's outputs are not counted.
         exact: Whether the cuts were exact.
         difference: Largest relative difference, None where something failed.
-        seconds: For the trace and its trial cuts.
+        seconds: Of one processor core, for the trace and its trial cuts.
         problem: What failed, or "".
         pinned: The most frequent reason for pinned filters, or "".
-        peer: "ok" or what Torch-Pruning failed with; "" where it was not asked.
+        peer_runs: Whether what Torch-Pruning leaves runs in evaluation mode; None where it was not asked.
+        peer_problem: Why what it leaves is not right, or "".
     """
 
     model: str
+    group: str
     layers: int = 0
     prunable: float = 0.0
     exact: bool = False
@@ -64,83 +63,85 @@ class Row:
     seconds: float = 0.0
     problem: str = ""
     pinned: str = ""
-    peer: str = ""
+    peer_runs: bool | None = None
+    peer_problem: str = ""
+
+    def remarks(self) -> str:
+        """Say what is worth saying beside the numbers."""
+        peer = "" if self.peer_runs is None else f"Torch-Pruning: {self.peer_problem or 'right'}"
+        return "; ".join(filter(None, [self.problem or self.pinned, peer]))
 
 
-def measure(architecture: Architecture, *, peer: bool) -> Row:
+def networks() -> dict[str, list[Architecture]]:
+    """List all networks by kind."""
+    return {
+        "small networks of the tests": OWN,
+        "torchvision, classification": classifiers(),
+        "torchvision, segmentation and detection": dense_predictors(),
+        "timm": timm_networks(),
+    }
+
+
+def measure(group: str, architecture: Architecture, *, peer: bool) -> Row:
     """Trace and cut one network."""
-    asked = prune_with_peer(architecture) if peer else ""
+    inputs = tuple(x.double() for x in architecture.example())
+    found: dict[str, object] = {}
+    heads: list[str] = []
     try:
         model = randomised(architecture.model())
-        inputs = tuple(x.double() for x in architecture.example())
-        start = time.perf_counter()
+        start = time.process_time()
         network = trace_exactly(model, inputs)
-        seconds = time.perf_counter() - start
+        reasons = [layer.cause.reason for layer in network.pinned if layer.pinned > layer.outputs]
+        found = {
+            "seconds": round(time.process_time() - start, 2),
+            "layers": len(network.layers),
+            "prunable": round(network.prunable_share, 4),
+            "pinned": statistics.mode(reasons) if reasons else "",
+        }
+        heads = [layer.name for layer in network.pinned if layer.outputs]
         worst = 0.0
         for sparsity in (0.3, 0.6):
             plan = random_plan(network, sparsity)
             worst = max(worst, masked_difference(model, network, plan, plan, inputs))
-            assert_counts_are_true(network, plan, cut(model, network, plan), inputs)
+            smaller = cut(model, network, plan)
+            assert_counts_are_true(network, plan, smaller, inputs)
+            assert_trains(smaller, inputs)
+            del smaller
+        found |= {"exact": worst <= TOLERANCE, "difference": worst}
     except Exception as error:  # a benchmark reports what fails and goes on
-        return Row(architecture.name, problem=_short(error), peer=asked)
-    reasons = [layer.cause.reason for layer in network.pinned if layer.pinned > layer.outputs]
-    return Row(
-        architecture.name,
-        layers=len(network.layers),
-        prunable=network.prunable_share,
-        exact=worst <= TOLERANCE,
-        difference=worst,
-        seconds=seconds,
-        pinned=statistics.mode(reasons) if reasons else "",
-        peer=asked,
-    )
+        found["problem"] = brief(error)
+    if peer:
+        verdict = prune_with_peer(lambda: randomised(architecture.model()), inputs, heads)
+        found |= {"peer_runs": verdict.runs, "peer_problem": verdict.problem}
+    return Row(architecture.name, group, **found)
 
 
-def prune_with_peer(architecture: Architecture) -> str:
-    """Let Torch-Pruning remove 30 % of every layer, in evaluation mode, and run the result."""
-    import torch_pruning
-
-    model, inputs = architecture.model().eval(), architecture.example()
-    example = inputs[0] if len(inputs) == 1 else inputs
-    try:
-        if hasattr(signal, "SIGALRM"):
-            signal.alarm(_PATIENCE)
-        outputs = [x for x in tree_leaves(model(*inputs)) if isinstance(x, Tensor)]
-        classes = {x.shape[1] for x in outputs if x.ndim > 1}
-        heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features in classes]
-        importance = torch_pruning.importance.RandomImportance()
-        torch_pruning.pruner.BasePruner(
-            model, example, importance=importance, pruning_ratio=0.3, ignored_layers=heads
-        ).step()
-        with torch.no_grad():
-            model(*inputs)
-    except Exception as error:  # whatever it fails with is the finding
-        return _short(error)
-    finally:
-        if hasattr(signal, "SIGALRM"):
-            signal.alarm(0)
-    return "ok"
+def table(rows: Sequence[Row]) -> str:
+    """Sum up each group in a row of Markdown."""
+    lines = [
+        "| networks | n | exact | prunable, median | seconds, median (most) | Torch-Pruning runs | right |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    groups = dict.fromkeys(row.group for row in rows)
+    parts = [(name, [row for row in rows if row.group == name]) for name in groups]
+    for name, part in [*parts, ("all", list(rows))]:
+        shares, seconds = [row.prunable for row in part], [row.seconds for row in part]
+        asked = [row for row in part if row.peer_runs is not None]
+        runs, right = sum(bool(row.peer_runs) for row in asked), sum(not row.peer_problem for row in asked)
+        lines.append(
+            f"| {name} | {len(part)} | {sum(row.exact for row in part)} | {statistics.median(shares):.1%} | "
+            f"{statistics.median(seconds):.1f} ({max(seconds):.1f}) | "
+            + (f"{runs} of {len(asked)} | {right} |" if asked else "- | - |")
+        )
+    return "\n".join(lines)
 
 
-def _give_up(*_: object) -> None:
-    raise TimeoutError(f"not done after {_PATIENCE} s")
-
-
-def _short(error: Exception) -> str:
-    text = " ".join((str(error) or repr(error)).split())
-    return f"{type(error).__name__}: {text[:120]}"
-
-
-def summary(rows: list[Row]) -> str:
-    """Say in one line what came out."""
-    exact = sum(row.exact for row in rows)
-    seconds = [row.seconds for row in rows if not row.problem]
-    line = f"{exact} of {len(rows)} networks exact"
-    if seconds:
-        line += f", {statistics.median(seconds):.1f} s in the median, {max(seconds):.1f} s at most"
-    if any(row.peer for row in rows):
-        line += f"; Torch-Pruning runs on {sum(row.peer == 'ok' for row in rows)}"
-    return line
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Write one row a line, aside first."""
+    aside = path.with_suffix(".part")
+    lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
+    aside.write_text(f"[\n{lines}\n]\n")
+    aside.replace(path)
 
 
 def main() -> int:
@@ -149,32 +150,33 @@ def main() -> int:
     parser.add_argument("--only", default="*", help="names to measure, with * for anything")
     parser.add_argument("--peer", action="store_true", help="let Torch-Pruning try too")
     parser.add_argument("--json", type=Path, help="where to write the rows")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that the file has")
     options = parser.parse_args()
     if options.peer and importlib.util.find_spec("torch_pruning") is None:
         parser.error("--peer needs Torch-Pruning: pip install torch-pruning")
-    chosen = [a for a in [*OWN, *published()] if fnmatch.fnmatch(a.name, options.only)]
+    chosen = [(g, a) for g, part in networks().items() for a in part if fnmatch.fnmatch(a.name, options.only)]
     if not chosen:
         parser.error(f"no network is named like {options.only!r}")
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, _give_up)
     warnings.filterwarnings("ignore")  # of the models' own constructors
+    rows: list[Row] = []
+    if options.resume and options.json and options.json.is_file():
+        rows = [Row(**row) for row in json.loads(options.json.read_text())]
+    done = {row.model for row in rows}
     print(f"{'model':44} {'prunable':>8} {'difference':>10} {'exact':>5} {'seconds':>7}  remarks")
-    rows = []
-    for architecture in chosen:
-        row = measure(architecture, peer=options.peer)
+    for group, architecture in chosen:
+        if architecture.name in done:
+            continue
+        row = measure(group, architecture, peer=options.peer)
         rows.append(row)
+        if options.json:
+            write(options.json, rows)
         difference = "-" if row.difference is None else f"{row.difference:.0e}"
-        remarks = "; ".join(
-            filter(None, [row.problem or row.pinned, row.peer and f"Torch-Pruning: {row.peer}"])
-        )
         print(
             f"{row.model:44} {row.prunable:8.1%} {difference:>10} {'yes' if row.exact else 'NO':>5} "
-            f"{row.seconds:7.1f}  {remarks}",
+            f"{row.seconds:7.1f}  {row.remarks()}",
             flush=True,
         )
-    print(summary(rows))
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    print(table(rows))
     return 0 if all(row.exact for row in rows) else 1
 
 

@@ -38,10 +38,24 @@ def importance(
         batch_size: Images a gradient.
 
     Returns:
+        By criterion: what :func:`weight_importance` gives, and ``taylor``, the squared first-order change of
+        the loss (Molchanov et al. 2019, arXiv 1906.10771).
+    """
+    taylor = _taylor(model, network, task, images, batch_size)
+    return {**weight_importance(model, network), "taylor": taylor}
+
+
+def weight_importance(model: nn.Module, network: TracedNetwork) -> dict[str, Scores]:
+    """Score all filters by the criteria that need no data.
+
+    Args:
+        model: The dense network; it is left as it is.
+        network: Its trace.
+
+    Returns:
         By criterion: ``l1`` and ``l2`` norm of the weights (Li et al. 2017, arXiv 1608.08710), ``bn``
         batch-norm scale (Liu et al. 2017, arXiv 1708.06519), ``fpgm`` sum of distances to the layer's other
-        filters (He et al. 2019, arXiv 1811.00250), ``taylor`` squared first-order change of the loss
-        (Molchanov et al. 2019, arXiv 1906.10771), ``consumer`` l2 norm of the weights that read the channel,
+        filters (He et al. 2019, arXiv 1811.00250), ``consumer`` l2 norm of the weights that read the channel,
         ``shift`` batch-norm bias.
     """
     parameters = dict(model.named_parameters())
@@ -67,7 +81,6 @@ def importance(
             produces, lambda w: torch.cdist(w, w, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
         ),
         "consumer": by_slice(lambda s: s.role == "consumer", lambda w: w.norm(dim=1)),
-        "taylor": _taylor(model, network, task, images, batch_size),
     }
 
 

@@ -27,6 +27,8 @@ from .tracing.trace import as_inputs
 TOLERANCE = 1e-9
 """Largest relative difference between the masked and the cut network in float64."""
 
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
 _VISIBLE = 1e-6
 """A mask that changes every output by less than this part of the largest one has not been seen."""
 
@@ -180,8 +182,8 @@ def randomised(model: nn.Module) -> nn.Module:
 def _culprits(probe: Probe, network: TracedNetwork) -> dict[int, InexactCutError]:
     """Bisect for the layers whose skewed cuts are not exact; give the error of each."""
     found: dict[int, InexactCutError] = {}
-    for first_half in (True, False):
-        masks = [_skewed(layer.filters, first_half) for layer in network.layers]
+    for first in (True, False):
+        masks = [_skewed(layer.filters, number, first) for number, layer in enumerate(network.layers)]
         found |= _search(probe, network, masks, [i for i in range(len(masks)) if i not in found])
     return found
 
@@ -200,13 +202,16 @@ def _search(
     return {}
 
 
-def _skewed(filters: int, first_half: bool) -> Mask:
-    """Drop the first half or the last third: even cuts hide constants like ``channels // 2``."""
+def _skewed(filters: int, number: int, first: bool) -> Mask:
+    """Drop the first or the last filters of a layer: even cuts hide constants like ``channels // 2``.
+
+    Between a quarter and three quarters go, another part of each layer, by the golden ratio: equal parts hide
+    sizes that are taken for those of another layer.
+    """
+    share = 0.25 + 0.5 * (_GOLDEN * (number + 1) % 1.0)
+    gone = min(filters - 1, max(1, round(share * filters)))
     mask = np.ones(filters, np.bool_)
-    if first_half:
-        mask[: filters // 2] = False
-    elif filters > 1:
-        mask[-max(1, filters // 3) :] = False
+    mask[slice(gone) if first else slice(filters - gone, None)] = False
     return mask
 
 

@@ -37,12 +37,12 @@ def randomised(model: nn.Module) -> nn.Module:
 
 
 def random_plan(network: TracedNetwork, sparsity: float, seed: int = 0) -> PruningPlan:
-    """Drop a part of the filters of every layer, chosen at random, but never all."""
+    """Drop a part of the filters at random, of some layers more than of others, but never all of one."""
     rng = np.random.default_rng(seed)
     masks = []
     for layer in network.layers:
         mask = np.ones(layer.filters, np.bool_)
-        gone = min(layer.filters - 1, round(sparsity * layer.filters))
+        gone = min(layer.filters - 1, int(rng.binomial(layer.filters, sparsity)))
         mask[rng.permutation(layer.filters)[:gone]] = False
         masks.append(mask)
     return PruningPlan.from_masks(network, masks)

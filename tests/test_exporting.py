@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import inspect
 import os
-import re
 import subprocess
 import sys
 from functools import partial
@@ -18,6 +16,7 @@ import torch.nn.functional as F
 import torchvision
 from networks import GroupedBothKinds, MaskedWeights, SizesByAttribute, TwoInTwoOut, WeightNorms
 from promises import outputs, random_plan
+from readme import snippet
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -26,8 +25,6 @@ from secateur.envs.exporting import export
 from secateur.envs.models import get_model
 from secateur.envs.surgery import cut, save_pruned
 from secateur.envs.verification import trace_exactly
-
-ROOT = Path(__file__).parents[1]
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
@@ -180,14 +177,6 @@ def test_a_missing_package_is_named_with_the_command_that_brings_it(
     monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxruntime" else object())
     with pytest.raises(ValueError, match=r"ONNX needs onnxruntime; .* pip install 'secateur\[onnx\]'"):
         export(nn.Conv2d(3, 2, 1), tmp_path / "model.onnx", "onnx", (3, 4, 4))
-
-
-def snippet(marker: str) -> str:
-    """Give the block of Python in the README that contains a marker."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    (found,) = (block for block in blocks if marker in block)
-    ast.parse(found)
-    return found
 
 
 class OneChannelAndNorms(nn.Module):

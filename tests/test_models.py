@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from secateur.envs.models import get_model, list_models, load_weights
 from secateur.envs.models.cifar import ShortcutA
+from secateur.envs.outputs import main_output
 
 
 @pytest.fixture
@@ -136,6 +139,12 @@ def test_a_factory_of_the_current_directory_gets_what_it_has_parameters_for(
     assert sys.path == path
 
 
+def test_networks_of_timm_are_reached_by_their_factories() -> None:
+    pytest.importorskip("timm")
+    model = get_model("timm.models:resnet10t", num_classes=7, in_channels=3).eval()
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+
+
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
@@ -170,6 +179,56 @@ def test_checkpoints_of_training_scripts_are_unwrapped(tmp_path: Path, key: str)
     assert same(
         get_model("demo", num_classes=10, in_channels=1, weights=tmp_path / "checkpoint.pth"), trained
     )
+
+
+def published(name: str, num_classes: int) -> nn.Module:
+    """Build a network as torchvision does for its published weights, auxiliary heads and all."""
+    torch.manual_seed(2)
+    with_heads: dict[str, dict[str, Any]] = {
+        "googlenet": {"init_weights": False},
+        "inception_v3": {"init_weights": False},
+        "deeplabv3_mobilenet_v3_large": {"weights_backbone": None, "aux_loss": True},
+    }
+    settings = with_heads.get(name, {})
+    return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **settings)
+
+
+@pytest.mark.parametrize("name", ["googlenet", "deeplabv3_mobilenet_v3_large", "mnasnet0_5"])
+def test_files_of_published_networks_load_without_their_auxiliary_heads(tmp_path: Path, name: str) -> None:
+    trained = published(name, 7)
+    save_file(trained.state_dict(), tmp_path / "published.safetensors")
+    model = get_model(name, num_classes=7, in_channels=3, weights=tmp_path / "published.safetensors")
+    state, theirs = model.state_dict(), trained.state_dict()
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in state.items())
+    assert all(key.startswith("aux") for key in theirs.keys() - state.keys())
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3", "deeplabv3_mobilenet_v3_large"])
+def test_published_weights_make_the_network_that_a_run_is_rebuilt_with(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = torchvision.models.get_model_weights(name)["DEFAULT"]
+    classes = len(weights.meta["categories"])
+    theirs = published(name, classes).state_dict()
+    monkeypatch.setattr(type(weights), "get_state_dict", lambda *_, **__: theirs)  # instead of a download
+    model = get_model(name, num_classes=classes, in_channels=3, weights="DEFAULT")
+    rebuilt = get_model(name, num_classes=classes, in_channels=3)
+    rebuilt.load_state_dict(model.state_dict())
+    expected = torchvision.models.get_model(name, weights=weights).eval()
+    images = torch.rand(1, 3, 75, 75)
+    with torch.no_grad():
+        answers = [main_output(network.eval()(images)) for network in (model, rebuilt, expected)]
+    assert torch.equal(answers[0], answers[1])
+    assert torch.equal(answers[0], answers[2])
+
+
+def test_densenets_old_names_of_its_layers_are_known(tmp_path: Path) -> None:
+    trained = torchvision.models.densenet121(num_classes=7)
+    state = trained.state_dict()
+    old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key): tensor for key, tensor in state.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "old.pth")
+    assert same(get_model("densenet121", num_classes=7, in_channels=3, weights=tmp_path / "old.pth"), trained)
 
 
 def test_weights_in_half_precision_load_as_float32_and_batch_counts_may_be_missing(tmp_path: Path) -> None:

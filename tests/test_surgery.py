@@ -11,7 +11,6 @@ import pytest
 import torch
 from networks import OWN, MaskedWeights, SizesByAttribute, UNet
 from promises import difference, outputs, random_plan, randomised
-from published import detector
 from torch import nn
 
 from secateur.envs.files import write_aside
@@ -151,6 +150,17 @@ def test_two_cuts_equal_one(architecture: object) -> None:
     assert difference(outputs(smallest, inputs), outputs(at_once, inputs)) == 0.0
 
 
+def test_what_is_left_of_a_layer_keeps_its_name_when_its_other_part_cannot_go_any_more() -> None:
+    model = SizesByAttribute()
+    network = trace(model, IMAGES)
+    kept = {layer.name: tuple(range(layer.filters)) for layer in network.layers}
+    widths = {layer.name: layer.filters for layer in network.layers}
+    assert (widths["stem"], widths["stem#2"]) == (6, 8)
+    smaller = cut(model, network, PruningPlan({**kept, "stem": (0,)}, widths))
+    again = {layer.name: layer.filters for layer in trace(smaller, IMAGES).layers}
+    assert again == {name: filters for name, filters in widths.items() if name != "stem"}
+
+
 def test_a_second_plan_must_fit_what_the_first_leaves(network: TracedNetwork) -> None:
     with pytest.raises(ValueError, match="second plan is for 6 filters of layer '0', the first leaves 3"):
         random_plan(network, 0.5).then(random_plan(network, 0.5))
@@ -185,21 +195,6 @@ def test_masks_of_torch_stay_in_force_while_a_cut_network_trains_on() -> None:
     for module in (smaller.conv1, smaller.conv2, smaller.head):
         assert not module.weight[module.weight_mask == 0].any()
         assert module.weight.any()
-
-
-def test_a_detector_runs_with_its_backbone_pruned() -> None:
-    whole = detector().eval()
-    network = trace_exactly(whole.backbone, torch.randn(2, 3, 64, 64))
-    assert network.prunable_share >= 0.9
-    whole.backbone = cut(whole.backbone, network, random_plan(network, 0.5))
-    with torch.no_grad():
-        (found,) = whole([torch.rand(3, 64, 64)])
-    assert set(found) == {"boxes", "labels", "scores"}
-    whole.train()
-    target = {"boxes": torch.tensor([[4.0, 4.0, 40.0, 40.0]]), "labels": torch.tensor([1])}
-    loss = sum(whole([torch.rand(3, 64, 64)] * 2, [target] * 2).values())
-    loss.backward()
-    assert torch.isfinite(loss)
 
 
 class TestFiles:

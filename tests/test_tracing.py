@@ -16,10 +16,10 @@ from promises import masked_difference, random_plan, randomised
 from torch import Tensor, nn
 
 from secateur.envs.models import get_model
-from secateur.envs.surgery import cut
+from secateur.envs.surgery import PruningPlan, cut
 from secateur.envs.tracing import Cause, Layer, Pin, TracedNetwork, trace
 from secateur.envs.tracing.rules.shapes import blocks
-from secateur.envs.verification import TOLERANCE, trace_exactly
+from secateur.envs.verification import TOLERANCE, trace_exactly, verify_cut
 
 IMAGES = torch.randn(2, 3, 8, 8)
 
@@ -209,6 +209,19 @@ def test_a_channel_shuffle_ties_the_groups_it_mixes() -> None:
     assert index(layer(network, "first"), "last.weight", 1).tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
+def test_channels_that_can_only_go_all_together_stay_and_the_operation_is_named() -> None:
+    def shuffled_and_halved(self: Forward, x: Tensor) -> Tensor:
+        one, other = F.channel_shuffle(self.first(x), 2).chunk(2, dim=1)
+        return self.last(torch.cat([one, torch.tanh(other)], 1))
+
+    network = trace(Forward(shuffled_and_halved, first=conv(3, 4), last=conv(4, 2)), IMAGES)
+    assert not network.layers
+    assert network.prunable_share == 0.0
+    assert network.pinned[0].cause.reason == "all its channels can only go together, and one has to stay"
+    assert network.pinned[0].cause.operation == "channel_shuffle"
+    assert network.pinned[0].cause.source.startswith("tests/test_tracing.py:")
+
+
 def test_an_addition_couples_its_producers_into_one_layer() -> None:
     model = Forward(
         lambda self, x: self.last(self.one(x) + self.other(x)),
@@ -253,9 +266,10 @@ def test_a_convolution_used_twice_is_its_own_producer_and_consumer() -> None:
 def test_a_parameter_of_two_modules_is_cut_once_and_stays_shared() -> None:
     model = TiedWeights()
     network = trace(model, IMAGES)
-    smaller = cut(model, network, random_plan(network, 0.5))
+    plan = random_plan(network, 0.5)
+    smaller = cut(model, network, plan)
     assert smaller.one.weight is smaller.other.weight
-    assert smaller.one.out_channels == smaller.other.out_channels == 5
+    assert smaller.one.out_channels == smaller.other.out_channels == len(plan.kept["one"]) < 10
 
 
 def test_dropout_of_channels_does_not_pin_them() -> None:
@@ -285,11 +299,15 @@ def test_sizes_that_forward_code_reads_from_attributes_follow_the_cut() -> None:
     model = SizesByAttribute()
     network = trace_exactly(model, IMAGES)
     assert network.prunable_share == 1.0
-    plan = random_plan(network, 0.5)
+    # The stem's first part and the first half of what follows are both 6 wide: they are told apart.
+    counts = {"stem": 2, "stem#2": 5, "even": 4, "even#2": 3, "left": 5, "hidden": 3}
+    masks = [np.arange(layer.filters) < counts[layer.name] for layer in network.layers]
+    plan = PruningPlan.from_masks(network, masks)
     assert set(plan.attributes) == {"width", "parts", "grouped", "decode.unflattened_size"}
     smaller = cut(model, network, plan)
-    assert (smaller.width, smaller.parts, smaller.grouped) == (3, [3, 4], 5)
+    assert (smaller.width, smaller.parts, smaller.grouped) == (4, [2, 5], 5)
     assert tuple(smaller.decode.unflattened_size) == (3, 2, 2)
+    assert verify_cut(model, network, plan, IMAGES) <= TOLERANCE
     assert (model.width, model.parts) == (6, [6, 8])
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from ..importing import accepted, imported, nearest
 from .cifar import RESNET_DEPTHS, CifarResNet, CifarVGG16
 from .demo import DemoNet
-from .segmentation import build_segmentation, list_segmentation, without_auxiliary_head
+from .segmentation import build_segmentation, list_segmentation
 from .segnet import SegNet
-from .weights import SUFFIXES, load_weights
+from .weights import SUFFIXES, fill, load_weights
 
 # These win over torchvision's names: its own vgg16 is still there as torchvision.models:vgg16.
 _OWN: dict[str, Callable[..., nn.Module]] = {
@@ -45,7 +45,8 @@ def get_model(
     """Build a network, in training mode, on the CPU.
 
     Args:
-        name: One of `list_models`, or ``package.module:factory``; the module may lie in the current
+        name: One of `list_models`, without its auxiliary heads, if it has any, so that it is the same network
+            whatever its weights; or ``package.module:factory``; the module may lie in the current
             directory. The factory gets ``num_classes`` and ``in_channels`` where it has these parameters,
             else nothing.
         num_classes: Outputs, at least 1.
@@ -64,9 +65,10 @@ def get_model(
     elif name in _OWN:
         model = _OWN[name](num_classes=num_classes, in_channels=in_channels)
     elif name in list_models():
-        if published:
-            return _published(name, str(weights), num_classes, in_channels)
         model = _from_torchvision(name, num_classes, in_channels)
+        if published:
+            fill(model, _published(name, str(weights), num_classes, in_channels), f"the weights {weights}")
+            return model
     else:
         raise ValueError(
             f"there is no model {name!r}{nearest(name, list_models())}; give {', '.join(_OWN)}, the name of "
@@ -90,9 +92,11 @@ def _from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Modul
         model = build_segmentation(name, num_classes)
     else:
         builder = torchvision.models.get_model_builder(name)
-        # GoogLeNet and Inception warn on stderr unless told whether to initialise.
-        initialise = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
-        model = builder(weights=None, num_classes=num_classes, **initialise)
+        settings: dict[str, bool] = {}
+        if name in ("googlenet", "inception_v3"):
+            # As torchvision's weights want them: images in ImageNet's normalisation are brought into [-1, 1].
+            settings = {"aux_logits": False, "transform_input": in_channels == 3, "init_weights": True}
+        model = builder(weights=None, num_classes=num_classes, **settings)
     if in_channels != 3:
         _replace_first_convolution(model, in_channels)
     return model
@@ -105,8 +109,8 @@ def _replace_first_convolution(model: nn.Module, in_channels: int) -> None:
     model.set_submodule(path, new)
 
 
-def _published(name: str, weights: str, num_classes: int, in_channels: int) -> nn.Module:
-    """Build a torchvision network with torchvision's own weights for it."""
+def _published(name: str, weights: str, num_classes: int, in_channels: int) -> dict[str, Tensor]:
+    """Let torchvision load its own weights for a network."""
     known = torchvision.models.get_model_weights(name)
     names = list(known.__members__)  # DEFAULT among them, an alias
     if weights not in names:
@@ -121,7 +125,7 @@ def _published(name: str, weights: str, num_classes: int, in_channels: int) -> n
             f"the weights {weights} of {name} are for {classes} classes and 3 channels, the data has "
             f"{num_classes} and {in_channels}: give weights that were trained on this data, or none"
         )
-    return without_auxiliary_head(torchvision.models.get_model(name, weights=entry))
+    return dict(torchvision.models.get_model(name, weights=entry).state_dict())
 
 
 def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:

@@ -17,10 +17,3 @@ def build_segmentation(name: str, num_classes: int) -> nn.Module:
         name, weights=None, weights_backbone=None, num_classes=num_classes
     )
     return model
-
-
-def without_auxiliary_head(model: nn.Module) -> nn.Module:
-    """Drop the head that torchvision's weights bring: without it, factory and pruned weights agree."""
-    if getattr(model, "aux_classifier", None) is not None:
-        setattr(model, "aux_classifier", None)  # noqa: B010
-    return model

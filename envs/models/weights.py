@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,9 +21,17 @@ _WRAPPERS = (
 _PREFIXES = ("module.", "_orig_mod.")  # left by DataParallel and torch.compile
 _SHOWN = 3  # keys that a message names
 
+# Of GoogLeNet, Inception and segmentation networks: they serve training alone, and files have them or not.
+_AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
+
+# In torchvision's file of DenseNet, norm1 of a layer is still called norm.1.
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
+
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
     """Put the weights of a file into a network, in place.
+
+    Auxiliary heads of torchvision's networks are left out where the network has none.
 
     Args:
         model: The network; its parameters keep their type and device.
@@ -31,13 +40,21 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     Raises:
         ValueError: If the file is missing or unreadable, or its keys or shapes are not those of the network.
     """
-    state = read_state_dict(path)
-    misfit = _misfit(model.state_dict(), state)
-    if misfit:
-        raise ValueError(f"the weights in {path} do not fit {type(model).__name__}: {misfit}")
-    model.load_state_dict(
-        state, strict=False
-    )  # strict would ask for num_batches_tracked, which old files lack
+    fill(model, read_state_dict(path), f"the weights in {path}")
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Do as :func:`load_weights` with weights that are read already; ``source`` names them in messages."""
+    wanted = model.state_dict()
+    given = {_OLD_DENSENET.sub(r"\1\2.", key): tensor for key, tensor in state.items()}
+    heads = tuple(head for head in _AUXILIARY_HEADS if not any(key.startswith(head) for key in wanted))
+    given = {key: tensor for key, tensor in given.items() if not key.startswith(heads)}
+    if misfit := _misfit(wanted, given):
+        raise ValueError(f"{source} do not fit {type(model).__name__}: {misfit}")
+    # Not load_state_dict: MNASNet's asks for a version, which safetensors files do not keep.
+    with torch.no_grad():
+        for key, tensor in given.items():
+            wanted[key].copy_(tensor)
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -42,7 +42,8 @@ def find_sizes(
         One entry an attribute, and only for those that a cut can change.
     """
     found: dict[tuple[str, str], Size] = {}
-    for measure in measures:
+    # One number is rather the size of a slice than of a piece among several, of which a list holds all.
+    for measure in sorted(measures, key=lambda measure: len(measure.sizes) > 1):
         if follows_its_weight(model.get_submodule(measure.module)):
             continue
         for attribute, sizes in _matches(model.get_submodule(measure.module), measure.sizes):

@@ -6,14 +6,18 @@ Shapes: L layers, N filters of a layer, T product terms, A axes of a term, M mar
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from .labels import Cause, Labels, LabelVector
 from .network import Layer, PinnedLayer, Products, Role, Slice, TracedNetwork
 from .sizes import Measure, find_sizes
+
+ALL_OR_NONE = "all its channels can only go together, and one has to stay"
 
 
 class ParameterAxis(NamedTuple):
@@ -45,6 +49,16 @@ class Records:
     uses: list[UseOfWeights] = field(default_factory=list)
     measures: list[Measure] = field(default_factory=list)
     outputs: list[LabelVector] = field(default_factory=list)
+    couplings: list[tuple[LabelVector, Cause]] = field(default_factory=list)
+    """Channels of one tensor that an operation joined, and which."""
+
+    @cached_property
+    def producing(self) -> npt.NDArray[np.bool_]:
+        """Say of each label whether it is that of a filter that is computed."""
+        produced = [use.produced for use in self.uses if use.produced is not None]
+        flags = np.zeros(self.labels.count, np.bool_)
+        flags[np.concatenate([np.empty(0, np.int64), *produced])] = True
+        return flags
 
 
 class _Family(NamedTuple):
@@ -59,7 +73,11 @@ def solve(records: Records, model: nn.Module) -> TracedNetwork:
     classes, pinned = records.labels.solve()
     made = _producers_by_class(classes, records.uses)
     families, places = _families(classes, pinned, records, made)
-    layers = _layers(families, places, records)
+    names = _names(families)
+    for family in [family for family, members in families.items() if len(members) == 1]:
+        (lone,) = families.pop(family)
+        pinned[lone] = _coupling(lone, classes, records)
+    layers = [_layer(names[family], family, members, places, records) for family, members in families.items()]
     owners = np.full(int(classes.max(initial=-1)) + 1, -1)  # the layer of each class, -1: stays
     for number, members in enumerate(families.values()):
         owners[members] = number
@@ -131,37 +149,48 @@ def _families(
     return dict(ordered), places
 
 
+def _coupling(lone: int, classes: LabelVector, records: Records) -> Cause:
+    """Find the first operation that joined channels of a class with no other one beside it."""
+    touching = (cause for labels, cause in records.couplings if lone in classes[labels])
+    return next(touching, Cause(ALL_OR_NONE))
+
+
 def _names_in_order(uses: Iterable[UseOfWeights]) -> dict[str, None]:
     return dict.fromkeys(use.module for use in uses)
 
 
-def _layers(
-    families: Mapping[_Family, Sequence[int]], places: Mapping[int, LabelVector], records: Records
-) -> list[Layer]:
-    """Name each family and turn its places into slices."""
-    produced = [use.produced for use in records.uses if use.produced is not None]
-    producing = np.zeros(records.labels.count, np.bool_)
-    producing[np.concatenate([np.empty(0, np.int64), *produced])] = True
-    layers: list[Layer] = []
+def _names(families: Iterable[_Family]) -> dict[_Family, str]:
+    """Name each family after its first producer, and number those that have the same one."""
+    names: dict[_Family, str] = {}
     taken: dict[str, int] = defaultdict(int)
-    for family, members in families.items():
+    for family in families:
         base = family.producers[0] or "network"
         taken[base] += 1
-        name = base if taken[base] == 1 else f"{base}#{taken[base]}"
-        index = np.stack([places[label_class] for label_class in members])  # (N, places)
-        slices = []
-        for number in dict.fromkeys(mark for mark in family.marks if mark < len(records.axes)):
-            axis = records.axes[number]
-            columns = [column for column, mark in enumerate(family.marks) if mark == number]
-            role: Role = "consumer"
-            if axis.rank == 1:
-                role = "vector"
-            elif producing[axis.first : axis.first + axis.size].any():
-                role = "producer"
-            slices.append(Slice(axis.name, axis.axis, index[:, columns], role))
-        allowed = np.arange(1, len(members) + 1)
-        layers.append(Layer(name, len(members), family.producers, tuple(slices), allowed))
-    return layers
+        names[family] = base if taken[base] == 1 else f"{base}#{taken[base]}"
+    return names
+
+
+def _layer(
+    name: str,
+    family: _Family,
+    members: Sequence[int],
+    places: Mapping[int, LabelVector],
+    records: Records,
+) -> Layer:
+    """Turn the places of a family into slices."""
+    index = np.stack([places[label_class] for label_class in members])  # (N, places)
+    slices = []
+    for number in dict.fromkeys(mark for mark in family.marks if mark < len(records.axes)):
+        axis = records.axes[number]
+        columns = [column for column, mark in enumerate(family.marks) if mark == number]
+        role: Role = "consumer"
+        if axis.rank == 1:
+            role = "vector"
+        elif records.producing[axis.first : axis.first + axis.size].any():
+            role = "producer"
+        slices.append(Slice(axis.name, axis.axis, index[:, columns], role))
+    allowed = np.arange(1, len(members) + 1)
+    return Layer(name, len(members), family.producers, tuple(slices), allowed)
 
 
 def _products(

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from .labels import Cause, Labels, LabelVector, Value
 from .rules import Call, rule_for
 from .sizes import Measure
-from .solving import ParameterAxis, Records, UseOfWeights
+from .solving import ALL_OR_NONE, ParameterAxis, Records, UseOfWeights
 
 # With a separator at the end: torchvision and timm lie beside torch, and their lines are the model's own.
 _NOT_THE_MODEL = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
@@ -96,10 +96,15 @@ class Tracer(TorchDispatchMode):
             self.pin(one, reason)
             self.pin(other, reason)
 
+    def couple(self, one: LabelVector, other: LabelVector) -> None:
+        """Join channels of one tensor, element by element, and remember which operation did it."""
+        self.labels.tie(one, other)
+        self.records.couplings.append((one.ravel(), self._cause(ALL_OR_NONE)))
+
     def pin(self, axis: LabelVector | None, reason: str) -> None:
         """Keep every index of an axis, because of the operation at hand."""
         if axis is not None:
-            self.labels.pin(axis, Cause(reason, self._operation, self.module, _source_line()))
+            self.labels.pin(axis, self._cause(reason))
 
     def pin_all(self, values: Any, reason: str) -> None:
         """Keep every index of every axis of all tensors in a nested structure."""
@@ -107,6 +112,9 @@ class Tracer(TorchDispatchMode):
             if isinstance(tensor, Tensor):
                 for axis in self.value(tensor).axes:
                     self.pin(axis, reason)
+
+    def _cause(self, reason: str) -> Cause:
+        return Cause(reason, self._operation, self.module, _source_line())
 
     def keep(self, pin: Pin) -> None:
         """Keep what a pin names.

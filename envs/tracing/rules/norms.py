@@ -50,7 +50,7 @@ def group_norm(tracer: Tracer, call: Call) -> None:
             tracer.pin(channels, "group-norm with one group averages over all channels")
         else:
             rows = channels.reshape(groups, -1)
-            tracer.labels.tie(rows, rows[:, :1])
+            tracer.couple(rows, rows[:, :1])
             tracer.measure(rows[:, 0])
     tracer.set(call.outputs[0], [value.axes[0], channels, *value.axes[2:]])
 

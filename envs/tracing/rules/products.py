@@ -58,13 +58,13 @@ def _tie_channels(
         return None if transposed else first
     rows, filters = channels.reshape(groups, -1), first.reshape(groups, -1)
     if groups >= rows.shape[1]:  # whole groups go, as in a depthwise convolution
-        tracer.labels.tie(rows, rows[:, :1])
+        tracer.couple(rows, rows[:, :1])
         tracer.labels.tie(filters, rows[:, :1])
         tracer.pin(second, "the size of a convolution's groups")
         tracer.measure(rows[:, 0])
         return np.repeat(filters[:, 0], weight.shape[1]) if transposed else first
     # Fewer and larger groups: the same index goes in all of them.
-    tracer.labels.tie(rows, rows[:1])
+    tracer.couple(rows, rows[:1])
     tracer.labels.tie(filters, filters[:1])
     tracer.tie_axes(rows[0], filters[0] if transposed else second, FIXED)
     if transposed:

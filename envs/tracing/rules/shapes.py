@@ -78,7 +78,7 @@ def _split(tracer: Tracer, labels: LabelVector, sizes: list[int]) -> tuple[int, 
     others = tuple(axis for axis in range(len(sizes)) if axis != place)
     corner = grid[tuple(slice(None) if axis == place else slice(0, 1) for axis in range(len(sizes)))]
     if len(varying) > 1:
-        tracer.labels.tie(grid, np.broadcast_to(corner, grid.shape))
+        tracer.couple(grid, np.broadcast_to(corner, grid.shape))
     return place, corner.transpose(place, *others).reshape(-1)
 
 
@@ -104,7 +104,7 @@ def channel_shuffle(tracer: Tracer, call: Call) -> None:
     axes = list(tracer.value(call.args[0]).axes)
     if axes[1] is not None:
         rows = axes[1].reshape(call["groups"], -1)
-        tracer.labels.tie(rows, rows[:1])
+        tracer.couple(rows, rows[:1])
         axes[1] = np.repeat(rows[0], call["groups"])
     tracer.set(call.result, axes)
 

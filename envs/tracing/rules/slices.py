@@ -63,7 +63,7 @@ def split(tracer: Tracer, call: Call) -> None:
         parts = np.split(labels, np.cumsum(lengths)[:-1])
         for part in parts[1:]:
             if len(part) == len(parts[0]):
-                tracer.labels.tie(part, parts[0])
+                tracer.couple(part, parts[0])
         tracer.measure(*parts)
         tracer.measure(labels)
         pieces = list(parts)

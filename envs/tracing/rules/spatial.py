@@ -47,7 +47,7 @@ def pixel_shuffle(tracer: Tracer, call: Call) -> None:
     axes = list(tracer.value(call.args[0]).axes)
     if axes[-3] is not None:
         rows = axes[-3].reshape(call.result.shape[-3], -1)
-        tracer.labels.tie(rows, rows[:, :1])
+        tracer.couple(rows, rows[:, :1])
         axes[-3] = rows[:, 0]
     tracer.set(call.result, [*axes[:-2], None, None])
 

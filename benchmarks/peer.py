@@ -1,0 +1,133 @@
+"""Let Torch-Pruning (Fang et al. 2023, arXiv 2301.12900) prune a network, and judge the result as our own.
+
+It gets what its documentation recommends: the network in evaluation mode, a real example, the layers that
+compute the network's outputs ignored, and 30 % of every other layer to remove, chosen at random, so that
+importance plays no part.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from secateur.envs.verification import TOLERANCE
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from promises import Inputs, assert_trains, difference, outputs
+
+_PATIENCE = 60
+"""Processor seconds that it may take for one network; it does not come back from some."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one network.
+
+    Args:
+        runs: Whether parameters went and the rest computes something in evaluation mode.
+        problem: Why the result is not right, or "": it has to take a training step too, and to compute what
+            the dense network computes with the removed entries of its parameters at zero.
+    """
+
+    runs: bool = False
+    problem: str = ""
+
+
+def prune_with_peer(build: Callable[[], nn.Module], inputs: Inputs, heads: Sequence[str]) -> Verdict:
+    """Prune a float64 network with Torch-Pruning and judge it.
+
+    Args:
+        build: Makes the dense network, always the same.
+        inputs: An example.
+        heads: Names of the modules that compute the network's outputs.
+    """
+    runs = False
+    try:
+        with _limited():
+            masked, smaller = _pruned(build, inputs, heads)
+        found = outputs(smaller, inputs)
+        runs = True
+        worst = difference(outputs(masked, inputs), found)
+        del masked
+        if not worst <= TOLERANCE:
+            return Verdict(runs, f"differs from the masked network by {worst:.0e}")
+        assert_trains(smaller, inputs)
+    except Exception as error:  # whatever it fails with is the finding
+        mode = "in training mode, " if runs else ""
+        return Verdict(runs, mode + brief(error))
+    return Verdict(runs)
+
+
+def brief(error: Exception) -> str:
+    """Put an error on one short line."""
+    text = " ".join((str(error) or repr(error)).split())
+    return f"{type(error).__name__}: {text[:120]}"
+
+
+def _pruned(
+    build: Callable[[], nn.Module], inputs: Inputs, heads: Sequence[str]
+) -> tuple[nn.Module, nn.Module]:
+    """Give the dense network with zeros where something was removed, and the pruned one."""
+    import torch_pruning
+
+    model, smaller = build().eval(), build().eval()
+    _untie(model)  # as its pruning does
+    for tensor in _tensors(smaller).values():  # each entry tells its place, also when it has moved
+        tensor.data = torch.arange(tensor.numel(), dtype=torch.float64).view(tensor.shape)
+    ignored = [smaller.get_submodule(name) for name in heads if name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch_pruning.pruner.BasePruner(
+            smaller,
+            inputs[0] if len(inputs) == 1 else inputs,
+            importance=torch_pruning.importance.RandomImportance(),
+            pruning_ratio=0.3,
+            ignored_layers=ignored,
+        ).step()
+    dense, shorter = _tensors(model), False
+    for name, tensor in _tensors(smaller).items():
+        if name not in dense:  # a parameter that it made beside a masked or normalised one
+            continue
+        places = tensor.data.flatten().long()
+        tensor.data = dense[name].data.flatten()[places].view(tensor.shape)
+        if isinstance(dense[name], nn.Parameter):
+            stays = torch.zeros(dense[name].numel(), dtype=torch.float64).index_fill_(0, places, 1.0)
+            dense[name].data *= stays.view(dense[name].shape)
+        shorter |= tensor.numel() < dense[name].numel()
+    assert shorter, "nothing was removed"
+    return model, smaller
+
+
+def _untie(model: nn.Module) -> None:
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(parameter.detach().clone()))
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]
+    return {name: tensor for name, tensor in named if tensor.is_floating_point()}
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Raise a TimeoutError after some processor time; again every second, as some code swallows errors."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"not done after {_PATIENCE} s of processor time")
+
+    before = signal.signal(signal.SIGPROF, give_up)
+    signal.setitimer(signal.ITIMER_PROF, _PATIENCE, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+        signal.signal(signal.SIGPROF, before)
