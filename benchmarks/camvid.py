@@ -3,8 +3,9 @@
     python benchmarks/camvid.py camvid-240x180.tar --runs runs/camvid
 
 A method such as ppo or l2-uniform prunes the whole network at once; with -layerwise at its end, layer after
-layer with an epoch of fine-tuning after each. Both have the same epochs of fine-tuning in all. Layer by layer
-there are many more candidates, so each is measured on fewer images.
+layer with an epoch of fine-tuning after each. Both have the same epochs of fine-tuning in all, and so has
+``dense``, which keeps every filter: what more training alone is worth. Layer by layer there are many more
+candidates, so each is measured on fewer images.
 
 The data are a tar or a folder with train/, val/ and test/, each with images/ and masks/, label 11 for what
 does not count. The dense network is trained once, then every method prunes it; a run whose report is there is
@@ -51,6 +52,7 @@ CLASSES = [
 ]
 VOID = 11
 LAYERWISE = "-layerwise"
+DENSE = "dense"
 # The colours of the data set's own pictures; void is black.
 COLOURS = [
     (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (0, 0, 192), (128, 128, 0),
@@ -68,13 +70,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="where everything goes")
     parser.add_argument("--model", default="segnet16")
     parser.add_argument("--target-macs", type=float, default=0.5)
-    parser.add_argument("--methods", nargs="+", default=["ppo", "ppo-layerwise", "l2-uniform"])
+    parser.add_argument("--methods", nargs="+", default=["ppo", "ppo-layerwise", DENSE])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--dense-epochs", type=int, default=80)
     parser.add_argument("--epochs", type=int, default=30, help="of fine-tuning, all together")
     parser.add_argument("--evaluations", type=int, default=300, help="of PPO")
     parser.add_argument("--layer-evaluations", type=int, default=48, help="of PPO for a layer, if layerwise")
     parser.add_argument("--layer-images", type=int, default=16, help="of val for each of these")
+    parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
 
     data = DataConfig(
@@ -90,6 +93,9 @@ def main() -> None:
         for method in asked.methods
     }
     print_tables(reports)
+    if asked.json:
+        rows = [flat(asked.model, *run, report) for run, report in reports.items()]
+        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
     draw(asked, data, weights, run_of(asked, asked.methods[0], asked.seeds[0]))
 
 
@@ -131,8 +137,8 @@ def pruned(
             model=asked.model,
             data=data,
             weights=str(weights),
-            target_macs=asked.target_macs,
-            method=method.removesuffix(LAYERWISE),
+            target_macs=1.0 if method == DENSE else asked.target_macs,
+            method="l2-uniform" if method == DENSE else method.removesuffix(LAYERWISE),
             evaluations=asked.evaluations,
             epochs=asked.epochs,
             seed=seed,
@@ -191,6 +197,22 @@ def print_tables(reports: dict[tuple[str, int], dict[str, Any]]) -> None:
         values = [row["dense"], *(report["details"][k]["pruned"] for report in reports.values())]
         shown = ["-" if value is None else f"{value:.1f}" for value in values]
         print(f"| {row['name']} | {' | '.join(shown)} |")
+
+
+def flat(model: str, method: str, seed: int, report: dict[str, Any]) -> dict[str, Any]:
+    """Make one row of a report."""
+    sides = ("dense", "pruned")
+    classes = {f"{side} {row['name']}": row[side] for side in sides for row in report["details"]}
+    return {
+        "model": model,
+        "method": method,
+        "seed": seed,
+        **{f"{side} mean IoU": report[side]["accuracy"] for side in sides},
+        **{f"{size} ratio": report["ratios"][size] for size in ("macs", "params")},
+        "search seconds": report["search"]["seconds"],
+        "recovery seconds": report["recovery"]["seconds"] + report["search"].get("finetuning_seconds", 0.0),
+        **classes,
+    }
 
 
 def draw(asked: argparse.Namespace, data: DataConfig, weights: Path, run: Path) -> None:
