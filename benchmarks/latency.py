@@ -3,11 +3,11 @@
     python benchmarks/latency.py [--networks resnet20 resnet18] [--parts table backends] [--json latency.json]
 
 *table*: random cuts, their latency predicted by the table of layers and measured; the mean absolute
-percentage error has to be at most 15 %. *backends*: the dense network and one with the same share of every
-layer's filters, at half of the MACs, in torch eager, torch.compile and onnxruntime (extra ``onnx``), at
-batches of 1 and 64. They run alternately in one process, and the fastest pass of each counts: other work on
-the machine only ever adds to it. Weights are random, latency does not depend on them. An idle machine is
-needed all the same.
+percentage error has to be at most 15 %. *backends*: the dense network, one with the same share of every
+layer's filters, at half of the MACs, and one whose counts are multiples of 8 besides (``--round-to 8``), in
+torch eager, torch.compile and onnxruntime (extra ``onnx``), at batches of 1 and 64. They run alternately in
+one process, and the fastest pass of each counts: other work on the machine only ever adds to it. Weights are
+random, latency does not depend on them. An idle machine is needed all the same.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from secateur.envs.cost import latency_ms, size_ratio
 from secateur.envs.exporting import export
 from secateur.envs.latency import LatencyConfig
+from secateur.envs.limits import Limits, limited
 from secateur.envs.models import get_model
 from secateur.envs.timing import cut_to, random_counts, with_latency
 from secateur.envs.tracing import TracedNetwork
+from secateur.envs.tracing.network import Ints
 from secateur.envs.verification import trace_exactly
 
 SHAPES = {"resnet20": (3, 32, 32), "resnet18": (3, 224, 224), "mobilenet_v2": (3, 224, 224)}
 BACKENDS = ("eager", "compile", "onnxruntime")
 BATCHES = (1, 64)
+MULTIPLE = 8
 BAR = 15.0
 """Largest mean absolute error of the table, percent."""
 
@@ -77,14 +79,14 @@ def main() -> int:
                 flush=True,
             )
     if "backends" in asked.parts:
-        print("\n| network | backend | batch | dense, ms | pruned, ms | dense / pruned |")
-        print("|---|---|---|---|---|---|")
+        print("\n| network | backend | batch | dense, ms | pruned | rounded | dense/pruned | dense/rounded |")
+        print("|---|---|---|---|---|---|---|---|")
         for name in asked.networks:
             for row in compare_backends(name, asked):
                 rows.append(row)
                 print(
                     "| {model} | {backend} | {batch} | {dense_ms:.2f} | {pruned_ms:.2f} "
-                    "| {speedup:.2f} |".format(**row),
+                    "| {rounded_ms:.2f} | {speedup:.2f} | {rounded_speedup:.2f} |".format(**row),
                     flush=True,
                 )
     if asked.json:
@@ -117,10 +119,11 @@ def compare_table(name: str, asked: argparse.Namespace) -> Row:
 
 
 def compare_backends(name: str, asked: argparse.Namespace) -> Iterator[Row]:
-    """Run the dense and the pruned network alternately wherever they run."""
+    """Run the dense and the pruned networks alternately wherever they run."""
     model, network = dense(name)
     kept = uniform_counts(network, 0.5)
-    networks = (model, cut_to(model, network, kept))
+    rounded = uniform_counts(limited(network, model, Limits(round_to={"*": MULTIPLE})), 0.5)
+    networks = (model, cut_to(model, network, kept), cut_to(model, network, rounded))
     for backend in asked.backends:
         for batch in asked.batches:
             example = torch.randn(batch, *SHAPES[name])
@@ -137,6 +140,9 @@ def compare_backends(name: str, asked: argparse.Namespace) -> Iterator[Row]:
                 "dense_ms": times[0],
                 "pruned_ms": times[1],
                 "speedup": times[0] / times[1],
+                "rounded_macs_ratio": float(size_ratio(network, rounded, "macs")),
+                "rounded_ms": times[2],
+                "rounded_speedup": times[0] / times[2],
             }
 
 
@@ -148,10 +154,10 @@ def dense(name: str) -> tuple[nn.Module, TracedNetwork]:
     return model, trace_exactly(model, torch.zeros(2, *shape))
 
 
-def uniform_counts(network: TracedNetwork, target: float) -> npt.NDArray[np.int64]:
+def uniform_counts(network: TracedNetwork, target: float) -> Ints:
     """Keep the same share of every layer, the largest within a share of the MACs."""
     shares = np.linspace(0, 1, 1001)[:, None]
-    counts = np.maximum(1, np.floor(shares * network.widths)).astype(np.int64)
+    counts = np.array([network.nearest(kept) for kept in np.floor(shares * network.widths)])
     return counts[np.flatnonzero(size_ratio(network, counts, "macs") <= target)[-1]]
 
 
