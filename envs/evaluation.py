@@ -1,15 +1,22 @@
 """The accuracy of many candidate masks, fast.
 
-Images are resident, cut into pieces that fit the cache; convolutions run in bfloat16 and channels-last where
-the processor has instructions for it, batch-norm in float32. A candidate's batch-norm statistics are taken
-anew from training images augmented as in training, because accuracy without that says nothing of accuracy
-after recovery (Li et al. 2020, "EagleEye", arXiv 2007.02491).
+Images are resident, cut into pieces that fit the cache; convolutions run in bfloat16 and channels-last
+where the processor has instructions for it, batch-norm in float32. A candidate is cut to the next widths
+that kernels are made for, what it shares with the others of a call is computed once (:mod:`.prefix`), and
+each core has a candidate of its own. A candidate's batch-norm statistics are taken anew from training images
+augmented as in training, because accuracy without that says nothing of accuracy after recovery (Li et al.
+2020, "EagleEye", arXiv 2007.02491).
 
 Shapes: B candidates, L layers, N filters of a layer, S images for statistics, V images for validation.
 """
 
 import copy
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from itertools import repeat
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +26,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..rewards import Outcome
 from .cost import size_ratio
 from .outputs import main_output
-from .surgery import Mask
+from .prefix import SharedPrefix
+from .surgery import Mask, PruningPlan, cut
 from .tasks.base import Measurement, Task, fastest_layout
 from .tracing import TracedNetwork
 
@@ -29,9 +37,13 @@ _PIECE_PIXELS = {"cpu": 128 * 32 * 32, "cuda": 4096 * 32 * 32}
 
 _LARGEST_PIECE = 1024
 
+_FEW, _VECTOR = 8, 16
+"""Widths that oneDNN and batch-norm have kernels for: 8, and multiples of 16. Between them they are slower
+than at the next of them, and each new shape costs a millisecond of set-up."""
+
 
 class CandidateEvaluator:
-    """Measure candidates by masking one resident copy of the dense network.
+    """Measure candidates by masking and cutting one resident copy of the dense network.
 
     A candidate's result depends on its own mask alone, never on what was evaluated before or beside it.
 
@@ -60,10 +72,8 @@ class CandidateEvaluator:
         self.network = network
         self.task = task
         self._model = copy.deepcopy(model).eval()
-        self._norms = [
-            m for m in self._model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats
-        ]
-        for norm in self._norms:
+        norms = _norms(self._model)
+        for norm in norms:
             norm.momentum = None  # the plain average over the pieces
         generator = torch.Generator().manual_seed(seed)
         size = task.size("val")
@@ -76,11 +86,12 @@ class CandidateEvaluator:
         self._val = self._pieces(inputs, layout)
         self._targets = targets.split(len(self._val[0]))
         self._statistics: list[Tensor] = []
-        if self._norms and statistics_images:
+        if norms and statistics_images:
             picked = torch.randperm(task.size("train"), generator=generator)[:statistics_images]
             augmented, _ = task.batch("train", picked, augment=True, generator=generator)
             self._statistics = self._pieces(augmented, layout)
         self._consumers = self._consumer_slices()
+        self._building = threading.Lock()
         self.evaluations = 0
         self.dense = dense or self._measure([np.ones(layer.filters, np.bool_) for layer in network.layers])
 
@@ -95,8 +106,7 @@ class CandidateEvaluator:
         """
         network = self.network
         outcomes = []
-        for masks in candidates:
-            measured = self._measure(masks)
+        for masks, measured in zip(candidates, self._measure_all(candidates), strict=True):
             kept = np.array([mask.sum() for mask in masks])
             outcomes.append(
                 Outcome(
@@ -113,30 +123,68 @@ class CandidateEvaluator:
             self.evaluations += 1
         return outcomes
 
+    def _measure_all(self, candidates: Sequence[Sequence[Mask]]) -> list[Measurement]:
+        """Measure the first candidate, then the others, one a core: that is faster than one on all cores."""
+        shared = self._shared_prefix(candidates)
+        first = [self._measure(masks, shared) for masks in candidates[:1]] if shared else []
+        rest = candidates[len(first) :]
+        threads = torch.get_num_threads()
+        if threads == 1 or len(rest) < 2 or self._val[0].device.type != "cpu":
+            return first + [self._measure(masks, shared) for masks in rest]
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            measured = first + list(pool.map(self._measure, rest, repeat(shared)))
+        torch.set_num_threads(threads)  # threads begun later take over what was set last
+        return measured
+
+    def _shared_prefix(self, candidates: Sequence[Sequence[Mask]]) -> SharedPrefix | None:
+        """Give what candidates share; None where there is one, or they differ from the first layer on."""
+        differing = [
+            layer
+            for layer, *masks in zip(self.network.layers, *candidates, strict=True)
+            if any((mask != masks[0]).any() for mask in masks)
+        ]
+        if len(candidates) < 2 or self.network.layers[0] in differing:
+            return None
+        return SharedPrefix({where.parameter for layer in differing for where in layer.slices})
+
     @torch.inference_mode()
-    def _measure(self, masks: Sequence[Mask]) -> Measurement:
-        self._mask(masks)
-        if self._statistics:
-            for norm in self._norms:
-                norm.reset_running_stats()
-                norm.train()
-            for piece in self._statistics:
-                self._forward(piece)
-            for norm in self._norms:
-                norm.eval()
+    def _measure(self, masks: Sequence[Mask], shared: SharedPrefix | None = None) -> Measurement:
+        model = self._cut(masks)
+        passes = shared.passes(model) if shared else repeat(nullcontext())
+        norms = _norms(model) if self._statistics else []
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.train()
+        for piece in self._statistics:
+            self._forward(model, piece, passes)
+        for norm in norms:
+            norm.eval()
         loss, statistics = 0.0, None
         for piece, targets in zip(self._val, self._targets, strict=True):
-            outputs = self._forward(piece)  # one piece's at a time: those of segmentation are large
-            found = self.task.statistics(outputs, targets)
+            outputs = self._forward(model, piece, passes)
+            found = self.task.statistics(outputs, targets)  # one piece's: those of segmentation are large
             statistics = found if statistics is None else statistics + found
             loss += float(self.task.loss(outputs, targets)) * len(targets)
         assert statistics is not None
         images = sum(map(len, self._targets))
         return Measurement(self.task.metric(statistics), loss / images, images)
 
-    def _forward(self, piece: Tensor) -> Tensor:
-        with torch.autocast(piece.device.type, torch.bfloat16, enabled=self._dtype is torch.bfloat16):
-            return main_output(self._model(piece))
+    def _forward(
+        self, model: nn.Module, piece: Tensor, passes: Iterator[AbstractContextManager[Any]]
+    ) -> Tensor:
+        with self._autocast(), next(passes):
+            outputs = model(piece)
+        return main_output(outputs)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self._val[0].device.type, torch.bfloat16, enabled=self._dtype is torch.bfloat16)
+
+    def _cut(self, masks: Sequence[Mask]) -> nn.Module:
+        """Remove the masked filters but for those that fill up a width that kernels are made for."""
+        filled = PruningPlan.from_masks(self.network, [_filled_up(mask) for mask in masks])
+        with self._building, torch.inference_mode(False), torch.no_grad():
+            self._mask(masks)
+            return cut(self._model, self.network, filled)
 
     def _mask(self, masks: Sequence[Mask]) -> None:
         """Restore the consumers' weights, then zero what reads a removed channel.
@@ -175,6 +223,19 @@ class CandidateEvaluator:
         pixels = inputs[0].numel() // inputs.shape[1]
         size = max(8, min(_LARGEST_PIECE, _PIECE_PIXELS[inputs.device.type] // pixels))
         return [x.to(self._dtype).contiguous(memory_format=layout) for x in inputs.split(size)]
+
+
+def _norms(model: nn.Module) -> list[_BatchNorm]:
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+
+
+def _filled_up(mask: Mask) -> Mask:
+    """Keep as many more filters as the next fast width has."""
+    kept = int(mask.sum())
+    width = _FEW if kept <= _FEW else -(-kept // _VECTOR) * _VECTOR
+    filled = mask.copy()
+    filled[np.flatnonzero(~mask)[: width - kept]] = True
+    return filled
 
 
 def _working_dtype(device: torch.device) -> torch.dtype:

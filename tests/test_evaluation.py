@@ -6,6 +6,7 @@ Shapes: N filters of a layer.
 from __future__ import annotations
 
 import dataclasses
+from typing import cast
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from secateur.envs.filter_pruning import FilterPruningEnv
 from secateur.envs.latency import LatencyConfig
 from secateur.envs.problem import PruningProblem
 from secateur.envs.surgery import Mask, PruningPlan, cut
-from secateur.envs.tasks import measure
+from secateur.envs.tasks import Task, measure
 from secateur.rewards import Outcome, TargetReward
 
 
@@ -183,3 +184,44 @@ def test_the_seed_chooses_the_images_for_statistics(problem: PruningProblem) -> 
         for s in (0, 0, 1)
     ]
     assert results[0] == results[1] != results[2]
+
+
+class Noted:
+    """A task that notes the predictions that are measured."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self.predictions: list[torch.Tensor] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._task, name)
+
+    def statistics(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        self.predictions.append(outputs.argmax(1))
+        return self._task.statistics(outputs, targets)
+
+
+@pytest.mark.parametrize("keep", [0.6, 0.8, 0.95])
+def test_its_predictions_are_those_of_the_physical_cut(
+    problem: PruningProblem, keep: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secateur.envs.evaluation._working_dtype", lambda device: torch.float32)
+    task = Noted(problem.task)
+    evaluator = CandidateEvaluator(problem.model, problem.network, cast(Task, task), images=256)
+    masks = candidate(problem, keep)
+    task.predictions.clear()
+    evaluator([masks])
+    smaller = cut_in_float32(problem, masks)
+    take_statistics(smaller, evaluator)
+    with torch.no_grad():
+        truth = torch.cat([smaller(piece).argmax(1) for piece in evaluator._val])
+    assert (torch.cat(task.predictions) == truth).float().mean() >= 0.995
+
+
+def test_a_candidate_is_computed_at_widths_that_kernels_are_made_for(problem: PruningProblem) -> None:
+    masks = everything(problem)
+    for kept, width in ((1, 8), (8, 8), (9, 16), (17, 32)):
+        masks[0] = np.arange(len(masks[0])) >= len(masks[0]) - kept
+        network = problem.evaluator._cut(masks)
+        name = problem.network.layers[0].producers[0]
+        assert len(network.get_submodule(name).weight) == width

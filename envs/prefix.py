@@ -1,0 +1,146 @@
+"""Compute once what several candidates have in common: every operation below the first that differs.
+
+Candidates that agree on all layers below some layer run the same operations on the same numbers, up to the
+first one that reads a tensor which that layer's mask changes. The first candidate leads: what it computes
+up to there is kept. The others run the same Python code, but are handed the leader's results until they
+differ. That needs no knowledge of the network, and changes no number.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+_LARGEST = 2**30
+"""Bytes that may be kept for all batches of images together; where it would be more, nothing is shared."""
+
+
+class SharedPrefix:
+    """What candidates share, on each of the batches that all of them run on in the same order.
+
+    Args:
+        differing: Names of the parameters and buffers in which they differ.
+    """
+
+    def __init__(self, differing: Collection[str]) -> None:
+        self._differing = differing
+        self._leaders: list[_Leader] = []
+        self._led = False
+
+    def passes(self, model: nn.Module) -> Iterator[AbstractContextManager[Any]]:
+        """Give a mode for each forward pass of a candidate, in inference mode; the first candidate leads.
+
+        Args:
+            model: The candidate; the leader's passes end before another candidate's begin.
+        """
+        named = [
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        ]
+        differing = {id(tensor) for name, tensor in named if name in self._differing}
+        leads, self._led = not self._led, True
+        while leads and self._worth_sharing():
+            self._leaders.append(_Leader(differing))
+            yield self._leaders[-1]
+        # All passes or none: batch-norm statistics of the prefix are the leader's in all of them.
+        if not self._worth_sharing():
+            self._leaders.clear()
+        for leader in self._leaders:
+            yield _Follower(differing, leader)
+        yield from repeat(nullcontext())
+
+    def _worth_sharing(self) -> bool:
+        spoilt = any(leader.spoilt for leader in self._leaders)
+        return not spoilt and sum(leader.size for leader in self._leaders) <= _LARGEST
+
+
+class _Leader(TorchDispatchMode):
+    """Keep what the prefix computes, as far as it is read after it.
+
+    Args:
+        differing: Ids of the tensors in which candidates differ; reading one ends the prefix.
+    """
+
+    def __init__(self, differing: Collection[int]) -> None:
+        super().__init__()
+        self.known: list[tuple[Any, Any]] = []  # operations of the prefix with their results
+        self.size = 0  # bytes
+        self.spoilt = False  # whether what is known was overwritten later, as ``shortcut += x`` does
+        self._differing = differing
+        self._over = False
+        self._needed: dict[int, Tensor] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and note what it means for the prefix."""
+        read = _tensors((args, kwargs))
+        self._over = self._over or _reads(read, self._differing)
+        if self._over:
+            self._needed |= {id(tensor): tensor for tensor in read}
+            if func._schema.is_mutable:
+                mine = {_memory(tensor) for _, result in self.known for tensor in _tensors(result)}
+                self.spoilt = self.spoilt or _memory(read[0]) in mine
+        result = func(*args, **kwargs or {})
+        if not self._over:
+            self.known.append((func, result))
+        return result
+
+    def __exit__(self, *error: Any) -> None:
+        """Of what nobody reads any more, keep only shapes and strides."""
+        super().__exit__(*error)
+        scratch = torch.UntypedStorage(0)
+
+        def emptied(tensor: Tensor) -> Tensor:
+            if id(tensor) in self._needed:
+                return tensor
+            if scratch.nbytes() < tensor.untyped_storage().nbytes():
+                scratch.resize_(tensor.untyped_storage().nbytes())
+            place = tensor.storage_offset(), tensor.shape, tensor.stride()
+            return torch.empty(0, dtype=tensor.dtype).set_(scratch, *place)
+
+        self.known = [(func, tree_map_only(Tensor, emptied, result)) for func, result in self.known]
+        kept = {
+            _memory(x): x.untyped_storage().nbytes() for _, result in self.known for x in _tensors(result)
+        }
+        self.size = sum(kept.values())
+        self._needed = {}
+
+
+class _Follower(TorchDispatchMode):
+    """Take a leader's results until the candidate differs.
+
+    Args:
+        differing: Ids of the candidate's tensors that may differ from the leader's.
+        leader: The leader's pass on the same images.
+    """
+
+    def __init__(self, differing: Collection[int], leader: _Leader) -> None:
+        super().__init__()
+        self._differing = differing
+        self._known = iter(leader.known)
+        self._over = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Find the result of an operation, or compute it."""
+        self._over = self._over or _reads(_tensors((args, kwargs)), self._differing)
+        if self._over:
+            return func(*args, **kwargs or {})
+        operation, result = next(self._known)
+        assert operation is func, f"the leader ran {operation}, not {func}"
+        return result
+
+
+def _reads(tensors: list[Tensor], differing: Collection[int]) -> bool:
+    return any(id(tensor) in differing for tensor in tensors)
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
