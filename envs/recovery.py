@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
@@ -185,6 +185,7 @@ def finetune(
     config: RecoveryConfig,
     *,
     teacher: nn.Module | None = None,
+    step_loss: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
     seed: int = 0,
     on_step: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
@@ -199,6 +200,8 @@ def finetune(
         task: Its training images and loss.
         config: How long and how fast.
         teacher: The network whose answers are learned beside the labels, with ``config.distillation_weight``.
+        step_loss: Gives the loss of the network on inputs and targets; None takes the task's and the
+            teacher's.
         seed: Of the order of images, augmentation and dropout.
         on_step: Called after every step.
         on_epoch: Called after every epoch, with its mean loss; may measure the network.
@@ -212,7 +215,7 @@ def finetune(
     losses: list[float] = []
     state = TrainingState.begin(model, config, steps, seed)
     share = config.distillation_weight
-    step_loss = StepLoss(task, teacher if share else None, share, config.temperature)
+    step_loss = step_loss or StepLoss(task, teacher if share else None, share, config.temperature)
     with _prepared(model, teacher, task) as layout, torch.random.fork_rng():
         while state.epoch < config.epochs:
             order = torch.randperm(size, generator=state.generator)

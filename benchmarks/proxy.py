@@ -1,0 +1,246 @@
+"""Which measurement before recovery foretells the accuracy after it.
+
+    python benchmarks/proxy.py resnet20 --data cifar10-folder --weights resnet20-cifar10.safetensors --runs
+    runs/proxy
+
+Candidates of one size (random, of every baseline, and of an agent at several stages of its training) are
+measured by every proxy on 1,024 images of val, then recovered by a few epochs of fine-tuning and measured on
+test. Printed is Spearman's rank correlation between the two with a 95 % interval by bootstrap over
+candidates. What is done is kept under ``--runs`` and not done again. ``val`` is half of test, as the
+published weights have seen all of train.
+"""
+
+import argparse
+import copy
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from proxies import PROXIES, Setting
+from scipy import stats
+from stable_baselines3.common.callbacks import BaseCallback
+
+from secateur.agent.baselines import BASELINES, Baseline
+from secateur.agent.config import DataConfig
+from secateur.agent.sources import dense_network, load_task
+from secateur.agent.training import AgentConfig, train_agent
+from secateur.envs.cotraining import cotrain
+from secateur.envs.files import write_aside, write_tensors
+from secateur.envs.problem import PruningProblem
+from secateur.envs.recovery import RecoveryConfig, finetune, reestimate_batchnorm
+from secateur.envs.surgery import Mask, PruningPlan, cut
+from secateur.envs.tasks import measure
+from secateur.envs.verification import trace_exactly
+from secateur.rewards import TargetReward
+
+STAGES = (0, 200, 400, 800, 1200, 1600, 2000)
+"""Candidates that the agent had tried when it was asked."""
+
+RANDOM = 6
+RESAMPLES = 10_000
+
+
+def main() -> None:
+    """Do what is missing, then print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--runs", type=Path, required=True, help="where everything is kept")
+    parser.add_argument("--target-macs", type=float, default=0.5)
+    parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning each candidate")
+    parser.add_argument("--cotraining-epochs", type=int, default=2)
+    parser.add_argument(
+        "--part", type=int, nargs=2, default=(0, 1), metavar=("K", "N"), help="fine-tune every Nth"
+    )
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+
+    asked.runs.mkdir(parents=True, exist_ok=True)
+    task = load_task(DataConfig(data=asked.data, val_from="test"), seed=0)
+    dense = dense_network(asked.model, task, asked.weights, seed=0)
+    network = trace_exactly(dense, torch.zeros(2, *task.input_shape))
+    problem = PruningProblem.build(asked.model, dense, task, network=network)
+    candidates = kept(asked.runs / "candidates.json", lambda: draw_candidates(problem, asked.target_macs))
+    setting = Setting(dense, network, task, cotrained(asked, problem))
+    rows = []
+    for number, candidate in enumerate(candidates):
+        masks = PruningPlan.from_json(json.dumps(candidate["plan"])).masks(network)
+        measured = kept(asked.runs / f"proxies-{number}.json", lambda m=masks: proxies(setting, m))
+        rows.append({"model": asked.model, "candidate": candidate["name"], **measured})
+    part, parts = asked.part
+    for number, candidate in enumerate(candidates):
+        path = asked.runs / f"recovered-{asked.epochs}-{number}.json"
+        if number % parts == part or path.is_file():
+            masks = PruningPlan.from_json(json.dumps(candidate["plan"])).masks(network)
+            rows[number] |= kept(path, lambda m=masks: recovered(setting, m, asked.epochs))
+            print(
+                f"{candidate['name']}: {rows[number]['recovered']:.2f} after {asked.epochs} epochs",
+                flush=True,
+            )
+    print_table([row for row in rows if "recovered" in row], asked.epochs)
+    if asked.json:
+        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def kept(path: Path, make: Callable[[], Any]) -> Any:
+    """Read what was made before, or make and write it."""
+    if not path.is_file():
+        made = json.dumps(make())
+        write_aside(path, lambda aside: aside.write_text(made))
+    return json.loads(path.read_text())
+
+
+class Snapshots(BaseCallback):
+    """Keep the agent as it is after so many candidates."""
+
+    def __init__(self, stages: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stages = list(stages)
+        self.tried = 0
+        self.scorers: dict[int, torch.nn.Module] = {}
+
+    def _on_rollout_start(self) -> None:
+        while self.stages and self.tried >= self.stages[0]:
+            self.scorers[self.stages.pop(0)] = copy.deepcopy(self.model.policy.mlp_extractor).eval()
+
+    def _on_step(self) -> bool:
+        self.tried += int(sum(self.locals["dones"]))
+        return True
+
+    def _on_training_end(self) -> None:
+        self._on_rollout_start()
+
+
+def draw_candidates(problem: PruningProblem, target: float) -> list[dict[str, Any]]:
+    """Let chance, every baseline, and an agent at several stages propose."""
+    found = {name: Baseline.from_name(name).decide(problem, target, "macs")[0] for name in BASELINES}
+    for seed in range(RANDOM):
+        found[f"random widths {seed}"] = random_widths(problem, target, seed)
+    snapshots = Snapshots(STAGES)
+    training = train_agent(
+        [problem], TargetReward(target), AgentConfig(evaluations=STAGES[-1]), callbacks=[snapshots]
+    )
+    for stage, scorer in snapshots.scorers.items():
+        decider = dataclasses.replace(training.decider, scorer=scorer)
+        best = decider.decide(problem, target, "macs")
+        found[f"ppo {stage}"] = best[0]
+        found[f"ppo {stage} sample"] = best[-1]
+    return [
+        {"name": name, "plan": json.loads(PruningPlan.from_masks(problem.network, masks).to_json())}
+        for name, masks in found.items()
+    ]
+
+
+def random_widths(problem: PruningProblem, target: float, seed: int) -> list[Mask]:
+    """Keep a random share of every layer, its best filters by Taylor, scaled until the size is met."""
+    generator = np.random.default_rng(seed)
+    shares = generator.uniform(0.2, 1.0, len(problem.network.layers))
+    scores = problem.scores["taylor"]
+
+    def masks(scale: float) -> list[Mask]:
+        kept_shares = np.clip(shares * scale, 0.0, 1.0)
+        return [keep_best(score, share) for score, share in zip(scores, kept_shares, strict=True)]
+
+    low, high = 0.0, 5.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        counts = np.array([mask.sum() for mask in masks(middle)])
+        within = problem.network.macs(counts) <= target * problem.network.macs(problem.network.widths)
+        low, high = (middle, high) if within else (low, middle)
+    return masks(low)
+
+
+def keep_best(score: np.ndarray, share: float) -> Mask:
+    """Keep a share of a layer's filters, at least one."""
+    mask = np.zeros(len(score), np.bool_)
+    mask[np.argsort(-score)[: max(1, round(share * len(score)))]] = True
+    return mask
+
+
+def cotrained(asked: argparse.Namespace, problem: PruningProblem) -> torch.nn.Module:
+    """Train the dense network together with sub-networks of about the wanted size, unless that is done."""
+    path = asked.runs / f"cotrained-{asked.cotraining_epochs}.safetensors"
+    if not path.is_file():
+        config = RecoveryConfig(epochs=asked.cotraining_epochs)
+
+        def draw(generator: np.random.Generator) -> list[Mask]:
+            return [
+                generator.random(layer.filters)
+                < np.clip(asked.target_macs**0.5 + generator.uniform(-0.4, 0.3), 0.15, 1)
+                for layer in problem.network.layers
+            ]
+
+        began = time.perf_counter()
+        model = cotrain(problem.model, problem.network, problem.task, draw, config)
+        print(f"co-trained in {time.perf_counter() - began:.0f} s", flush=True)
+        write_tensors(path, model.state_dict())
+    return dense_network(asked.model, problem.task, str(path), seed=0)
+
+
+def proxies(setting: Setting, masks: list[Mask]) -> dict[str, float]:
+    """Measure a candidate by every proxy: accuracy, loss and seconds of each."""
+    found: dict[str, float] = {}
+    for name, repair in PROXIES.items():
+        began = time.perf_counter()
+        measured = measure(repair(setting, masks), setting.task, "val", limit=1024)
+        found |= {
+            f"{name} accuracy": measured.accuracy,
+            f"{name} loss": measured.loss,
+            f"{name} seconds": round(time.perf_counter() - began, 2),
+        }
+    return found
+
+
+def recovered(setting: Setting, masks: list[Mask], epochs: int) -> dict[str, float]:
+    """Cut, recover and measure on test."""
+    began = time.perf_counter()
+    plan = PruningPlan.from_masks(setting.network, masks)
+    model = cut(setting.dense, setting.network, plan)
+    reestimate_batchnorm(model, setting.task)
+    finetune(model, setting.task, RecoveryConfig(epochs=epochs), teacher=copy.deepcopy(setting.dense))
+    reestimate_batchnorm(model, setting.task)
+    accuracy = measure(model, setting.task, "test").accuracy
+    return {"recovered": accuracy, "recovery seconds": round(time.perf_counter() - began, 1)}
+
+
+def print_table(rows: list[dict[str, Any]], epochs: int) -> None:
+    """Print the rank correlation of every proxy with the recovered accuracy."""
+    if len(rows) < 3:
+        print(f"{len(rows)} candidates are recovered so far; correlations want at least 3")
+        return
+    truth = np.array([row["recovered"] for row in rows])
+    print(f"\n{len(rows)} candidates, {truth.min():.2f} to {truth.max():.2f} % after {epochs} epochs\n")
+    print("| proxy | by accuracy | 95 % interval | by loss | 95 % interval | seconds a candidate |")
+    print("|---|---|---|---|---|---|")
+    for name in PROXIES:
+        cells = []
+        for kind, sign in (("accuracy", 1), ("loss", -1)):
+            values = sign * np.array([row[f"{name} {kind}"] for row in rows])
+            low, high = interval(values, truth)
+            cells.append(f"{stats.spearmanr(values, truth).statistic:.2f} | {low:.2f} to {high:.2f}")
+        seconds = np.mean([row[f"{name} seconds"] for row in rows])
+        print(f"| {name} | {' | '.join(cells)} | {seconds:.1f} |")
+
+
+def interval(values: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Give the 95 % interval of the rank correlation over resampled candidates."""
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(RESAMPLES):
+        chosen = generator.integers(len(truth), size=len(truth))
+        if len(set(values[chosen])) > 1 and len(set(truth[chosen])) > 1:
+            found.append(stats.spearmanr(values[chosen], truth[chosen]).statistic)
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()

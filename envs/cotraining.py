@@ -1,0 +1,106 @@
+"""Weights that know what it is to lose filters: a network trained together with its sub-networks.
+
+What a cut costs before recovery says little of what it costs after it. A network whose sub-networks were
+trained for a while, all of them sharing its weights, ranks them more as recovery would (Yu and Huang 2019,
+"Universally Slimmable Networks", arXiv 1903.05134; Cai et al. 2020, "Once-for-All", arXiv 1908.09791).
+
+Shapes: L layers, N filters of a layer.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .outputs import main_output
+from .recovery import Progress, RecoveryConfig, finetune
+from .step_loss import StepLoss, autocast
+from .surgery import Mask
+from .tasks.base import Task
+from .tasks.optional import distill
+from .tracing import TracedNetwork
+
+Draw = Callable[[np.random.Generator], Sequence[Mask]]
+"""Draws a candidate: one keep mask (N,) a layer."""
+
+
+def cotrain(
+    model: nn.Module,
+    network: TracedNetwork,
+    task: Task,
+    draw: Draw,
+    config: RecoveryConfig,
+    *,
+    seed: int = 0,
+    on_step: Callable[[Progress], None] | None = None,
+) -> nn.Module:
+    """Train a copy of a network so that the sub-networks that it holds are roughly calibrated.
+
+    In every step the whole network learns from the targets and from the dense one, and one drawn sub-network
+    from the dense one.
+
+    Args:
+        model: The dense network, on the task's device; it is left as it is.
+        network: Its trace.
+        task: Its training images.
+        draw: Gives the sub-network of a step.
+        config: How long and how fast.
+        seed: Of the draws, the order of images and their augmentation.
+        on_step: Called after every step.
+
+    Returns:
+        The copy, in evaluation mode. Its batch-norm statistics are of no network in particular.
+    """
+    student, teacher = copy.deepcopy(model), copy.deepcopy(model).eval()
+    loss = _SharedLoss(
+        StepLoss(task, teacher, config.distillation_weight, config.temperature),
+        teacher,
+        network,
+        draw,
+        np.random.default_rng(seed),
+    )
+    finetune(student, task, config, teacher=teacher, step_loss=loss, seed=seed, on_step=on_step)
+    return student.eval()
+
+
+@dataclass(frozen=True)
+class _SharedLoss:
+    """The loss of the whole network and of a drawn sub-network, which share their weights."""
+
+    whole: StepLoss
+    teacher: nn.Module
+    network: TracedNetwork
+    draw: Draw
+    generator: np.random.Generator
+
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        weights = masked_weights(model, self.network, self.draw(self.generator))
+        with autocast(inputs.device):
+            part = main_output(functional_call(model, weights, (inputs,)))
+            with torch.no_grad():
+                answers = main_output(self.teacher(inputs))
+        task, temperature = self.whole.task, self.whole.temperature
+        return self.whole(model, inputs, targets) + distill(task, part, answers, temperature)
+
+
+def masked_weights(model: nn.Module, network: TracedNetwork, masks: Sequence[Mask]) -> dict[str, Tensor]:
+    """Give, by name, the weights that read removed channels, with zeros there; gradients reach the rest.
+
+    Args:
+        model: The dense network.
+        network: Its trace.
+        masks: One keep mask (N,) a layer.
+    """
+    parameters = dict(model.named_parameters())
+    weights: dict[str, Tensor] = {}
+    for layer, mask in zip(network.layers, masks, strict=True):
+        for where in layer.slices if not mask.all() else ():
+            if where.role == "consumer" and where.parameter in parameters:
+                weight = weights.get(where.parameter, parameters[where.parameter])
+                gone = torch.from_numpy(where.index[~mask].ravel()).to(weight.device)
+                weights[where.parameter] = weight.index_fill(where.axis, gone, 0.0)
+    return weights
