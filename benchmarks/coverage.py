@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import gc
 import importlib.util
 import json
 import statistics
@@ -167,6 +168,7 @@ def main() -> int:
         if architecture.name in done:
             continue
         row = measure(group, architecture, peer=options.peer)
+        gc.collect()  # Torch-Pruning's graphs are cycles, gigabytes of them where it does not come back
         rows.append(row)
         if options.json:
             write(options.json, rows)
