@@ -1,4 +1,4 @@
-"""The command line: ``secateur inspect``, ``prune``, ``train``, ``evaluate`` and ``export``."""
+"""The command line: ``secateur inspect``, ``prune``, ``train``, ``evaluate``, ``export``, ``frontier``."""
 
 import contextlib
 import io
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from .verbs import Evaluate, Export, Inspect, Prune, Train
+from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Train
 
 Verb = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
@@ -18,6 +18,7 @@ Verb = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Frontier, tyro.conf.subcommand("frontier")]
 )
 
 DESCRIPTION = (
@@ -58,7 +59,7 @@ class UsageError(Exception):
     """The command line is not one that a verb understands."""
 
 
-def parse(words: list[str]) -> Inspect | Prune | Train | Evaluate | Export:
+def parse(words: list[str]) -> Inspect | Prune | Train | Evaluate | Export | Frontier:
     """Turn words into a verb with its options.
 
     Raises:

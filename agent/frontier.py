@@ -11,7 +11,7 @@ from ..envs.recovery import reestimate_batchnorm
 from ..envs.surgery import PruningPlan, cut
 from ..envs.tasks import measure
 from ..envs.verification import verify_cut
-from ..rewards import Size, TargetReward
+from ..rewards import TargetReward
 from .deciders import Decider
 from .selection import choose
 
@@ -26,7 +26,7 @@ class Point:
 
     Args:
         method: The decider's name.
-        target: What was asked for, size ratio in (0, 1].
+        target: What was asked for, share of the MACs in (0, 1].
         macs_ratio: What it came to, pruned / dense.
         params_ratio: Likewise.
         val_accuracy: What the choice was made on, percent.
@@ -48,7 +48,6 @@ def frontier(
     deciders: Sequence[Decider],
     targets: Sequence[float],
     *,
-    size: Size = "macs",
     seed: int = 0,
 ) -> Iterator[Point]:
     """Let each decider prune to each target, and measure on test without fine-tuning.
@@ -56,8 +55,7 @@ def frontier(
     Args:
         problem: The network; its evaluator chooses among proposals.
         deciders: Who decides.
-        targets: Size ratios in (0, 1].
-        size: What counts.
+        targets: Shares of the MACs, in (0, 1].
         seed: Of the images for batch-norm statistics.
 
     Raises:
@@ -67,7 +65,7 @@ def frontier(
     model, network, task = problem.model, problem.network, problem.task
     for decider in deciders:
         for target in targets:
-            choice = choose(problem, decider, TargetReward(target, size))
+            choice = choose(problem, decider, TargetReward(target))
             plan = PruningPlan.from_masks(network, choice.masks)
             verify_cut(model, network, plan, torch.zeros(2, *task.input_shape))
             smaller = cut(model, network, plan)
@@ -83,7 +81,7 @@ def frontier(
             )
 
 
-def draw_frontier(points: Sequence[Point], dense: float, title: str, metric: str, size: Size) -> Figure:
+def draw_frontier(points: Sequence[Point], dense: float, title: str, metric: str) -> Figure:
     """Draw a line a decider, from small networks to large ones.
 
     Args:
@@ -91,21 +89,20 @@ def draw_frontier(points: Sequence[Point], dense: float, title: str, metric: str
         dense: The dense network's accuracy on test, percent; drawn as a line across.
         title: Printed above.
         metric: What the accuracy is called.
-        size: What counts.
     """
     figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     axes = figure.subplots()
     for k, method in enumerate(dict.fromkeys(point.method for point in points)):
         own = sorted((p for p in points if p.method == method), key=lambda p: p.target)
         axes.plot(
-            [100 * p.macs_ratio if size == "macs" else 100 * p.target for p in own],
+            [100 * p.macs_ratio for p in own],
             [p.accuracy for p in own],
             marker=_MARKERS[k % len(_MARKERS)],
             color=_COLOURS[k % len(_COLOURS)],
             label=method,
         )
     axes.axhline(dense, color="#777777", linestyle="--", linewidth=1, label="dense")
-    axes.set_xlabel(f"{size.upper() if size == 'macs' else size} left, % of the dense network")
+    axes.set_xlabel("MACs left, % of the dense network")
     axes.set_ylabel(f"{metric} on test before fine-tuning, %")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

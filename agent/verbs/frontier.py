@@ -1,0 +1,84 @@
+"""``secateur frontier``: accuracy over size, an agent beside baselines."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ...envs.files import write_aside
+from ...envs.problem import PruningProblem
+from ...envs.tasks import measure
+from ...envs.tasks.optional import metric_name
+from ..baselines import Baseline
+from ..config import DataConfig, PruningConfig
+from ..deciders import Decider
+from ..frontier import draw_frontier, frontier
+from ..learned import LearnedDecider
+from ..pruning import check
+from ..run_folder import check_free, default_folder
+from ..sources import choose_threads, dense_network, load_task
+from ._console import console
+
+_IMAGES = 2048
+"""Validation images that a decider's proposals are chosen on, as in ``secateur prune``."""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Draw accuracy over size for a trained agent and for baselines, without fine-tuning."""
+
+    model: Positional[str]
+    """As for prune."""
+    agent: Path
+    """Folder of a trained agent."""
+    data: DataConfig = field(default_factory=DataConfig)
+    weights: str | None = None
+    """Of the dense network: a file or a torchvision weights name."""
+    methods: tuple[str, ...] = ("taylor-global-per-mac", "fpgm-global", "l2-uniform")
+    """Baselines beside it."""
+    targets: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    """Shares of the MACs, in (0, 1]."""
+    seed: int = 0
+    """For everything that is drawn."""
+    out: Path | None = None
+    """Folder for frontier.png and frontier.json, new or empty; by default
+    runs/frontier-<model>-<data>-<time>."""
+
+    def run(self) -> None:
+        """Measure, write and print."""
+        if not self.targets:
+            raise ValueError("no target was given; give at least one share of the MACs, such as 0.5")
+        # Every wrong wish is refused before anything takes time.
+        wishes = [PruningConfig(target_macs=target) for target in sorted(self.targets)]
+        baselines = [Baseline.from_name(name, self.seed) for name in self.methods]
+        deciders: list[Decider] = [LearnedDecider.load(self.agent, seed=self.seed), *baselines]
+        if self.out is not None:
+            check_free(self.out)
+        if self.weights is None and ":" not in self.model:
+            raise ValueError(f"{self.model} has random weights; give --weights")
+        task = load_task(self.data, self.seed)
+        model = dense_network(self.model, task, self.weights, self.seed)
+        network = check(model, task, wishes[0])
+        choose_threads(network)
+        problem = PruningProblem.build(
+            self.model, model, task, network=network, images=_IMAGES, statistics_images=512, seed=self.seed
+        )
+        points = list(frontier(problem, deciders, sorted(self.targets), seed=self.seed))
+        dense = measure(model, task, "test").accuracy
+        metric = metric_name(task)
+        out = self.out or default_folder("frontier", self.model, task.name)
+        out.mkdir(parents=True, exist_ok=True)
+        content = {"model": self.model, "data": task.name, "metric": metric, "dense": dense,
+                   "points": [asdict(point) for point in points]}  # fmt: skip
+        write_aside(out / "frontier.json", lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
+        figure = draw_frontier(points, dense, f"{self.model} on {task.name}", metric)
+        write_aside(out / "frontier.png", lambda path: figure.savefig(path, dpi=150, format="png"))
+        page = console()
+        page.print(f"dense: {metric} {dense:.2f} %")
+        for point in points:
+            page.print(
+                f"{point.method:24} target {point.target:.0%}: MACs {point.macs_ratio:.1%}, "
+                f"{metric} {point.accuracy:.2f} %, {point.evaluations} candidates"
+            )
+        page.print(f"everything is in {out}", soft_wrap=True)

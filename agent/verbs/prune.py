@@ -1,0 +1,111 @@
+"""``secateur prune``: the whole job."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ...envs.recovery import RecoveryConfig
+from ..config import DataConfig, LatencyOptions, Procedure, PruningConfig
+from ..limit_flags import LimitFlags
+from ..pruning import check, prune
+from ..report import details_table, table
+from ..run_folder import RunFolder, check_free, default_folder
+from ..sources import (
+    choose_threads,
+    dense_network,
+    load_task,
+    train_dense,
+    warn_if_memorised,
+)
+from ..training import AgentConfig
+from ._console import console
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Prune a network: the whole job, from the dense model to the pruned one and its report."""
+
+    model: Positional[str] = "demo"
+    """demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or segmentation
+    network, or package.module:factory."""
+    data: DataConfig = field(default_factory=DataConfig)
+    weights: str | None = None
+    """A .safetensors, .pt or .pth file, or a torchvision weights name; without, the dense network is trained
+    first."""
+    target_macs: float | None = None
+    """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
+    target_latency: float | None = None
+    """Instead of a share of the MACs: milliseconds that one pass may take; the layers are timed first."""
+    latency: LatencyOptions = field(default_factory=LatencyOptions)
+    drop_bound: float | None = None
+    """Instead of a target: as small as this accuracy drop on val allows before fine-tuning, percentage
+    points."""
+    method: str = "ppo"
+    """ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
+    limits: LimitFlags = field(default_factory=LimitFlags)
+    procedure: Procedure = "network"
+    """network searches for all layers together; layerwise is Huang et al.'s: layer after layer from the
+    input, each with an agent of its own, cut and fine-tuned before the next."""
+    agent: Path | None = None
+    """Folder of a trained agent: it decides, frozen. Without, one is trained for this network first."""
+    evaluations: int = 2000
+    """Candidates that the agent tries and learns from; layerwise shares them among the layers."""
+    search_images: int = 512
+    """Validation images that a candidate is measured on; the choice is made on four times as many."""
+    epochs: int = 10
+    """Passes over the training images after the cut; 0 re-estimates batch-norm only."""
+    layer_epochs: int = 1
+    """Of layerwise: the same after each layer's cut."""
+    dense_epochs: int = 30
+    """Passes over the training images for a dense network without weights; 0 takes it as its factory made
+    it."""
+    distillation_weight: float = 0.5
+    """Share of the dense network's answers in the fine-tuning loss, in [0, 1]; 0 is off."""
+    temperature: float = 4.0
+    """Softens the answers that are distilled, > 0."""
+    seed: int = 0
+    """For everything that is drawn."""
+    out: Path | None = None
+    """Folder of the run, new or empty; by default runs/<model>-<data>-<method>-<time>."""
+
+    def run(self) -> None:
+        """Prune and print the table."""
+        config = PruningConfig(
+            target_macs=self.target_macs,
+            target_latency=self.target_latency,
+            latency=self.latency.config(),
+            drop_bound=self.drop_bound,
+            method=self.method,
+            limits=self.limits.parse(),
+            procedure=self.procedure,
+            layer_epochs=self.layer_epochs,
+            agent=self.agent,
+            search=AgentConfig(evaluations=self.evaluations),
+            recovery=RecoveryConfig(
+                epochs=self.epochs,
+                distillation_weight=self.distillation_weight,
+                temperature=self.temperature,
+            ),
+            search_images=self.search_images,
+            seed=self.seed,
+        )
+        if self.out is not None:
+            check_free(self.out)
+        task = load_task(self.data, self.seed)
+        model = dense_network(self.model, task, self.weights, self.seed)
+        network = check(model, task, config)
+        choose_threads(network)
+        out = self.out or default_folder(self.model, task.name, self.method)
+        folder = RunFolder(out, self)
+        notes = []
+        if self.weights is None and self.dense_epochs:
+            train_dense(model, task, self.dense_epochs, self.seed, folder, "dense")
+        elif warning := warn_if_memorised(model, task):
+            notes = [warning]
+        result = prune(model, task, config, network=network, folder=folder, name=self.model, notes=notes)
+        page = console()
+        page.print(table(result.report))
+        if result.report["details"]:
+            page.print(details_table(result.report))
+        page.print(f"everything is in {out}", soft_wrap=True)

@@ -1,0 +1,93 @@
+"""``secateur train``: an agent to be used frozen."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ...envs.cost import cost
+from ...envs.problem import PruningProblem
+from ...rewards import TargetRange
+from ..config import DataConfig, PruningConfig
+from ..limit_flags import LimitFlags
+from ..pruning import check, search_callbacks
+from ..run_folder import RunFolder, check_free, default_folder
+from ..sources import (
+    choose_threads,
+    dense_network,
+    load_task,
+    train_dense,
+)
+from ..training import AgentConfig, train_agent
+from ._console import console
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent on one or several networks, to be used frozen with ``secateur prune --agent``."""
+
+    models: Positional[tuple[str, ...]]
+    """Networks, as for prune; each episode draws one of them."""
+    data: DataConfig = field(default_factory=DataConfig)
+    weights: tuple[str, ...] = ()
+    """One file or torchvision weights name a network, in their order; without, the dense networks are trained
+    first."""
+    target_macs: float | None = None
+    """Learn this one share of the MACs, in (0, 1]; by default each episode draws another between 0.2 and 0.9,
+    so that the agent learns every size."""
+    drop_bound: float | None = None
+    """Instead of targets: largest accuracy drop on val, percentage points."""
+    limits: LimitFlags = field(default_factory=LimitFlags)
+    evaluations: int = 2000
+    """Candidates that the agent tries and learns from."""
+    dense_epochs: int = 30
+    """Passes over the training images for dense networks without weights; 0 takes them as they are made."""
+    seed: int = 0
+    """For everything that is drawn."""
+    out: Path | None = None
+    """Folder of the run, new or empty; by default runs/agent-<models>-<data>-<time>."""
+
+    def run(self) -> None:
+        """Train and save the agent."""
+        if not self.models:
+            raise ValueError("no network was given; give at least one, such as `secateur train demo`")
+        if self.weights and len(self.weights) != len(self.models):
+            raise ValueError(
+                f"{len(self.models)} networks and {len(self.weights)} weights were given; "
+                "give one for each, or none"
+            )
+        wanted = PruningConfig(
+            target_macs=self.target_macs, drop_bound=self.drop_bound, limits=self.limits.parse()
+        )
+        search = AgentConfig(evaluations=self.evaluations)
+        if self.out is not None:
+            check_free(self.out)
+        task = load_task(self.data, self.seed)
+        weights = self.weights or (None,) * len(self.models)
+        models = [dense_network(n, task, w, self.seed) for n, w in zip(self.models, weights, strict=True)]
+        traces = [check(model, task, wanted) for model in models]
+        choose_threads(max(traces, key=lambda trace: cost(trace).macs))
+        names = [f"{n}#{k}" if self.models.count(n) > 1 else n for k, n in enumerate(self.models, start=1)]
+        out = self.out or default_folder("agent", *self.models, task.name)
+        folder = RunFolder(out, self)
+        problems = []
+        for name, model, traced in zip(names, models, traces, strict=True):
+            if not self.weights and self.dense_epochs:
+                train_dense(model, task, self.dense_epochs, self.seed, folder, f"dense-{name}")
+            problems.append(PruningProblem.build(name, model, task, network=traced, seed=self.seed))
+        watchers = search_callbacks(search.evaluations, search.episodes_per_update, folder)
+        is_any_size = self.target_macs is None and self.drop_bound is None
+        training = train_agent(
+            problems,
+            TargetRange() if is_any_size else wanted.reward(),
+            search,
+            seed=self.seed,
+            logger=folder.logger,
+            callbacks=watchers,
+        )
+        training.decider.save(out)
+        console().print(
+            f"trained on {training.evaluations} candidates in {training.seconds:.0f} s; "
+            f"use it with: secateur prune MODEL --agent {out}",
+            soft_wrap=True,
+        )
