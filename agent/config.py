@@ -57,7 +57,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """How latencies are measured, on the device that prunes."""
+    """How latencies are measured."""
 
     latency_batch: int = 1
     """Images in one pass."""
@@ -65,10 +65,14 @@ class LatencyOptions:
     """Of the processor."""
     latency_dtype: Precision = "float32"
     """Data type of weights and images."""
+    latency_device: str | None = None
+    """cpu or cuda; by default the device that prunes."""
 
     def config(self) -> LatencyConfig:
         """Put them as the measurement takes them."""
-        return LatencyConfig(self.latency_batch, self.latency_threads, self.latency_dtype)
+        return LatencyConfig(
+            self.latency_batch, self.latency_threads, self.latency_dtype, self.latency_device
+        )
 
 
 @dataclass(frozen=True)
