@@ -185,13 +185,14 @@ def print_tables(reports: dict[tuple[str, int], dict[str, Any]]) -> None:
     first = next(iter(reports.values()))
     print(f"| dense | - | {first['dense']['accuracy']:.2f} | 100 % | 100 % | - | - |")
     for (method, seed), report in reports.items():
+        shown = "dense, trained on" if method == DENSE else method
         ratios, search = report["ratios"], report["search"]
         recovery = report["recovery"]["seconds"] + search.get("finetuning_seconds", 0.0)
         print(
-            f"| {method} | {seed} | {report['pruned']['accuracy']:.2f} | {ratios['macs']:.1%} "
+            f"| {shown} | {seed} | {report['pruned']['accuracy']:.2f} | {ratios['macs']:.1%} "
             f"| {ratios['params']:.1%} | {search['seconds']:.0f} | {recovery:.0f} |"
         )
-    names = [f"{method}, seed {seed}" for method, seed in reports]
+    names = [f"{'trained on' if method == DENSE else method}, seed {seed}" for method, seed in reports]
     print(f"\n| IoU, % | dense | {' | '.join(names)} |\n|---|---|{'---|' * len(names)}")
     for k, row in enumerate(first["details"]):
         values = [row["dense"], *(report["details"][k]["pruned"] for report in reports.values())]
