@@ -49,9 +49,12 @@ def random_plan(network: TracedNetwork, sparsity: float, seed: int = 0) -> Pruni
 
 
 def shifted(plan: PruningPlan) -> Iterator[PruningPlan]:
-    """Keep a dropped neighbour instead of one kept filter, in one layer at a time, the widest first."""
+    """Keep a dropped neighbour instead of one kept filter, in one layer at a time, the widest first.
+
+    Of equal ones the last comes first: thirty layers on, nothing may be left of a single filter.
+    """
     pruned = [name for name, kept in plan.kept.items() if len(kept) < plan.filters[name]]
-    for name in sorted(pruned, key=lambda n: -plan.filters[n]):
+    for name in sorted(reversed(pruned), key=lambda n: -plan.filters[n]):
         kept = plan.kept[name]
         gone = next(i for i in range(plan.filters[name]) if i not in kept)
         nearest = min(kept, key=lambda i: abs(i - gone))
