@@ -1,7 +1,6 @@
 """What training promises: it learns, it follows its seed, and TensorBoard and the disk hold what it did.
 
-The toy pays for keeping the filters with the highest l2 norm at half of the MACs. Its best decision is known,
-and it takes no network to measure a candidate.
+It learns on a toy, whose best decision is known.
 
 Shapes: L layers, N filters of a layer.
 """
@@ -10,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toy import toy_of
 
 from secateur.agent.baselines import Baseline
 from secateur.agent.callbacks import Checkpoints, ProgressBar, SearchMonitor, SearchRecord
@@ -30,32 +29,10 @@ from secateur.agent.training import AgentConfig, Training, train_agent
 from secateur.envs.cost import size_ratio
 from secateur.envs.problem import PruningProblem
 from secateur.envs.surgery import Mask
-from secateur.rewards import Outcome, TargetRange, TargetReward
+from secateur.rewards import TargetRange, TargetReward
 
 TARGET = TargetReward(0.5)
 EVALUATIONS = 800
-
-
-class ToyEvaluator:
-    """Call the share of strong filters that stay accuracy: those of more than their layer's median norm."""
-
-    def __init__(self, problem: PruningProblem) -> None:
-        self.network = problem.network
-        self.strong = [score > np.median(score) for score in problem.scores["l2"]]
-        self.evaluations = 0
-
-    def __call__(self, candidates: Sequence[Sequence[Mask]]) -> list[Outcome]:
-        self.evaluations += len(candidates)
-        return [self._outcome(masks) for masks in candidates]
-
-    def _outcome(self, masks: Sequence[Mask]) -> Outcome:
-        kept = np.array([mask.sum() for mask in masks])
-        share = np.mean([mask[strong].mean() for mask, strong in zip(masks, self.strong, strict=True)])
-        ratios = {
-            f"{size}_ratio": float(size_ratio(self.network, kept, size))
-            for size in ("macs", "params", "filters")
-        }
-        return Outcome(100 * float(share), 100.0, 1 - float(share), 0.0, **ratios)
 
 
 class Remember(BaseCallback):
@@ -71,10 +48,6 @@ class Remember(BaseCallback):
         self.rewards += [info["reward"] for info in finished]
         self.masks += [info["masks"] for info in finished]
         return True
-
-
-def toy_of(problem: PruningProblem, **changes: Any) -> PruningProblem:
-    return dataclasses.replace(problem, evaluator=ToyEvaluator(problem), **changes)
 
 
 @pytest.fixture(scope="module")
