@@ -11,7 +11,7 @@ from ..envs.tracing import TracedNetwork
 from ..rewards import Reward, TargetReward, TryAndLearnReward
 from .baselines import BASELINES, Baseline
 from .deciders import Budget, Decider
-from .learned import LearnedDecider
+from .learned import PRETRAINED, LearnedDecider
 from .names import unknown_name
 from .training import AgentConfig
 
@@ -21,6 +21,9 @@ Procedure = Literal["network", "layerwise"]
 PROCEDURES: tuple[Procedure, ...] = get_args(Procedure)
 
 CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
+
+RANDOM_WEIGHTS = "none"
+"""What stands for an agent that has learned nothing."""
 
 DEFAULT_TARGET = 0.5
 """Share of the MACs that stays where neither a target nor a drop bound is given."""
@@ -97,15 +100,17 @@ class PruningConfig:
     """Who decides: ppo, or a baseline such as l2-uniform, taylor-global, bn-global-per-mac."""
     limits: Limits = field(default_factory=Limits)
     """What is protected, and how many filters of a layer may stay."""
-    agent: Path | None = None
-    """Folder of a trained agent, which decides frozen; without, ppo is trained for this network first."""
+    agent: str | Path | None = None
+    """What ppo begins with: ``pretrained``, the agent that comes with Secateur; the folder of a trained one;
+    or ``none``, random weights. By default the first, for layerwise the last."""
     procedure: Procedure = "network"
     """network searches for all layers together; layerwise is Huang et al.'s: layer after layer from the
     input, each with an agent of its own, cut and fine-tuned before the next."""
     layer_epochs: int = 1
     """Of layerwise: passes over the training images after each cut; 0 re-estimates batch-norm only."""
-    search: AgentConfig = field(default_factory=AgentConfig)
-    """How ppo learns."""
+    search: AgentConfig | None = None
+    """How ppo learns on this network; by default not at all with the agent of a folder, which decides frozen,
+    else as :class:`AgentConfig` says."""
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     """What happens to the weights after the cut."""
     search_images: int = 512
@@ -129,6 +134,8 @@ class PruningConfig:
             raise ValueError(f"layer_epochs is {self.layer_epochs}; allowed is at least 0")
         if self.agent is not None and self.method != "ppo":
             raise ValueError(f"an agent decides by ppo, not by {self.method}; leave out --agent or --method")
+        if self.method == "ppo" and self._agent == RANDOM_WEIGHTS and not self.learning.evaluations:
+            raise ValueError("an agent with random weights has to learn; give --evaluations above 0")
         if self.search_images < 1:
             raise ValueError(f"search_images is {self.search_images}; allowed is at least 1")
         if self.target_latency is None:
@@ -150,15 +157,38 @@ class PruningConfig:
             return TargetReward(_share_of_latency(network, self.target_latency), "latency")
         return TargetReward(DEFAULT_TARGET if self.target_macs is None else self.target_macs)
 
-    def decider(self) -> Decider | None:
-        """Make who decides, or None where an agent has to be trained first.
+    @property
+    def learning(self) -> AgentConfig:
+        """How ppo learns on this network."""
+        if self.search is not None:
+            return self.search
+        is_folder = self._agent not in (PRETRAINED, RANDOM_WEIGHTS)
+        return AgentConfig(evaluations=0) if is_folder else AgentConfig()
+
+    def beginning(self) -> LearnedDecider | None:
+        """Load what ppo begins with; None begins with random weights.
 
         Raises:
             ValueError: If the agent cannot be loaded.
         """
+        agent = self._agent
+        return None if agent == RANDOM_WEIGHTS else LearnedDecider.load(agent, seed=self.seed)
+
+    def decider(self) -> Decider | None:
+        """Make who decides, or None where ppo learns first.
+
+        Raises:
+            ValueError: If the agent cannot be loaded.
+        """
+        if self.method != "ppo":
+            return Baseline.from_name(self.method, self.seed)
+        return None if self.learning.evaluations else self.beginning()
+
+    @property
+    def _agent(self) -> str | Path:
         if self.agent is not None:
-            return LearnedDecider.load(self.agent, seed=self.seed)
-        return None if self.method == "ppo" else Baseline.from_name(self.method, self.seed)
+            return self.agent
+        return PRETRAINED if self.procedure == "network" else RANDOM_WEIGHTS
 
 
 def _share_of_latency(network: TracedNetwork, target: float) -> float:

@@ -22,7 +22,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from ..envs.cost import size_ratio
-from ..envs.evaluation import CandidateEvaluator
+from ..envs.evaluation import CandidateEvaluator, Reference
 from ..envs.importance import importance
 from ..envs.observation import StaticFeatures, static_features
 from ..envs.plan import PruningPlan
@@ -30,7 +30,7 @@ from ..envs.problem import PruningProblem
 from ..envs.recovery import finetune, reestimate_batchnorm
 from ..envs.replicas import replica
 from ..envs.surgery import cut
-from ..envs.tasks import Measurement, measure
+from ..envs.tasks import measure
 from ..envs.tasks.optional import metric_name
 from ..envs.tracing.derived import after_cut, restricted
 from ..envs.verification import verify_cut
@@ -84,7 +84,7 @@ class _Yardstick:
     images: int
     statistics_images: int
     seed: int
-    dense: Measurement | None = None
+    dense: Reference | None = None
 
     @classmethod
     def of(cls, problem: PruningProblem, images: int, statistics_images: int, seed: int) -> "_Yardstick":
@@ -123,6 +123,7 @@ class _Walk:
         self._steps = 0
         self._began, self._seconds = time.perf_counter(), 0.0
         self._decider = config.decider()
+        self._beginning = config.beginning() if self._decider is None else None
         if folder is not None and isinstance(self._decider, LearnedDecider):
             self._decider.save(folder.path)
         self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
@@ -207,9 +208,9 @@ class _Walk:
         if self._decider is not None:
             return self._decider, 0
         config, folder = self._config, self._folder
-        update = config.search.episodes_per_update
-        updates = max(1, config.search.evaluations // (len(self.layers) * update))
-        search = replace(config.search, evaluations=updates * update)
+        update = config.learning.episodes_per_update
+        updates = max(1, config.learning.evaluations // (len(self.layers) * update))
+        search = replace(config.learning, evaluations=updates * update)
         watchers: list[BaseCallback] = [ProgressBar(search.evaluations, label=label, leave=False)]
         if folder is not None:
             watchers.append(SearchMonitor(updates, figures=1))
@@ -217,6 +218,7 @@ class _Walk:
             [problem],
             reward,
             search,
+            start=self._beginning,
             seed=config.seed,
             logger=folder.logger if folder else None,
             callbacks=watchers,

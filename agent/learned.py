@@ -26,6 +26,9 @@ from .policy import LOGIT_LIMIT, FilterScorer
 
 AGENT_FORMAT = "secateur-agent-2"
 
+PRETRAINED = "pretrained"
+"""Name of the agent that comes with the package."""
+
 _BISECTIONS = 18
 """Halvings of the offset's range of 40: to 1.5e-4, far finer than one filter of a layer."""
 
@@ -53,6 +56,14 @@ class LearnedDecider:
     def name(self) -> str:
         """What it is called in tables."""
         return "ppo"
+
+    @property
+    def origin(self) -> str:
+        """Say in words what it was trained on."""
+        card = self.trained_on
+        networks = card.get("networks")
+        names = ", ".join(map(str, networks)) if isinstance(networks, list) else "an unknown network"
+        return f"trained on {names} ({card.get('task', 'unknown data')})"
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
         """Give the deterministic decision, top-k with the expected count, then the samples."""
@@ -134,10 +145,15 @@ class LearnedDecider:
     def load(cls, folder: str | Path, *, samples: int = 16, seed: int = 0) -> "LearnedDecider":
         """Read what :meth:`save` wrote.
 
+        Args:
+            folder: Where; or :data:`PRETRAINED`.
+            samples: See the class.
+            seed: See the class.
+
         Raises:
             ValueError: If there is no agent, or one for other features, or its weights are damaged.
         """
-        folder = Path(folder)
+        folder = Path(__file__).parent / PRETRAINED if folder == PRETRAINED else Path(folder)
         card_path, weights_path = folder / "agent.json", folder / "agent.safetensors"
         for path in (card_path, weights_path):
             if not path.is_file():

@@ -73,7 +73,8 @@ def check(model: nn.Module, task: Task, config: PruningConfig) -> TracedNetwork:
         reward = config.reward(network)
         if reward.target is not None:
             Budget(network, reward.target, reward.size)
-    config.decider()
+    if config.decider() is None:
+        config.beginning()
     return network
 
 
@@ -132,7 +133,7 @@ def prune(
 
 def _method(decider: str, config: PruningConfig) -> str:
     """Say in a word or two who decided, and how."""
-    said = ["frozen"] if config.agent is not None else []
+    said = ["frozen"] if config.method == "ppo" and not config.learning.evaluations else []
     said += [config.procedure] if config.procedure != "network" else []
     return f"{decider} ({', '.join(said)})" if said else decider
 
@@ -144,13 +145,17 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
     rewards: list[float] = []
     tried = 0
     if decider is None:
+        learning, start = config.learning, config.beginning()
+        if start is not None:
+            say(f"the search begins with an agent that was {start.origin}")
         training = train_agent(
             [problem],
             config.reward(problem.network),
-            config.search,
+            learning,
+            start=start,
             seed=config.seed,
             logger=folder.logger if folder else None,
-            callbacks=search_callbacks(config.search.evaluations, config.search.episodes_per_update, folder),
+            callbacks=search_callbacks(learning.evaluations, learning.episodes_per_update, folder),
         )
         decider, tried, rewards = training.decider, training.evaluations, training.rewards
     if folder is not None and isinstance(decider, LearnedDecider):
@@ -169,6 +174,8 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
         "val_accuracy_drop": outcome.accuracy_drop,
         "rewards": [round(reward, 4) for reward in rewards],
     }
+    if isinstance(decider, LearnedDecider):
+        search["agent"] = decider.trained_on
     plan = PruningPlan.from_masks(problem.network, choice.masks)
     verify_cut(problem.model, problem.network, plan, torch.zeros(2, *problem.task.input_shape))
     return Found(

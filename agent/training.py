@@ -32,7 +32,7 @@ class AgentConfig:
     """
 
     evaluations: int = 2000
-    """Candidates to try and learn from, at least 1."""
+    """Candidates to try and learn from; 0 is for an agent that has learned already, and decides frozen."""
     episodes_per_update: int = 16
     """Candidates between two updates of the policy."""
     epochs_per_update: int = 4
@@ -45,8 +45,8 @@ class AgentConfig:
     """Reward for keeping decisions open."""
 
     def __post_init__(self) -> None:
-        if self.evaluations < 1:
-            raise ValueError(f"evaluations is {self.evaluations}; an agent needs at least 1 to learn from")
+        if self.evaluations < 0:
+            raise ValueError(f"evaluations is {self.evaluations}; allowed is at least 0")
         if self.episodes_per_update < 2:
             raise ValueError(f"episodes_per_update is {self.episodes_per_update}; allowed is at least 2")
 
@@ -105,7 +105,12 @@ def train_agent(
 
     Returns:
         The agent, on the CPU.
+
+    Raises:
+        ValueError: If it may not try a single candidate.
     """
+    if config.evaluations < 1:
+        raise ValueError(f"evaluations is {config.evaluations}; an agent needs at least 1 to learn from")
     started = time.perf_counter()
     environment = LockstepVecEnv(problems, reward, config.episodes_per_update)
     environment.seed(seed)

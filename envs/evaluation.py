@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
@@ -42,6 +43,17 @@ _FEW, _VECTOR = 8, 16
 than at the next of them, and each new shape costs a millisecond of set-up."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reference(Measurement):
+    """What candidates are compared with: the dense network.
+
+    Args:
+        blind_loss: Mean loss of one answer to all examples, the mean of the network's.
+    """
+
+    blind_loss: float
+
+
 class CandidateEvaluator:
     """Measure candidates by masking and cutting one resident copy of the dense network.
 
@@ -67,7 +79,7 @@ class CandidateEvaluator:
         images: int = 512,
         statistics_images: int = 256,
         seed: int = 0,
-        dense: Measurement | None = None,
+        dense: Reference | None = None,
     ) -> None:
         self.network = network
         self.task = task
@@ -93,7 +105,7 @@ class CandidateEvaluator:
         self._consumers = self._consumer_slices()
         self._building = threading.Lock()
         self.evaluations = 0
-        self.dense = dense or self._measure([np.ones(layer.filters, np.bool_) for layer in network.layers])
+        self.dense = dense or self._reference()
 
     def __call__(self, candidates: Sequence[Sequence[Mask]]) -> list[Outcome]:
         """Measure candidates.
@@ -114,6 +126,7 @@ class CandidateEvaluator:
                     dense_accuracy=self.dense.accuracy,
                     loss=measured.loss,
                     dense_loss=self.dense.loss,
+                    blind_loss=self.dense.blind_loss,
                     macs_ratio=float(size_ratio(network, kept, "macs")),
                     params_ratio=float(size_ratio(network, kept, "params")),
                     filters_ratio=float(size_ratio(network, kept, "filters")),
@@ -122,6 +135,20 @@ class CandidateEvaluator:
             )
             self.evaluations += 1
         return outcomes
+
+    def _reference(self) -> Reference:
+        """Measure the dense network, and what it is worth to look at the images at all."""
+        dense = self._measure([np.ones(layer.filters, np.bool_) for layer in self.network.layers])
+        with torch.inference_mode():
+            answers = [
+                self._forward(self._model, piece, repeat(nullcontext())).float().sum(0) for piece in self._val
+            ]
+            answer = torch.stack(answers).sum(0) / dense.images
+            losses = [
+                float(self.task.loss(answer.expand(len(targets), *answer.shape), targets)) * len(targets)
+                for targets in self._targets
+            ]
+        return Reference(dense.accuracy, dense.loss, dense.images, blind_loss=sum(losses) / dense.images)
 
     def _measure_all(self, candidates: Sequence[Sequence[Mask]]) -> list[Measurement]:
         """Measure the first candidate, then the others, one a core: that is faster than one on all cores."""

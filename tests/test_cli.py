@@ -10,7 +10,9 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from secateur.agent import learned
 from secateur.agent.cli import main
+from secateur.agent.learned import PRETRAINED, LearnedDecider
 
 QUICK = ["--evaluations", "64", "--epochs", "2", "--dense-epochs", "4"]
 
@@ -141,6 +143,39 @@ def test_a_trained_agent_prunes_frozen_and_another_network(
     assert "pruned" in capsys.readouterr().out
 
 
+def test_the_agent_that_comes_with_secateur_prunes_frozen_what_it_never_saw(
+    folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "pretrained"
+    words = ["prune", "--data", str(folder), "--epochs", "0", "--dense-epochs", "1", "--evaluations", "0"]
+    assert main([*words, "--target-macs", "0.4", "--out", str(out)]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert 0.38 <= report["ratios"]["macs"] <= 0.4
+    assert report["search"]["evaluations"] <= 64
+    assert report["method"] == "ppo (frozen)"
+    assert "resnet20" in report["search"]["agent"]["networks"]
+
+
+def test_a_search_begins_with_that_agent_unless_told_otherwise(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["prune", "--data", str(folder), "--epochs", "0", "--dense-epochs", "0", "--evaluations", "16"]
+    assert main([*words, "--out", str(tmp_path / "one")]) == 0
+    assert "begins with an agent that was trained on resnet20" in capsys.readouterr().err
+    assert main([*words, "--agent", "none", "--out", str(tmp_path / "other")]) == 0
+    assert "begins with" not in capsys.readouterr().err
+    one, other = (json.loads((tmp_path / name / "agent.json").read_text()) for name in ("one", "other"))
+    assert "resnet20" in one["trained_on"]["went_on_from"]["networks"]
+    assert "went_on_from" not in other["trained_on"]
+
+
+def test_the_agent_that_comes_with_secateur_is_small_and_says_what_it_was_trained_on() -> None:
+    agent = LearnedDecider.load(PRETRAINED)
+    assert "resnet20" in agent.origin
+    files = list((Path(learned.__file__).parent / PRETRAINED).iterdir())
+    assert sum(file.stat().st_size for file in files) < 1_000_000
+
+
 def test_a_baseline_decides_through_the_same_door(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "l2"
     words = ["prune", "--data", str(folder), "--method", "l2-uniform", "--epochs", "1", "--dense-epochs", "2"]
@@ -227,7 +262,9 @@ def test_inspect_is_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["prune", "--latency-dtype", "int4"], "--latency-dtype"),
         (["prune", "--weights", "nowhere.pt"], "nowhere.pt"),
         (["prune", "--agent", "nowhere"], "nowhere"),
-        (["prune", "--evaluations", "0"], "at least 1"),
+        (["prune", "--agent", "none", "--evaluations", "0"], "has to learn"),
+        (["prune", "--evaluations", "-1"], "allowed is at least 0"),
+        (["train", "demo", "--evaluations", "0"], "has to learn"),
         (["prune", "--epochs", "-1"], "at least 0"),
         (["train"], "network"),
         (["train", "demo", "--weights", "a.pt", "b.pt"], "one for each"),

@@ -121,8 +121,16 @@ def test_keeping_everything_is_the_dense_network(problem: PruningProblem) -> Non
     evaluator([candidate(problem, 0.3)])
     found = evaluator([everything(problem)])[0]
     dense = evaluator.dense
-    assert found == Outcome(dense.accuracy, dense.accuracy, dense.loss, dense.loss, 1.0, 1.0, 1.0)
+    same = (dense.accuracy, dense.accuracy, dense.loss, dense.loss)
+    assert found == Outcome(*same, dense.blind_loss, 1.0, 1.0, 1.0)
     assert found.accuracy_drop == 0
+    assert found.excess_loss == 0
+
+
+def test_who_does_not_look_at_the_images_does_little_worse_than_guessing(problem: PruningProblem) -> None:
+    dense, guessing = problem.evaluator.dense, np.log(problem.task.num_outputs)
+    assert dense.loss < 0.5
+    assert 0.95 * guessing < dense.blind_loss < 1.5 * guessing
 
 
 def test_candidates_of_the_same_counts_are_told_apart_by_which_filters_they_keep(

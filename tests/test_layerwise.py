@@ -176,7 +176,7 @@ class Proportional:
     def __call__(self, candidates: Sequence[Sequence[Mask]]) -> list[Outcome]:
         self.evaluations += len(candidates)
         ratios = [float(masks[0].mean()) for masks in candidates]
-        return [Outcome(100 * r, 100.0, 0.0, 0.0, r, r, r) for r in ratios]
+        return [Outcome(100 * r, 100.0, 0.0, 0.0, 1.0, r, r, r) for r in ratios]
 
 
 @pytest.mark.parametrize("bound", [5.0, 30.0, 60.0])

@@ -17,12 +17,13 @@ SIZES: tuple[Size, ...] = ("filters", "params", "macs", "latency")
 
 sizes = st.sampled_from(SIZES)
 percents = st.floats(0, 100)
+losses = st.floats(0, 10)
 ratios = st.floats(0.01, 1)
 bounds = st.floats(0.01, 100)
 
 
-def outcome(accuracy: float, ratio: float, dense_accuracy: float = 90.0) -> Outcome:
-    return Outcome(accuracy, dense_accuracy, 0.5, 0.3, ratio, ratio, ratio, ratio)
+def outcome(accuracy: float, ratio: float, dense_accuracy: float = 90.0, loss: float = 0.5) -> Outcome:
+    return Outcome(accuracy, dense_accuracy, loss, 0.3, 2.3, ratio, ratio, ratio, ratio)
 
 
 @given(drop_bound=bounds, size=sizes, accuracy=percents)
@@ -61,31 +62,45 @@ def test_try_and_learn_pays_more_for_less_at_the_same_accuracy_inside_the_bound(
     assert reward(outcome(accuracy, part * ratio)) > reward(outcome(accuracy, ratio))
 
 
-@given(target=ratios, size=sizes, one=percents, other=percents, ratio=ratios)
-def test_at_the_same_size_a_target_ranks_by_accuracy_alone(
+@given(target=ratios, size=sizes, one=losses, other=losses, ratio=ratios)
+def test_at_the_same_size_a_target_ranks_by_the_loss_alone(
     target: float, size: Size, one: float, other: float, ratio: float
 ) -> None:
     assume(abs(one - other) > 1e-6)
     reward = TargetReward(target, size)
-    assert (reward(outcome(one, ratio)) > reward(outcome(other, ratio))) == (one > other)
+    paid, paid_other = (reward(outcome(90.0, ratio, loss=loss)) for loss in (one, other))
+    assert (paid > paid_other) == (one < other)
 
 
-@given(target=ratios, size=sizes, accuracy=percents, one=st.floats(0.01, 1), other=st.floats(0.01, 1))
+@given(target=ratios, size=sizes, loss=losses, one=st.floats(0.01, 1), other=st.floats(0.01, 1))
 def test_below_the_target_nothing_is_paid_for_being_smaller(
-    target: float, size: Size, accuracy: float, one: float, other: float
+    target: float, size: Size, loss: float, one: float, other: float
 ) -> None:
     reward = TargetReward(target, size)
-    assert reward(outcome(accuracy, one * target)) == reward(outcome(accuracy, other * target))
+    smaller, larger = (outcome(90.0, part * target, loss=loss) for part in (one, other))
+    assert reward(smaller) == reward(larger)
 
 
-@given(target=st.floats(0.01, 0.98), size=sizes, accuracy=percents, above=st.floats(0.01, 1))
+@given(target=st.floats(0.01, 0.98), size=sizes, loss=losses, above=st.floats(0.01, 1))
 def test_every_bit_of_size_above_the_target_is_charged_the_same(
-    target: float, size: Size, accuracy: float, above: float
+    target: float, size: Size, loss: float, above: float
 ) -> None:
     ratio = target + above * (1 - target)
     reward = TargetReward(target, size)
-    charged = reward(outcome(accuracy, target)) - reward(outcome(accuracy, ratio))
-    assert charged == pytest.approx(5 * (ratio - target))
+    charged = reward(outcome(90.0, target, loss=loss)) - reward(outcome(90.0, ratio, loss=loss))
+    assert charged == pytest.approx(8 * (ratio - target))
+
+
+def test_the_excess_loss_is_0_for_the_dense_network_and_1_for_blind_answers() -> None:
+    assert outcome(90.0, 0.5, loss=0.3).excess_loss == 0
+    assert outcome(90.0, 0.5, loss=2.3).excess_loss == 1
+
+
+@pytest.mark.parametrize("blind", [0.3, 0.29, 0.0])
+def test_the_excess_loss_of_a_network_that_knows_nothing_is_a_number(blind: float) -> None:
+    clueless = dataclasses.replace(outcome(10.0, 0.5), blind_loss=blind)
+    assert math.isfinite(clueless.excess_loss)
+    assert clueless.excess_loss > 0
 
 
 def test_a_price_for_size_that_would_be_a_gift_is_refused() -> None:
@@ -93,15 +108,15 @@ def test_a_price_for_size_that_would_be_a_gift_is_refused() -> None:
         TargetReward(overshoot_price=-1)
 
 
-def test_a_hundredth_of_the_dense_size_costs_as_much_as_five_points() -> None:
+def test_a_hundredth_of_the_dense_size_costs_as_much_as_a_twelfth_of_what_is_known() -> None:
     reward = TargetReward(0.5)
-    assert reward(outcome(90.0, 0.51)) == pytest.approx(reward(outcome(85.0, 0.5)))
+    assert reward(outcome(90.0, 0.51)) == pytest.approx(reward(outcome(90.0, 0.5, loss=0.5 + 0.08 * 2)))
 
 
 @given(accuracy=percents, target=ratios)
 def test_only_the_chosen_size_counts(accuracy: float, target: float) -> None:
     spread = Outcome(
-        accuracy, 90.0, 0.5, 0.3, macs_ratio=0.1, params_ratio=0.2, filters_ratio=0.3, latency_ratio=0.4
+        accuracy, 90.0, 0.5, 0.3, 2.3, macs_ratio=0.1, params_ratio=0.2, filters_ratio=0.3, latency_ratio=0.4
     )
     same = {"macs": 0.1, "params": 0.2, "filters": 0.3, "latency": 0.4}
     for size in SIZES:

@@ -143,7 +143,7 @@ def test_a_frozen_agent_says_what_it_was_trained_on(learned: tuple[Training, lis
     assert training.decider.trained_on == {
         "networks": ["demo"],
         "task": "digits",
-        "reward": {"name": "TargetReward", "target": 0.5, "size": "macs", "overshoot_price": 5.0},
+        "reward": {"name": "TargetReward", "target": 0.5, "size": "macs", "overshoot_price": 8.0},
         "evaluations": EVALUATIONS,
         "seed": 0,
     }
@@ -170,6 +170,11 @@ def test_training_goes_on_where_an_agent_stands(
     assert further.decider.trained_on["went_on_from"] == learned[0].decider.trained_on
 
 
+def test_an_agent_that_may_not_try_anything_is_refused(toy: PruningProblem) -> None:
+    with pytest.raises(ValueError, match="evaluations is 0; an agent needs at least 1"):
+        train_agent([toy], TARGET, AgentConfig(0))
+
+
 def test_an_agent_of_several_networks_learns_from_both_within_the_budget(
     toy: PruningProblem, plain_problem: PruningProblem
 ) -> None:
@@ -194,7 +199,7 @@ def test_untrained_candidates_lie_near_the_target(toy: PruningProblem, reward: T
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"evaluations": 0}, "evaluations is 0; an agent needs at least 1"),
+        ({"evaluations": -1}, "evaluations is -1; allowed is at least 0"),
         ({"episodes_per_update": 1}, "episodes_per_update is 1; allowed is at least 2"),
     ],
 )

@@ -36,7 +36,7 @@ class ToyEvaluator:
             f"{size}_ratio": float(size_ratio(self.network, kept, size))
             for size in ("macs", "params", "filters")
         }
-        return Outcome(100 * float(share), 100.0, 1 - float(share), 0.0, **ratios)
+        return Outcome(100 * float(share), 100.0, 1 - float(share), 0.0, 1.0, **ratios)
 
 
 def toy_of(problem: PruningProblem, **changes: Any) -> PruningProblem:

@@ -14,7 +14,7 @@ from ..baselines import Baseline
 from ..config import DataConfig, PruningConfig
 from ..deciders import Decider
 from ..frontier import draw_frontier, frontier
-from ..learned import LearnedDecider
+from ..learned import PRETRAINED, LearnedDecider
 from ..pruning import check
 from ..run_folder import check_free, default_folder
 from ..sources import choose_threads, dense_network, load_task
@@ -30,8 +30,8 @@ class Frontier:
 
     model: Positional[str]
     """As for prune."""
-    agent: Path
-    """Folder of a trained agent."""
+    agent: str = PRETRAINED
+    """Folder of a trained agent, or pretrained, the one that comes with Secateur."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
     """Of the dense network: a file or a torchvision weights name."""

@@ -47,10 +47,12 @@ class Prune:
     procedure: Procedure = "network"
     """network searches for all layers together; layerwise is Huang et al.'s: layer after layer from the
     input, each with an agent of its own, cut and fine-tuned before the next."""
-    agent: Path | None = None
-    """Folder of a trained agent: it decides, frozen. Without, one is trained for this network first."""
-    evaluations: int = 2000
-    """Candidates that the agent tries and learns from; layerwise shares them among the layers."""
+    agent: str | None = None
+    """What ppo begins with: pretrained, the agent that comes with Secateur; the folder of a trained one; or
+    none, random weights. By default pretrained, for layerwise none."""
+    evaluations: int | None = None
+    """Candidates that the agent tries and learns from on this network; 0 uses it frozen. By default 2000, and
+    0 with the agent of a folder. Layerwise shares them among the layers."""
     search_images: int = 512
     """Validation images that a candidate is measured on; the choice is made on four times as many."""
     epochs: int = 10
@@ -81,7 +83,7 @@ class Prune:
             procedure=self.procedure,
             layer_epochs=self.layer_epochs,
             agent=self.agent,
-            search=AgentConfig(evaluations=self.evaluations),
+            search=None if self.evaluations is None else AgentConfig(evaluations=self.evaluations),
             recovery=RecoveryConfig(
                 epochs=self.epochs,
                 distillation_weight=self.distillation_weight,

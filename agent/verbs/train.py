@@ -8,7 +8,7 @@ from tyro.conf import Positional
 from ...envs.cost import cost
 from ...envs.problem import PruningProblem
 from ...rewards import TargetRange
-from ..config import DataConfig, PruningConfig
+from ..config import RANDOM_WEIGHTS, DataConfig, PruningConfig
 from ..limit_flags import LimitFlags
 from ..pruning import check, search_callbacks
 from ..run_folder import RunFolder, check_free, default_folder
@@ -56,10 +56,14 @@ class Train:
                 f"{len(self.models)} networks and {len(self.weights)} weights were given; "
                 "give one for each, or none"
             )
-        wanted = PruningConfig(
-            target_macs=self.target_macs, drop_bound=self.drop_bound, limits=self.limits.parse()
-        )
         search = AgentConfig(evaluations=self.evaluations)
+        wanted = PruningConfig(
+            target_macs=self.target_macs,
+            drop_bound=self.drop_bound,
+            limits=self.limits.parse(),
+            agent=RANDOM_WEIGHTS,
+            search=search,
+        )
         if self.out is not None:
             check_free(self.out)
         task = load_task(self.data, self.seed)

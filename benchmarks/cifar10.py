@@ -1,0 +1,217 @@
+"""The agent beside the baselines on CIFAR-10, at the same MACs, before and after recovery.
+
+    python benchmarks/cifar10.py --data cifar10-folder --runs runs/cifar10 --weights
+    resnet20=resnet20-cifar10.safetensors resnet56=resnet56-cifar10.safetensors vgg16=vgg16-longer.safetensors
+
+Every line of the table is the mean of `secateur prune` commands, one a seed, which are printed as they start.
+A run whose report is there is not run again, and one that was stopped is begun anew. Recovery is run on what
+the run without it decided. Each process gets one thread and two run at a time: on two cores that is faster
+than one process with two threads, and other work on the machine cannot make the threads wait for each other.
+"""
+
+import argparse
+import json
+import math
+import os
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from secateur.envs.rendering import figure_of_counts
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a network is pruned to, and what others published for it.
+
+    Args:
+        model: The network.
+        wish: Flags that say what is wanted.
+        methods: Who decides, without recovery.
+        recovered: Likewise, with recovery.
+        published: Accuracy from its dense accuracy, by their authors.
+    """
+
+    model: str
+    wish: str
+    methods: tuple[str, ...]
+    recovered: tuple[str, ...]
+    published: str
+
+
+FROZEN = "ppo frozen"
+BASELINES = ("taylor-global-per-mac", "fpgm-global", "l2-uniform")
+METHODS = ("ppo", FROZEN, *BASELINES)
+RECOVERED = ("ppo", "fpgm-global")
+LAYERWISE = "--procedure layerwise --drop-bound 2"
+"""Huang et al.'s own procedure; it recovers as it goes."""
+
+SETTINGS = (
+    Setting("resnet20", "--target-macs 0.5", METHODS, RECOVERED, "DSA 91.38 from 92.54"),
+    Setting("resnet20", "--target-macs 0.455", ("ppo", "fpgm-global"), RECOVERED, "Hinge 91.84 from 92.54"),
+    Setting("resnet56", "--target-macs 0.47", METHODS, RECOVERED, "DepGraph 93.77 from 93.53"),
+    Setting("vgg16", "--target-macs 0.35", METHODS, RECOVERED, "DECORE 93.56 from 93.96"),
+    Setting("vgg16", LAYERWISE, (), ("ppo",), ""),
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One command.
+
+    Args:
+        setting: What is wanted.
+        method: Who decides.
+        seed: Of everything.
+        epochs: Of recovery.
+    """
+
+    setting: Setting
+    method: str
+    seed: str
+    epochs: str
+
+    @property
+    def name(self) -> str:
+        """Name the run's folder."""
+        wish = self.setting.wish.replace("--", "").replace(" ", "-")
+        return (
+            f"{self.setting.model}-{wish}-{self.method.replace(' ', '-')}-epochs{self.epochs}-seed{self.seed}"
+        )
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--weights", required=True, nargs="+", metavar="MODEL=FILE", help="what is measured")
+    parser.add_argument("--runs", type=Path, required=True, help="where the run folders go")
+    parser.add_argument("--epochs", default="10", help="of recovery")
+    parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--picture", type=Path, help="PNG of the filters of ResNet-20 that PPO kept")
+    asked = parser.parse_args()
+    asked.weights = dict(pair.split("=", 1) for pair in asked.weights)
+    asked.until = time.monotonic() + 60 * asked.minutes
+
+    rows: list[dict[str, Any]] = []
+    for recovered in (False, True):  # what needs no recovery first: it is quick and decides what is recovered
+        with ThreadPoolExecutor(asked.jobs) as pool:
+            found = pool.map(lambda run: perform(run, asked), list(planned(asked, recovered)))
+            rows += [row for row in found if row is not None]
+    print_table(rows)
+    if asked.json:
+        asked.json.write_text(json.dumps(rows, indent=2) + "\n")
+    if asked.picture:
+        draw(asked.runs / Run(SETTINGS[0], "ppo", asked.seeds[0], "0").name, asked.picture)
+
+
+def planned(asked: argparse.Namespace, recovered: bool) -> Iterator[Run]:
+    """List the runs, network by network, those with or those without recovery."""
+    for setting in SETTINGS:
+        if setting.model in asked.weights:
+            for method in setting.recovered if recovered else setting.methods:
+                for seed in asked.seeds:
+                    yield Run(setting, method, seed, asked.epochs if recovered else "0")
+
+
+def perform(run: Run, asked: argparse.Namespace) -> dict[str, Any] | None:
+    """Run one command unless its report is there, and read the report; None where there is no time."""
+    out = asked.runs / run.name
+    if not (out / "report.json").is_file() and time.monotonic() > asked.until:
+        return None
+    words = ["secateur", "prune", run.setting.model, "--data", asked.data]
+    words += ["--weights", asked.weights[run.setting.model], *run.setting.wish.split(), "--seed", run.seed]
+    words += [*who_decides(run, asked.runs), "--epochs", run.epochs, "--out", str(out)]
+    if not (out / "report.json").is_file():
+        shutil.rmtree(out, ignore_errors=True)
+        print(shlex.join(words), flush=True)
+        process = subprocess.run(
+            [sys.executable, "-m", "secateur.agent", *words[1:]],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        if process.returncode:
+            sys.exit(f"{shlex.join(words)} failed: {process.stderr.strip().splitlines()[-1]}")
+    report = json.loads((out / "report.json").read_text())
+    return {
+        "model": run.setting.model,
+        "wish": run.setting.wish,
+        "method": run.method,
+        "seed": int(run.seed),
+        "epochs": report["recovery"]["epochs"],
+        "dense_accuracy": report["dense"]["accuracy"],
+        "accuracy": report["pruned"]["accuracy"],
+        "macs_ratio": report["ratios"]["macs"],
+        "params_ratio": report["ratios"]["params"],
+        "evaluations": report["search"]["evaluations"],
+        "search_seconds": report["search"]["seconds"],
+        "recovery_seconds": report["recovery"]["seconds"],
+        "published": run.setting.published,
+    }
+
+
+def who_decides(run: Run, runs: Path) -> list[str]:
+    """Give the flags that say who decides; of a run with recovery, what was decided without."""
+    if run.setting.wish == LAYERWISE:
+        return []
+    if run.method in BASELINES:
+        return ["--method", run.method]
+    if run.method == FROZEN:
+        return ["--evaluations", "0"]
+    bare = Run(run.setting, run.method, run.seed, "0")
+    return [] if run == bare else ["--agent", str(runs / bare.name)]
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print a Markdown table, mean and standard deviation over seeds."""
+    print(
+        "\n| network | dense, % | method | epochs | accuracy, % | MACs left | parameters left | candidates "
+        "| search, s | recovery, s | seeds | published |"
+    )
+    print("|---" * 12 + "|")
+    kinds = ("model", "wish", "epochs", "method")
+    ordered = sorted(rows, key=lambda row: tuple(row[key] for key in kinds))
+    for _, grouped in groupby(ordered, key=lambda row: tuple(row[key] for key in kinds)):
+        group = list(grouped)
+        row = group[0]
+        accuracies = [each["accuracy"] for each in group]
+        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(group) > 1 else ""
+        print(
+            f"| {row['model']} | {row['dense_accuracy']:.2f} | {row['method']} | {row['epochs']} "
+            f"| {mean(group, 'accuracy'):.2f}{spread} | {mean(group, 'macs_ratio'):.1%} "
+            f"| {mean(group, 'params_ratio'):.1%} | {mean(group, 'evaluations'):.0f} "
+            f"| {mean(group, 'search_seconds'):.0f} | {mean(group, 'recovery_seconds'):.0f} | {len(group)} "
+            f"| {row['published'] if row['epochs'] else ''} |"
+        )
+
+
+def draw(run_folder: Path, picture: Path) -> None:
+    """Draw the layers of a run."""
+    report = json.loads((run_folder / "report.json").read_text())
+    names, filters, kept = ([layer[key] for layer in report["layers"]] for key in ("name", "filters", "kept"))
+    title = f"{report['model']} pruned to {report['ratios']['macs']:.0%} of its MACs"
+    figure_of_counts(names, filters, kept, title).savefig(picture, dpi=120)
+
+
+def mean(rows: list[dict[str, Any]], key: str) -> float:
+    """Average one column."""
+    return statistics.mean(row[key] for row in rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Train a dense network on, with the trainer that recovers pruned ones.
+
+    python benchmarks/dense.py vgg16 --data cifar10-folder --weights vgg16-cifar10.safetensors --out
+    vgg16-longer.safetensors
+
+``val`` stays out of training, so that candidates can be measured on it; the accuracy on test is printed at
+the end and chooses nothing.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from secateur.agent.config import DataConfig
+from secateur.agent.sources import dense_network, load_task
+from secateur.envs.files import write_tensors
+from secateur.envs.recovery import Progress, RecoveryConfig, finetune
+from secateur.envs.tasks import measure
+
+
+def main() -> None:
+    """Train, save and measure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--weights", help="to go on from; without it they are random")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="safetensors file, written after every epoch")
+    asked = parser.parse_args()
+
+    task = load_task(DataConfig(data=asked.data), seed=asked.seed)
+    model = dense_network(asked.model, task, asked.weights, seed=asked.seed)
+    print(f"before: {measure(model, task, 'test').accuracy:.2f} % on test", flush=True)
+    began = time.perf_counter()
+
+    def note(progress: Progress) -> None:
+        write_tensors(asked.out, model.state_dict())
+        taken = time.perf_counter() - began
+        print(f"epoch {progress.epoch}: loss {progress.loss:.4f}, {taken:.0f} s", flush=True)
+
+    config = RecoveryConfig(epochs=asked.epochs, learning_rate=asked.learning_rate, distillation_weight=0.0)
+    finetune(model, task, config, seed=asked.seed, on_epoch=note)
+    print(f"after: {measure(model, task, 'test').accuracy:.2f} % on test", flush=True)
+
+
+if __name__ == "__main__":
+    main()
