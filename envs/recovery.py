@@ -12,15 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD
-from torch.optim.lr_scheduler import LambdaLR
 
+from .checkpoint import Checkpoint, Stopped
 from .step_loss import StepLoss, autocast
 from .tasks.base import Task, fastest_layout, restored_modes
 from .tasks.optional import batch_size_for, measuring_batch
-
-# One-cycle (Smith and Topin 2018, arXiv 1708.07120): where the learning rate starts, and how long it rises.
-_INITIAL_RATE = 1 / 25
-_RISING = 0.2
+from .training_state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -92,37 +89,6 @@ class Progress:
     images_per_second: float
 
 
-@dataclass
-class TrainingState:
-    """All that training needs to go on after an epoch, beside the weights.
-
-    Args:
-        optimizer: With its momenta.
-        scheduler: With its position in the cycle.
-        generator: Source of the order of images, their augmentation, and the seed of dropout, on the CPU.
-        epoch: Finished epochs.
-    """
-
-    optimizer: SGD
-    scheduler: LambdaLR
-    generator: torch.Generator
-    epoch: int = 0
-
-    @classmethod
-    def begin(cls, model: nn.Module, config: RecoveryConfig, steps: int, seed: int) -> TrainingState:
-        """Stand before the first of ``config.epochs`` epochs of so many steps each."""
-        optimizer = SGD(
-            [weight for weight in model.parameters() if weight.requires_grad],
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            nesterov=True,
-        )
-        total = config.epochs * steps
-        scheduler = LambdaLR(optimizer, lambda step: one_cycle(step, total))
-        return cls(optimizer, scheduler, torch.Generator().manual_seed(seed))
-
-
 @dataclass(frozen=True)
 class TrainingSummary:
     """What fine-tuning did.
@@ -185,6 +151,7 @@ def finetune(
     config: RecoveryConfig,
     *,
     teacher: nn.Module | None = None,
+    checkpoint: Checkpoint | None = None,
     step_loss: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
     seed: int = 0,
     on_step: Callable[[Progress], None] | None = None,
@@ -200,6 +167,8 @@ def finetune(
         task: Its training images and loss.
         config: How long and how fast.
         teacher: The network whose answers are learned beside the labels, with ``config.distillation_weight``.
+        checkpoint: Where the training is kept as it goes on, and goes on from to the same end; None keeps
+            nothing. A :class:`.checkpoint.Stopped` that a callback raises is kept too.
         step_loss: Gives the loss of the network on inputs and targets; None takes the task's and the
             teacher's.
         seed: Of the order of images, augmentation and dropout.
@@ -209,56 +178,64 @@ def finetune(
     Raises:
         FloatingPointError: If the loss is no longer finite.
     """
-    started = time.perf_counter()
     size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
     steps = max(1, size // batch_size)  # a last batch of a few images would spoil batch-norm
-    losses: list[float] = []
-    state = TrainingState.begin(model, config, steps, seed)
+    state = TrainingState(model, _optimizer(model, config), config.epochs * steps, seed)
     share = config.distillation_weight
     step_loss = step_loss or StepLoss(task, teacher if share else None, share, config.temperature)
-    with _prepared(model, teacher, task) as layout, torch.random.fork_rng():
+    with _prepared(model, teacher, task) as layout, torch.random.fork_rng(), _kept(state, checkpoint):
         while state.epoch < config.epochs:
-            order = torch.randperm(size, generator=state.generator)
-            torch.manual_seed(int(torch.randint(2**62, (), generator=state.generator)))  # for dropout
-            total, seen, epoch_began = 0.0, 0, time.perf_counter()
-            for step, indices in enumerate(order.split(batch_size)[:steps], start=1):
+            if state.step == 0:
+                state.begin_epoch(size)
+            seen, began = 0, time.perf_counter()
+            for indices in state.order.split(batch_size)[state.step : steps]:
                 inputs, targets = task.batch("train", indices, augment=True, generator=state.generator)
                 loss = step_loss(model, inputs.contiguous(memory_format=layout), targets)
                 value = loss.item()
                 if not math.isfinite(value):
                     raise FloatingPointError(
-                        f"the loss became {value} in epoch {state.epoch + 1}, step {step} of {steps}: "
-                        f"lower the learning rate, now {config.learning_rate}"
+                        f"the loss became {value} in epoch {state.epoch + 1}, step {state.step + 1} of "
+                        f"{steps}: lower the learning rate, now {config.learning_rate}"
                     )
-                rate = float(state.scheduler.get_last_lr()[0])
-                state.optimizer.zero_grad()
-                loss.backward()
-                state.optimizer.step()
-                state.scheduler.step()
-                total, seen = total + value, seen + len(indices)
-                speed = seen / (time.perf_counter() - epoch_began)
+                state.take_step(loss)
+                seen += len(indices)
+                if checkpoint is not None and checkpoint.due:
+                    checkpoint.save(state.snapshot())
                 if on_step:
-                    on_step(Progress(state.epoch + 1, config.epochs, step, steps, value, rate, speed))
-            state.epoch += 1
-            losses.append(total / steps)
+                    speed = seen / (time.perf_counter() - began)
+                    rate = state.learning_rate
+                    on_step(Progress(state.epoch + 1, config.epochs, state.step, steps, value, rate, speed))
+            speed, rate = seen / (time.perf_counter() - began), state.learning_rate
+            state.end_epoch()
             if on_epoch:
-                on_epoch(Progress(state.epoch, config.epochs, steps, steps, losses[-1], rate, speed))
-    return TrainingSummary(state.epoch, time.perf_counter() - started, tuple(losses))
+                on_epoch(Progress(state.epoch, config.epochs, steps, steps, state.losses[-1], rate, speed))
+    return TrainingSummary(state.epoch, state.seconds, tuple(state.losses))
 
 
-def one_cycle(step: int, total: int) -> float:
-    """Give the learning rate as a share of the largest one: a quick rise, then a cosine down to nothing.
+@contextlib.contextmanager
+def _kept(state: TrainingState, checkpoint: Checkpoint | None) -> Iterator[None]:
+    """Go on from a checkpoint; leave one at the end, when stopped, and before a loss that is no number."""
+    if checkpoint is None:
+        yield
+        return
+    if (known := checkpoint.load()) is not None:
+        state.restore(known)
+    try:
+        yield
+    except (Stopped, FloatingPointError):
+        checkpoint.save(state.snapshot())
+        raise
+    checkpoint.save(state.snapshot())
 
-    torch's OneCycleLR is the same but divides by zero for some short trainings.
 
-    Args:
-        step: From 0.
-        total: Steps of the whole training.
-    """
-    rising = max(1, round(_RISING * total))
-    if step < rising:
-        return _INITIAL_RATE + (1 - _INITIAL_RATE) * step / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+def _optimizer(model: nn.Module, config: RecoveryConfig) -> SGD:
+    return SGD(
+        [weight for weight in model.parameters() if weight.requires_grad],
+        lr=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=True,
+    )
 
 
 @contextlib.contextmanager

@@ -14,15 +14,11 @@ from torchvision.models.googlenet import GoogLeNetOutputs
 
 from secateur.envs.models import get_model
 from secateur.envs.outputs import main_and_auxiliary
-from secateur.envs.recovery import (
-    Progress,
-    RecoveryConfig,
-    finetune,
-    one_cycle,
-    reestimate_batchnorm,
-)
+from secateur.envs.checkpoint import Checkpoint, Stopped
+from secateur.envs.recovery import Progress, RecoveryConfig, finetune, reestimate_batchnorm
 from secateur.envs.tasks import ClassificationTask, get_task, measure
 from secateur.envs.tasks.distillation import distillation_loss
+from secateur.envs.training_state import one_cycle
 
 
 @pytest.fixture(autouse=True, scope="module")
