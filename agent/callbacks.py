@@ -1,9 +1,8 @@
-"""What happens while the agent learns: the budget, TensorBoard, the progress bar, checkpoints."""
+"""What happens while the agent learns: the budget, TensorBoard, the progress bar."""
 
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Figure
 from tqdm import tqdm
 
-from ..envs.files import write_aside
 from ..envs.problem import PruningProblem
 from ..envs.rendering import figure_of_layers
 from ..envs.surgery import Mask
 from .run_folder import NOT_TEXT
-
-CHECKPOINT_SECONDS = 60.0
-"""At most this much of a search is lost."""
 
 FIGURES = 10
 """How often a search draws its layers."""
@@ -149,36 +144,3 @@ class ProgressBar(BaseCallback):
     def _on_training_end(self) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-class Checkpoints(BaseCallback):
-    """Save SB3's model every minute, aside and then renamed.
-
-    Args:
-        folder: Where ``search.zip`` goes.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self._path = folder / "search.zip"
-        self._last = time.monotonic()
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_end(self) -> None:
-        if time.monotonic() - self._last >= CHECKPOINT_SECONDS:
-            self.save()
-
-    def save(self) -> None:
-        """Save now."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_aside(self._path, self._write)
-        self._last = time.monotonic()
-
-    def _on_training_end(self) -> None:
-        self.save()
-
-    def _write(self, path: Path) -> None:
-        with path.open("wb") as file:  # given a name, SB3 would append .zip to it
-            self.model.save(file)

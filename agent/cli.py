@@ -1,4 +1,4 @@
-"""The command line: ``secateur inspect``, ``prune``, ``train``, ``evaluate``, ``export``, ``frontier``."""
+"""The command line: the verbs of :mod:`.verbs`, and what becomes of their errors."""
 
 import contextlib
 import io
@@ -10,12 +10,13 @@ from typing import Annotated
 
 import tyro
 
-from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Train
+from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Resume, Train
 
 Verb = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
     | Annotated[Prune, tyro.conf.subcommand("prune")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Resume, tyro.conf.subcommand("resume")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Frontier, tyro.conf.subcommand("frontier")]
@@ -49,8 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(str(error), debug)
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
         return _refuse(str(error), debug)
-    except KeyboardInterrupt:
-        print("secateur: stopped", file=sys.stderr)
+    except KeyboardInterrupt as wish:
+        advice = f"; go on with: {wish}" if str(wish) else ""
+        print(f"secateur: stopped{advice}", file=sys.stderr)
         return 130
     return 0
 
@@ -59,7 +61,7 @@ class UsageError(Exception):
     """The command line is not one that a verb understands."""
 
 
-def parse(words: list[str]) -> Inspect | Prune | Train | Evaluate | Export | Frontier:
+def parse(words: list[str]) -> Inspect | Prune | Train | Resume | Evaluate | Export | Frontier:
     """Turn words into a verb with its options.
 
     Raises:

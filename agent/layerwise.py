@@ -24,6 +24,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from ..envs.cost import size_ratio
 from ..envs.evaluation import CandidateEvaluator, Reference
 from ..envs.importance import importance
+from ..envs.journal import Journal
 from ..envs.observation import StaticFeatures, static_features
 from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
@@ -84,14 +85,17 @@ class _Yardstick:
     images: int
     statistics_images: int
     seed: int
+    journal: Journal | None
     dense: Reference | None = None
 
     @classmethod
-    def of(cls, problem: PruningProblem, images: int, statistics_images: int, seed: int) -> "_Yardstick":
-        bare = cls(images, statistics_images, seed)
-        return replace(bare, dense=bare.evaluator(problem).dense)
+    def of(
+        cls, problem: PruningProblem, images: int, statistics_images: int, seed: int, journal: Journal | None
+    ) -> "_Yardstick":
+        bare = cls(images, statistics_images, seed, journal)
+        return replace(bare, dense=bare.evaluator(problem, "dense").dense)
 
-    def evaluator(self, problem: PruningProblem) -> CandidateEvaluator:
+    def evaluator(self, problem: PruningProblem, stage: str) -> CandidateEvaluator:
         return CandidateEvaluator(
             problem.model,
             problem.network,
@@ -100,6 +104,8 @@ class _Yardstick:
             statistics_images=self.statistics_images,
             seed=self.seed,
             dense=self.dense,
+            journal=self.journal,
+            scope=f"{stage}, {self.images} images",
         )
 
 
@@ -128,8 +134,9 @@ class _Walk:
             self._decider.save(folder.path)
         self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
         few, many = config.search_images, 4 * config.search_images
-        self._quick = _Yardstick.of(problem, few, min(256, few), config.seed)
-        self._careful = _Yardstick.of(problem, many, min(512, many), config.seed + 1)
+        journal = folder.journal if folder else None
+        self._quick = _Yardstick.of(problem, few, min(256, few), config.seed, journal)
+        self._careful = _Yardstick.of(problem, many, min(512, many), config.seed + 1, journal)
         self._counts = self._planned_counts()
         self.layers: list[int] = np.flatnonzero(self._counts < problem.network.widths).tolist()
 
@@ -153,14 +160,14 @@ class _Walk:
         reward = self._reward(problem, index)
         label = f"layer {index + 1} of {len(self.network.layers)}"
         decider, tried = self._trained(problem, reward, index, label)
-        measured = replace(problem, evaluator=self._careful.evaluator(problem))
+        measured = replace(problem, evaluator=self._careful.evaluator(problem, f"layer {index}"))
         choice = _choose(measured, decider, reward)
         row: dict[str, Any] = {"name": layer.name, "filters": layer.filters, "kept": layer.filters}
         if choice is not None:
             self._cut(problem, choice, index)
             row["kept"] = int(choice.masks[0].sum())
             row["val_accuracy_drop_before"] = choice.outcome.accuracy_drop
-            self._finetune(label)
+            self._finetune(label, index)
         row["val_accuracy"] = self._accuracy()
         row["evaluations"] = tried + measured.evaluator.evaluations
         self.rows.append(row)
@@ -189,7 +196,7 @@ class _Walk:
             scores={criterion: [by_layer[index]] for criterion, by_layer in scores.items()},
             features=StaticFeatures([features.filters[index]], features.layers[index : index + 1]),
         )
-        return replace(one, evaluator=self._quick.evaluator(one))
+        return replace(one, evaluator=self._quick.evaluator(one, f"layer {index}"))
 
     def _reward(self, problem: PruningProblem, index: int) -> Reward:
         """Say what is wanted of one layer: Huang's reward, or so many filters."""
@@ -229,7 +236,7 @@ class _Walk:
         if folder is not None:
             name = problem.network.layers[0].name.replace("/", "_")
             place = folder.path / "layers" / f"{index + 1:03d}-{name}"
-            place.mkdir(parents=True)
+            place.mkdir(parents=True, exist_ok=True)  # a resumed run passes here again
             training.decider.save(place)
         samples = 0 if reward.target is None else SAMPLES
         return replace(training.decider, samples=samples), training.evaluations
@@ -244,18 +251,20 @@ class _Walk:
         self.network = after_cut(self.network, masks)
         self.plan = self.plan.then(later)
 
-    def _finetune(self, label: str) -> None:
+    def _finetune(self, label: str, index: int) -> None:
         """Recover from the cut of one layer, learning from the dense network too."""
         task, config = self._dense.task, self._config
         recovery = replace(config.recovery, epochs=config.layer_epochs)
         if recovery.epochs:
-            with RecoveryMonitor(self.model, task, None, label, leave=False) as monitor:
+            folder = self._folder
+            with RecoveryMonitor(self.model, task, folder, label, leave=False) as monitor:
                 self._seconds += finetune(
                     self.model,
                     task,
                     recovery,
                     teacher=self._teacher,
                     seed=config.seed + len(self.rows),
+                    checkpoint=folder.checkpoint(f"layer-{index + 1:03d}") if folder else None,
                     on_step=monitor.on_step,
                 ).seconds
         self.model.eval()

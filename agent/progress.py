@@ -4,12 +4,12 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from stable_baselines3.common.logger import Logger
 from torch import nn
 from tqdm import tqdm
 
 from ..envs.recovery import Progress
 from ..envs.tasks import Task, measure
+from .run_folder import RunFolder
 
 _VAL_IMAGES = 2048
 """Validation images that the accuracy after each epoch is measured on."""
@@ -28,15 +28,15 @@ class RecoveryMonitor:
     Args:
         model: The network that is trained.
         task: Its data.
-        logger: SB3's; None writes nothing.
+        folder: Of the run, where it is written and which may want to end; None writes nothing.
         prefix: ``recovery``, or ``dense`` where the dense network is trained.
         leave: Whether the bar stays when the training is over.
     """
 
     def __init__(
-        self, model: nn.Module, task: Task, logger: Logger | None, prefix: str, *, leave: bool = True
+        self, model: nn.Module, task: Task, folder: RunFolder | None, prefix: str, *, leave: bool = True
     ) -> None:
-        self._model, self._task, self._logger, self._prefix = model, task, logger, prefix
+        self._model, self._task, self._folder, self._prefix = model, task, folder, prefix
         self._leave = leave
         self._bar: tqdm | None = None
 
@@ -53,21 +53,25 @@ class RecoveryMonitor:
         """Move the bar."""
         if self._bar is None:
             total = progress.epochs * progress.steps
-            self._bar = tqdm(total=total, desc=self._prefix, unit="step", leave=self._leave)
+            done = (progress.epoch - 1) * progress.steps + progress.step - 1
+            self._bar = tqdm(total=total, initial=done, desc=self._prefix, unit="step", leave=self._leave)
         self._bar.set_postfix_str(
             f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}, "
             f"{progress.images_per_second:.0f} images/s",
             refresh=False,
         )
         self._bar.update()
+        if self._folder is not None:
+            self._folder.check()
 
     def on_epoch(self, progress: Progress) -> None:
         """Measure on val and write the epoch down."""
-        if self._logger is None:
+        if self._folder is None:
             return
-        accuracy = measure(self._model, self._task, "val", limit=_VAL_IMAGES).accuracy
-        self._logger.record(f"{self._prefix}/loss", progress.loss)
-        self._logger.record(f"{self._prefix}/learning_rate", progress.learning_rate)
-        self._logger.record(f"{self._prefix}/images_per_second", progress.images_per_second)
-        self._logger.record(f"{self._prefix}/val_accuracy", accuracy)
-        self._logger.dump(progress.epoch)
+        scalars = {
+            "loss": progress.loss,
+            "learning_rate": progress.learning_rate,
+            "images_per_second": progress.images_per_second,
+            "val_accuracy": measure(self._model, self._task, "val", limit=_VAL_IMAGES).accuracy,
+        }
+        self._folder.log({f"{self._prefix}/{name}": value for name, value in scalars.items()}, progress.epoch)

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Figure, Logger
+from stable_baselines3.common.logger import Figure
 from torch import nn
 
 from ..envs.evaluation import CandidateEvaluator
+from ..envs.latency import LatencyTable
 from ..envs.limits import trace_limited
 from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
@@ -25,7 +26,7 @@ from ..envs.tasks.own import check_answers, check_task
 from ..envs.timing import with_latency
 from ..envs.tracing import TracedNetwork
 from ..envs.verification import verify_cut
-from .callbacks import Checkpoints, ProgressBar, SearchMonitor
+from .callbacks import ProgressBar, SearchMonitor
 from .config import PruningConfig
 from .deciders import Budget, Decider
 from .layerwise import prune_layer_by_layer
@@ -54,8 +55,16 @@ class PruningResult:
     report: dict[str, Any]
 
 
-def check(model: nn.Module, task: Task, config: PruningConfig) -> TracedNetwork:
+def check(
+    model: nn.Module, task: Task, config: PruningConfig, *, latency: LatencyTable | None = None
+) -> TracedNetwork:
     """Trace a network and find out, before anything is trained or written, whether what is wanted can be had.
+
+    Args:
+        model: The dense network.
+        task: Data and metric.
+        config: What is wanted.
+        latency: Of the network, where it was timed before.
 
     Raises:
         ValueError: If the network does not run on the task's images, the task's loss or metric does not take
@@ -68,8 +77,11 @@ def check(model: nn.Module, task: Task, config: PruningConfig) -> TracedNetwork:
     check_answers(model, task)
     if network.layers:
         if config.target_latency is not None:
-            say("timing the network's layers")
-            network = with_latency(model, network, task.input_shape, config.latency)
+            if latency is None:
+                say("timing the network's layers")
+                network = with_latency(model, network, task.input_shape, config.latency)
+            else:
+                network = dataclasses.replace(network, latency=latency)
         reward = config.reward(network)
         if reward.target is not None:
             Budget(network, reward.target, reward.size)
@@ -106,12 +118,18 @@ def prune(
     config = config or PruningConfig()
     network = network or check(model, task, config)
     problem = PruningProblem.build(
-        name, model.eval(), task, network=network, images=config.search_images, seed=config.seed
+        name,
+        model.eval(),
+        task,
+        network=network,
+        images=config.search_images,
+        journal=folder.journal if folder else None,
+        seed=config.seed,
     )
     search = prune_layer_by_layer if config.procedure == "layerwise" else _prune_at_once
     found = search(problem, config, folder)
     smaller, plan = found.model, found.plan
-    recovery = _recover(smaller, model, task, config, folder.logger if folder else None)
+    recovery = _recover(smaller, model, task, config, folder)
     report = summarise(
         problem,
         smaller,
@@ -140,7 +158,8 @@ def _method(decider: str, config: PruningConfig) -> str:
 
 def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> Found:
     """Find who decides, training it if need be, let it decide about all layers, and cut."""
-    started = time.perf_counter()
+    journal = folder.journal if folder else None
+    earlier, started = journal.begin() if journal else 0.0, time.perf_counter()
     decider = config.decider()
     rewards: list[float] = []
     tried = 0
@@ -160,7 +179,7 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
         decider, tried, rewards = training.decider, training.evaluations, training.rewards
     if folder is not None and isinstance(decider, LearnedDecider):
         decider.save(folder.path)  # before anything else can fail
-    choice = _choose(problem, decider, config)
+    choice = _choose(problem, decider, config, folder)
     outcome = choice.outcome
     latency = "" if outcome.latency_ratio is None else f", latency {outcome.latency_ratio:.1%}"
     say(
@@ -169,7 +188,7 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
     )
     search = {
         "evaluations": tried + choice.evaluations,
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(earlier + time.perf_counter() - started, 1),
         "val_accuracy": outcome.accuracy,
         "val_accuracy_drop": outcome.accuracy_drop,
         "rewards": [round(reward, 4) for reward in rewards],
@@ -195,12 +214,13 @@ def search_callbacks(
     if folder is not None:
         watchers += [
             SearchMonitor(evaluations // episodes_per_update),
-            Checkpoints(folder.path / "checkpoints"),
         ]
     return watchers
 
 
-def _choose(problem: PruningProblem, decider: Decider, config: PruningConfig) -> Choice:
+def _choose(
+    problem: PruningProblem, decider: Decider, config: PruningConfig, folder: RunFolder | None
+) -> Choice:
     """Choose among the decider's proposals, on more and partly other images than the search looked at."""
     evaluator = CandidateEvaluator(
         problem.model,
@@ -209,15 +229,17 @@ def _choose(problem: PruningProblem, decider: Decider, config: PruningConfig) ->
         images=4 * config.search_images,
         statistics_images=512,
         seed=config.seed + 1,
+        journal=folder.journal if folder else None,
+        scope="choice",
     )
     return choose(dataclasses.replace(problem, evaluator=evaluator), decider, config.reward(problem.network))
 
 
 def _recover(
-    smaller: nn.Module, dense: nn.Module, task: Task, config: PruningConfig, logger: Logger | None
+    smaller: nn.Module, dense: nn.Module, task: Task, config: PruningConfig, folder: RunFolder | None
 ) -> dict[str, Any]:
     """Re-estimate batch-norm, fine-tune, learning from the dense network too, and re-estimate again."""
-    recovery = config.recovery
+    recovery, logger = config.recovery, folder.logger if folder else None
 
     def reestimate() -> float:
         reestimate_batchnorm(smaller, task, images=recovery.batchnorm_images, seed=config.seed)
@@ -229,13 +251,14 @@ def _recover(
         logger.dump(0)
     seconds, losses = 0.0, []
     if recovery.epochs:
-        with RecoveryMonitor(smaller, task, logger, prefix="recovery") as monitor:
+        with RecoveryMonitor(smaller, task, folder, prefix="recovery") as monitor:
             summary = finetune(
                 smaller,
                 task,
                 recovery,
                 teacher=copy.deepcopy(dense) if recovery.distillation_weight else None,
                 seed=config.seed,
+                checkpoint=folder.checkpoint("recovery") if folder else None,
                 on_step=monitor.on_step,
                 on_epoch=monitor.on_epoch,
             )

@@ -126,9 +126,16 @@ def train_dense(model: nn.Module, task: Task, epochs: int, seed: int, folder: Ru
         name: Of the file.
     """
     say(f"no weights given: training the dense network for {epochs} epochs")
-    with RecoveryMonitor(model, task, folder.logger, prefix="dense") as monitor:
-        config = RecoveryConfig.from_scratch(epochs)
-        finetune(model, task, config, seed=seed, on_step=monitor.on_step, on_epoch=monitor.on_epoch)
+    with RecoveryMonitor(model, task, folder, prefix="dense") as monitor:
+        finetune(
+            model,
+            task,
+            RecoveryConfig.from_scratch(epochs),
+            seed=seed,
+            checkpoint=folder.checkpoint(name),
+            on_step=monitor.on_step,
+            on_epoch=monitor.on_epoch,
+        )
     model.eval()
     write_tensors(folder.path / f"{name}.safetensors", model.state_dict())
 

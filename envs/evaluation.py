@@ -10,9 +10,10 @@ augmented as in training, because accuracy without that says nothing of accuracy
 Shapes: B candidates, L layers, N filters of a layer, S images for statistics, V images for validation.
 """
 
+import contextlib
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..rewards import Outcome
 from .cost import size_ratio
+from .journal import Found, Journal
 from .outputs import main_output
 from .prefix import SharedPrefix
 from .surgery import Mask, PruningPlan, cut
@@ -68,6 +70,8 @@ class CandidateEvaluator:
             statistics.
         seed: Chooses and augments the images for statistics.
         dense: What candidates are compared with, measured on the same images; None measures ``model``.
+        journal: Knows what was measured before, and gets what is measured now; None measures all.
+        scope: Tells this evaluator from others with the same journal.
     """
 
     def __init__(
@@ -80,9 +84,12 @@ class CandidateEvaluator:
         statistics_images: int = 256,
         seed: int = 0,
         dense: Reference | None = None,
+        journal: Journal | None = None,
+        scope: str = "",
     ) -> None:
         self.network = network
         self.task = task
+        self._journal, self._scope = journal, scope
         self._model = copy.deepcopy(model).eval()
         norms = _norms(self._model)
         for norm in norms:
@@ -118,13 +125,13 @@ class CandidateEvaluator:
         """
         network = self.network
         outcomes = []
-        for masks, measured in zip(candidates, self._measure_all(candidates), strict=True):
+        for masks, found in zip(candidates, self._find(candidates), strict=True):
             kept = np.array([mask.sum() for mask in masks])
             outcomes.append(
                 Outcome(
-                    accuracy=measured.accuracy,
+                    accuracy=found.accuracy,
                     dense_accuracy=self.dense.accuracy,
-                    loss=measured.loss,
+                    loss=found.loss,
                     dense_loss=self.dense.loss,
                     blind_loss=self.dense.blind_loss,
                     macs_ratio=float(size_ratio(network, kept, "macs")),
@@ -150,18 +157,45 @@ class CandidateEvaluator:
             ]
         return Reference(dense.accuracy, dense.loss, dense.images, blind_loss=sum(losses) / dense.images)
 
-    def _measure_all(self, candidates: Sequence[Sequence[Mask]]) -> list[Measurement]:
-        """Measure the first candidate, then the others, one a core: that is faster than one on all cores."""
+    def _find(self, candidates: Sequence[Sequence[Mask]]) -> list[Found]:
+        """Recall candidates from the journal, measure the others, and write these down one by one."""
         shared = self._shared_prefix(candidates)
-        first = [self._measure(masks, shared) for masks in candidates[:1]] if shared else []
-        rest = candidates[len(first) :]
+        known = self._journal
+        found = [known.recall(self._scope, masks) if known else None for masks in candidates]
+        wanted = [k for k, one in enumerate(found) if one is None]
+        if shared and wanted:
+            wanted = sorted({0, *wanted})  # what the others share is the first one's
+        with contextlib.closing(self._measured(candidates, wanted, shared)) as results:
+            for k, measured in zip(wanted, results, strict=True):
+                if found[k] is None:
+                    found[k] = one = Found(measured.accuracy, measured.loss)
+                    if known:
+                        known.note(self._scope, candidates[k], one)
+        return [one for one in found if one is not None]
+
+    def _measured(
+        self, candidates: Sequence[Sequence[Mask]], wanted: list[int], shared: SharedPrefix | None
+    ) -> Generator[Measurement, None, None]:
+        """Measure some candidates, in their order.
+
+        The first one leads where they share something; the others are measured one a core, which is faster
+        than one on all cores. Which are wanted changes nothing in how each is measured.
+        """
+        leaders = wanted[:1] if shared else []
+        others = wanted[len(leaders) :]
+        for k in leaders:
+            yield self._measure(candidates[k], shared)
         threads = torch.get_num_threads()
-        if threads == 1 or len(rest) < 2 or self._val[0].device.type != "cpu":
-            return first + [self._measure(masks, shared) for masks in rest]
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            measured = first + list(pool.map(self._measure, rest, repeat(shared)))
-        torch.set_num_threads(threads)  # threads begun later take over what was set last
-        return measured
+        if threads == 1 or len(candidates) - bool(shared) < 2 or self._val[0].device.type != "cpu":
+            for k in others:
+                yield self._measure(candidates[k], shared)
+            return
+        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            yield from pool.map(lambda k: self._measure(candidates[k], shared), others)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)  # threads begun later take over what was set last
 
     def _shared_prefix(self, candidates: Sequence[Sequence[Mask]]) -> SharedPrefix | None:
         """Give what candidates share; None where there is one, or they differ from the first layer on."""

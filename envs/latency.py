@@ -5,8 +5,8 @@
 Shapes: C calls of timed modules, L layers, K knots; a call has two axes, those of its weight.
 """
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -115,6 +115,22 @@ class LatencyTable:
     values: Floats
     activations: Floats
     coefficients: tuple[float, float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what JSON can hold, for :meth:`from_dict`."""
+        return {
+            field.name: value.tolist() if isinstance(value, np.ndarray) else value
+            for field in fields(self)
+            for value in (getattr(self, field.name),)
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """Make the same table again."""
+        arrays = {
+            name: np.array(value) if isinstance(value, list) else value for name, value in content.items()
+        }
+        return cls(**arrays | {"coefficients": tuple(content["coefficients"])})
 
     def __call__(self, kept: npt.ArrayLike) -> Floats:
         """Predict milliseconds a batch, shape (...), for kept filters of each layer, shape (..., L)."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from .evaluation import CandidateEvaluator
 from .importance import Scores, importance
+from .journal import Journal
 from .latency import LatencyConfig
 from .observation import StaticFeatures, static_features
 from .tasks.base import Task
@@ -54,6 +55,7 @@ class PruningProblem:
         images: int = 512,
         statistics_images: int = 256,
         latency: LatencyConfig | None = None,
+        journal: Journal | None = None,
         seed: int = 0,
     ) -> Self:
         """Trace and score a network.
@@ -67,6 +69,7 @@ class PruningProblem:
             statistics_images: Training images its batch-norm statistics are taken from.
             latency: Time the network in this way, for rewards that count the latency; None where the trace
                 has one, or none is wanted.
+            journal: Knows candidates that were measured before.
             seed: Chooses the images for statistics.
 
         Raises:
@@ -81,7 +84,14 @@ class PruningProblem:
         if latency is not None:
             network = with_latency(model, network, task.input_shape, latency)
         evaluator = CandidateEvaluator(
-            model, network, task, images=images, statistics_images=statistics_images, seed=seed
+            model,
+            network,
+            task,
+            images=images,
+            statistics_images=statistics_images,
+            seed=seed,
+            journal=journal,
+            scope=f"search {name}",
         )
         scores = importance(model, network, task)
         return cls(name, model, network, task, evaluator, scores, static_features(network, scores))

@@ -14,7 +14,6 @@ from torchvision.models.googlenet import GoogLeNetOutputs
 
 from secateur.envs.models import get_model
 from secateur.envs.outputs import main_and_auxiliary
-from secateur.envs.checkpoint import Checkpoint, Stopped
 from secateur.envs.recovery import Progress, RecoveryConfig, finetune, reestimate_batchnorm
 from secateur.envs.tasks import ClassificationTask, get_task, measure
 from secateur.envs.tasks.distillation import distillation_loss

@@ -8,23 +8,20 @@ Shapes: L layers, N filters of a layer.
 from __future__ import annotations
 
 import dataclasses
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy import toy_of
 
 from secateur.agent.baselines import Baseline
-from secateur.agent.callbacks import Checkpoints, ProgressBar, SearchMonitor, SearchRecord
+from secateur.agent.callbacks import ProgressBar, SearchMonitor, SearchRecord
 from secateur.agent.learned import LearnedDecider
-from secateur.agent.policy import FilterPolicy
 from secateur.agent.training import AgentConfig, Training, train_agent
 from secateur.envs.cost import size_ratio
 from secateur.envs.problem import PruningProblem
@@ -213,7 +210,7 @@ def run(toy: PruningProblem, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """Give the folder of a short run with all monitors, and what TensorBoard reads from it."""
     folder = tmp_path_factory.mktemp("run")
     logger = configure(str(folder), ["tensorboard", "json"])
-    callbacks = [SearchMonitor(4), Checkpoints(folder), ProgressBar(64, disable=True)]
+    callbacks = [SearchMonitor(4), ProgressBar(64, disable=True)]
     train_agent([toy], TARGET, AgentConfig(64), logger=logger, callbacks=callbacks)
     logger.close()
     events = EventAccumulator(str(folder), size_guidance={"images": 0})
@@ -265,46 +262,6 @@ def test_other_formats_of_the_log_are_spared_the_figure(run: tuple[Path, EventAc
     lines = (run[0] / "progress.json").read_text().splitlines()
     assert len(lines) == 5  # four updates, and what the last of them came to
     assert not any("search/layers" in line for line in lines)
-
-
-def test_checkpoints_are_whole_files_that_ppo_goes_on_from(run: tuple[Path, EventAccumulator]) -> None:
-    folder = run[0]
-    assert sorted(path.name for path in folder.iterdir() if "search" in path.name) == ["search.zip"]
-    with zipfile.ZipFile(folder / "search.zip") as archive:
-        assert archive.testzip() is None
-    model = PPO.load(folder / "search.zip", device="cpu")
-    assert isinstance(model.policy, FilterPolicy)
-    assert model.num_timesteps == 64 * 6
-
-
-def test_a_checkpoint_that_fails_leaves_the_last_one_whole(
-    toy: PruningProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
-    training = train_agent([toy], TARGET, AgentConfig(16), callbacks=[checkpoints])
-    before = (tmp_path / "checkpoints" / "search.zip").read_bytes()
-
-    def fail(file: Any) -> None:
-        file.write(b"half a file")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(training.model, "save", fail)
-    with pytest.raises(OSError, match="no space"):
-        checkpoints.save()
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["search.zip"]
-    assert (tmp_path / "checkpoints" / "search.zip").read_bytes() == before
-
-
-def test_checkpoints_wait_for_a_minute_to_pass(
-    toy: PruningProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    saved: list[float] = []
-    monkeypatch.setattr(Checkpoints, "save", lambda self: saved.append(self._last))
-    train_agent([toy], TARGET, AgentConfig(64), callbacks=[Checkpoints(tmp_path)])
-    assert len(saved) == 1  # at the end
-    monkeypatch.setattr("secateur.agent.callbacks.CHECKPOINT_SECONDS", 0.0)
-    train_agent([toy], TARGET, AgentConfig(64), callbacks=[Checkpoints(tmp_path)])
-    assert len(saved) == 1 + 4 + 1
 
 
 def test_the_progress_bar_counts_candidates(toy: PruningProblem, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from .export import Export
 from .frontier import Frontier
 from .inspect import Inspect
 from .prune import Prune
+from .resume import Resume
 from .train import Train
 
-__all__ = ["Evaluate", "Export", "Frontier", "Inspect", "Prune", "Train"]
+__all__ = ["Evaluate", "Export", "Frontier", "Inspect", "Prune", "Resume", "Train"]

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from tyro.conf import Positional
 
+from ...envs.latency import LatencyTable
 from ...envs.recovery import RecoveryConfig
 from ..config import DataConfig, LatencyOptions, Procedure, PruningConfig
 from ..limit_flags import LimitFlags
 from ..pruning import check, prune
 from ..report import details_table, table
-from ..run_folder import RunFolder, check_free, default_folder
+from ..run_folder import RunFolder, check_free, default_folder, timed_before
 from ..sources import (
     choose_threads,
     dense_network,
@@ -71,8 +73,15 @@ class Prune:
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/<model>-<data>-<method>-<time>."""
 
-    def run(self) -> None:
-        """Prune and print the table."""
+    results: ClassVar[tuple[str, ...]] = ("report.json",)
+    """What a finished run has written last."""
+
+    def run(self, *, resumed: bool = False) -> None:
+        """Prune and print the table.
+
+        Args:
+            resumed: Go on in ``out``, which an earlier process left.
+        """
         config = PruningConfig(
             target_macs=self.target_macs,
             target_latency=self.target_latency,
@@ -92,20 +101,22 @@ class Prune:
             search_images=self.search_images,
             seed=self.seed,
         )
-        if self.out is not None:
+        if self.out is not None and not resumed:
             check_free(self.out)
         task = load_task(self.data, self.seed)
         model = dense_network(self.model, task, self.weights, self.seed)
-        network = check(model, task, config)
-        choose_threads(network)
         out = self.out or default_folder(self.model, task.name, self.method)
-        folder = RunFolder(out, self)
-        notes = []
-        if self.weights is None and self.dense_epochs:
-            train_dense(model, task, self.dense_epochs, self.seed, folder, "dense")
-        elif warning := warn_if_memorised(model, task):
-            notes = [warning]
-        result = prune(model, task, config, network=network, folder=folder, name=self.model, notes=notes)
+        network = check(model, task, config, latency=timed_before(out) if resumed else None)
+        choose_threads(network)
+        with RunFolder(out, self, resumed=resumed) as folder:
+            if isinstance(network.latency, LatencyTable):
+                folder.keep_latency(network.latency)
+            notes = []
+            if self.weights is None and self.dense_epochs:
+                train_dense(model, task, self.dense_epochs, self.seed, folder, "dense")
+            elif warning := warn_if_memorised(model, task):
+                notes = [warning]
+            result = prune(model, task, config, network=network, folder=folder, name=self.model, notes=notes)
         page = console()
         page.print(table(result.report))
         if result.report["details"]:

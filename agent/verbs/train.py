@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from tyro.conf import Positional
 
@@ -47,8 +48,15 @@ class Train:
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/agent-<models>-<data>-<time>."""
 
-    def run(self) -> None:
-        """Train and save the agent."""
+    results: ClassVar[tuple[str, ...]] = ("agent.json",)
+    """What a finished run has written last."""
+
+    def run(self, *, resumed: bool = False) -> None:
+        """Train and save the agent.
+
+        Args:
+            resumed: Go on in ``out``, which an earlier process left.
+        """
         if not self.models:
             raise ValueError("no network was given; give at least one, such as `secateur train demo`")
         if self.weights and len(self.weights) != len(self.models):
@@ -64,7 +72,7 @@ class Train:
             agent=RANDOM_WEIGHTS,
             search=search,
         )
-        if self.out is not None:
+        if self.out is not None and not resumed:
             check_free(self.out)
         task = load_task(self.data, self.seed)
         weights = self.weights or (None,) * len(self.models)
@@ -73,23 +81,25 @@ class Train:
         choose_threads(max(traces, key=lambda trace: cost(trace).macs))
         names = [f"{n}#{k}" if self.models.count(n) > 1 else n for k, n in enumerate(self.models, start=1)]
         out = self.out or default_folder("agent", *self.models, task.name)
-        folder = RunFolder(out, self)
-        problems = []
-        for name, model, traced in zip(names, models, traces, strict=True):
-            if not self.weights and self.dense_epochs:
-                train_dense(model, task, self.dense_epochs, self.seed, folder, f"dense-{name}")
-            problems.append(PruningProblem.build(name, model, task, network=traced, seed=self.seed))
-        watchers = search_callbacks(search.evaluations, search.episodes_per_update, folder)
         is_any_size = self.target_macs is None and self.drop_bound is None
-        training = train_agent(
-            problems,
-            TargetRange() if is_any_size else wanted.reward(),
-            search,
-            seed=self.seed,
-            logger=folder.logger,
-            callbacks=watchers,
-        )
-        training.decider.save(out)
+        with RunFolder(out, self, resumed=resumed) as folder:
+            problems = []
+            for name, model, traced in zip(names, models, traces, strict=True):
+                if not self.weights and self.dense_epochs:
+                    train_dense(model, task, self.dense_epochs, self.seed, folder, f"dense-{name}")
+                problem = PruningProblem.build(
+                    name, model, task, network=traced, journal=folder.journal, seed=self.seed
+                )
+                problems.append(problem)
+            training = train_agent(
+                problems,
+                TargetRange() if is_any_size else wanted.reward(),
+                search,
+                seed=self.seed,
+                logger=folder.logger,
+                callbacks=search_callbacks(search.evaluations, search.episodes_per_update, folder),
+            )
+            training.decider.save(out)
         console().print(
             f"trained on {training.evaluations} candidates in {training.seconds:.0f} s; "
             f"use it with: secateur prune MODEL --agent {out}",
