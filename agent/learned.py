@@ -24,7 +24,7 @@ from ..rewards import Reward, Size, TargetReward, TryAndLearnReward
 from .deciders import Budget, keep_top
 from .policy import LOGIT_LIMIT, FilterScorer
 
-AGENT_FORMAT = "secateur-agent-2"
+AGENT_FORMAT = "secateur-agent-3"
 
 PRETRAINED = "pretrained"
 """Name of the agent that comes with the package."""

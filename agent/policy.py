@@ -19,9 +19,14 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from ..envs.observation import LAYER_FEATURES
+from ..envs.observation import FILTER_FEATURES, LAYER_FEATURES
 
 _NEEDED = LAYER_FEATURES.index("needed_keep_ratio")
+_TAYLOR_PER_MAC = FILTER_FEATURES.index("taylor_per_mac_rank_network")
+
+_PRIOR = 4.0
+"""Logit between the first and the middle of the network's filters by Taylor score for their MACs. Untrained,
+ResNet-20 at half the MACs has 23 % on val without it, 73.6 % with 2 and 74.6 % with 4."""
 
 _PLAUSIBLE = (0.02, 0.98)
 """Keep ratios that an untrained agent follows; logits of 0 and 1 are infinite."""
@@ -66,8 +71,9 @@ class _PassThrough(BaseFeaturesExtractor):
 class FilterScorer(nn.Module):
     """Score filters, and say what the state is worth.
 
-    The logits are added to that of the keep ratio which would meet the target from here on: an untrained
-    agent keeps about what any target wants; which layers and filters deviate from that is learned.
+    The logits are added to that of the keep ratio which would meet the target from here on, and to what the
+    filters' Taylor scores for their MACs say: an untrained agent keeps about what any target wants, and is as
+    good as a heuristic. Where and how far to deviate from that is learned.
 
     Args:
         filter_features: F.
@@ -84,6 +90,7 @@ class FilterScorer(nn.Module):
         self.score = nn.Sequential(
             nn.Linear(2 * hidden + layer_features, hidden), nn.Tanh(), nn.Linear(hidden, 1)
         )
+        self.prior = nn.Linear(filter_features, 1, bias=False)
         self.value = nn.Sequential(
             nn.Linear(layer_features, hidden), nn.Tanh(),
             nn.Linear(hidden, hidden), nn.Tanh(),
@@ -93,6 +100,9 @@ class FilterScorer(nn.Module):
         assert isinstance(last, nn.Linear)
         nn.init.normal_(last.weight, std=0.01 / math.sqrt(hidden))
         nn.init.zeros_(last.bias)
+        nn.init.zeros_(self.prior.weight)
+        with torch.no_grad():
+            self.prior.weight[0, _TAYLOR_PER_MAC] = _PRIOR
 
     def forward(self, features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Give the logits (B, M) and the values (B, 1)."""
@@ -106,14 +116,23 @@ class FilterScorer(nn.Module):
         weight = mask.unsqueeze(-1).float()
         pooled = (embedded * weight).sum(1) / weight.sum(1).clamp_min(1)  # (B, H)
         context = torch.cat([pooled, layer], dim=-1).unsqueeze(1).expand(-1, filters.shape[1], -1)
-        logits = self.score(torch.cat([embedded, context], dim=-1)).squeeze(-1)
-        logits = logits + layer[:, _NEEDED : _NEEDED + 1].clamp(*_PLAUSIBLE).logit()
+        logits = self.score(torch.cat([embedded, context], dim=-1)) + self.prior(filters)
+        logits = logits.squeeze(-1) + _offset(layer[:, _NEEDED : _NEEDED + 1])
         return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).masked_fill(~mask, EMPTY_SLOT)
 
     def forward_critic(self, features: dict[str, Tensor]) -> Tensor:
         """Give the values, (B, 1)."""
         values: Tensor = self.value(features["layer"])
         return values
+
+
+def _offset(needed: Tensor) -> Tensor:
+    """Give the logit at which a keep ratio is met in the mean over ranks that are uniform in [-1, 1].
+
+    It solves ``(softplus(a + p) - softplus(a - p)) / 2p = needed`` for ``a``, p being the prior.
+    """
+    exponent = 2 * _PRIOR * needed.clamp(*_PLAUSIBLE)
+    return torch.expm1(exponent).log() - (math.exp(_PRIOR) - torch.exp(exponent - _PRIOR)).log()
 
 
 class FilterPolicy(ActorCriticPolicy):

@@ -41,6 +41,7 @@ def policy(slots: int) -> FilterPolicy:
 
 
 NEEDED = LAYER_FEATURES.index("needed_keep_ratio")
+TAYLOR_PER_MAC = FILTER_FEATURES.index("taylor_per_mac_rank_network")
 
 
 def observation(
@@ -120,17 +121,19 @@ def test_samples_keep_all_empty_slots_so_that_their_log_probability_is_zero() ->
     actions, _, log_prob = made(observation(20, 120, batch=64, needed=0.5))
     assert actions[:, 20:].all()
     assert not actions[:, :20].all()
-    # 20 filters, each decision about log(1/2), divided by sqrt(20)
-    assert float(log_prob.detach().mean()) == pytest.approx(-np.sqrt(20) * np.log(2), rel=0.2)
+    # 20 filters, each decision some share of log(1/2), divided by sqrt(20)
+    assert -np.sqrt(20) * np.log(2) < float(log_prob.detach().mean()) < -np.sqrt(20) * np.log(2) / 5
 
 
 @pytest.mark.parametrize("keep", [0.05, 0.5, 0.7, 0.95])
-def test_before_training_every_filter_stays_with_the_probability_that_meets_the_target(keep: float) -> None:
+def test_before_training_the_best_filters_stay_and_as_many_as_meet_the_target(keep: float) -> None:
     torch.manual_seed(0)
-    made = FilterPolicy(*make_spaces(64), lambda _: 1e-3)
-    seen = observation(50, 64, batch=8, needed=keep)
-    probabilities = torch.sigmoid(made.get_distribution(seen).distribution.logits[:, :50])
-    torch.testing.assert_close(probabilities, torch.full_like(probabilities, keep), atol=0.03, rtol=0)
+    made = FilterPolicy(*make_spaces(512), lambda _: 1e-3)
+    seen = observation(500, 512, batch=8, needed=keep)
+    seen["filters"][:, :500, TAYLOR_PER_MAC] = torch.linspace(-1, 1, 500)
+    probabilities = torch.sigmoid(made.get_distribution(seen).distribution.logits[:, :500])
+    torch.testing.assert_close(probabilities.mean(1), torch.full((8,), keep), atol=0.02, rtol=0)
+    assert (probabilities.diff(dim=1).mean(1) > 0).all()
 
 
 def test_the_log_probability_moves_as_far_in_a_wide_layer_as_in_a_narrow_one() -> None:
@@ -153,7 +156,7 @@ def test_entropy_is_that_of_one_filter_whatever_the_width() -> None:
         seen = observation(filters, 500, needed=0.5)
         entropy = policy(500).evaluate_actions(seen, torch.ones(3, 500))[2]
         assert entropy is not None
-        assert 0.3 < float(entropy.detach().mean()) < np.log(2) + 1e-6
+        assert 0.1 < float(entropy.detach().mean()) < np.log(2) + 1e-6
 
 
 def test_ppo_saves_and_loads_the_policy(problem: PruningProblem, tmp_path: Path) -> None:
