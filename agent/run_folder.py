@@ -79,6 +79,7 @@ class RunFolder:
         if kind is None:
             shutil.rmtree(self.path / _CHECKPOINTS, ignore_errors=True)
         self._lock.close()
+        (self.path / LOCK).unlink(missing_ok=True)
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Give the checkpoint of one of the run's trainings."""

@@ -88,7 +88,7 @@ def test_every_bit_of_size_above_the_target_is_charged_the_same(
     ratio = target + above * (1 - target)
     reward = TargetReward(target, size)
     charged = reward(outcome(90.0, target, loss=loss)) - reward(outcome(90.0, ratio, loss=loss))
-    assert charged == pytest.approx(8 * (ratio - target))
+    assert charged == pytest.approx(10 * (ratio - target))
 
 
 def test_the_excess_loss_is_0_for_the_dense_network_and_1_for_blind_answers() -> None:
@@ -108,9 +108,14 @@ def test_a_price_for_size_that_would_be_a_gift_is_refused() -> None:
         TargetReward(overshoot_price=-1)
 
 
-def test_a_hundredth_of_the_dense_size_costs_as_much_as_a_twelfth_of_what_is_known() -> None:
+def test_a_hundredth_of_the_dense_size_costs_as_much_as_a_tenth_more_loss() -> None:
     reward = TargetReward(0.5)
-    assert reward(outcome(90.0, 0.51)) == pytest.approx(reward(outcome(90.0, 0.5, loss=0.5 + 0.08 * 2)))
+    heavy, lossy = outcome(90.0, 0.51, loss=1.3), outcome(90.0, 0.5, loss=1.3 + 0.1 * 1.4)
+    assert reward(heavy) == pytest.approx(reward(lossy), abs=0.01)
+
+
+def test_a_network_that_is_better_than_the_dense_one_is_paid_for_it() -> None:
+    assert TargetReward(0.5)(outcome(95.0, 0.5, loss=0.1)) > 0
 
 
 @given(accuracy=percents, target=ratios)
