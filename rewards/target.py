@@ -5,9 +5,16 @@ from dataclasses import dataclass
 
 from .outcome import Outcome, Size, check_size
 
-OVERSHOOT_PRICE = 10.0
-"""Reward lost per unit of size ratio above the target: 1 % of the dense size costs 0.1, some three times what
-networks gain from it at any size. A much higher price makes an agent flee below the target."""
+_EXCHANGE = 4.0
+"""What a unit of size ratio is worth to a network: between 20 % and 90 % of the size, 1 % more gains it about
+0.04."""
+
+_BAND = 0.03
+"""How far below the target that is paid back. Paid without end, an agent is drawn to removing everything."""
+
+OVERSHOOT_PRICE = 2 * _EXCHANGE
+"""Reward lost per unit of size ratio above the target: twice what it gains. A much higher price makes an
+agent flee below the target."""
 
 _STEEPNESS = 5.0
 """Excess loss counts in full where it is small, and by its ratio above 1/5: between 20 % and 90 % of the size
@@ -19,8 +26,9 @@ class TargetReward:
     """Meet a size, then keep what the network knows.
 
     The reward is the logarithm of the excess loss with a minus, less a price for every bit of size above the
-    target. Nothing is paid for being smaller, so candidates that meet the target are ranked by their loss
-    alone: on a few hundred images it tells candidates apart whose accuracies are the same.
+    target. The loss tells candidates apart whose accuracies are the same on a few hundred images. A candidate
+    that is a little smaller is paid what that costs it, so that chance in the size is none in the reward; for
+    being much smaller nothing is paid.
 
     Args:
         target: Wanted size ratio, pruned / dense, in (0, 1].
@@ -49,7 +57,8 @@ class TargetReward:
 
     def __call__(self, outcome: Outcome) -> float:
         """Charge the excess loss and the size above the target."""
-        overshoot = max(0.0, outcome.ratio(self.size) - self.target)
+        above = outcome.ratio(self.size) - self.target
         excess = _STEEPNESS * outcome.excess_loss
         lost = math.log1p(excess) if excess > 0 else excess
-        return -lost - self.overshoot_price * overshoot
+        price = self.overshoot_price if above > 0 else min(self.overshoot_price, _EXCHANGE)
+        return -lost - price * max(above, -_BAND)

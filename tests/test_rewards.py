@@ -72,13 +72,23 @@ def test_at_the_same_size_a_target_ranks_by_the_loss_alone(
     assert (paid > paid_other) == (one < other)
 
 
-@given(target=ratios, size=sizes, loss=losses, one=st.floats(0.01, 1), other=st.floats(0.01, 1))
-def test_below_the_target_nothing_is_paid_for_being_smaller(
+@given(target=st.floats(0.1, 1), size=sizes, loss=losses, one=st.floats(0.03, 1), other=st.floats(0.03, 1))
+def test_far_below_the_target_nothing_is_paid_for_being_smaller(
     target: float, size: Size, loss: float, one: float, other: float
 ) -> None:
     reward = TargetReward(target, size)
-    smaller, larger = (outcome(90.0, part * target, loss=loss) for part in (one, other))
-    assert reward(smaller) == reward(larger)
+    low = target - 0.03
+    smaller, larger = (outcome(90.0, max(1e-9, low - low * part), loss=loss) for part in (one, other))
+    assert reward(smaller) == pytest.approx(reward(larger), abs=1e-9)
+
+
+@given(target=st.floats(0.1, 1), size=sizes, loss=losses, below=st.floats(0, 0.03))
+def test_a_little_below_the_target_is_paid_half_of_what_is_charged_above(
+    target: float, size: Size, loss: float, below: float
+) -> None:
+    reward = TargetReward(target, size)
+    paid = reward(outcome(90.0, target - below, loss=loss)) - reward(outcome(90.0, target, loss=loss))
+    assert paid == pytest.approx(4 * below, abs=1e-9)
 
 
 @given(target=st.floats(0.01, 0.98), size=sizes, loss=losses, above=st.floats(0.01, 1))
@@ -88,7 +98,7 @@ def test_every_bit_of_size_above_the_target_is_charged_the_same(
     ratio = target + above * (1 - target)
     reward = TargetReward(target, size)
     charged = reward(outcome(90.0, target, loss=loss)) - reward(outcome(90.0, ratio, loss=loss))
-    assert charged == pytest.approx(10 * (ratio - target))
+    assert charged == pytest.approx(8 * (ratio - target))
 
 
 def test_the_excess_loss_is_0_for_the_dense_network_and_1_for_blind_answers() -> None:
@@ -108,9 +118,9 @@ def test_a_price_for_size_that_would_be_a_gift_is_refused() -> None:
         TargetReward(overshoot_price=-1)
 
 
-def test_a_hundredth_of_the_dense_size_costs_as_much_as_a_tenth_more_loss() -> None:
+def test_a_hundredth_of_the_dense_size_costs_as_much_as_a_twelfth_more_loss() -> None:
     reward = TargetReward(0.5)
-    heavy, lossy = outcome(90.0, 0.51, loss=1.3), outcome(90.0, 0.5, loss=1.3 + 0.1 * 1.4)
+    heavy, lossy = outcome(90.0, 0.51, loss=1.3), outcome(90.0, 0.5, loss=1.3 + 0.08 * 1.4)
     assert reward(heavy) == pytest.approx(reward(lossy), abs=0.01)
 
 

@@ -140,7 +140,7 @@ def test_a_frozen_agent_says_what_it_was_trained_on(learned: tuple[Training, lis
     assert training.decider.trained_on == {
         "networks": ["demo"],
         "task": "digits",
-        "reward": {"name": "TargetReward", "target": 0.5, "size": "macs", "overshoot_price": 10.0},
+        "reward": {"name": "TargetReward", "target": 0.5, "size": "macs", "overshoot_price": 8.0},
         "evaluations": EVALUATIONS,
         "seed": 0,
     }

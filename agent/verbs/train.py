@@ -41,6 +41,9 @@ class Train:
     limits: LimitFlags = field(default_factory=LimitFlags)
     evaluations: int = 2000
     """Candidates that the agent tries and learns from."""
+    search_images: int = 512
+    """Validation images that a candidate is measured on; its batch-norm statistics come from half as many
+    training images."""
     dense_epochs: int = 30
     """Passes over the training images for dense networks without weights; 0 takes them as they are made."""
     seed: int = 0
@@ -88,7 +91,14 @@ class Train:
                 if not self.weights and self.dense_epochs:
                     train_dense(model, task, self.dense_epochs, self.seed, folder, f"dense-{name}")
                 problem = PruningProblem.build(
-                    name, model, task, network=traced, journal=folder.journal, seed=self.seed
+                    name,
+                    model,
+                    task,
+                    network=traced,
+                    images=self.search_images,
+                    statistics_images=self.search_images // 2,
+                    journal=folder.journal,
+                    seed=self.seed,
                 )
                 problems.append(problem)
             training = train_agent(
