@@ -4,9 +4,9 @@
     resnet20=resnet20-cifar10.safetensors resnet56=resnet56-cifar10.safetensors vgg16=vgg16-longer.safetensors
 
 Every line of the table is the mean of `secateur prune` commands, one a seed, which are printed as they start.
-A run whose report is there is not run again, and one that was stopped is begun anew. Recovery is run on what
-the run without it decided. Each process gets one thread and two run at a time: on two cores that is faster
-than one process with two threads, and other work on the machine cannot make the threads wait for each other.
+A run whose report is there is not run again, and one that was stopped is resumed. Recovery is run on what the
+run without it decided. Each process gets one thread and two run at a time: on two cores that is faster than
+one process with two threads, and other work on the machine cannot make the threads wait for each other.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import json
 import math
 import os
 import shlex
-import shutil
 import statistics
 import subprocess
 import sys
@@ -137,7 +136,8 @@ def perform(run: Run, asked: argparse.Namespace) -> dict[str, Any] | None:
     words += ["--weights", asked.weights[run.setting.model], *run.setting.wish.split(), "--seed", run.seed]
     words += [*who_decides(run, asked.runs), "--epochs", run.epochs, "--out", str(out)]
     if not (out / "report.json").is_file():
-        shutil.rmtree(out, ignore_errors=True)
+        if (out / "config.yaml").is_file():
+            words = ["secateur", "resume", str(out)]
         print(shlex.join(words), flush=True)
         process = subprocess.run(
             [sys.executable, "-m", "secateur.agent", *words[1:]],

@@ -4,7 +4,7 @@
     vgg16-longer.safetensors
 
 ``val`` stays out of training, so that candidates can be measured on it; the accuracy on test is printed at
-the end and chooses nothing.
+the end and chooses nothing. A training that was stopped goes on when the same command is given again.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from secateur.agent.config import DataConfig
 from secateur.agent.sources import dense_network, load_task
+from secateur.envs.checkpoint import Checkpoint
 from secateur.envs.files import write_tensors
 from secateur.envs.recovery import Progress, RecoveryConfig, finetune
 from secateur.envs.tasks import measure
@@ -43,7 +44,8 @@ def main() -> None:
         print(f"epoch {progress.epoch}: loss {progress.loss:.4f}, {taken:.0f} s", flush=True)
 
     config = RecoveryConfig(epochs=asked.epochs, learning_rate=asked.learning_rate, distillation_weight=0.0)
-    finetune(model, task, config, seed=asked.seed, on_epoch=note)
+    checkpoint = Checkpoint(asked.out.with_suffix(".checkpoint"))
+    finetune(model, task, config, seed=asked.seed, checkpoint=checkpoint, on_epoch=note)
     print(f"after: {measure(model, task, 'test').accuracy:.2f} % on test", flush=True)
 
 

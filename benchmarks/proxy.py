@@ -3,7 +3,7 @@
     python benchmarks/proxy.py resnet20 --data cifar10-folder --weights resnet20-cifar10.safetensors --runs
     runs/proxy
 
-Candidates of one size (random, of every baseline, and of an agent at several stages of its training) are
+Candidates of one size (random, of heuristics, and of an agent at several stages of its training) are
 measured by every proxy on 1,024 images of val, then recovered by a few epochs of fine-tuning and measured on
 test. Printed is Spearman's rank correlation between the two with a 95 % interval by bootstrap over
 candidates. What is done is kept under ``--runs`` and not done again. ``val`` is half of test, as the
@@ -25,10 +25,11 @@ from proxies import PROXIES, Setting
 from scipy import stats
 from stable_baselines3.common.callbacks import BaseCallback
 
-from secateur.agent.baselines import BASELINES, Baseline
+from secateur.agent.baselines import Baseline
 from secateur.agent.config import DataConfig
 from secateur.agent.sources import dense_network, load_task
 from secateur.agent.training import AgentConfig, train_agent
+from secateur.envs.checkpoint import Checkpoint
 from secateur.envs.cotraining import cotrain
 from secateur.envs.files import write_aside, write_tensors
 from secateur.envs.problem import PruningProblem
@@ -38,10 +39,13 @@ from secateur.envs.tasks import measure
 from secateur.envs.verification import trace_exactly
 from secateur.rewards import TargetReward
 
-STAGES = (0, 200, 400, 800, 1200, 1600, 2000)
+STAGES = (0, 100, 300, 600, 1000, 1500)
 """Candidates that the agent had tried when it was asked."""
 
-RANDOM = 6
+HEURISTICS = ("l2-uniform", "l2-global", "bn-global", "fpgm-uniform", "fpgm-global", "taylor-uniform",
+              "taylor-global", "taylor-global-per-mac")  # fmt: skip
+
+RANDOM = 4
 RESAMPLES = 10_000
 
 
@@ -80,7 +84,8 @@ def main() -> None:
         path = asked.runs / f"recovered-{asked.epochs}-{number}.json"
         if number % parts == part or path.is_file():
             masks = PruningPlan.from_json(json.dumps(candidate["plan"])).masks(network)
-            rows[number] |= kept(path, lambda m=masks: recovered(setting, m, asked.epochs))
+            checkpoint = Checkpoint(path.with_suffix(".checkpoint"))
+            rows[number] |= kept(path, lambda m=masks, c=checkpoint: recovered(setting, m, asked.epochs, c))
             print(
                 f"{candidate['name']}: {rows[number]['recovered']:.2f} after {asked.epochs} epochs",
                 flush=True,
@@ -120,8 +125,8 @@ class Snapshots(BaseCallback):
 
 
 def draw_candidates(problem: PruningProblem, target: float) -> list[dict[str, Any]]:
-    """Let chance, every baseline, and an agent at several stages propose."""
-    found = {name: Baseline.from_name(name).decide(problem, target, "macs")[0] for name in BASELINES}
+    """Let chance, heuristics, and an agent at several stages propose."""
+    found = {name: Baseline.from_name(name).decide(problem, target, "macs")[0] for name in HEURISTICS}
     for seed in range(RANDOM):
         found[f"random widths {seed}"] = random_widths(problem, target, seed)
     snapshots = Snapshots(STAGES)
@@ -199,13 +204,19 @@ def proxies(setting: Setting, masks: list[Mask]) -> dict[str, float]:
     return found
 
 
-def recovered(setting: Setting, masks: list[Mask], epochs: int) -> dict[str, float]:
+def recovered(setting: Setting, masks: list[Mask], epochs: int, checkpoint: Checkpoint) -> dict[str, float]:
     """Cut, recover and measure on test."""
     began = time.perf_counter()
     plan = PruningPlan.from_masks(setting.network, masks)
     model = cut(setting.dense, setting.network, plan)
     reestimate_batchnorm(model, setting.task)
-    finetune(model, setting.task, RecoveryConfig(epochs=epochs), teacher=copy.deepcopy(setting.dense))
+    finetune(
+        model,
+        setting.task,
+        RecoveryConfig(epochs=epochs),
+        teacher=copy.deepcopy(setting.dense),
+        checkpoint=checkpoint,
+    )
     reestimate_batchnorm(model, setting.task)
     accuracy = measure(model, setting.task, "test").accuracy
     return {"recovered": accuracy, "recovery seconds": round(time.perf_counter() - began, 1)}
