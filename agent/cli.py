@@ -10,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from .progress import Verbosity, verbosity
 from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Train
 
 Verb = (
@@ -23,8 +24,11 @@ Verb = (
 
 DESCRIPTION = (
     "Prune the filters of a trained CNN with a reinforcement-learning agent. "
-    "With --debug anywhere, an error shows its traceback."
+    "Anywhere on the line: --quiet says nothing but the result, --verbose tells of every update and epoch, "
+    "with --debug an error shows its traceback."
 )
+
+_VERBOSITY = {"--quiet": Verbosity.QUIET, "--verbose": Verbosity.VERBOSE}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,13 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         0, or 2 where the input was wrong: then one line on stderr says what and what to do. ``--debug`` shows
-        the traceback too.
+        the traceback too; ``--quiet`` and ``--verbose`` say how much else is told.
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     try:
-        verb = parse([word for word in given if word != "--debug"])
-        with warnings.catch_warnings():
+        verb = parse([word for word in given if word not in ("--debug", *_VERBOSITY)])
+        with verbosity(_verbosity(given)), warnings.catch_warnings():
             if not debug:
                 warnings.simplefilter("ignore")
             verb.run()
@@ -53,6 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
         print("secateur: stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _verbosity(words: list[str]) -> Verbosity:
+    wishes = [level for word, level in _VERBOSITY.items() if word in words]
+    if len(wishes) > 1:
+        raise UsageError("--quiet and --verbose exclude each other; give one of them")
+    return wishes[0] if wishes else Verbosity.NORMAL
 
 
 class UsageError(Exception):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from stable_baselines3.common.logger import HParam, Logger, configure
+from stable_baselines3.common.logger import Logger, configure
 
 from ..envs.files import write_aside
 
@@ -36,6 +36,7 @@ class RunFolder:
         text = yaml.safe_dump(content, sort_keys=False)
         write_aside(path / "config.yaml", lambda aside: aside.write_text(text))
         self.logger: Logger = configure(str(path), ["tensorboard"])
+        self.log_text("configuration", f"```yaml\n{text}```")
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Write scalars to TensorBoard."""
@@ -43,10 +44,10 @@ class RunFolder:
             self.logger.record(name, value)
         self.logger.dump(step)
 
-    def log_result(self, hyperparameters: dict[str, bool | str | float], metrics: dict[str, float]) -> None:
-        """Write final metrics and the hyperparameters that led to them, for TensorBoard's table of runs."""
-        self.logger.record("hparams", HParam(hyperparameters, metrics), exclude=NOT_TEXT)
-        self.log(metrics, 0)
+    def log_text(self, name: str, markdown: str) -> None:
+        """Write a page to TensorBoard."""
+        self.logger.record(name, markdown, exclude=NOT_TEXT)
+        self.logger.dump(0)
 
 
 def check_free(path: Path) -> None:

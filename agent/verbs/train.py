@@ -9,6 +9,7 @@ from ...envs.cost import cost
 from ...envs.problem import PruningProblem
 from ...rewards import TargetRange
 from ..config import RANDOM_WEIGHTS, DataConfig, PruningConfig
+from ..history import SearchHistory
 from ..limit_flags import LimitFlags
 from ..pruning import check, search_callbacks
 from ..run_folder import RunFolder, check_free, default_folder
@@ -79,7 +80,8 @@ class Train:
             if not self.weights and self.dense_epochs:
                 train_dense(model, task, self.dense_epochs, self.seed, folder, f"dense-{name}")
             problems.append(PruningProblem.build(name, model, task, network=traced, seed=self.seed))
-        watchers = search_callbacks(search.evaluations, search.episodes_per_update, folder)
+        history = SearchHistory()
+        watchers = search_callbacks(history, search, folder)
         is_any_size = self.target_macs is None and self.drop_bound is None
         training = train_agent(
             problems,
@@ -88,6 +90,7 @@ class Train:
             seed=self.seed,
             logger=folder.logger,
             callbacks=watchers,
+            history=history,
         )
         training.decider.save(out)
         console().print(
