@@ -1,4 +1,4 @@
-"""The command line: ``secateur inspect``, ``prune``, ``train``, ``evaluate``, ``export``, ``frontier``."""
+"""The command line: ``secateur inspect``, ``prune``, ``train``, ``evaluate`` and so on."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from .progress import Verbosity, verbosity
-from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Train
+from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Report, Runs, Train
 
 Verb = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
@@ -20,6 +20,8 @@ Verb = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Frontier, tyro.conf.subcommand("frontier")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Runs, tyro.conf.subcommand("runs")]
 )
 
 DESCRIPTION = (
@@ -70,7 +72,7 @@ class UsageError(Exception):
     """The command line is not one that a verb understands."""
 
 
-def parse(words: list[str]) -> Inspect | Prune | Train | Evaluate | Export | Frontier:
+def parse(words: list[str]) -> Inspect | Prune | Train | Evaluate | Export | Frontier | Report | Runs:
     """Turn words into a verb with its options.
 
     Raises:

@@ -7,11 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..envs.rendering import KEPT, REMOVED
+from ..envs.rendering import CHOSEN, KEPT, REMOVED
 from .history import Columns, pareto
-
-CHOSEN = "#009E73"
-"""Bluish green of Okabe and Ito's palette; the chosen candidate has a shape of its own as well."""
 
 _NAMES = 40
 """Rows of a heat map that can be labelled."""
@@ -53,7 +50,14 @@ def _draw_plane(axes: Axes, cloud: Columns, chosen: tuple[float, float] | None) 
                 100 * sizes[those], accuracies[those], s=14, c=colour, marker=marker, alpha=0.6, label=label
             )
     front = pareto(sizes.tolist(), accuracies.tolist())
-    axes.plot(100 * sizes[front], accuracies[front], color="black", linewidth=1, label="Pareto frontier")
+    axes.plot(
+        100 * sizes[front],
+        accuracies[front],
+        color="black",
+        linewidth=1,
+        drawstyle="steps-post",
+        label="Pareto frontier",
+    )
     if chosen is not None:
         axes.scatter(
             [100 * chosen[0]],

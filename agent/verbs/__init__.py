@@ -5,6 +5,8 @@ from .export import Export
 from .frontier import Frontier
 from .inspect import Inspect
 from .prune import Prune
+from .report import Report
+from .runs import Runs
 from .train import Train
 
-__all__ = ["Evaluate", "Export", "Frontier", "Inspect", "Prune", "Train"]
+__all__ = ["Evaluate", "Export", "Frontier", "Inspect", "Prune", "Report", "Runs", "Train"]
