@@ -8,16 +8,21 @@ can reach this machine at most.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -36,6 +41,34 @@ def find() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+@contextlib.contextmanager
+def serve_tensorboard(folder: Path) -> Iterator[str]:
+    """Start TensorBoard on a folder of runs and give its address, which ends in a slash."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1"]
+    process = subprocess.Popen(
+        [*command, "--port", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    said = []
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+                yield found[0]
+                return
+        raise RuntimeError(f"TensorBoard did not start: {''.join(said)}")
+    finally:
+        process.terminate()
+        process.wait(_PATIENCE)
+        process.stderr.close()
+
+
+def timeseries(tensorboard: str, tags: Sequence[str]) -> str:
+    """Give the address of TensorBoard's first page with these tags alone."""
+    pattern = quote(f"^({'|'.join(tags)})$")
+    return f"{tensorboard}?darkMode=false&smoothing=0&tagFilter={pattern}#timeseries"
+
+
 class Browser:
     """A running browser.
 
@@ -47,10 +80,10 @@ class Browser:
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         reads, self._to = os.pipe()
         self._from, writes = os.pipe()
-        # Chromium refuses to sandbox itself for root; the shell puts the pipes where it looks for them.
+        # Chromium refuses to sandbox itself for root. Bash, as dash knows no descriptors above 9.
         options = [*_OPTIONS, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         self._process = subprocess.Popen(
-            ["sh", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "sh", path, *options,
+            ["bash", "-c", f'exec "$@" 3<&{reads} 4>&{writes}', "bash", path, *options,
              f"--user-data-dir={self._profile.name}", "about:blank"],
             pass_fds=(reads, writes), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
