@@ -87,7 +87,7 @@ def candidates_figure(cloud: Columns, chosen: tuple[float, float], metric: str) 
     steps = [front[0], *(point for (_, y), (x, up) in pairwise(front) for point in ((x, y), (x, up)))]
     legend = [_dots([(_LEFT + 4, 30)]), _text(_LEFT + 12, 34, "meets the target", "start")]
     if missed:
-        legend += [_crosses([(_LEFT + 114, 30)]), _text(_LEFT + 122, 34, "misses it", "start")]
+        legend += [_crosses([(_LEFT + 119, 30)]), _text(_LEFT + 127, 34, "misses it", "start")]
     legend += [_line(_LEFT + 184, 30, _LEFT + 200, 30, "#000"), _text(_LEFT + 205, 34, "frontier", "start")]
     legend += [_star(_LEFT + 266, 30), _text(_LEFT + 276, 34, "chosen", "start")]
     parts = [

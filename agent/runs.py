@@ -101,9 +101,8 @@ def _is_held(lock: Path) -> bool:
 
 
 def _began(folder: Path) -> str:
-    path = folder / _CONFIG
-    seconds = (path if path.exists() else folder / _REPORT).stat().st_mtime
-    return datetime.fromtimestamp(seconds).isoformat(timespec="seconds")
+    path = next((path for path in (folder / _CONFIG, folder / _REPORT) if path.exists()), folder)
+    return datetime.fromtimestamp(path.stat().st_mtime).isoformat(timespec="seconds")
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -26,15 +26,17 @@ def figure_of_candidates(
         metric: What the accuracy is called.
         chosen: MACs ratio and accuracy in percent of the candidate that was taken, once there is one.
     """
-    figure = Figure(figsize=(max(6.4, 4.6 * len(clouds)), 4.4), layout="constrained")
+    figure = Figure(figsize=(5.2 * len(clouds), 3.8), layout="constrained")
     planes = figure.subplots(1, len(clouds), squeeze=False)[0]
     for axes, (network, own) in zip(planes, clouds.items(), strict=True):
         _draw_plane(axes, own, chosen)
-        axes.set_title(f"{network}: {len(own['accuracy'])} candidates", fontsize=10)
+        axes.set_title(f"{network}: {len(own['accuracy'])} candidates", fontsize=10, pad=20)
         axes.set_xlabel("MACs left, %")
         axes.set_ylabel(f"{metric} on val before fine-tuning, %")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        axes.legend(
+            frameon=False, fontsize=8, ncols=4, columnspacing=1.2, loc="lower left", bbox_to_anchor=(-0.05, 1)
+        )
     return figure
 
 
@@ -79,7 +81,7 @@ def figure_of_keep_ratios(keep_ratios: Sequence[Mapping[str, float]]) -> Figure:
     """
     names = list(dict.fromkeys(name for update in keep_ratios for name in update))
     ratios = np.array([[update.get(name, np.nan) for update in keep_ratios] for name in names])
-    figure = Figure(figsize=(8.0, min(12.0, 0.18 * len(names) + 1.8)), layout="constrained")
+    figure = Figure(figsize=(6.4, min(12.0, 0.18 * len(names) + 1.8)), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(
         ratios,

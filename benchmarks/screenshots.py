@@ -1,7 +1,7 @@
 """Take the two screenshots of the README: TensorBoard and the report of a finished run, in Chromium.
 
-    secateur prune resnet20 --data cifar10-folder --weights resnet20-cifar10.safetensors --out runs/r20
-    python benchmarks/screenshots.py runs/r20
+    secateur prune --target-macs 0.3 --evaluations 800 --out runs/demo
+    python benchmarks/screenshots.py runs/demo
 
 Needs Debian's ``chromium``, or any other one on the path. Writes ``tensorboard.png`` and ``report.png``.
 """
@@ -18,13 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from browser import Browser, find, serve_tensorboard, timeseries
 
-SHOWN = (
-    "search/reward", "search/candidates", "search/keep_probabilities", "search/layers",
-    "recovery/val_accuracy", "result/candidates",
-)  # fmt: skip
+SCALARS = ("search/accuracy", "search/macs_ratio", "search/reward")
+PICTURES = ("result/candidates", "search/keep_probabilities", "search/layers")
 
-COLOURS = 128
-"""Of the palette: half the bytes, and no difference that one sees on pages of few colours."""
+HEIGHT, SCALE, MARGIN = 1240, 2, 8
+"""Of what is photographed, in CSS pixels; pixels of each; pixels between two pages."""
 
 
 def main() -> None:
@@ -48,9 +46,9 @@ def photograph_tensorboard(browser: Browser, run: Path, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / run.name).symlink_to(run.resolve())  # of this run alone
         with serve_tensorboard(Path(folder)) as address:
-            page = browser.open(timeseries(address, SHOWN), 1280, 1240, scale=1.25)
+            page = browser.open(timeseries(address, SCALARS + PICTURES), 1280, HEIGHT, SCALE)
             pictures = "[...document.querySelectorAll('card-view img')].filter(i => i.naturalWidth).length"
-            page.wait_for(f"{pictures} === {sum('/val' not in tag and '/rew' not in tag for tag in SHOWN)}")
+            page.wait_for(f"{pictures} === {len(PICTURES)}")
             page.evaluate("document.querySelector('.settings-button').click()")  # the pane beside the cards
             time.sleep(3)  # charts are drawn by a worker, and nothing tells when
             page.screenshot(path)
@@ -58,15 +56,28 @@ def photograph_tensorboard(browser: Browser, run: Path, path: Path) -> None:
 
 
 def photograph_report(browser: Browser, run: Path, path: Path) -> None:
-    """Show the report from its beginning to its candidates, and beside it how it begins on a phone."""
-    page = browser.open((run / "report.html").resolve().as_uri(), 760, 1240, scale=1.25)
-    page.screenshot(path)
+    """Show the report as it begins on a desk, and beside it its candidates on a phone."""
+    address = (run / "report.html").resolve().as_uri()
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [Path(folder) / name for name in ("desk.png", "phone.png")]
+        browser.open(address, 760, HEIGHT, SCALE).screenshot(parts[0])
+        phone = browser.open(address, 360, HEIGHT, SCALE)
+        phone.evaluate(
+            "[...document.querySelectorAll('h2')].find(h => h.textContent == 'Search').scrollIntoView()"
+        )
+        phone.screenshot(parts[1])
+        desk, hand = (Image.open(part).convert("RGB") for part in parts)
+        whole = Image.new("RGB", (desk.width + MARGIN + hand.width, desk.height), "#cccccc")
+        whole.paste(desk, (0, 0))
+        whole.paste(hand, (desk.width + MARGIN, 0))
+        whole.save(path)
     shrink(path)
 
 
 def shrink(path: Path) -> None:
-    """Write a picture again with few colours."""
-    picture = Image.open(path).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    """Write a picture again with a palette: half the bytes, and one sees no difference on such pages."""
+    picture = Image.open(path).convert("RGB")
+    picture = picture.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 

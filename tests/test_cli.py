@@ -216,7 +216,9 @@ def test_an_agent_learns_on_several_networks(tmp_path: Path, capsys: pytest.Capt
     assert main(words) == 0
     card = json.loads((tmp_path / "out" / "agent.json").read_text())
     assert card["trained_on"]["networks"] == ["demo#1", "demo#2"]
-    assert "--agent" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "--agent" in shown.out
+    assert "\r" not in shown.err  # stderr is no terminal here
 
 
 def test_a_run_is_exported_without_its_data(

@@ -109,6 +109,14 @@ def test_a_damaged_run_is_shown_as_such_beside_the_others(
     assert "damaged" in capsys.readouterr().out
 
 
+def test_a_link_to_nowhere_is_a_run_of_which_nothing_is_known(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "config.yaml").symlink_to("gone")
+    run = only(tmp_path)
+    assert (run.state, run.model) == ("unfinished", None)
+
+
 def test_runs_are_found_below_and_listed_by_age(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seconds, name in ((1e9, "deep/er/new"), (1e9 - 200, "old"), (1e9 - 100, "between")):
         folder = make_run(tmp_path / name, report=REPORT)

@@ -10,6 +10,7 @@ from ...envs.problem import PruningProblem
 from ...rewards import TargetRange
 from ..config import RANDOM_WEIGHTS, DataConfig, PruningConfig
 from ..history import SearchHistory
+from ..inspection import pinned_markdown
 from ..limit_flags import LimitFlags
 from ..pruning import check, search_callbacks
 from ..run_folder import RunFolder, check_free, default_folder
@@ -79,6 +80,7 @@ class Train:
         for name, model, traced in zip(names, models, traces, strict=True):
             if not self.weights and self.dense_epochs:
                 train_dense(model, task, self.dense_epochs, self.seed, folder, f"dense-{name}")
+            folder.log_text(f"pinned/{name}", pinned_markdown(traced))
             problems.append(PruningProblem.build(name, model, task, network=traced, seed=self.seed))
         history = SearchHistory()
         watchers = search_callbacks(history, search, folder)
