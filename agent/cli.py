@@ -10,7 +10,8 @@ from typing import Annotated
 
 import tyro
 
-from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Resume, Train
+from .progress import Verbosity, verbosity
+from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Report, Resume, Runs, Train
 
 Verb = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]
@@ -20,12 +21,17 @@ Verb = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Frontier, tyro.conf.subcommand("frontier")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Runs, tyro.conf.subcommand("runs")]
 )
 
 DESCRIPTION = (
     "Prune the filters of a trained CNN with a reinforcement-learning agent. "
-    "With --debug anywhere, an error shows its traceback."
+    "Anywhere on the line: --quiet says nothing but the result, --verbose tells of every update and epoch, "
+    "with --debug an error shows its traceback."
 )
+
+_VERBOSITY = {"--quiet": Verbosity.QUIET, "--verbose": Verbosity.VERBOSE}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,13 +42,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     Returns:
         0, or 2 where the input was wrong: then one line on stderr says what and what to do. ``--debug`` shows
-        the traceback too.
+        the traceback too; ``--quiet`` and ``--verbose`` say how much else is told.
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
     try:
-        verb = parse([word for word in given if word != "--debug"])
-        with warnings.catch_warnings():
+        verb = parse([word for word in given if word not in ("--debug", *_VERBOSITY)])
+        with verbosity(_verbosity(given)), warnings.catch_warnings():
             if not debug:
                 warnings.simplefilter("ignore")
             verb.run()
@@ -57,11 +63,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _verbosity(words: list[str]) -> Verbosity:
+    wishes = [level for word, level in _VERBOSITY.items() if word in words]
+    if len(wishes) > 1:
+        raise UsageError("--quiet and --verbose exclude each other; give one of them")
+    return wishes[0] if wishes else Verbosity.NORMAL
+
+
 class UsageError(Exception):
     """The command line is not one that a verb understands."""
 
 
-def parse(words: list[str]) -> Inspect | Prune | Train | Resume | Evaluate | Export | Frontier:
+def parse(
+    words: list[str],
+) -> Inspect | Prune | Train | Resume | Evaluate | Export | Frontier | Report | Runs:
     """Turn words into a verb with its options.
 
     Raises:

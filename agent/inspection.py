@@ -124,6 +124,20 @@ def _stays(pinned: list[dict[str, Any]], width: int) -> list[str]:
     return lines
 
 
+def pinned_markdown(network: TracedNetwork) -> str:
+    """Lay out what stays and why as a table in Markdown.
+
+    Args:
+        network: A trace.
+    """
+    rows = [
+        (f"`{one.name}`", f"{one.pinned} of {one.filters}", str(one.cause).replace("|", "\\|"))
+        for one in network.pinned
+    ]
+    head = [("layer", "filters that stay", "why"), ("---", "---:", "---")]
+    return "\n".join(f"| {' | '.join(row)} |" for row in head + rows) if rows else "Every filter can go."
+
+
 def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
     """Break text between words; what goes on is indented by two more."""
     spaces = " " * indent

@@ -41,6 +41,7 @@ from .baselines import Baseline
 from .callbacks import ProgressBar, SearchMonitor
 from .config import PruningConfig
 from .deciders import Budget, Decider
+from .history import SearchHistory
 from .learned import LearnedDecider
 from .progress import RecoveryMonitor, say
 from .run_folder import RunFolder
@@ -218,9 +219,10 @@ class _Walk:
         update = config.learning.episodes_per_update
         updates = max(1, config.learning.evaluations // (len(self.layers) * update))
         search = replace(config.learning, evaluations=updates * update)
-        watchers: list[BaseCallback] = [ProgressBar(search.evaluations, label=label, leave=False)]
+        history = SearchHistory()
+        watchers: list[BaseCallback] = [ProgressBar(history, search.evaluations, label=label, leave=False)]
         if folder is not None:
-            watchers.append(SearchMonitor(updates, figures=1))
+            watchers.append(SearchMonitor(history, updates, figures=1))
         training = train_agent(
             [problem],
             reward,
@@ -229,6 +231,7 @@ class _Walk:
             seed=config.seed,
             logger=folder.logger if folder else None,
             callbacks=watchers,
+            history=history,
             first_step=self._steps,
         )
         self._steps = training.model.num_timesteps

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import Figure
 from torch import nn
 
 from ..envs.evaluation import CandidateEvaluator
@@ -18,7 +17,6 @@ from ..envs.limits import trace_limited
 from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
 from ..envs.recovery import finetune, reestimate_batchnorm
-from ..envs.rendering import figure_of_layers
 from ..envs.surgery import cut, save_pruned
 from ..envs.tasks import Task, measure
 from ..envs.tasks.optional import metric_name
@@ -29,15 +27,18 @@ from ..envs.verification import verify_cut
 from .callbacks import ProgressBar, SearchMonitor
 from .config import PruningConfig
 from .deciders import Budget, Decider
+from .history import SearchHistory
+from .inspection import pinned_markdown
 from .layerwise import prune_layer_by_layer
 from .learned import LearnedDecider
 from .progress import RecoveryMonitor, say
 from .report import write_report
+from .result_log import log_result
 from .rounding import size_of, unrounded
-from .run_folder import NOT_TEXT, RunFolder
+from .run_folder import RunFolder
 from .selection import Choice, Found, choose
 from .summary import summarise
-from .training import train_agent
+from .training import AgentConfig, train_agent
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ def prune(
         journal=folder.journal if folder else None,
         seed=config.seed,
     )
+    if folder is not None:
+        folder.log_text("pinned", pinned_markdown(network))
     search = prune_layer_by_layer if config.procedure == "layerwise" else _prune_at_once
     found = search(problem, config, folder)
     smaller, plan = found.model, found.plan
@@ -161,7 +164,7 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
     journal = folder.journal if folder else None
     earlier, started = journal.begin() if journal else 0.0, time.perf_counter()
     decider = config.decider()
-    rewards: list[float] = []
+    history = SearchHistory()
     tried = 0
     if decider is None:
         learning, start = config.learning, config.beginning()
@@ -174,9 +177,10 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
             start=start,
             seed=config.seed,
             logger=folder.logger if folder else None,
-            callbacks=search_callbacks(learning.evaluations, learning.episodes_per_update, folder),
+            callbacks=search_callbacks(history, learning, folder),
+            history=history,
         )
-        decider, tried, rewards = training.decider, training.evaluations, training.rewards
+        decider, tried = training.decider, training.evaluations
     if folder is not None and isinstance(decider, LearnedDecider):
         decider.save(folder.path)  # before anything else can fail
     choice = _choose(problem, decider, config, folder)
@@ -191,7 +195,8 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
         "seconds": round(earlier + time.perf_counter() - started, 1),
         "val_accuracy": outcome.accuracy,
         "val_accuracy_drop": outcome.accuracy_drop,
-        "rewards": [round(reward, 4) for reward in rewards],
+        "rewards": [round(reward, 4) for reward in history.rewards],
+        "candidates": history.clouds().get(problem.name, {}),
     }
     if isinstance(decider, LearnedDecider):
         search["agent"] = decider.trained_on
@@ -207,13 +212,13 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
 
 
 def search_callbacks(
-    evaluations: int, episodes_per_update: int, folder: RunFolder | None
+    history: SearchHistory, config: AgentConfig, folder: RunFolder | None
 ) -> list[BaseCallback]:
-    """Watch a search: always a progress bar, and TensorBoard and checkpoints where there is a folder."""
-    watchers: list[BaseCallback] = [ProgressBar(evaluations)]
+    """Watch a search: always a progress line, and TensorBoard where there is a folder."""
+    watchers: list[BaseCallback] = [ProgressBar(history, config.evaluations)]
     if folder is not None:
         watchers += [
-            SearchMonitor(evaluations // episodes_per_update),
+            SearchMonitor(history, -(-config.evaluations // config.episodes_per_update)),
         ]
     return watchers
 
@@ -284,30 +289,5 @@ def _save(
 ) -> None:
     """Write what a finished run leaves behind."""
     save_pruned(model, plan, folder.path)
-    title = f"{problem.name}: MACs {report['ratios']['macs']:.1%} of the dense network"
-    figure = figure_of_layers(problem.network, plan.masks(problem.network), title)
-    folder.logger.record("result/layers", Figure(figure, close=True), exclude=NOT_TEXT)
-    metrics = {
-        "result/accuracy": report["pruned"]["accuracy"],
-        "result/accuracy_drop": report["accuracy_drop"],
-        "result/macs_ratio": report["ratios"]["macs"],
-        "result/params_ratio": report["ratios"]["params"],
-        "result/latency_ratio": report["ratios"]["latency_ms"],
-    }
-    for layer in report["layers"]:
-        metrics[f"result/keep_ratio/{layer['name']}"] = layer["kept"] / layer["filters"]
-    reward = config.reward(problem.network)
-    wanted: dict[str, bool | str | float] = {
-        "model": problem.name,
-        "data": report["data"],
-        "method": report["method"],
-        "target_macs": (reward.target or 0.0) if reward.size == "macs" else 0.0,
-        "target_latency": config.target_latency or 0.0,
-        "procedure": config.procedure,
-        "drop_bound": config.drop_bound or 0.0,
-        "evaluations": float(report["search"]["evaluations"]),
-        "epochs": float(config.recovery.epochs),
-        "seed": float(config.seed),
-    }
-    folder.log_result(wanted, metrics)
+    log_result(folder, problem, plan, config, report)
     write_report(folder.path, report)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ from rich.text import Text
 from ..envs.files import write_aside
 from .report_numbers import comparison, details, metric_of
 from .report_page import page
+
+_NUMBERS, _PAGE = "report.json", "report.html"
+
+_LIST_OF_NUMBERS = re.compile(r"\[\n[-+.\deE,\s]+\]")
+"""Long ones are a line each, not a line a number; strings have no such line break."""
 
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:
@@ -31,9 +37,50 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             ``num_outputs`` and ``input_shape`` complete the lines that load the network.
     """
     text = json.dumps(_plain(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    text = _LIST_OF_NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
     html = page(report, folder)
-    write_aside(folder / "report.json", lambda aside: aside.write_text(text, encoding="utf-8"))
-    write_aside(folder / "report.html", lambda aside: aside.write_text(html, encoding="utf-8"))
+    write_aside(folder / _NUMBERS, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_aside(folder / _PAGE, lambda aside: aside.write_text(html, encoding="utf-8"))
+
+
+def rewrite_page(folder: Path) -> Path:
+    """Write ``report.html`` of a finished run again, from its ``report.json`` alone.
+
+    Args:
+        folder: Of the run.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        ValueError: If the run is not finished, or its ``report.json`` is damaged.
+    """
+    report = read_report(folder)
+    try:
+        html = page(_with_undefined(report), folder)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / _NUMBERS} does not describe a pruned network: {error!r}") from error
+    write_aside(folder / _PAGE, lambda aside: aside.write_text(html, encoding="utf-8"))
+    return folder / _PAGE
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Read the ``report.json`` of a run.
+
+    Raises:
+        ValueError: If the run is not finished, or the file is no JSON object.
+    """
+    path = folder / _NUMBERS
+    if not path.is_file():
+        why = "the run is unfinished" if (folder / "config.yaml").is_file() else "it is the folder of no run"
+        raise ValueError(f"{folder} has no report.json: {why}")
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(report, dict):
+        raise ValueError(f"{path} is damaged: it holds no object")
+    return report
 
 
 def table(report: dict[str, Any]) -> Table:
@@ -63,6 +110,27 @@ def details_table(report: dict[str, Any]) -> Table:
     for row in details(report):
         shown.add_row(Text(row.label), row.dense, row.pruned, row.ratio)
     return shown
+
+
+def _with_undefined(report: dict[str, Any]) -> dict[str, Any]:
+    """Make measurements NaN again that JSON could not say."""
+
+    def number(value: Any) -> Any:
+        return math.nan if value is None else value
+
+    def curve(stage: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: [number(one) for one in value] if key in ("rewards", "losses") else value
+            for key, value in stage.items()
+        }
+
+    measured = {
+        key: {name: number(value) for name, value in report[key].items()}
+        for key in ("dense", "pruned", "ratios")
+    }
+    drop = number(report["accuracy_drop"])
+    stages = {key: curve(report[key]) for key in ("search", "recovery")}
+    return report | measured | stages | {"accuracy_drop": drop}
 
 
 def _plain(value: Any) -> Any:

@@ -117,6 +117,6 @@ def _is_group(value: Any) -> bool:
 def _with_unit(key: str, value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
-    unit = _UNITS.get(key.removesuffix("_before").rpartition("_")[2], "")
+    unit = _UNITS.get(key.removesuffix("_before").removesuffix("_after").rpartition("_")[2], "")
     digits = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
     return f"{digits} {unit}".rstrip()

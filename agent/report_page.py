@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..envs.models import list_models
-from .report_figures import curve_figure, layers_figure
+from .report_figures import candidates_figure, curve_figure, layers_figure
 from .report_numbers import comparison, details, figures, metric_of, percent, signed
 
 _STYLE = """
@@ -29,7 +29,7 @@ pre { background: #f2f2f2; padding: .75rem; font-size: .85rem; white-space: pre-
   overflow-wrap: anywhere; }
 @media (max-width: 30rem) { table { font-size: .875rem; } th, td { padding-right: .4rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; }
-  h2 { break-after: avoid; } tr, pre { break-inside: avoid; } * { print-color-adjust: exact; } }
+  h2 { break-after: avoid; } tr, pre, svg { break-inside: avoid; } * { print-color-adjust: exact; } }
 """
 
 # Even a name that escaped the escaping could load and run nothing.
@@ -50,7 +50,10 @@ def page(report: dict[str, Any], folder: Path) -> str:
         _section("Layers", layers_figure(report["layers"]), _layers(report["layers"])),
         _section("Filters that have to stay", _pinned(report.get("pinned", []))),
         _section(
-            "Search", _pairs(report["search"]), _curve(report["search"], "rewards", "mean reward", "update")
+            "Search",
+            _pairs(report["search"]),
+            _candidates(report),
+            _curve(report["search"], "rewards", "mean reward", "update"),
         ),
         _section(
             "Recovery", _pairs(report["recovery"]), _curve(report["recovery"], "losses", "loss", "epoch")
@@ -116,10 +119,10 @@ def _details(report: dict[str, Any]) -> str:
 
 def _layers(layers: Sequence[dict[str, Any]]) -> str:
     rows = [
-        (layer["name"], layer["filters"], layer["kept"], percent(layer["kept"] / layer["filters"]))
-        for layer in layers
+        (name, filters, f"{kept} ({percent(kept / filters)})", filters - kept)
+        for name, filters, kept in ((layer["name"], layer["filters"], layer["kept"]) for layer in layers)
     ]
-    return _table(("layer", "filters", "kept", "keep ratio"), rows, "names")
+    return _table(("layer", "filters", "kept", "removed"), rows, "names")
 
 
 def _pinned(pinned: Sequence[dict[str, Any]]) -> str:
@@ -135,6 +138,18 @@ def _pairs(values: dict[str, Any], unit: str = "") -> str:
 def _notes(notes: Iterable[str]) -> str:
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
     return f"<ul>{items}</ul>" if items else ""
+
+
+def _candidates(report: dict[str, Any]) -> str:
+    search = report["search"]
+    if not (cloud := search.get("candidates")):
+        return ""
+    chosen = report["ratios"]["macs"], search["val_accuracy"]
+    note = (
+        "The chosen one was found after the search: it is one of the trained agent's own proposals for what "
+        "is wanted, and they are measured on more images."
+    )
+    return candidates_figure(cloud, chosen, metric_of(report)) + f"<p>{note}</p>"
 
 
 def _curve(values: dict[str, Any], key: str, what: str, by: str) -> str:

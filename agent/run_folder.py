@@ -1,32 +1,29 @@
 """The folder of a run, and what goes into it while the run goes on."""
 
 import dataclasses
-import fcntl
 import json
 import shlex
 import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import yaml
-from stable_baselines3.common.logger import HParam, Logger, TensorBoardOutputFormat, configure
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ..envs.checkpoint import Checkpoint
 from ..envs.files import write_aside
 from ..envs.journal import Journal
 from ..envs.latency import LatencyTable
+from .locks import hold
 from .stopping import Stopping
 
 NOT_TEXT = ("stdout", "log", "json", "csv")
 """Outputs of SB3's logger that cannot show figures and tables."""
 
 CONFIG = "config.yaml"
-
-LOCK = ".lock"
-"""A file that is locked as long as a process works in the folder."""
 
 _LATENCY = "latency.json"
 
@@ -55,7 +52,7 @@ class RunFolder:
             check_free(path)
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._lock = _locked(path)
+        self._lock = hold(path)
         self._stopping = Stopping(shlex.join(["secateur", "resume", str(path)]))
         self.check = self._stopping.check
         self.journal = Journal(path / _CHECKPOINTS / "candidates.jsonl", self.check)
@@ -68,6 +65,7 @@ class RunFolder:
             text = yaml.safe_dump({**content, **_plain(dataclasses.asdict(config))}, sort_keys=False)
             write_aside(path / CONFIG, lambda aside: aside.write_text(text))
             self.logger = configure(str(path), ["tensorboard"])
+            self.log_text("configuration", f"```yaml\n{text}```")
 
     def __enter__(self) -> Self:
         self._stopping.__enter__()
@@ -78,8 +76,7 @@ class RunFolder:
         self.logger.close()
         if kind is None:
             shutil.rmtree(self.path / _CHECKPOINTS, ignore_errors=True)
-        self._lock.close()
-        (self.path / LOCK).unlink(missing_ok=True)
+        self._lock.release()
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Give the checkpoint of one of the run's trainings."""
@@ -97,10 +94,10 @@ class RunFolder:
             self.logger.record(name, value)
         self.logger.dump(step)
 
-    def log_result(self, hyperparameters: dict[str, bool | str | float], metrics: dict[str, float]) -> None:
-        """Write final metrics and the hyperparameters that led to them, for TensorBoard's table of runs."""
-        self.logger.record("hparams", HParam(hyperparameters, metrics), exclude=NOT_TEXT)
-        self.log(metrics, 0)
+    def log_text(self, name: str, markdown: str) -> None:
+        """Write a page to TensorBoard."""
+        self.logger.record(name, markdown, exclude=NOT_TEXT)
+        self.logger.dump(0)
 
 
 class _Continued(TensorBoardOutputFormat):
@@ -112,6 +109,7 @@ class _Continued(TensorBoardOutputFormat):
         self._written = {
             **{tag: events.Scalars(tag)[-1].step for tag in tags["scalars"]},
             **{tag: events.Images(tag)[-1].step for tag in tags["images"]},
+            **{tag.removesuffix("/text_summary"): events.Tensors(tag)[-1].step for tag in tags["tensors"]},
         }
         super().__init__(folder)
 
@@ -174,17 +172,6 @@ def repeat_command() -> str:
     """Give the command line that started this process, as far as it was secateur's."""
     program = Path(sys.argv[0]).name
     return shlex.join(["secateur", *sys.argv[1:]]) if program in ("secateur", "__main__.py", "cli.py") else ""
-
-
-def _locked(path: Path) -> IO[str]:
-    """Hold a folder until the file is closed, or the process dies."""
-    file = (path / LOCK).open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise ValueError(f"another process is working in {path}; wait until it has ended") from error
-    return file
 
 
 def _plain(value: Any) -> Any:

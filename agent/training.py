@@ -19,6 +19,7 @@ from ..envs.problem import PruningProblem
 from ..envs.vectorized import LockstepVecEnv
 from ..rewards import Reward, TargetRange
 from .callbacks import SearchRecord
+from .history import SearchHistory
 from .learned import LearnedDecider
 from .policy import FilterPolicy, FilterScorer
 
@@ -89,6 +90,7 @@ def train_agent(
     seed: int = 0,
     logger: Logger | None = None,
     callbacks: Sequence[BaseCallback] = (),
+    history: SearchHistory | None = None,
     first_step: int = 0,
 ) -> Training:
     """Let an agent try and learn.
@@ -101,6 +103,7 @@ def train_agent(
         seed: For the policy's weights, its draws and the networks' order.
         logger: Where SB3 writes; None writes nothing.
         callbacks: SB3's; see :mod:`secateur.agent.callbacks`.
+        history: Is written on, before the callbacks are called, which may read it; None makes one.
         first_step: Of TensorBoard's axis: where an earlier agent with the same logger left off.
 
     Returns:
@@ -142,9 +145,10 @@ def train_agent(
         if start is not None:
             scorer_of(model).load_state_dict(start.scorer.state_dict())
         model.set_logger(logger or configure(None, []))
-        record = SearchRecord(problems, config.evaluations)
+        history = SearchHistory() if history is None else history
+        record = SearchRecord(problems, config.evaluations, history)
         model.num_timesteps = first_step
-        model.learn(total, callback=CallbackList([*callbacks, record]), reset_num_timesteps=False)
+        model.learn(total, callback=CallbackList([record, *callbacks]), reset_num_timesteps=False)
         model.logger.dump(model.num_timesteps + 1)  # the last update's figures, else they come later
     scorer = copy.deepcopy(scorer_of(model))
     card = {
@@ -156,7 +160,7 @@ def train_agent(
         **({"went_on_from": start.trained_on} if start is not None else {}),
     }
     decider = LearnedDecider(scorer.eval(), card, seed=seed)
-    return Training(decider, model, time.perf_counter() - started, record.used, record.rewards)
+    return Training(decider, model, time.perf_counter() - started, record.used, history.rewards)
 
 
 def scorer_of(model: PPO) -> FilterScorer:

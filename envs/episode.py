@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..rewards import Outcome, Reward
+from ..rewards import Outcome, Reward, is_met
 from .cost import size_ratio
 from .limits import resized
 from .observation import FILTER_FEATURES, LAYER_FEATURES, LIMIT
@@ -115,6 +115,7 @@ class Episode:
             accuracy_drop=outcome.accuracy_drop,
             loss=outcome.loss,
             reward=reward,
+            meets_target=is_met(self.reward, outcome),
             layer_keep_ratios={
                 layer.name: float(mask.mean())
                 for layer, mask in zip(self.problem.network.layers, self.masks, strict=True)

@@ -39,8 +39,8 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
     ## Termination
     After the last layer; episodes are never truncated. ``info`` carries ``layer``, ``keep_ratio``,
     ``repaired``, ``macs_ratio``, ``params_ratio`` (undecided layers counted dense) and ``accuracy_drop`` in
-    percentage points (None until measured); after the last layer also ``accuracy``, ``loss``, ``reward`` and
-    ``layer_keep_ratios``.
+    percentage points (None until measured); after the last layer also ``accuracy``, ``loss``, ``reward``,
+    ``meets_target`` (the size or the drop bound that the reward wants) and ``layer_keep_ratios``.
 
     ## Registered configurations
     ``gymnasium.make("secateur/FilterPruning-v0")`` prunes the demo CNN, trained for a moment on the bundled

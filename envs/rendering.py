@@ -11,7 +11,7 @@ from .surgery import Mask
 from .tracing import TracedNetwork
 
 # Okabe and Ito's palette, told apart by colour-blind people too.
-KEPT, REMOVED, UNDECIDED = "#0072B2", "#E69F00", "#BBBBBB"
+KEPT, REMOVED, UNDECIDED, CHOSEN = "#0072B2", "#E69F00", "#BBBBBB", "#009E73"
 
 
 def figure_of_layers(network: TracedNetwork, masks: Sequence[Mask], title: str = "") -> Figure:

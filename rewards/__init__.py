@@ -1,9 +1,18 @@
 """What is better: rewards over the outcome of a candidate. No torch in here."""
 
 from .outcome import Outcome, Size
-from .reward import Reward
+from .reward import Reward, is_met
 from .target import TargetReward
 from .target_range import TargetRange, drawn
 from .try_and_learn import TryAndLearnReward
 
-__all__ = ["Outcome", "Reward", "Size", "TargetRange", "TargetReward", "TryAndLearnReward", "drawn"]
+__all__ = [
+    "Outcome",
+    "Reward",
+    "Size",
+    "TargetRange",
+    "TargetReward",
+    "TryAndLearnReward",
+    "drawn",
+    "is_met",
+]

@@ -74,6 +74,7 @@ def test_the_report_holds_what_was_gained(run: Path) -> None:
         report["dense"]["accuracy"] - report["pruned"]["accuracy"]
     )
     assert report["search"]["evaluations"] > 64
+    assert {len(column) for column in report["search"]["candidates"].values()} == {64}
     assert report["recovery"]["epochs"] == 2
     assert {"train", "val", "test"} <= set(report["splits"])
     assert all(0 < layer["kept"] <= layer["filters"] for layer in report["layers"])
@@ -88,6 +89,7 @@ def test_tensorboards_own_reader_finds_what_happened(run: Path) -> None:
         "search/reward",
         "search/accuracy",
         "search/macs_ratio",
+        "search/meets_target",
         "layer/stem.0/keep_ratio",
         "train/clip_fraction",
         "dense/val_accuracy",
@@ -96,10 +98,14 @@ def test_tensorboards_own_reader_finds_what_happened(run: Path) -> None:
         "result/accuracy",
     ):
         assert tag in tags["scalars"], (tag, tags["scalars"])
-    assert "result/layers" in tags["images"]
-    assert "search/layers" in tags["images"]
+    pictures = {"search/layers", "search/candidates", "search/keep_probabilities"}
+    assert pictures | {"result/layers", "result/candidates"} == set(tags["images"])
+    assert {"configuration/text_summary", "pinned/text_summary"} <= set(tags["tensors"])
+    written = events.Tensors("configuration/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "target_macs: 0.5" in written
     plugins = events.SummaryMetadata("_hparams_/session_start_info").plugin_data
     assert plugins.plugin_name == "hparams"
+    assert sum(path.name.startswith("events.") for path in run.iterdir()) == 1
     assert len(events.Scalars("recovery/val_accuracy")) == 3  # before, and after each of two epochs
 
 
@@ -210,7 +216,9 @@ def test_an_agent_learns_on_several_networks(tmp_path: Path, capsys: pytest.Capt
     assert main(words) == 0
     card = json.loads((tmp_path / "out" / "agent.json").read_text())
     assert card["trained_on"]["networks"] == ["demo#1", "demo#2"]
-    assert "--agent" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "--agent" in shown.out
+    assert "\r" not in shown.err  # stderr is no terminal here
 
 
 def test_a_run_is_exported_without_its_data(
@@ -271,6 +279,8 @@ def test_inspect_is_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "resnet2O"], "resnet20"),
         (["inspect", "resnet2O"], "resnet20"),
         (["export", "nowhere"], "report.json"),
+        (["report", "nowhere"], "report.json"),
+        (["runs", "nowhere"], "nowhere"),
         (["export", "nowhere", "--format", "tflite"], "--format"),
     ],
 )

@@ -31,7 +31,7 @@ from secateur.rewards import Reward, TargetReward, TryAndLearnReward
 
 NAME = "secateur/FilterPruning-v0"
 KEYS = {"network", "layer", "keep_ratio", "repaired", "macs_ratio", "params_ratio", "accuracy_drop"}
-KEYS_AT_THE_END = KEYS | {"accuracy", "loss", "reward", "layer_keep_ratios"}
+KEYS_AT_THE_END = KEYS | {"accuracy", "loss", "reward", "meets_target", "layer_keep_ratios"}
 
 once_drawn = settings(
     max_examples=10,

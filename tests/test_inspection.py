@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from networks import LiteralSizes
 
 from secateur.agent.abbreviation import abbreviated
-from secateur.agent.inspection import describe, page
+from secateur.agent.inspection import describe, page, pinned_markdown
 from secateur.envs.models import get_model
 from secateur.envs.verification import trace_exactly
 
@@ -69,3 +69,12 @@ def test_a_page_says_once_what_stays_because_of_which_operation_and_line() -> No
         r"conv3 10 of 10 filters: its cut was tried and refused: .*; tests/networks.py:\d+", text
     )
     assert text.endswith("fc 4 of 4 filters: the network's output")
+
+
+def test_what_stays_is_a_table_in_markdown() -> None:
+    network = trace_exactly(get_model("demo", num_classes=10, in_channels=1), torch.zeros(2, 1, 8, 8))
+    assert pinned_markdown(network).splitlines() == [
+        "| layer | filters that stay | why |",
+        "| --- | ---: | --- |",
+        "| `classifier` | 10 of 10 | the network's output |",
+    ]

@@ -10,19 +10,14 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
-from secateur.agent.report import table, write_report
-from secateur.agent.report_figures import curve_figure, layers_figure
+from secateur.agent.report import rewrite_page, table, write_report
 from secateur.agent.report_numbers import figures, large, percent, signed
 from secateur.agent.report_page import loading_code
-from secateur.envs.rendering import KEPT, REMOVED
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -160,6 +155,54 @@ def test_the_page_says_what_was_gained_and_how_to_have_it_again(
         assert fact in reader.text, fact
 
 
+def test_the_page_can_be_written_again_from_the_numbers_alone(report: dict[str, Any], tmp_path: Path) -> None:
+    report["pruned"]["loss"] = math.nan
+    report["recovery"]["losses"] = [0.9, math.nan, 0.4]
+    _, first = page_of(report, tmp_path)
+    (tmp_path / "report.html").unlink()
+    assert rewrite_page(tmp_path) == tmp_path / "report.html"
+    again = Reader()
+    again.feed((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert sorted(again.text.split()) == sorted(first.text.split())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "the folder of no run"),
+        ("", "is damaged"),
+        ("[1]", "is damaged"),
+        ("[" * 100_000, "is damaged"),
+        ("{}", "does not describe a pruned network"),
+        ('{"dense": 3, "model": "x"}', "does not describe a pruned network"),
+    ],
+)
+def test_a_damaged_report_is_named_and_its_page_left_alone(
+    content: str | None, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "report.html").write_text("as it was")
+    if content is not None:
+        (tmp_path / "report.json").write_text(content)
+    with pytest.raises(ValueError, match=said):
+        rewrite_page(tmp_path)
+    assert (tmp_path / "report.html").read_text() == "as it was"
+
+
+def test_the_report_of_an_unfinished_run_is_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ValueError, match="the run is unfinished"):
+        rewrite_page(tmp_path)
+
+
+def test_long_lists_of_numbers_are_a_line_each(report: dict[str, Any], tmp_path: Path) -> None:
+    report["search"]["candidates"] = {"loss": [0.1234, -1e-05] * 1000}
+    report["command"] = "[\n 1,\n 2\n]"
+    write_report(tmp_path, report)
+    text = (tmp_path / "report.json").read_text()
+    assert max(map(len, text.splitlines())) > 10_000
+    assert json.loads(text) == report
+
+
 def test_names_cannot_smuggle_markup_into_the_page(report: dict[str, Any], tmp_path: Path) -> None:
     evil = "<script>alert('x')</script>\"&<b>"
     for key in ("model", "data", "method", "command", "device"):
@@ -201,62 +244,6 @@ def test_the_lines_that_load_the_network_are_python_that_does(report: dict[str, 
     compile(own, "report", "exec")
     assert "get_model" not in own
     assert "load_pruned(build_dense, 'runs/one')" in own
-
-
-def test_the_picture_of_the_layers_has_a_title_units_and_words_for_who_cannot_see_it(
-    report: dict[str, Any],
-) -> None:
-    svg = ElementTree.fromstring(layers_figure(report["layers"]))
-    texts = [element.text for element in svg.iter() if element.text]
-    assert svg.get("role") == "img"
-    assert svg.get("aria-label", "").startswith("Filters of each layer, kept and removed: 27 of 96 are kept")
-    assert "Filters kept and removed in each layer" in texts
-    assert "filters of the layer" in texts
-    assert {"20 of 32", "7 of 64", "kept", "removed"} <= set(texts)
-
-
-def test_bars_are_as_long_as_there_are_filters(report: dict[str, Any]) -> None:
-    svg = ElementTree.fromstring(layers_figure(report["layers"]))
-    bars = [group.findall("{*}rect") for group in svg.findall("{*}g")]
-    lengths = [[float(rect.get("width", 0)) for rect in pair] for pair in bars]
-    unit = sum(lengths[1]) / 64
-    np.testing.assert_allclose(np.array(lengths) / unit, [[20, 12], [7, 57]], atol=0.05)
-    assert [[rect.get("fill") for rect in pair] for pair in bars] == [[KEPT, REMOVED]] * 2
-
-
-@given(
-    layers=st.lists(
-        st.builds(
-            lambda name, filters, share: {
-                "name": name,
-                "filters": filters,
-                "kept": max(1, round(share * filters)),
-            },
-            st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=60),
-            st.integers(1, 4096),
-            st.floats(0, 1),
-        ),
-        max_size=20,
-    )
-)
-def test_every_picture_of_layers_is_well_formed_and_stays_inside_its_frame(
-    layers: list[dict[str, Any]],
-) -> None:
-    svg = ElementTree.fromstring(layers_figure(layers))
-    for rect in svg.iter("{http://www.w3.org/2000/svg}rect"):
-        assert float(rect.get("x", 0)) + float(rect.get("width", 0)) <= 400 - 60
-
-
-@given(st.lists(st.floats(-1e100, 1e100) | st.sampled_from([math.nan, math.inf, -math.inf]), max_size=30))
-def test_every_curve_is_well_formed_or_not_there(values: list[float]) -> None:
-    finite = [value for value in values if math.isfinite(value)]
-    drawn = curve_figure(values, what="loss", by="epoch")
-    assert bool(drawn) == (len(finite) >= 2)
-    if drawn:
-        line = next(ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}polyline"))
-        points = [point.split(",") for point in line.get("points", "").split()]
-        assert len(points) == len(finite)
-        assert all(0 <= float(x) <= 400 and 0 <= float(y) <= 190 for x, y in points)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from secateur.rewards import Outcome, Reward, Size, TargetRange, TargetReward, TryAndLearnReward, drawn
+from secateur.rewards import (
+    Outcome,
+    Reward,
+    Size,
+    TargetRange,
+    TargetReward,
+    TryAndLearnReward,
+    drawn,
+    is_met,
+)
 
 SIZES: tuple[Size, ...] = ("filters", "params", "macs", "latency")
 
@@ -186,6 +195,20 @@ def test_latency_that_was_not_measured_is_missed_in_one_sentence() -> None:
 def test_rewards_say_what_they_want(reward: Reward) -> None:
     assert (reward.target is None) != (reward.drop_bound is None)
     assert reward.size == "macs"
+
+
+@given(target=ratios, size=sizes, ratio=ratios, accuracy=percents)
+def test_a_target_is_met_by_size_alone_and_a_bound_by_the_drop_alone(
+    target: float, size: Size, ratio: float, accuracy: float
+) -> None:
+    found = outcome(accuracy, ratio)
+    assume(abs(ratio - target) > 1e-9)
+    assert is_met(TargetReward(target, size), found) == (ratio < target)
+    assert is_met(TryAndLearnReward(2.0, size), found) == (found.accuracy_drop <= 2.0)
+
+
+def test_a_target_is_met_where_it_is_hit_exactly_whatever_rounding_did() -> None:
+    assert is_met(TargetReward(0.3), outcome(90.0, 0.1 + 0.2))
 
 
 def test_rewards_are_imported_without_torch() -> None:

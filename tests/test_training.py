@@ -21,6 +21,7 @@ from toy import toy_of
 
 from secateur.agent.baselines import Baseline
 from secateur.agent.callbacks import ProgressBar, SearchMonitor, SearchRecord
+from secateur.agent.history import SearchHistory
 from secateur.agent.learned import LearnedDecider
 from secateur.agent.training import AgentConfig, Training, train_agent
 from secateur.envs.cost import size_ratio
@@ -210,8 +211,9 @@ def run(toy: PruningProblem, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """Give the folder of a short run with all monitors, and what TensorBoard reads from it."""
     folder = tmp_path_factory.mktemp("run")
     logger = configure(str(folder), ["tensorboard", "json"])
-    callbacks = [SearchMonitor(4), ProgressBar(64, disable=True)]
-    train_agent([toy], TARGET, AgentConfig(64), logger=logger, callbacks=callbacks)
+    history = SearchHistory()
+    callbacks = [SearchMonitor(history, 4), ProgressBar(history, 64)]
+    train_agent([toy], TARGET, AgentConfig(64), logger=logger, callbacks=callbacks, history=history)
     logger.close()
     events = EventAccumulator(str(folder), size_guidance={"images": 0})
     events.Reload()
@@ -229,6 +231,7 @@ def test_tensorboard_finds_what_the_search_found(
         "macs_ratio",
         "params_ratio",
         "loss",
+        "meets_target",
         "repaired",
         "evaluations",
     )
@@ -251,8 +254,9 @@ def test_scalars_are_means_over_an_update_one_point_each(run: tuple[Path, EventA
     )
 
 
-def test_tensorboard_shows_the_layers_of_the_best_candidate(run: tuple[Path, EventAccumulator]) -> None:
-    images = run[1].Images("search/layers")
+@pytest.mark.parametrize("tag", ["search/layers", "search/candidates", "search/keep_probabilities"])
+def test_tensorboard_shows_pictures_of_the_search(run: tuple[Path, EventAccumulator], tag: str) -> None:
+    images = run[1].Images(tag)
     assert len(images) == 4
     assert all(image.encoded_image_string.startswith(b"\x89PNG") for image in images)
     assert images[0].width > images[0].height > 100
@@ -261,20 +265,12 @@ def test_tensorboard_shows_the_layers_of_the_best_candidate(run: tuple[Path, Eve
 def test_other_formats_of_the_log_are_spared_the_figure(run: tuple[Path, EventAccumulator]) -> None:
     lines = (run[0] / "progress.json").read_text().splitlines()
     assert len(lines) == 5  # four updates, and what the last of them came to
-    assert not any("search/layers" in line for line in lines)
-
-
-def test_the_progress_bar_counts_candidates(toy: PruningProblem, capsys: pytest.CaptureFixture[str]) -> None:
-    train_agent([toy], TARGET, AgentConfig(40), callbacks=[ProgressBar(40)])
-    shown = capsys.readouterr().err
-    assert "40/40" in shown
-    assert "candidate" in shown
-    assert "reward=" in shown
+    assert not any(name in line for line in lines for name in ("/layers", '/candidates"', "/keep_prob"))
 
 
 def test_the_budget_counts_from_when_it_was_made(toy: PruningProblem) -> None:
     toy.evaluator.evaluations += 1
-    budget = SearchRecord([toy], 10)
+    budget = SearchRecord([toy], 10, SearchHistory())
     assert budget.used == 0
     toy.evaluator.evaluations += 7
     assert budget.used == 7

@@ -10,6 +10,8 @@ from ...envs.cost import cost
 from ...envs.problem import PruningProblem
 from ...rewards import TargetRange
 from ..config import RANDOM_WEIGHTS, DataConfig, PruningConfig
+from ..history import SearchHistory
+from ..inspection import pinned_markdown
 from ..limit_flags import LimitFlags
 from ..pruning import check, search_callbacks
 from ..run_folder import RunFolder, check_free, default_folder
@@ -88,6 +90,7 @@ class Train:
         with RunFolder(out, self, resumed=resumed) as folder:
             problems = []
             for name, model, traced in zip(names, models, traces, strict=True):
+                folder.log_text(f"pinned/{name}", pinned_markdown(traced))
                 if not self.weights and self.dense_epochs:
                     train_dense(model, task, self.dense_epochs, self.seed, folder, f"dense-{name}")
                 problem = PruningProblem.build(
@@ -101,13 +104,15 @@ class Train:
                     seed=self.seed,
                 )
                 problems.append(problem)
+            history = SearchHistory()
             training = train_agent(
                 problems,
                 TargetRange() if is_any_size else wanted.reward(),
                 search,
                 seed=self.seed,
                 logger=folder.logger,
-                callbacks=search_callbacks(search.evaluations, search.episodes_per_update, folder),
+                callbacks=search_callbacks(history, search, folder),
+                history=history,
             )
             training.decider.save(out)
         console().print(

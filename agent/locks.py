@@ -1,0 +1,32 @@
+"""One process a run folder."""
+
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+_NAME = ".lock"
+
+
+def hold(folder: Path) -> BaseFileLock:
+    """Hold a folder until the lock is released or the process dies.
+
+    Raises:
+        ValueError: If another process holds it.
+    """
+    lock = FileLock(folder / _NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another process is working in {folder}; wait until it has ended") from None
+    return lock
+
+
+def is_held(folder: Path) -> bool:
+    """Say whether a process works in a folder."""
+    if not (folder / _NAME).is_file():
+        return False
+    try:
+        with FileLock(folder / _NAME, timeout=0):
+            return False
+    except Timeout:
+        return True
