@@ -100,6 +100,7 @@ class _Yardstick:
             statistics_images=self.statistics_images,
             seed=self.seed,
             dense=self.dense,
+            name=problem.name,
         )
 
 

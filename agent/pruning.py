@@ -209,6 +209,7 @@ def _choose(problem: PruningProblem, decider: Decider, config: PruningConfig) ->
         images=4 * config.search_images,
         statistics_images=512,
         seed=config.seed + 1,
+        name=problem.name,
     )
     return choose(dataclasses.replace(problem, evaluator=evaluator), decider, config.reward(problem.network))
 

@@ -11,6 +11,7 @@ Shapes: B candidates, L layers, N filters of a layer, S images for statistics, V
 """
 
 import copy
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..rewards import Outcome
 from .cost import size_ratio
+from .divergence import check_measured, first_undefined
 from .outputs import main_output
 from .prefix import SharedPrefix
 from .surgery import Mask, PruningPlan, cut
@@ -68,6 +70,10 @@ class CandidateEvaluator:
             statistics.
         seed: Chooses and augments the images for statistics.
         dense: What candidates are compared with, measured on the same images; None measures ``model``.
+        name: Of the network, for messages.
+
+    Raises:
+        FloatingPointError: If the dense network's accuracy or loss is infinite or undefined.
     """
 
     def __init__(
@@ -80,7 +86,9 @@ class CandidateEvaluator:
         statistics_images: int = 256,
         seed: int = 0,
         dense: Reference | None = None,
+        name: str = "the network",
     ) -> None:
+        self.name = name
         self.network = network
         self.task = task
         self._model = copy.deepcopy(model).eval()
@@ -115,10 +123,15 @@ class CandidateEvaluator:
 
         Returns:
             Their outcomes, against the dense network measured in the same way.
+
+        Raises:
+            FloatingPointError: If an accuracy or a loss is infinite or undefined.
         """
         network = self.network
         outcomes = []
         for masks, measured in zip(candidates, self._measure_all(candidates), strict=True):
+            self.evaluations += 1
+            check_measured(measured, f"candidate {self.evaluations} of {self.name}")
             kept = np.array([mask.sum() for mask in masks])
             outcomes.append(
                 Outcome(
@@ -133,12 +146,14 @@ class CandidateEvaluator:
                     latency_ratio=float(size_ratio(network, kept, "latency")) if network.latency else None,
                 )
             )
-            self.evaluations += 1
         return outcomes
 
     def _reference(self) -> Reference:
         """Measure the dense network, and what it is worth to look at the images at all."""
         dense = self._measure([np.ones(layer.filters, np.bool_) for layer in self.network.layers])
+        if not math.isfinite(dense.accuracy + dense.loss):
+            where = first_undefined(self._model, self._val[0])
+            check_measured(dense, f"{self.name}, before anything is removed,", f", {where}")
         with torch.inference_mode():
             answers = [
                 self._forward(self._model, piece, repeat(nullcontext())).float().sum(0) for piece in self._val
@@ -164,13 +179,13 @@ class CandidateEvaluator:
         return measured
 
     def _shared_prefix(self, candidates: Sequence[Sequence[Mask]]) -> SharedPrefix | None:
-        """Give what candidates share; None where there is one, or they differ from the first layer on."""
+        """Give what candidates share; None where nothing or everything is."""
         differing = [
             layer
             for layer, *masks in zip(self.network.layers, *candidates, strict=True)
             if any((mask != masks[0]).any() for mask in masks)
         ]
-        if len(candidates) < 2 or self.network.layers[0] in differing:
+        if len(candidates) < 2 or not differing or self.network.layers[0] in differing:
             return None
         return SharedPrefix({where.parameter for layer in differing for where in layer.slices})
 

@@ -81,7 +81,7 @@ class PruningProblem:
         if latency is not None:
             network = with_latency(model, network, task.input_shape, latency)
         evaluator = CandidateEvaluator(
-            model, network, task, images=images, statistics_images=statistics_images, seed=seed
+            model, network, task, images=images, statistics_images=statistics_images, seed=seed, name=name
         )
         scores = importance(model, network, task)
         return cls(name, model, network, task, evaluator, scores, static_features(network, scores))
