@@ -122,6 +122,7 @@ def prune(
         recovery=recovery,
         seed=config.seed,
         latency=config.latency,
+        drop_bound=config.drop_bound,
         command=folder.command if folder else "",
     )
     if found.unrounded is not None:  # timed right after the pruned network, as they are compared
