@@ -107,6 +107,7 @@ class _Yardstick:
             dense=self.dense,
             journal=self.journal,
             scope=f"{stage}, {self.images} images",
+            name=problem.name,
         )
 
 

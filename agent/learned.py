@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from ..envs.episode import Episode
 from ..envs.files import write_aside, write_tensors
 from ..envs.limits import resized
 from ..envs.observation import FILTER_FEATURES, LAYER_FEATURES
 from ..envs.problem import PruningProblem
+from ..envs.reading import check_numbers, parse_json, read_tensors, read_text, short
 from ..envs.surgery import Mask
 from ..rewards import Reward, Size, TargetReward, TryAndLearnReward
 from .deciders import Budget, keep_top
@@ -63,7 +62,7 @@ class LearnedDecider:
         card = self.trained_on
         networks = card.get("networks")
         names = ", ".join(map(str, networks)) if isinstance(networks, list) else "an unknown network"
-        return f"trained on {names} ({card.get('task', 'unknown data')})"
+        return f"trained on {short(names)} ({short(str(card.get('task', 'unknown data')))})"
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
         """Give the deterministic decision, top-k with the expected count, then the samples."""
@@ -157,33 +156,59 @@ class LearnedDecider:
         card_path, weights_path = folder / "agent.json", folder / "agent.safetensors"
         for path in (card_path, weights_path):
             if not path.is_file():
-                raise ValueError(
-                    f"{path} does not exist; --agent wants the folder of a `secateur train` or PPO run"
-                )
+                raise ValueError(_missing(path))
+        text = read_text(card_path)
         try:
-            card = json.loads(card_path.read_text())
-            state = load_file(weights_path)
-        except (ValueError, RecursionError, SafetensorError, OSError) as error:
+            card = parse_json(text)
+        except ValueError as error:
             raise ValueError(f"the agent in {folder} cannot be read: {error}") from error
-        expected = {"filter_features": list(FILTER_FEATURES), "layer_features": list(LAYER_FEATURES)}
-        if not isinstance(card, dict) or card.get("format") != AGENT_FORMAT:
-            raise ValueError(f"{card_path} is not of the format {AGENT_FORMAT!r}")
-        if any(card.get(key) != names for key, names in expected.items()):
-            raise ValueError(
-                f"the agent in {folder} looks at other features than this version; train it anew"
-            )
-        hidden = card.get("hidden")
-        if type(hidden) is not int or not 1 <= hidden <= 4096:
-            raise ValueError(f"the agent in {folder} names {hidden!r} hidden units; allowed are 1 to 4096")
-        scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden)
-        own = {name: tensor.shape for name, tensor in scorer.state_dict().items()}
-        if own != {name: tensor.shape for name, tensor in state.items()}:
+        try:
+            hidden, trained_on = _checked(card)
+        except ValueError as error:
+            raise ValueError(f"the agent in {folder} {error}") from error
+        state, _ = read_tensors(weights_path)
+        with torch.device("meta"):  # its size is only a claim so far
+            scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden)
+        own = scorer.state_dict()
+        if {k: t.shape for k, t in own.items()} != {k: t.shape for k, t in state.items()}:
             raise ValueError(f"the weights of the agent in {folder} do not fit its description in agent.json")
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in state.values()):
-            raise ValueError(f"the weights of the agent in {folder} hold infinite or undefined numbers")
-        scorer.load_state_dict(state)
-        trained_on = card.get("trained_on")
-        return cls(scorer, trained_on if isinstance(trained_on, dict) else {}, samples=samples, seed=seed)
+        check_numbers(state, own, f"the weights of the agent in {folder}")
+        scorer.load_state_dict({name: tensor.float().clone() for name, tensor in state.items()}, assign=True)
+        return cls(scorer, trained_on, samples=samples, seed=seed)
+
+
+def _missing(path: Path) -> str:
+    """Say that there is no agent, and what is mistaken for one."""
+    folder = path.parent
+    if folder.suffix == ".zip" or any(folder.glob("*.zip")) or any(folder.glob("checkpoints/*.zip")):
+        return (
+            f"{path} does not exist, and a zip file of Stable-Baselines3 is not loaded as an agent: it is a "
+            "pickle, which can run code; --agent wants agent.json and agent.safetensors"
+        )
+    return f"{path} does not exist; --agent wants the folder of a `secateur train` or PPO run"
+
+
+def _checked(card: Any) -> tuple[int, dict[str, Any]]:
+    """Give the hidden units and what the agent was trained on.
+
+    Raises:
+        ValueError: If the card is none, or for other features; the message goes on from "the agent in ...".
+    """
+    if not isinstance(card, dict) or card.get("format") != AGENT_FORMAT:
+        raise ValueError(f"is not of the format {AGENT_FORMAT!r}")
+    expected = {"filter_features": list(FILTER_FEATURES), "layer_features": list(LAYER_FEATURES)}
+    if any(card.get(key) != names for key, names in expected.items()):
+        raise ValueError("looks at other features than this version; train it anew")
+    hidden, trained_on = card.get("hidden"), card.get("trained_on", {})
+    if type(hidden) is not int or not 1 <= hidden <= 4096:
+        raise ValueError(f"names {short(repr(hidden))} hidden units; allowed are 1 to 4096")
+    reward = trained_on.get("reward", {}) if isinstance(trained_on, dict) else None
+    if not isinstance(reward, dict):
+        raise ValueError("has no object under 'trained_on', or none under its 'reward'")
+    bound = reward.get("drop_bound")
+    if bound is not None and not (type(bound) in (int, float) and 0 < bound <= 100):
+        raise ValueError(f"was trained for a drop bound of {short(repr(bound))}; allowed is up to 100 points")
+    return hidden, trained_on
 
 
 def _counts(masks: list[Mask]) -> npt.NDArray[np.int64]:

@@ -143,6 +143,7 @@ def prune(
         recovery=recovery,
         seed=config.seed,
         latency=config.latency,
+        drop_bound=config.drop_bound,
         command=folder.command if folder else "",
     )
     if found.unrounded is not None:  # timed right after the pruned network, as they are compared
@@ -236,6 +237,7 @@ def _choose(
         seed=config.seed + 1,
         journal=folder.journal if folder else None,
         scope="choice",
+        name=problem.name,
     )
     return choose(dataclasses.replace(problem, evaluator=evaluator), decider, config.reward(problem.network))
 

@@ -28,11 +28,12 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             ``pruned`` with ``accuracy`` (percent), ``loss``, ``macs``, ``params``, ``filters``,
             ``latency_ms`` and perhaps ``predicted_latency_ms``; ``ratios`` of macs, params, filters and
             latency_ms; ``latency`` with ``batch``, ``threads`` and ``dtype``; ``accuracy_drop``, percentage
-            points; ``layers`` with ``name``, ``filters`` and ``kept``; ``search`` and ``recovery``, figures
-            by name; ``splits`` with sizes and ``notes``; ``versions``; ``pinned`` with ``name``, ``pinned``,
-            ``filters`` and ``cause``. Where they are there, ``metric`` names the accuracy, ``details`` with
-            ``name``, ``dense`` and ``pruned`` (percent or None) become a table of classes or outputs,
-            ``unrounded`` with ``macs_ratio`` and ``latency_ms`` a line of the comparison,
+            points, perhaps with ``accuracy_drop_interval`` (low, high) and ``drop_bound`` (``bound`` and
+            ``met``: yes, no or undecided); ``layers`` with ``name``, ``filters`` and ``kept``; ``search`` and
+            ``recovery``, figures by name; ``splits`` with sizes and ``notes``; ``versions``; ``pinned`` with
+            ``name``, ``pinned``, ``filters`` and ``cause``. Where they are there, ``metric`` names the
+            accuracy, ``details`` with ``name``, ``dense`` and ``pruned`` (percent or None) become a table of
+            classes or outputs, ``unrounded`` with ``macs_ratio`` and ``latency_ms`` a line of the comparison,
             ``search["rewards"]`` (one an update) and ``recovery["losses"]`` (one an epoch) are drawn, and
             ``num_outputs`` and ``input_shape`` complete the lines that load the network.
     """

@@ -8,6 +8,9 @@ _UNITS = {"seconds": "s", "accuracy": "%", "drop": "points"}
 """By the last word of a figure's name."""
 
 
+_MET = {"yes": "kept", "no": "exceeded", "undecided": "undecided"}
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of the comparison.
@@ -33,6 +36,7 @@ def comparison(report: dict[str, Any]) -> list[Row]:
     threads = "1 thread" if how["threads"] == 1 else f"{how['threads']} threads"
     rows = [
         Row(f"test {metric_of(report)}", f"{dense['accuracy']:.2f} %", f"{pruned['accuracy']:.2f} %", change),
+        *_certainty(report),
         Row(
             "test loss",
             f"{dense['loss']:.4f}",
@@ -59,6 +63,22 @@ def comparison(report: dict[str, Any]) -> list[Row]:
         ratio = percent(other["latency_ms"] / dense["latency_ms"])
         rows.append(Row(label, f"{dense['latency_ms']:.3g} ms", f"{other['latency_ms']:.3g} ms", ratio))
     return rows
+
+
+def _certainty(report: dict[str, Any]) -> list[Row]:
+    """Say between what the change lies, and whether the drop is within its bound."""
+    rows = []
+    if interval := change_interval(report):
+        rows.append(Row("its 95 % interval, points", "", "", interval))
+    if bound := report.get("drop_bound"):
+        rows.append(Row("bound on the drop", "", f"{bound['bound']:g} points", _MET[bound["met"]]))
+    return rows
+
+
+def change_interval(report: dict[str, Any]) -> str:
+    """Write the 95 % interval of the change in accuracy, percentage points; empty where there is none."""
+    interval = report.get("accuracy_drop_interval")
+    return "" if interval is None else f"{signed(-interval[1], 2)} to {signed(-interval[0], 2)}"
 
 
 def metric_of(report: dict[str, Any]) -> str:

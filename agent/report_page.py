@@ -7,7 +7,7 @@ from typing import Any
 
 from ..envs.models import list_models
 from .report_figures import candidates_figure, curve_figure, layers_figure
-from .report_numbers import comparison, details, figures, metric_of, percent, signed
+from .report_numbers import change_interval, comparison, details, figures, metric_of, percent, signed
 
 _STYLE = """
 body { font: 1rem/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 44rem;
@@ -90,12 +90,15 @@ def loading_code(report: dict[str, Any], folder: Path) -> str:
 
 
 def _key_figures(report: dict[str, Any]) -> str:
-    ratios = report["ratios"]
+    ratios, sure = report["ratios"], change_interval(report)
     shown = [
         (percent(ratios["macs"]), "of the MACs"),
         (percent(ratios["params"]), "of the parameters"),
         (percent(ratios["latency_ms"]), "of the latency"),
-        (signed(-report["accuracy_drop"], 2), f"points of test {metric_of(report)}"),
+        (
+            signed(-report["accuracy_drop"], 2),
+            f"points of test {metric_of(report)}" + (f" (95 %: {sure})" if sure else ""),
+        ),
     ]
     return (
         '<ul class="key">' + "".join(f"<li><b>{escape(v)}</b> {escape(w)}</li>" for v, w in shown) + "</ul>"

@@ -1,17 +1,18 @@
 """From names to things: the task, the dense network and its input, on the best device there is."""
 
-import json
+import math
 import os
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
-import yaml
 from torch import nn
 
 from ..envs.cost import cost
 from ..envs.files import write_tensors
 from ..envs.models import get_model, predicts_pixels
+from ..envs.reading import first_line, parse_json, read_text, read_yaml, short
 from ..envs.recovery import RecoveryConfig, finetune
 from ..envs.surgery import load_pruned
 from ..envs.tasks import SegmentationTask, SplitName, Task, get_task, load_segmentation, measure
@@ -29,6 +30,9 @@ _MEMORISED = 99.0
 
 _ONE_THREAD_MACS = 10_000_000
 """Networks with fewer MACs an image run on one thread."""
+
+_MOST_OUTPUTS, _LARGEST_EXAMPLE = 2**16, 2**26
+"""What a report may claim before memory is taken for it: classes, and numbers of an example."""
 
 _SEEN: tuple[SplitName, ...] = ("val", "train")
 
@@ -170,16 +174,34 @@ def pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:
         ValueError: If the run is not finished, or its files do not fit together.
     """
     path = folder / "config.yaml"
+    config = read_yaml(path)
     try:
-        config = yaml.safe_load(path.read_text())
-        given = config["data"]
-        own = DataConfig(**given | {"data_root": Path(given["data_root"])})
-        name, seed = str(config["model"]), int(config["seed"])
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not describe a prune run: {error}") from error
+        own = _data_config(config["data"])
+        name, seed = config["model"], config["seed"]
+        if not isinstance(name, str) or type(seed) is not int or not 0 <= seed < 2**63:
+            raise ValueError("the model has to be a name, and the seed a whole number from 0 on")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a prune run: {first_line(error)}") from error
     task = load_task(data or own, seed)
     model = load_pruned(lambda: dense_network(name, task, None, seed).cpu(), folder)
+    _check_runs(model, task.input_shape, folder)
     return model.to(device()), task
+
+
+def _data_config(given: dict[str, Any]) -> DataConfig:
+    """Turn what a run says of its data into what it was.
+
+    Raises:
+        ValueError: If a value is not of the type of its option.
+    """
+    values = {**given, "data_root": Path(given["data_root"])}
+    kinds = get_type_hints(DataConfig)
+    for key, value in values.items():
+        kind = kinds.get(key, ())
+        fits = value in get_args(kind) if get_origin(kind) is Literal else isinstance(value, kind)
+        if not fits:
+            raise ValueError(f"{short(str(key))} cannot be {short(repr(value))}")
+    return DataConfig(**values)
 
 
 def pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
@@ -197,14 +219,37 @@ def pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
     path = folder / "report.json"
     if not path.is_file():
         raise ValueError(f"{folder} is no finished prune run: it has no report.json")
+    text = read_text(path)
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        name, outputs = str(report["model"]), int(report["num_outputs"])
-        shape = tuple(int(size) for size in report["input_shape"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not describe a pruned network: {error!r}") from error
+        report = parse_json(text)
+        if missing := {"model", "num_outputs", "input_shape"} - set(report):
+            raise ValueError(f"it does not tell its {min(missing)}")
+        name, outputs, shape = report["model"], report["num_outputs"], tuple(report["input_shape"])
+        whole = all(type(size) is int and size >= 1 for size in (outputs, *shape))
+        if not isinstance(name, str) or not whole or not shape:
+            raise ValueError("the model has to be a name, its outputs and input shape whole numbers")
+        if outputs > _MOST_OUTPUTS or math.prod(shape) > _LARGEST_EXAMPLE:
+            raise ValueError(f"examples of {shape} and {outputs} outputs are too large")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a pruned network: {first_line(error)}") from error
     model = load_pruned(lambda: get_model(name, num_classes=outputs, in_channels=shape[0]), folder)
+    _check_runs(model, shape, folder)
     return model, shape
+
+
+def _check_runs(model: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
+    """Run a rebuilt network once.
+
+    Raises:
+        ValueError: If its layers do not fit each other.
+    """
+    try:
+        with torch.no_grad():
+            model(torch.zeros(2, *shape))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the files in {folder} do not fit together: the network does not run ({first_line(error)})"
+        ) from error
 
 
 def example_outputs(name: str, shape: tuple[int, ...]) -> int:

@@ -1,6 +1,5 @@
 """What a finished run has to say: both networks measured on test, once, and everything that led there."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +10,8 @@ from ..envs.cost import cost
 from ..envs.latency import LatencyConfig, measured_latency
 from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
-from ..envs.tasks import Task, measure
+from ..envs.tasks import Measurement, Task, measure
+from ..envs.tasks.intervals import drop_interval, meets
 from ..envs.tasks.optional import ACCURACY, metric_name
 from ..envs.tracing import TracedNetwork
 from ..envs.tracing.network import Ints
@@ -30,6 +30,7 @@ def summarise(
     notes: list[str],
     *,
     latency: LatencyConfig,
+    drop_bound: float | None = None,
     **told: Any,
 ) -> dict[str, Any]:
     """Make the content of ``report.json``.
@@ -40,12 +41,15 @@ def summarise(
         plan: What it kept.
         notes: Sentences about the run, beside the task's own about its splits.
         latency: How latencies are measured.
+        drop_bound: The accuracy drop that was wanted at most, percentage points, if one was.
         **told: What only the run itself knows: ``method``, ``search``, ``recovery``, ``seed``, ``command``.
     """
     task, network = problem.task, problem.network
     kept = np.asarray(plan.counts(network))
-    dense, dense_details = _row(problem.model, task, _size(network, network.widths), latency)
-    smaller, details = _row(pruned, task, _size(network, kept), latency)
+    dense, dense_measured = _row(problem.model, task, _size(network, network.widths), latency)
+    smaller, measured = _row(pruned, task, _size(network, kept), latency)
+    interval = drop_interval(task, dense_measured, measured)
+    bound = {} if drop_bound is None else {"bound": drop_bound, "met": meets(interval, drop_bound)}
     on_val, metric = problem.evaluator.dense.accuracy, metric_name(task)
     if metric == ACCURACY and on_val - dense["accuracy"] > _SUSPICIOUS:
         notes = [
@@ -64,9 +68,12 @@ def summarise(
         "latency": {**asdict(latency), "device": latency.device or next(pruned.parameters()).device.type},
         "ratios": {key: smaller[key] / dense[key] for key in _RATIOS},
         "accuracy_drop": dense["accuracy"] - smaller["accuracy"],
+        "accuracy_drop_interval": None if interval is None else list(interval),
+        **({"drop_bound": bound} if bound else {}),
         "metric": metric,
         "details": [
-            {"name": name, "dense": dense_details[name], "pruned": value} for name, value in details.items()
+            {"name": name, "dense": dense_measured.details[name], "pruned": value}
+            for name, value in measured.details.items()
         ],
         "layers": [
             {"name": name, "filters": plan.filters[name], "kept": len(kept)}
@@ -102,13 +109,13 @@ def _size(network: TracedNetwork, kept: Ints) -> dict[str, float]:
 
 def _row(
     model: nn.Module, task: Task, size: dict[str, float], latency: LatencyConfig
-) -> tuple[dict[str, float], Mapping[str, float | None]]:
-    """Measure one network on test: as a whole, and each class or output."""
-    measured = measure(model, task, "test")
+) -> tuple[dict[str, float], Measurement]:
+    """Measure one network on test."""
+    measured = measure(model, task, "test", by_example=True)
     row = {
         "accuracy": measured.accuracy,
         "loss": measured.loss,
         **size,
         "latency_ms": measured_latency(model, task.input_shape, latency),
     }
-    return row, measured.details
+    return row, measured

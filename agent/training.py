@@ -32,7 +32,7 @@ class AgentConfig:
         ValueError: If a number is out of its range.
     """
 
-    evaluations: int = 2000
+    evaluations: int = 1000
     """Candidates to try and learn from; 0 is for an agent that has learned already, and decides frozen."""
     episodes_per_update: int = 16
     """Candidates between two updates of the policy."""

@@ -45,10 +45,10 @@ def _fit_convolution(module: nn.modules.conv._ConvNd) -> None:
 
 
 def set_attributes(model: nn.Module, values: Mapping[str, tuple[int, ...] | int]) -> None:
-    """Give modules new integers, or lists of integers, by dotted attribute name.
+    """Give modules new sizes, integers or lists of them, by dotted attribute name.
 
     Raises:
-        ValueError: If the network has no such attribute.
+        ValueError: If the network has no such attribute, or it is none that a cut makes smaller.
     """
     for path, value in values.items():
         owner, _, name = path.rpartition(".")
@@ -57,5 +57,15 @@ def set_attributes(model: nn.Module, values: Mapping[str, tuple[int, ...] | int]
             old = vars(module)[name]
         except (AttributeError, KeyError):
             raise ValueError(f"the plan sets {path!r}, which this network does not have") from None
+        if name.startswith("_") or follows_its_weight(module) or not _shrinks(old, value):
+            raise ValueError(f"the plan sets {path!r}, which is no size that a cut could bring to that")
         new = value if isinstance(value, int) else list(value) if isinstance(old, list) else tuple(value)
         setattr(module, name, new)
+
+
+def _shrinks(old: object, new: tuple[int, ...] | int) -> bool:
+    """Say whether whole numbers become whole numbers, as many, that are smaller or the same."""
+    if isinstance(new, int):
+        return isinstance(old, int) and not isinstance(old, bool) and (new == old or 1 <= new < old)
+    fits = isinstance(old, list | tuple) and len(old) == len(new)
+    return fits and all(_shrinks(*pair) for pair in zip(old, new, strict=True))  # type: ignore[call-overload]

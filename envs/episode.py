@@ -5,6 +5,7 @@ The single environment holds one episode, the vectorised one holds many; neither
 Shapes: L layers, N filters of a layer, M slots of the action (the widest layer), F and G features.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -106,8 +107,17 @@ class Episode:
         }
 
     def finish(self, outcome: Outcome, info: dict[str, Any]) -> float:
-        """Complete the last step's ``info`` with what was measured, and give the reward."""
+        """Complete the last step's ``info`` with what was measured, and give the reward.
+
+        Raises:
+            FloatingPointError: If the reward is infinite or undefined.
+        """
         reward = self.reward(outcome)
+        if not math.isfinite(reward):
+            raise FloatingPointError(
+                f"the reward of a candidate of {self.problem.name} is {reward}: its accuracy is "
+                f"{outcome.accuracy:.2f} % and its loss {outcome.loss:.4g}, so look at the reward"
+            )
         info.update(
             macs_ratio=outcome.macs_ratio,
             params_ratio=outcome.params_ratio,

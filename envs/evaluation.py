@@ -12,6 +12,7 @@ Shapes: B candidates, L layers, N filters of a layer, S images for statistics, V
 
 import contextlib
 import copy
+import math
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..rewards import Outcome
 from .cost import size_ratio
+from .divergence import check_measured, first_undefined
 from .journal import Found, Journal
 from .outputs import main_output
 from .prefix import SharedPrefix
@@ -72,6 +74,10 @@ class CandidateEvaluator:
         dense: What candidates are compared with, measured on the same images; None measures ``model``.
         journal: Knows what was measured before, and gets what is measured now; None measures all.
         scope: Tells this evaluator from others with the same journal.
+        name: Of the network, for messages.
+
+    Raises:
+        FloatingPointError: If the dense network's accuracy or loss is infinite or undefined.
     """
 
     def __init__(
@@ -86,7 +92,9 @@ class CandidateEvaluator:
         dense: Reference | None = None,
         journal: Journal | None = None,
         scope: str = "",
+        name: str = "the network",
     ) -> None:
+        self.name = name
         self.network = network
         self.task = task
         self._journal, self._scope = journal, scope
@@ -122,6 +130,9 @@ class CandidateEvaluator:
 
         Returns:
             Their outcomes, against the dense network measured in the same way.
+
+        Raises:
+            FloatingPointError: If an accuracy or a loss is infinite or undefined.
         """
         network = self.network
         outcomes = []
@@ -146,6 +157,9 @@ class CandidateEvaluator:
     def _reference(self) -> Reference:
         """Measure the dense network, and what it is worth to look at the images at all."""
         dense = self._measure([np.ones(layer.filters, np.bool_) for layer in self.network.layers])
+        if not math.isfinite(dense.accuracy + dense.loss):
+            where = first_undefined(self._model, self._val[0])
+            check_measured(dense, f"{self.name}, before anything is removed,", f", {where}")
         with torch.inference_mode():
             answers = [
                 self._forward(self._model, piece, repeat(nullcontext())).float().sum(0) for piece in self._val
@@ -168,6 +182,7 @@ class CandidateEvaluator:
         with contextlib.closing(self._measured(candidates, wanted, shared)) as results:
             for k, measured in zip(wanted, results, strict=True):
                 if found[k] is None:
+                    check_measured(measured, f"candidate {self.evaluations + k + 1} of {self.name}")
                     found[k] = one = Found(measured.accuracy, measured.loss)
                     if known:
                         known.note(self._scope, candidates[k], one)
@@ -198,13 +213,13 @@ class CandidateEvaluator:
             torch.set_num_threads(threads)  # threads begun later take over what was set last
 
     def _shared_prefix(self, candidates: Sequence[Sequence[Mask]]) -> SharedPrefix | None:
-        """Give what candidates share; None where there is one, or they differ from the first layer on."""
+        """Give what candidates share; None where nothing or everything is."""
         differing = [
             layer
             for layer, *masks in zip(self.network.layers, *candidates, strict=True)
             if any((mask != masks[0]).any() for mask in masks)
         ]
-        if len(candidates) < 2 or self.network.layers[0] in differing:
+        if len(candidates) < 2 or not differing or self.network.layers[0] in differing:
             return None
         return SharedPrefix({where.parameter for layer in differing for where in layer.slices})
 

@@ -16,8 +16,11 @@ def imported(name: str) -> Iterator[ModuleType]:
     """Import the module of ``package.module:thing``; inside, the current directory can be imported from.
 
     Raises:
-        ValueError: If the module cannot be imported.
+        ValueError: If the module cannot be imported, or is Python's own: no run folder of somebody else shall
+            call what is on every machine.
     """
+    if name.partition(":")[0].partition(".")[0] in sys.stdlib_module_names:
+        raise ValueError(f"{name!r} is a part of Python, which has neither networks nor tasks; give your own")
     with _current_directory_importable():
         try:
             module = importlib.import_module(name.partition(":")[0])

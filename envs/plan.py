@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .reading import parse_json, short
 from .tracing import TracedNetwork
 
 Mask = npt.NDArray[np.bool_]
 
 PLAN_FORMAT = "secateur-plan-1"
+
+_MOST_FILTERS = 2**20
+"""Of one layer of a plan that is read."""
 
 
 @dataclass(frozen=True)
@@ -136,19 +140,23 @@ class PruningPlan:
             ValueError: If the text is not a plan of this format.
         """
         try:
-            data: Any = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+            data: Any = parse_json(text)
+        except ValueError as error:
             raise ValueError(f"the plan is not JSON: {error}") from error
         if not isinstance(data, dict) or data.get("format") != PLAN_FORMAT:
             raise ValueError(f"the plan is not of the format {PLAN_FORMAT!r}")
         layers, attributes = data.get("layers"), data.get("attributes", {})
         if not isinstance(layers, dict) or not isinstance(attributes, dict):
             raise ValueError("the plan needs 'layers', and 'layers' and 'attributes' must be objects")
+        if odd := next((name for name in (*layers, *attributes) if not _is_dotted(name)), None):
+            raise ValueError(f"the plan names {short(odd)!r}, which cannot be a part of a network")
         for name, row in layers.items():
             if not (isinstance(row, dict) and _is_whole(row.get("filters")) and _are_whole(row.get("kept"))):
                 raise ValueError(
                     f"layer {name!r} of the plan needs 'filters', a number, and 'kept', a list of numbers"
                 )
+            if not 1 <= row["filters"] <= _MOST_FILTERS:
+                raise ValueError(f"layer {name!r} of the plan has to have 1 to {_MOST_FILTERS:,} filters")
         for name, value in attributes.items():
             if not _is_whole(value) and not _are_whole(value):
                 raise ValueError(f"attribute {name!r} of the plan must be a whole number or a list of them")
@@ -169,6 +177,11 @@ def _check_layer(name: str, indices: Sequence[int], filters: int) -> None:
             raise ValueError(
                 f"the plan keeps filter {index} of layer {name!r}, which has filters 0 to {filters - 1}"
             )
+
+
+def _is_dotted(name: str) -> bool:
+    """Say whether a name may be that of a module; the network itself has an empty one."""
+    return not name or (len(name) <= 300 and name.isprintable() and all(name.split(".")))
 
 
 def _is_whole(value: object) -> bool:

@@ -92,6 +92,7 @@ class PruningProblem:
             seed=seed,
             journal=journal,
             scope=f"search {name}",
+            name=name,
         )
         scores = importance(model, network, task)
         return cls(name, model, network, task, evaluator, scores, static_features(network, scores))

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD
 
 from .checkpoint import Checkpoint, Stopped
+from .divergence import located
 from .step_loss import StepLoss, autocast
 from .tasks.base import Task, fastest_layout, restored_modes
 from .tasks.optional import batch_size_for, measuring_batch
@@ -176,7 +177,8 @@ def finetune(
         on_epoch: Called after every epoch, with its mean loss; may measure the network.
 
     Raises:
-        FloatingPointError: If the loss is no longer finite.
+        FloatingPointError: If the loss or the gradient is no longer finite; the network is as it was before
+            the step then.
     """
     size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
     steps = max(1, size // batch_size)  # a last batch of a few images would spoil batch-norm
@@ -190,14 +192,14 @@ def finetune(
             seen, began = 0, time.perf_counter()
             for indices in state.order.split(batch_size)[state.step : steps]:
                 inputs, targets = task.batch("train", indices, augment=True, generator=state.generator)
-                loss = step_loss(model, inputs.contiguous(memory_format=layout), targets)
-                value = loss.item()
-                if not math.isfinite(value):
-                    raise FloatingPointError(
-                        f"the loss became {value} in epoch {state.epoch + 1}, step {state.step + 1} of "
-                        f"{steps}: lower the learning rate, now {config.learning_rate}"
-                    )
-                state.take_step(loss)
+                inputs = inputs.contiguous(memory_format=layout)
+                when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
+                with located(model, inputs, when, f"lower the learning rate, now {config.learning_rate}"):
+                    loss = step_loss(model, inputs, targets)
+                    value = loss.item()
+                    if not math.isfinite(value):
+                        raise FloatingPointError(f"the loss became {value}")
+                    state.take_step(loss)
                 seen += len(indices)
                 if checkpoint is not None and checkpoint.due:
                     checkpoint.save(state.snapshot())

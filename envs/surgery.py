@@ -3,19 +3,20 @@
 Shapes: L layers, N filters of a layer.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .attributes import fit_attributes, set_attributes
 from .baking import bake
 from .files import write_aside, write_tensors
 from .plan import Mask, PruningPlan
+from .reading import check_numbers, read_tensors, read_text, short
 from .replicas import refresh_masked_weights, replica
 from .tracing import TracedNetwork
 
@@ -107,50 +108,85 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
         The pruned network in evaluation mode.
 
     Raises:
-        ValueError: If a file is missing or damaged, or does not fit the factory's network.
+        ValueError: If a file is missing or damaged, does not fit the factory's network or the other file, or
+            holds infinite or undefined numbers.
     """
     folder = Path(folder)
-    weights, plan = folder / "model.safetensors", folder / "plan.json"
-    for path in (weights, plan):
+    weights, plan_path = folder / "model.safetensors", folder / "plan.json"
+    for path in (weights, plan_path):
         if not path.is_file():
             raise ValueError(f"{path} does not exist; a pruned network is rebuilt from it")
+    text = read_text(plan_path)
     try:
-        state = load_file(weights)
-        with safe_open(weights, framework="pt") as file:
-            baked = "baked" in (file.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{weights} is not a readable safetensors file: {error}") from error
-    try:
-        attributes = PruningPlan.from_json(plan.read_text(encoding="utf-8")).attributes
+        plan = PruningPlan.from_json(text)
     except ValueError as error:
-        raise ValueError(f"{plan}: {error}") from error
-    model = bake(factory()) if baked else factory()
-    set_attributes(model, attributes)
+        raise ValueError(f"{plan_path}: {error}") from error
+    state, said = read_tensors(weights)
+    model = bake(factory()) if "baked" in said else factory()
+    dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
+    set_attributes(model, plan.attributes)
     shrink_to(model, state)
+    _check_kept(plan, model, dense)
     return model.eval()
+
+
+def _check_kept(plan: PruningPlan, model: nn.Module, dense: Mapping[str, torch.Size]) -> None:
+    """Compare a plan with the network that it is said to have led to.
+
+    Args:
+        plan: What is said to have been kept.
+        model: The cut network.
+        dense: Shapes of its tensors before the cut.
+
+    Raises:
+        ValueError: If the plan names other layers, or other numbers of filters.
+    """
+    modules = dict(model.named_modules())
+    filters: Counter[str] = Counter()
+    gone: Counter[str] = Counter()
+    for name, kept in plan.kept.items():
+        place = re.sub(r"#\d+$", "", name)  # several layers may begin with one module
+        if place not in modules:
+            raise ValueError(f"the plan names the layer {name!r}, which this network does not have")
+        filters[place] += plan.filters[name]
+        gone[place] += plan.filters[name] - len(kept)
+    for place, count in filters.items():
+        producer, shape = modules[place], dense.get(f"{place}.weight".lstrip("."))
+        if not isinstance(producer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) or shape is None:
+            continue
+        before, missing = shape[0], shape[0] - len(producer.weight)
+        # A filter may have several places, and some of the module's may belong to other layers.
+        if count > before or missing < gone[place] or (count == before and missing != gone[place]):
+            raise ValueError(
+                f"the plan removes {gone[place]} of {count} filters of layer {place!r}, "
+                f"the weights lack {missing} of {before}"
+            )
 
 
 def shrink_to(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Give a dense network the shapes and the values of a cut one's tensors, in place.
 
     Raises:
-        ValueError: If names differ, or a tensor is larger than the dense one or of another rank.
+        ValueError: If names differ, a tensor is larger than the dense one, empty, or of another rank or type,
+            or holds infinite or undefined numbers.
     """
     own = _tensors(model)
     if odd := sorted(set(own) ^ set(state)):
         raise ValueError(
-            f"the weights do not fit this network: {odd[0]!r} is in only one of them ({len(odd)} keys differ)"
+            f"the weights do not fit this network: {short(odd[0])!r} is in only one of them "
+            f"({len(odd)} keys differ)"
         )
     for name, tensor in state.items():
         dense = own[name].shape
         fits = tensor.ndim == len(dense) and all(
-            small <= large for small, large in zip(tensor.shape, dense, strict=True)
+            min(1, large) <= small <= large for small, large in zip(tensor.shape, dense, strict=True)
         )
         if not fits:
             raise ValueError(
                 f"the weights do not fit this network: {name!r} is {tuple(tensor.shape)}, "
                 f"dense {tuple(dense)}"
             )
+    check_numbers(state, own, "the weights")
     for name, tensor in state.items():
         own[name].data = tensor.to(own[name].device).clone()
     _settle(model)

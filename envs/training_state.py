@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from .divergence import check_gradient
+
 # One-cycle (Smith and Topin 2018, arXiv 1708.07120): where the learning rate starts, and how long it rises.
 _INITIAL_RATE = 1 / 25
 _RISING = 0.2
@@ -55,10 +57,15 @@ class TrainingState:
         self._total = 0.0
 
     def take_step(self, loss: Tensor) -> None:
-        """Follow the gradient of a loss."""
+        """Follow the gradient of a loss.
+
+        Raises:
+            FloatingPointError: If the gradient is not finite; nothing has changed then.
+        """
         self.learning_rate = float(self._scheduler.get_last_lr()[0])
         self._optimizer.zero_grad()
         loss.backward()
+        check_gradient(self._model)
         self._optimizer.step()
         self._scheduler.step()
         self._total += loss.item()

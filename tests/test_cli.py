@@ -73,12 +73,16 @@ def test_the_report_holds_what_was_gained(run: Path) -> None:
     assert report["accuracy_drop"] == pytest.approx(
         report["dense"]["accuracy"] - report["pruned"]["accuracy"]
     )
+    low, high = report["accuracy_drop_interval"]
+    assert low < report["accuracy_drop"] < high
     assert report["search"]["evaluations"] > 64
     assert {len(column) for column in report["search"]["candidates"].values()} == {64}
     assert report["recovery"]["epochs"] == 2
     assert {"train", "val", "test"} <= set(report["splits"])
     assert all(0 < layer["kept"] <= layer["filters"] for layer in report["layers"])
     assert report["versions"]["torch"]
+    assert report["versions"]["threads"] == torch.get_num_threads()
+    assert report["device"]
 
 
 def test_tensorboards_own_reader_finds_what_happened(run: Path) -> None:
@@ -191,12 +195,17 @@ def test_a_baseline_decides_through_the_same_door(folder: Path, tmp_path: Path) 
     assert 0.5 < report["ratios"]["macs"] <= 0.6
 
 
-def test_a_drop_bound_is_kept_on_val(folder: Path, tmp_path: Path) -> None:
+def test_a_drop_bound_is_kept_on_val_and_the_report_says_what_test_says(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "bound"
     words = ["prune", "--data", str(folder), "--method", "l2-global", "--epochs", "0", "--dense-epochs", "4"]
     assert main([*words, "--drop-bound", "5", "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["search"]["val_accuracy_drop"] <= 5
+    assert report["drop_bound"]["bound"] == 5
+    assert report["drop_bound"]["met"] in ("yes", "no", "undecided")
+    assert "bound on the drop" in capsys.readouterr().out
     assert report["ratios"]["macs"] < 1
 
 

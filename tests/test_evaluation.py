@@ -177,6 +177,11 @@ def test_an_outcome_has_a_latency_where_the_network_has_one(plain_problem: Pruni
     assert outcome.latency_ratio == outcome.params_ratio
 
 
+def test_candidates_that_are_all_the_same_are_worth_the_same(problem: PruningProblem) -> None:
+    masks = candidate(problem, 0.5)
+    assert problem.evaluator([masks] * 3) == 3 * problem.evaluator([masks])
+
+
 def test_every_candidate_is_counted(problem: PruningProblem) -> None:
     before = problem.evaluator.evaluations
     problem.evaluator([candidate(problem, 0.5)] * 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator
@@ -266,29 +265,10 @@ def test_weights_that_do_not_fit_are_refused_with_the_keys(tmp_path: Path, chang
     assert same(model, before)
 
 
-def test_a_pickled_model_is_not_executed_but_explained(tmp_path: Path) -> None:
-    torch.save({"model": argparse.Namespace()}, tmp_path / "pickle.pt")
-    with pytest.raises(ValueError, match=r"save model\.state_dict\(\) instead"):
-        load_weights(demo(), tmp_path / "pickle.pt")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("missing.pt", None, "there is no weights file"),
-        ("broken.pt", b"not a checkpoint", "damaged|cannot be read"),
-        ("broken.safetensors", b"nor is this", "cannot be read as weights"),
-        ("weights.onnx", b"", r"weights come as \.safetensors, \.pt, \.pth"),
-    ],
-)
-def test_what_is_wrong_with_a_weights_file_is_said(
-    tmp_path: Path, name: str, content: bytes | None, message: str
-) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=message) as caught:
-        load_weights(demo(), tmp_path / name)
-    assert "\n" not in str(caught.value)
+def test_weights_of_another_kind_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.onnx").touch()
+    with pytest.raises(ValueError, match=r"weights come as \.safetensors, \.pt, \.pth"):
+        load_weights(demo(), tmp_path / "weights.onnx")
 
 
 @pytest.mark.parametrize(

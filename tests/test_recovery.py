@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,14 +217,33 @@ def test_the_distillation_loss_is_zero_for_equal_answers_and_has_the_gradient_of
     torch.testing.assert_close(gradient, 4.0 * (F.softmax(student / 4, 1) - F.softmax(teacher / 4, 1)) / 6)
 
 
-def test_a_diverged_training_says_where(few: ClassificationTask) -> None:
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("weights", r"the loss became nan in epoch 1, step 1 of 1, first in the weights of 3: lower the"),
+        ("output", r"the loss became nan in epoch 1, step 1 of 1, first in the output of 2: lower the"),
+        ("gradient", r"gradient became nan in epoch 1, step 1 of 1, first in the gradient of 3: lower the"),
+        ("target", r"the loss became nan in epoch 1, step 1 of 1, though every layer's weights and answers"),
+    ],
+)
+def test_a_diverged_training_says_where_and_leaves_the_network_as_it_was_before_the_step(
+    few: ClassificationTask, kind: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = small()
-    with torch.no_grad():
-        model[8].weight.fill_(float("nan"))
-    with pytest.raises(
-        FloatingPointError, match=r"became nan in epoch 1, step 1 of 1: lower the learning rate"
-    ):
+    if kind == "weights":
+        with torch.no_grad():
+            model[3].weight[0, 0, 0, 0] = math.nan
+    elif kind == "output":
+        model[2].register_forward_hook(lambda module, inputs, outputs: outputs / 0 - outputs / 0)
+    elif kind == "gradient":
+        model[3].weight.register_hook(lambda gradient: gradient * math.nan)
+    else:
+        monkeypatch.setattr(ClassificationTask, "loss", lambda *given: F.cross_entropy(*given[1:]) * math.nan)
+    before = weights(model)
+    with pytest.raises(FloatingPointError, match=message):
         finetune(model, few, RecoveryConfig(epochs=1))
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
 
 
 def test_networks_that_view_their_feature_maps_can_be_trained(few: ClassificationTask) -> None:

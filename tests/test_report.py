@@ -292,6 +292,19 @@ def test_the_terminal_shows_dense_pruned_and_ratio(report: dict[str, Any]) -> No
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_the_accuracy_comes_with_its_interval_and_its_bound(report: dict[str, Any], tmp_path: Path) -> None:
+    assert "95 %" not in shown(report)
+    report |= {"accuracy_drop_interval": [-0.83, 1.951], "drop_bound": {"bound": 2.0, "met": "yes"}}
+    text = shown(report)
+    assert "−1.95 to +0.83" in text  # noqa: RUF001
+    assert re.search(r"bound on the drop .* 2 points .* kept", text)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "points of test accuracy (95 %: −1.95 to +0.83)" in page_of(report, tmp_path)[1].text  # noqa: RUF001
+    for met, word in (("no", "exceeded"), ("undecided", "undecided")):
+        report["drop_bound"]["met"] = met
+        assert word in shown(report)
+
+
 def test_the_terminal_takes_names_literally(report: dict[str, Any]) -> None:
     report["model"] = "[bold red]net[/]"
     assert "[bold red]net[/]" in shown(report)

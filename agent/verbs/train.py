@@ -41,7 +41,7 @@ class Train:
     drop_bound: float | None = None
     """Instead of targets: largest accuracy drop on val, percentage points."""
     limits: LimitFlags = field(default_factory=LimitFlags)
-    evaluations: int = 2000
+    evaluations: int = 4000
     """Candidates that the agent tries and learns from."""
     search_images: int = 512
     """Validation images that a candidate is measured on; its batch-norm statistics come from half as many

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from ..reading import check_numbers, first_line, read_tensors, short
+from .pickles import check_pickle
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 _WRAPPERS = (
@@ -38,7 +39,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         path: A ``.safetensors``, ``.pt`` or ``.pth`` file with a state dict.
 
     Raises:
-        ValueError: If the file is missing or unreadable, or its keys or shapes are not those of the network.
+        ValueError: If the file is missing or unreadable, its keys, shapes or types are not those of the
+            network, or it holds infinite or undefined numbers.
     """
     fill(model, read_state_dict(path), f"the weights in {path}")
 
@@ -51,6 +53,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     given = {key: tensor for key, tensor in given.items() if not key.startswith(heads)}
     if misfit := _misfit(wanted, given):
         raise ValueError(f"{source} do not fit {type(model).__name__}: {misfit}")
+    check_numbers(given, wanted, source)
     # Not load_state_dict: MNASNet's asks for a version, which safetensors files do not keep.
     with torch.no_grad():
         for key, tensor in given.items():
@@ -71,19 +74,21 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise ValueError(f"weights come as {', '.join(SUFFIXES)} files, got {path}")
     if not path.is_file():
         raise ValueError(f"there is no weights file {path}")
+    state = read_tensors(path)[0] if path.suffix == ".safetensors" else _unpickled(path)
+    return _unwrapped(state, path)
+
+
+def _unpickled(path: Path) -> object:
     try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        check_pickle(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is damaged or holds Python objects beside tensors, which are not loaded for safety: "
             "save model.state_dict() instead of the model"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as weights: {_first_line(error)}") from error
-    return _unwrapped(state, path)
+    except Exception as error:  # a damaged pickle may raise anything
+        raise ValueError(f"{path} cannot be read as weights: {first_line(error)}") from error
 
 
 def _unwrapped(state: object, path: Path) -> dict[str, Tensor]:
@@ -92,7 +97,9 @@ def _unwrapped(state: object, path: Path) -> dict[str, Tensor]:
             state = state[key]
     if not isinstance(state, Mapping):
         raise ValueError(f"{path} holds a {type(state).__name__}, not a state dict")
-    tensors = {str(key): value for key, value in state.items()}
+    if not all(isinstance(key, str) for key in state):
+        raise ValueError(f"{path} holds no state dict: its keys are not all names")
+    tensors = dict(state)
     strangers = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
     if strangers or not tensors:
         raise ValueError(
@@ -121,8 +128,4 @@ def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
 
 def _listed(keys: Iterable[str]) -> str:
     keys = list(keys)
-    return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return ", ".join(map(short, keys[:_SHOWN])) + (", ..." if len(keys) > _SHOWN else "")

@@ -6,6 +6,7 @@ Shapes: B examples of a batch, C channels, H and W pixels.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 
 from ..outputs import main_output
 from .optional import details_of, measuring_batch
+
+_MOST_KEPT = 2**24
+"""Numbers that are kept of all examples together."""
 
 SplitName = Literal["train", "val", "test"]
 
@@ -89,16 +93,25 @@ class Measurement:
         loss: Mean loss.
         images: Examples it was measured on.
         details: The metric of each class or output by name, percent; empty where the task does not tell.
+        pieces: What the metric needs to know of every example, (images, ...), on the CPU, or of groups of
+            as many examples where it is large; None where nobody asked.
     """
 
     accuracy: float
     loss: float
     images: int
     details: Mapping[str, float | None] = field(default_factory=dict)
+    pieces: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def measure(
-    model: nn.Module, task: Task, split: SplitName, *, batch_size: int = 512, limit: int | None = None
+    model: nn.Module,
+    task: Task,
+    split: SplitName,
+    *,
+    batch_size: int = 512,
+    limit: int | None = None,
+    by_example: bool = False,
 ) -> Measurement:
     """Measure a network in evaluation mode and float32; its modes are restored.
 
@@ -108,6 +121,7 @@ def measure(
         split: What to measure on.
         batch_size: Examples at a time, at least 1; fewer where the task says so.
         limit: Measure on that many examples only, spread evenly over the split; None takes all.
+        by_example: Keep what the metric needs to know of every example too.
 
     Raises:
         ValueError: If the split is empty or the limit is not positive.
@@ -120,6 +134,7 @@ def measure(
         torch.arange(images) * size // images
     )  # image folders are sorted by class: spread over all of it
     statistics: Tensor | None = None
+    pieces: list[Tensor] = []
     loss = 0.0
     with restored_modes(model), torch.no_grad():
         model.eval()
@@ -131,8 +146,13 @@ def measure(
             found = task.statistics(outputs, targets)
             statistics = found if statistics is None else statistics + found
             loss += float(task.loss(outputs, targets)) * len(part)
+            if by_example:
+                group = math.ceil(images * found.numel() / _MOST_KEPT)
+                pairs = zip(outputs.split(group), targets.split(group), strict=True)
+                pieces.append(torch.stack([task.statistics(*pair) for pair in pairs]).cpu())
     assert statistics is not None
-    return Measurement(task.metric(statistics), loss / images, images, details_of(task, statistics))
+    kept = torch.cat(pieces) if by_example else None
+    return Measurement(task.metric(statistics), loss / images, images, details_of(task, statistics), kept)
 
 
 @contextlib.contextmanager
