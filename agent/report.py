@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..envs.files import write_aside
+from ..envs.reading import parse_json, read_text
 from .report_numbers import comparison, details, metric_of
 from .report_page import page
 
@@ -76,8 +77,8 @@ def read_report(folder: Path) -> dict[str, Any]:
         why = "the run is unfinished" if (folder / "config.yaml").is_file() else "it is the folder of no run"
         raise ValueError(f"{folder} has no report.json: {why}")
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (RecursionError, ValueError) as error:
+        report = parse_json(read_text(path))
+    except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(report, dict):
         raise ValueError(f"{path} is damaged: it holds no object")

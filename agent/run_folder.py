@@ -17,6 +17,7 @@ from ..envs.checkpoint import Checkpoint
 from ..envs.files import write_aside
 from ..envs.journal import Journal
 from ..envs.latency import LatencyTable
+from ..envs.reading import parse_json, read_text, read_yaml
 from .locks import hold
 from .stopping import Stopping
 
@@ -130,10 +131,7 @@ def read_config(path: Path) -> dict[str, Any]:
     file = path / CONFIG
     if not file.is_file():
         raise ValueError(f"{path} is no run: it has no {CONFIG}")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file} does not describe a run")
     return content
@@ -147,7 +145,7 @@ def timed_before(path: Path) -> LatencyTable | None:
     """
     file = path / _CHECKPOINTS / _LATENCY
     try:
-        return LatencyTable.from_dict(json.loads(file.read_text())) if file.is_file() else None
+        return LatencyTable.from_dict(parse_json(read_text(file))) if file.is_file() else None
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{file} holds no latencies: {error}") from error
 

@@ -1,6 +1,5 @@
 """The runs in a folder, and how far each of them came, by its files alone."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,8 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from ..envs.reading import parse_json, read_text, read_yaml
 from .config import DEFAULT_TARGET
 from .locks import is_held
 
@@ -74,9 +72,10 @@ def _folders(folder: Path) -> Iterator[Path]:
 def _describe(folder: Path) -> Run:
     began = _began(folder)
     try:
-        asked = _asked(_read_config(folder / _CONFIG))
-        result = _result(_read_report(folder / _REPORT))
-    except (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, yaml.YAMLError):
+        config, report = folder / _CONFIG, folder / _REPORT
+        asked = _asked(read_yaml(config) if config.exists() else {})
+        result = _result(parse_json(read_text(report)) if report.exists() else {})
+    except (AttributeError, LookupError, OSError, TypeError, ValueError):
         return Run(str(folder), "damaged", began)
     return Run(str(folder), _state(folder, asked), began, **asked | result)
 
@@ -91,16 +90,6 @@ def _state(folder: Path, asked: dict[str, Any]) -> State:
 def _began(folder: Path) -> str:
     path = next((path for path in (folder / _CONFIG, folder / _REPORT) if path.exists()), folder)
     return datetime.fromtimestamp(path.stat().st_mtime).isoformat(timespec="seconds")
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return content
-
-
-def _read_report(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return content
 
 
 def _asked(config: dict[str, Any]) -> dict[str, Any]:

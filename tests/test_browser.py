@@ -36,7 +36,10 @@ def _installed() -> str | None:
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         return None
     command = ["apt-get", "install", "--yes", "--no-install-recommends", "chromium"]
-    done = subprocess.run(command, capture_output=True, timeout=600, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=300, check=False)
+    except subprocess.TimeoutExpired:
+        return None
     return browser.find() if done.returncode == 0 else None
 
 
