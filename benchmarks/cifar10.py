@@ -49,7 +49,7 @@ class Setting:
 
 FROZEN = "ppo frozen"
 BASELINES = ("taylor-global-per-mac", "fpgm-global", "l2-uniform")
-METHODS = ("ppo", FROZEN, *BASELINES)
+METHODS = (FROZEN, *BASELINES, "ppo")
 RECOVERED = ("ppo", "fpgm-global")
 LAYERWISE = "--procedure layerwise --drop-bound 2"
 """Huang et al.'s own procedure; it recovers as it goes."""
