@@ -112,9 +112,8 @@ def main() -> None:
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
-    print(
-        "\n| decision | " + " | ".join(f"{t:.0%} of the MACs: accuracy, % | changed" for t in asked.targets)
-    )
+    heads = [f"{target:.0%} of the MACs: accuracy, % | changed" for target in asked.targets]
+    print(f"\n| decision | {' | '.join(heads)} |")
     print("|---" * (1 + 2 * len(asked.targets)) + "|")
     for name in dict.fromkeys(row["decision"] for row in rows):
         cells = [f"{r['accuracy']:.2f} | {r['changed']:.0%}" for r in rows if r["decision"] == name]
