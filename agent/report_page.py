@@ -27,7 +27,8 @@ svg text { font: 11px system-ui, sans-serif; fill: #1a1a1a; }
 svg .heading { font-weight: 600; font-size: 12px; }
 pre { background: #f2f2f2; padding: .75rem; font-size: .85rem; white-space: pre-wrap;
   overflow-wrap: anywhere; }
-@media (max-width: 30rem) { table { font-size: .875rem; } th, td { padding-right: .4rem; } }
+@media (max-width: 30rem) { table { font-size: .875rem; } th, td { padding-right: .4rem; }
+  td:last-child { white-space: normal; } }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; }
   h2 { break-after: avoid; } tr, pre, svg { break-inside: avoid; } * { print-color-adjust: exact; } }
 """
