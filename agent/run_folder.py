@@ -58,6 +58,8 @@ class RunFolder:
         self.check = self._stopping.check
         self.journal = Journal(path / _CHECKPOINTS / "candidates.jsonl", self.check)
         if resumed:
+            for half in path.rglob(".*.tmp"):  # written when the process was killed
+                half.unlink()
             self.command = str(read_config(path).get("command", ""))
             self.logger = Logger(str(path), [_Continued(str(path))])
         else:

@@ -282,6 +282,7 @@ def test_inspect_is_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:
         (["prune", "--agent", "none", "--evaluations", "0"], "has to learn"),
         (["prune", "--evaluations", "-1"], "allowed is at least 0"),
         (["train", "demo", "--evaluations", "0"], "has to learn"),
+        (["train", "demo", "--search-images", "0"], "search_images is 0"),
         (["prune", "--epochs", "-1"], "at least 0"),
         (["train"], "network"),
         (["train", "demo", "--weights", "a.pt", "b.pt"], "one for each"),

@@ -76,6 +76,7 @@ class Train:
             limits=self.limits.parse(),
             agent=RANDOM_WEIGHTS,
             search=search,
+            search_images=self.search_images,
         )
         if self.out is not None and not resumed:
             check_free(self.out)
