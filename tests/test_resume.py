@@ -135,6 +135,7 @@ def test_a_run_killed_in_search_or_recovery_ends_as_if_nothing_had_happened(
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL
+    (out / ".plan.json.1.tmp").write_text("half of a")  # as a process that is killed while it writes leaves
     assert not (out / "report.json").exists()
     assert finish(["resume", str(out)], errors) == 0, errors.read_text()
     assert_same(whole, out)
