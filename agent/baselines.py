@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..envs.importance import CRITERIA, Scores
+from ..envs.names import unknown_name
 from ..envs.problem import PruningProblem
 from ..envs.surgery import Mask
 from ..rewards import Size
 from .deciders import Budget, keep_top
-from .names import unknown_name
 
 Scope = Literal["uniform", "global", "global-per-mac"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)

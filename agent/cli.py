@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import os
 import re
+import signal
 import sys
 import traceback
 import warnings
@@ -41,8 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: What follows the program's name; None takes the process's own.
 
     Returns:
-        0, or 2 where the input was wrong: then one line on stderr says what and what to do. ``--debug`` shows
-        the traceback too; ``--quiet`` and ``--verbose`` say how much else is told.
+        0; 2 where the input was wrong: then one line on stderr says what and what to do; 130 where it was
+        stopped, and 141 where nobody reads its output any more. ``--debug`` shows the traceback too;
+        ``--quiet`` and ``--verbose`` say how much else is told.
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
@@ -52,6 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
             if not debug:
                 warnings.simplefilter("ignore")
             verb.run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+        return 128 + signal.SIGPIPE
     except UsageError as error:
         return _refuse(str(error), debug)
     except (ValueError, TypeError, FloatingPointError, OSError) as error:

@@ -6,13 +6,13 @@ from typing import Literal, get_args
 
 from ..envs.latency import LatencyConfig, Precision
 from ..envs.limits import Limits
+from ..envs.names import unknown_name
 from ..envs.recovery import RecoveryConfig
 from ..envs.tracing import TracedNetwork
 from ..rewards import Reward, TargetReward, TryAndLearnReward
 from .baselines import BASELINES, Baseline
 from .deciders import Budget, Decider
 from .learned import PRETRAINED, LearnedDecider
-from .names import unknown_name
 from .training import AgentConfig
 
 METHODS = ("ppo", *BASELINES)

@@ -12,6 +12,7 @@ from torch import nn
 from ..envs.cost import cost
 from ..envs.files import write_tensors
 from ..envs.models import get_model, predicts_pixels
+from ..envs.names import unknown_name
 from ..envs.reading import first_line, parse_json, read_text, read_yaml, short
 from ..envs.recovery import RecoveryConfig, finetune
 from ..envs.surgery import load_pruned
@@ -20,7 +21,6 @@ from ..envs.tasks.optional import ACCURACY, metric_name
 from ..envs.tasks.own import on_device, own_task
 from ..envs.tracing import TracedNetwork
 from .config import SEGMENTATION, TASKS, DataConfig
-from .names import unknown_name
 from .progress import RecoveryMonitor, say
 from .run_folder import RunFolder
 

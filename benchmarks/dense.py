@@ -25,7 +25,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model")
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--data", required=True, help="as of `secateur prune`")
+    parser.add_argument("--data-root", type=Path, default=Path("data"), help="likewise")
     parser.add_argument("--weights", help="to go on from; without it they are random")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=0.05)
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="safetensors file, written after every epoch")
     asked = parser.parse_args()
 
-    task = load_task(DataConfig(data=asked.data), seed=asked.seed)
+    task = load_task(DataConfig(data=asked.data, data_root=asked.data_root), seed=asked.seed)
     model = dense_network(asked.model, task, asked.weights, seed=asked.seed)
     print(f"before: {measure(model, task, 'test').accuracy:.2f} % on test", flush=True)
     began = time.perf_counter()

@@ -1,7 +1,6 @@
 """Things of the user's own, by name: ``package.module:thing``, installed or in the current directory."""
 
 import contextlib
-import difflib
 import importlib
 import inspect
 import sys
@@ -30,12 +29,6 @@ def imported(name: str) -> Iterator[ModuleType]:
                 f"give package.module:{name.partition(':')[2]}, installed or in the current directory"
             ) from error
         yield module
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Ask whether the nearest known name was meant; empty where none is near."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def accepted(factory: Callable[..., Any], **offered: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Shapes: N filters of a layer.
 """
 
 import dataclasses
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from .names import nearest
 from .plan import Mask
 from .tracing import Cause, Layer, Pin, Slice, TracedNetwork, trace
 from .tracing.network import Ints
@@ -186,9 +186,7 @@ def _check_patterns(patterns: Iterable[str], network: TracedNetwork) -> None:
     names = list(dict.fromkeys([*own, *(layer.name for layer in network.pinned)]))
     for pattern in patterns:
         if names and not any(fnmatchcase(name, pattern) for name in names):
-            near = difflib.get_close_matches(pattern, names, n=1)
-            meant = f", did you mean {near[0]!r}?" if near else ""
             raise ValueError(
-                f"no layer is named like {pattern!r}{meant}; names are {', '.join(names[:3])} and so on, "
-                "`secateur inspect` lists them"
+                f"no layer is named like {pattern!r}{nearest(pattern, names)}; "
+                f"names are {', '.join(names[:3])} and so on, `secateur inspect` lists them"
             )

@@ -1,6 +1,10 @@
 """The command line, as a person meets it: one process, words in, a table or one line out."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +260,15 @@ def test_inspect_is_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     description = json.loads(capsys.readouterr().out)
     assert description["macs"] == 40_551_040
     assert {layer["name"] for layer in description["layers"]} >= {"conv1", "layer3.2.conv1"}
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "secateur.agent", "inspect", "resnet20"]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from typing import Any
 import torchvision
 from torch import Tensor, nn
 
-from ..importing import accepted, imported, nearest
+from ..importing import accepted, imported
+from ..names import nearest
 from .cifar import RESNET_DEPTHS, CifarResNet, CifarVGG16
 from .demo import DemoNet
 from .segmentation import build_segmentation, list_segmentation

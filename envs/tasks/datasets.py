@@ -5,7 +5,6 @@ Shapes: N images, C channels, H and W pixels.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 import torchvision
 from torchvision.transforms.v2.functional import resize
 
+from ..names import nearest
 from .base import SplitName
 from .classification import ClassificationTask
 from .folder import load_folder
@@ -88,11 +88,9 @@ def get_task(
         given, classes, notes = load_folder(Path(data), image_size)
         padding, flip = 0, True
     else:
-        near = difflib.get_close_matches(data, _DATASETS, n=1)
         raise ValueError(
-            f"there is no data set and no folder {data!r}"
-            + (f", did you mean {near[0]!r}?" if near else "")
-            + f"; give {', '.join(_DATASETS)}, or a folder with train/<class>/*.png"
+            f"there is no data set and no folder {data!r}{nearest(data, _DATASETS)}; "
+            f"give {', '.join(_DATASETS)}, or a folder with train/<class>/*.png"
         )
     channels, height, width = given["train"].images.shape[1:]
     if data not in _DATASETS or image_size is not None:

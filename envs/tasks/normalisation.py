@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+
+from ..names import nearest
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 
@@ -54,10 +55,8 @@ def _parsed(text: str) -> Normalisation:
     try:
         mean, std = ([float(number) for number in part.split(",")] for part in text.split("/"))
     except ValueError:
-        near = difflib.get_close_matches(text, PRESETS, n=1)
         raise ValueError(
-            f"there is no normalisation {text!r}"
-            + (f", did you mean {near[0]!r}?" if near else "")
-            + f"; give {', '.join(PRESETS)}, or mean/deviation as in 0.49,0.48,0.45/0.25,0.24,0.26"
+            f"there is no normalisation {text!r}{nearest(text, PRESETS)}; "
+            f"give {', '.join(PRESETS)}, or mean/deviation as in 0.49,0.48,0.45/0.25,0.24,0.26"
         ) from None
     return mean, std

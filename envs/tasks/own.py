@@ -11,7 +11,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..importing import accepted, imported, nearest
+from ..importing import accepted, imported
+from ..names import nearest
 from ..outputs import main_output
 from .base import SplitName, Task, restored_modes
 
