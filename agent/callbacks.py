@@ -75,6 +75,27 @@ class SearchRecord(BaseCallback):
             self._current, self._kept = [], defaultdict(list)
 
 
+class FurtherImages(BaseCallback):
+    """Let each update's candidates be measured on other images of val than the last one's.
+
+    Candidates of an update are compared with each other, so they share their images.
+
+    Args:
+        problems: Whose candidates.
+    """
+
+    def __init__(self, problems: Sequence[PruningProblem]) -> None:
+        super().__init__()
+        self._problems = problems
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        for problem in self._problems:
+            problem.evaluator.look_further()
+
+
 class SearchMonitor(BaseCallback):
     """Write what the search finds to SB3's logger, once an update.
 

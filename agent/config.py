@@ -113,9 +113,9 @@ class PruningConfig:
     else as :class:`AgentConfig` says."""
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     """What happens to the weights after the cut."""
-    search_images: int = 512
-    """Validation images that a candidate is measured on while searching; the choice is made on four times as
-    many."""
+    search_images: int = 256
+    """Validation images that a candidate is measured on while searching, others in each update. ResNet-20's
+    filters are chosen better by 2000 candidates on 256 of them than by 1000 on 512, which take as long."""
     seed: int = 0
     """For everything that is drawn."""
 
@@ -156,6 +156,14 @@ class PruningConfig:
             assert network is not None
             return TargetReward(_share_of_latency(network, self.target_latency), "latency")
         return TargetReward(DEFAULT_TARGET if self.target_macs is None else self.target_macs)
+
+    @property
+    def choice_images(self) -> int:
+        """Validation images that the choice is made on.
+
+        Candidates of ResNet-20 are ordered as on test by 0.8 (Spearman) on 512, and by 0.9 on 2048.
+        """
+        return 8 * self.search_images
 
     @property
     def learning(self) -> AgentConfig:

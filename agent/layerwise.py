@@ -22,7 +22,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from ..envs.cost import size_ratio
-from ..envs.evaluation import CandidateEvaluator, Reference
+from ..envs.evaluation import CandidateEvaluator
 from ..envs.importance import importance
 from ..envs.journal import Journal
 from ..envs.observation import StaticFeatures, static_features
@@ -87,14 +87,14 @@ class _Yardstick:
     statistics_images: int
     seed: int
     journal: Journal | None
-    dense: Reference | None = None
+    dense: CandidateEvaluator | None = None
 
     @classmethod
     def of(
         cls, problem: PruningProblem, images: int, statistics_images: int, seed: int, journal: Journal | None
     ) -> "_Yardstick":
         bare = cls(images, statistics_images, seed, journal)
-        return replace(bare, dense=bare.evaluator(problem, "dense").dense)
+        return replace(bare, dense=bare.evaluator(problem, "dense"))
 
     def evaluator(self, problem: PruningProblem, stage: str) -> CandidateEvaluator:
         return CandidateEvaluator(
@@ -135,9 +135,9 @@ class _Walk:
         if folder is not None and isinstance(self._decider, LearnedDecider):
             self._decider.save(folder.path)
         self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
-        few, many = config.search_images, 4 * config.search_images
+        few, many = config.search_images, config.choice_images
         journal = folder.journal if folder else None
-        self._quick = _Yardstick.of(problem, few, min(256, few), config.seed, journal)
+        self._quick = _Yardstick.of(problem, few, -(-few // 2), config.seed, journal)
         self._careful = _Yardstick.of(problem, many, min(512, many), config.seed + 1, journal)
         self._counts = self._planned_counts()
         self.layers: list[int] = np.flatnonzero(self._counts < problem.network.widths).tolist()
@@ -275,12 +275,12 @@ class _Walk:
         reestimate_batchnorm(self.model, task, images=recovery.batchnorm_images, seed=config.seed)
 
     def _accuracy(self) -> float:
-        limit = 4 * self._config.search_images
+        limit = self._config.choice_images
         return measure(self.model, self._dense.task, "val", limit=limit).accuracy
 
     def found(self) -> Found:
         """Give what the walk came to."""
-        dense = measure(self._dense.model, self._dense.task, "val", limit=4 * self._config.search_images)
+        dense = measure(self._dense.model, self._dense.task, "val", limit=self._config.choice_images)
         accuracy = self._accuracy()
         search = {
             "evaluations": sum(row["evaluations"] for row in self.rows),

@@ -232,7 +232,7 @@ def _choose(
         problem.model,
         problem.network,
         problem.task,
-        images=4 * config.search_images,
+        images=config.choice_images,
         statistics_images=512,
         seed=config.seed + 1,
         journal=folder.journal if folder else None,
@@ -250,7 +250,7 @@ def _recover(
 
     def reestimate() -> float:
         reestimate_batchnorm(smaller, task, images=recovery.batchnorm_images, seed=config.seed)
-        return measure(smaller, task, "val", limit=4 * config.search_images).accuracy
+        return measure(smaller, task, "val", limit=config.choice_images).accuracy
 
     before = after = reestimate()
     if logger is not None:

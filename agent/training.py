@@ -18,7 +18,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 from ..envs.problem import PruningProblem
 from ..envs.vectorized import LockstepVecEnv
 from ..rewards import Reward, TargetRange
-from .callbacks import SearchRecord
+from .callbacks import FurtherImages, SearchRecord
 from .history import SearchHistory
 from .learned import LearnedDecider
 from .policy import FilterPolicy, FilterScorer
@@ -32,7 +32,7 @@ class AgentConfig:
         ValueError: If a number is out of its range.
     """
 
-    evaluations: int = 1000
+    evaluations: int = 2000
     """Candidates to try and learn from; 0 is for an agent that has learned already, and decides frozen."""
     episodes_per_update: int = 16
     """Candidates between two updates of the policy."""
@@ -148,7 +148,8 @@ def train_agent(
         history = SearchHistory() if history is None else history
         record = SearchRecord(problems, config.evaluations, history)
         model.num_timesteps = first_step
-        model.learn(total, callback=CallbackList([record, *callbacks]), reset_num_timesteps=False)
+        watchers = CallbackList([record, FurtherImages(problems), *callbacks])
+        model.learn(total, callback=watchers, reset_num_timesteps=False)
         model.logger.dump(model.num_timesteps + 1)  # the last update's figures, else they come later
     scorer = copy.deepcopy(scorer_of(model))
     card = {

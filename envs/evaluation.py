@@ -61,17 +61,18 @@ class Reference(Measurement):
 class CandidateEvaluator:
     """Measure candidates by masking and cutting one resident copy of the dense network.
 
-    A candidate's result depends on its own mask alone, never on what was evaluated before or beside it.
+    A candidate's result depends on its own mask and the images at hand, never on what was evaluated before or
+    beside it.
 
     Args:
         model: The dense network; it is copied.
         network: Its trace.
         task: Data and metric.
-        images: V, taken evenly from ``val``; fewer where it has fewer.
+        images: V, taken evenly from ``val``; fewer where it has fewer. :meth:`look_further` takes others.
         statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
             statistics.
         seed: Chooses and augments the images for statistics.
-        dense: What candidates are compared with, measured on the same images; None measures ``model``.
+        dense: Measures, on as many images, what candidates are compared with; None compares with ``model``.
         journal: Knows what was measured before, and gets what is measured now; None measures all.
         scope: Tells this evaluator from others with the same journal.
         name: Of the network, for messages.
@@ -89,7 +90,7 @@ class CandidateEvaluator:
         images: int = 512,
         statistics_images: int = 256,
         seed: int = 0,
-        dense: Reference | None = None,
+        dense: "CandidateEvaluator | None" = None,
         journal: Journal | None = None,
         scope: str = "",
         name: str = "the network",
@@ -103,24 +104,46 @@ class CandidateEvaluator:
         for norm in norms:
             norm.momentum = None  # the plain average over the pieces
         generator = torch.Generator().manual_seed(seed)
-        size = task.size("val")
-        chosen = torch.arange(min(images, size)) * size // min(images, size)
-        inputs, targets = task.batch("val", chosen)
-        self._dtype = _working_dtype(inputs.device)
-        layout = fastest_layout(self._model, inputs)
-        self._model = self._model.to(memory_format=layout)
+        example, _ = task.batch("val", torch.arange(min(2, task.size("val"))))
+        self._dtype = _working_dtype(example.device)
+        self._layout = fastest_layout(self._model, example)
+        self._model = self._model.to(memory_format=self._layout)
         self._convert_weights()
-        self._val = self._pieces(inputs, layout)
-        self._targets = targets.split(len(self._val[0]))
         self._statistics: list[Tensor] = []
         if norms and statistics_images:
             picked = torch.randperm(task.size("train"), generator=generator)[:statistics_images]
             augmented, _ = task.batch("train", picked, augment=True, generator=generator)
-            self._statistics = self._pieces(augmented, layout)
+            self._statistics = self._pieces(augmented)
         self._consumers = self._consumer_slices()
         self._building = threading.Lock()
         self.evaluations = 0
-        self.dense = dense or self._reference()
+        self._images = min(images, task.size("val"))
+        self._dense = dense
+        self._references: dict[int, Reference] = {}
+        self._look_at(0)
+
+    @property
+    def dense(self) -> Reference:
+        """What candidates are compared with, on the images at hand."""
+        return self._references[self._part]
+
+    def look_further(self) -> None:
+        """Measure on other images of ``val`` from now on, and on the first again when all had their turn.
+
+        Whoever searches on the same images all the time learns these images.
+        """
+        parts = self.task.size("val") // self._images
+        if parts > 1:
+            self._look_at((self._part + 1) % parts)
+
+    def _look_at(self, part: int) -> None:
+        """Make one of the disjoint parts of ``val`` resident, spread evenly, as classes may be sorted."""
+        chosen = torch.arange(self._images) * self.task.size("val") // self._images + part
+        inputs, targets = self.task.batch("val", chosen)
+        self._part, self._val = part, self._pieces(inputs)
+        self._targets = targets.split(len(self._val[0]))
+        if part not in self._references:
+            self._references[part] = self._reference()
 
     def __call__(self, candidates: Sequence[Sequence[Mask]]) -> list[Outcome]:
         """Measure candidates.
@@ -156,6 +179,9 @@ class CandidateEvaluator:
 
     def _reference(self) -> Reference:
         """Measure the dense network, and what it is worth to look at the images at all."""
+        if self._dense is not None:
+            self._dense._look_at(self._part)
+            return self._dense.dense
         dense = self._measure([np.ones(layer.filters, np.bool_) for layer in self.network.layers])
         if not math.isfinite(dense.accuracy + dense.loss):
             where = first_undefined(self._model, self._val[0])
@@ -174,8 +200,8 @@ class CandidateEvaluator:
     def _find(self, candidates: Sequence[Sequence[Mask]]) -> list[Found]:
         """Recall candidates from the journal, measure the others, and write these down one by one."""
         shared = self._shared_prefix(candidates)
-        known = self._journal
-        found = [known.recall(self._scope, masks) if known else None for masks in candidates]
+        known, scope = self._journal, f"{self._scope}, part {self._part} of val"
+        found = [known.recall(scope, masks) if known else None for masks in candidates]
         wanted = [k for k, one in enumerate(found) if one is None]
         if shared and wanted:
             wanted = sorted({0, *wanted})  # what the others share is the first one's
@@ -185,7 +211,7 @@ class CandidateEvaluator:
                     check_measured(measured, f"candidate {self.evaluations + k + 1} of {self.name}")
                     found[k] = one = Found(measured.accuracy, measured.loss)
                     if known:
-                        known.note(self._scope, candidates[k], one)
+                        known.note(scope, candidates[k], one)
         return [one for one in found if one is not None]
 
     def _measured(
@@ -295,10 +321,10 @@ class CandidateEvaluator:
             if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
                 module.to(self._dtype)
 
-    def _pieces(self, inputs: Tensor, layout: torch.memory_format) -> list[Tensor]:
+    def _pieces(self, inputs: Tensor) -> list[Tensor]:
         pixels = inputs[0].numel() // inputs.shape[1]
         size = max(8, min(_LARGEST_PIECE, _PIECE_PIXELS[inputs.device.type] // pixels))
-        return [x.to(self._dtype).contiguous(memory_format=layout) for x in inputs.split(size)]
+        return [x.to(self._dtype).contiguous(memory_format=self._layout) for x in inputs.split(size)]
 
 
 def _norms(model: nn.Module) -> list[_BatchNorm]:

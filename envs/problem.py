@@ -53,7 +53,7 @@ class PruningProblem:
         *,
         network: TracedNetwork | None = None,
         images: int = 512,
-        statistics_images: int = 256,
+        statistics_images: int | None = None,
         latency: LatencyConfig | None = None,
         journal: Journal | None = None,
         seed: int = 0,
@@ -66,7 +66,8 @@ class PruningProblem:
             task: Data and metric.
             network: A trace, if there is one already.
             images: Validation images a candidate is measured on.
-            statistics_images: Training images its batch-norm statistics are taken from.
+            statistics_images: Training images its batch-norm statistics are taken from; None takes half as
+                many as ``images``.
             latency: Time the network in this way, for rewards that count the latency; None where the trace
                 has one, or none is wanted.
             journal: Knows candidates that were measured before.
@@ -88,7 +89,7 @@ class PruningProblem:
             network,
             task,
             images=images,
-            statistics_images=statistics_images,
+            statistics_images=-(-images // 2) if statistics_images is None else statistics_images,
             seed=seed,
             journal=journal,
             scope=f"search {name}",

@@ -5,6 +5,7 @@ Shapes: N filters of a layer.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import cast
 
@@ -62,6 +63,44 @@ def test_a_result_does_not_depend_on_what_was_evaluated_before_or_beside_it(prob
     )
     assert fresh(candidates[2:3]) == alone[2:3]
     assert len(set(alone)) == 4
+
+
+def test_who_looks_further_sees_all_of_val_in_parts_and_then_the_first_again(problem: PruningProblem) -> None:
+    size = problem.task.size("val")
+    evaluator = CandidateEvaluator(problem.model, problem.network, problem.task, images=size // 3)
+    seen, found, dense = [], [], []
+    for _ in range(4):
+        seen.append({piece.numpy().tobytes() for piece in torch.cat(evaluator._val).float()})
+        found.append(evaluator([candidate(problem, 0.5)])[0])
+        dense.append(evaluator.dense)
+        evaluator.look_further()
+    assert seen[0] == seen[3]
+    assert len(seen[0] | seen[1] | seen[2]) == sum(map(len, seen[:3])) == 3 * (size // 3)
+    assert found[0] == found[3]
+    assert len({outcome.loss for outcome in found}) == 3
+    assert [one.dense_loss for one in found] == [one.loss for one in dense]
+    assert len({one.loss for one in dense}) == 3
+
+
+def test_the_given_dense_network_is_measured_on_the_same_images(problem: PruningProblem) -> None:
+    other = copy.deepcopy(problem.model)
+    with torch.no_grad():
+        next(other.parameters()).mul_(-1)
+    reference = CandidateEvaluator(problem.model, problem.network, problem.task, images=64)
+    evaluator = CandidateEvaluator(other, problem.network, problem.task, images=64, dense=reference)
+    for _ in range(2):
+        evaluator.look_further()
+        truth = CandidateEvaluator(problem.model, problem.network, problem.task, images=64)
+        while not torch.equal(truth._val[0], evaluator._val[0]):
+            truth.look_further()
+        assert evaluator.dense == truth.dense
+
+
+def test_a_val_that_is_looked_at_as_a_whole_has_no_further_images(problem: PruningProblem) -> None:
+    evaluator = CandidateEvaluator(problem.model, problem.network, problem.task, images=10_000)
+    before = evaluator([candidate(problem, 0.5)])
+    evaluator.look_further()
+    assert evaluator([candidate(problem, 0.5)]) == before
 
 
 @pytest.mark.parametrize("keep", [0.4, 0.6, 0.8])

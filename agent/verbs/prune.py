@@ -53,10 +53,11 @@ class Prune:
     """What ppo begins with: pretrained, the agent that comes with Secateur; the folder of a trained one; or
     none, random weights. By default pretrained, for layerwise none."""
     evaluations: int | None = None
-    """Candidates that the agent tries and learns from on this network; 0 uses it frozen. By default 1000, and
+    """Candidates that the agent tries and learns from on this network; 0 uses it frozen. By default 2000, and
     0 with the agent of a folder. Layerwise shares them among the layers."""
-    search_images: int = 512
-    """Validation images that a candidate is measured on; the choice is made on four times as many."""
+    search_images: int = 256
+    """Validation images that a candidate is measured on, others in each update of the agent; the choice is
+    made on eight times as many."""
     epochs: int = 10
     """Passes over the training images after the cut; 0 re-estimates batch-norm only."""
     layer_epochs: int = 1

@@ -43,7 +43,7 @@ class Train:
     limits: LimitFlags = field(default_factory=LimitFlags)
     evaluations: int = 4000
     """Candidates that the agent tries and learns from."""
-    search_images: int = 512
+    search_images: int = 256
     """Validation images that a candidate is measured on; its batch-norm statistics come from half as many
     training images."""
     dense_epochs: int = 30
@@ -100,7 +100,6 @@ class Train:
                     task,
                     network=traced,
                     images=self.search_images,
-                    statistics_images=self.search_images // 2,
                     journal=folder.journal,
                     seed=self.seed,
                 )

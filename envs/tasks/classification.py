@@ -5,8 +5,6 @@ Shapes: B images of a batch, N images of a split, C channels, H and W pixels, K 
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -14,67 +12,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import SplitName
-from .distillation import distillation_loss
+from .images import ImageTask
 from .splits import Split
 
 
 @dataclass(frozen=True)
-class ClassificationTask:
+class ClassificationTask(ImageTask[Split]):
     """Images, labels, cross-entropy and accuracy.
 
-    Args:
-        name: For logs and reports.
-        splits: Train, val and test, disjoint.
-        classes: K names.
-        mean: Per channel, subtracted from pixels in [0, 1].
-        std: Per channel, > 0, divides after that.
+    Args beside those of :class:`.images.ImageTask`:
         padding: Training images are random crops of the image with a black rim of so many pixels, >= 0.
         flip: Training images are mirrored left to right half of the time.
         notes: Sentences for the report.
-
-    Raises:
-        ValueError: If the parts do not belong together.
     """
 
-    name: str
-    splits: Mapping[SplitName, Split]
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     padding: int = 0
     flip: bool = False
     notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        shapes = {part.images.shape[1:] for part in self.splits.values()}
-        if set(self.splits) != {"train", "val", "test"} or len(shapes) != 1:
-            raise ValueError(
-                f"a task has train, val and test with images of one shape, got {sorted(self.splits)} with "
-                f"{sorted(tuple(shape) for shape in shapes)}"
-            )
-        if not len(self.mean) == len(self.std) == self.input_shape[0]:
-            raise ValueError(
-                f"{self.input_shape[0]} channels want as many means and deviations, "
-                f"got {self.mean} and {self.std}"
-            )
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Give the shape of one image, (C, H, W)."""
-        return tuple(self.splits["train"].images.shape[1:])
-
-    @property
-    def num_outputs(self) -> int:
-        """Count the classes."""
-        return len(self.classes)
-
-    def size(self, split: SplitName) -> int:
-        """Count the images of a split."""
-        return len(self.splits[split])
-
-    def to(self, device: torch.device | str) -> ClassificationTask:
-        """Give the same task with its images on a device."""
-        return dataclasses.replace(self, splits={n: part.to(device) for n, part in self.splits.items()})
 
     def batch(
         self,
@@ -98,8 +52,7 @@ class ClassificationTask:
         if augment:
             # Black is 0 before normalising, not after: networks are trained on rims of that colour.
             images = random_crops(images, self.padding, self.flip, generator)
-        mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
-        return images.float().mul_(1 / (255 * std)).sub_(mean / std), part.labels[indices]
+        return self.normalised(images), part.labels[indices]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Give the mean cross-entropy of outputs (B, K).
@@ -124,10 +77,6 @@ class ClassificationTask:
         """Give the accuracy, percent."""
         correct, count = statistics.tolist()
         return 100.0 * correct / count
-
-    def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """Compare two networks' outputs (B, K); see :func:`.distillation.distillation_loss`."""
-        return distillation_loss(student, teacher, temperature)
 
     def _check(self, outputs: Tensor) -> None:
         if outputs.shape[1:] != (self.num_outputs,):

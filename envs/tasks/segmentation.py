@@ -5,8 +5,6 @@ Shapes: B images of a batch, N images of a split, C channels, H and W pixels, K 
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import SplitName
-from .distillation import distillation_loss
+from .images import ImageTask
 
 
 @dataclass(frozen=True)
@@ -61,15 +59,10 @@ class SegmentationSplit:
 
 
 @dataclass(frozen=True)
-class SegmentationTask:
+class SegmentationTask(ImageTask[SegmentationSplit]):
     """Images, masks, cross-entropy and mean intersection over union.
 
-    Args:
-        name: For logs and reports.
-        splits: Train, val and test, disjoint.
-        classes: K names.
-        mean: Per channel, subtracted from pixels in [0, 1].
-        std: Per channel, > 0, divides after that.
+    Args beside those of :class:`.images.ImageTask`:
         ignore_label: Pixels of this label count nowhere, in [0, 255].
         class_weights: K weights of the loss, >= 0; empty weighs all alike.
         scales: Training images are magnified at random between these two, black and ignored outside.
@@ -81,11 +74,6 @@ class SegmentationTask:
         ValueError: If the parts do not belong together, or a number is out of its range.
     """
 
-    name: str
-    splits: Mapping[SplitName, SegmentationSplit]
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     ignore_label: int = 255
     class_weights: tuple[float, ...] = ()
     scales: tuple[float, float] = (0.75, 1.5)
@@ -96,41 +84,13 @@ class SegmentationTask:
     metric_name = "mean IoU"
 
     def __post_init__(self) -> None:
-        shapes = {part.images.shape[1:] for part in self.splits.values()}
-        if set(self.splits) != {"train", "val", "test"} or len(shapes) != 1:
-            raise ValueError(
-                f"a task has train, val and test with images of one shape, got {sorted(self.splits)} with "
-                f"{sorted(tuple(shape) for shape in shapes)}"
-            )
-        if not len(self.mean) == len(self.std) == self.input_shape[0]:
-            raise ValueError(
-                f"{self.input_shape[0]} channels want as many means and deviations, "
-                f"got {self.mean} and {self.std}"
-            )
+        super().__post_init__()
         if not 0 <= self.ignore_label <= 255:
             raise ValueError(f"the ignore label is {self.ignore_label}; masks hold 0 to 255")
         if self.class_weights and len(self.class_weights) != self.num_outputs:
             raise ValueError(f"{self.num_outputs} classes got {len(self.class_weights)} weights")
         if not 0 < self.scales[0] <= self.scales[1]:
             raise ValueError(f"scales are two positive numbers, the smaller first, got {self.scales}")
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Give the shape of one image, (C, H, W)."""
-        return tuple(self.splits["train"].images.shape[1:])
-
-    @property
-    def num_outputs(self) -> int:
-        """Count the classes."""
-        return len(self.classes)
-
-    def size(self, split: SplitName) -> int:
-        """Count the images of a split."""
-        return len(self.splits[split])
-
-    def to(self, device: torch.device | str) -> SegmentationTask:
-        """Give the same task with its images on a device."""
-        return dataclasses.replace(self, splits={n: part.to(device) for n, part in self.splits.items()})
 
     def batch(
         self,
@@ -153,8 +113,7 @@ class SegmentationTask:
         images, masks = part.images[indices].float(), part.masks[indices].long()
         if augment:
             images, masks = random_views(images, masks, self.scales, self.flip, self.ignore_label, generator)
-        mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
-        return images.mul_(1 / (255 * std)).sub_(mean / std), masks
+        return self.normalised(images), masks
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Give the cross-entropy of outputs (B, K, H, W), averaged over pixels by their class's weight.
@@ -193,10 +152,6 @@ class SegmentationTask:
         told = [k != self.ignore_label and union > 0 for k, union in enumerate(either)]
         rows = zip(self.classes, both, either, told, strict=True)
         return {name: 100.0 * b / union if there else None for name, b, union, there in rows}
-
-    def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """Compare two networks' outputs (B, K, H, W) pixel by pixel; see :mod:`.distillation`."""
-        return distillation_loss(student, teacher, temperature)
 
     def _check(self, outputs: Tensor, targets: Tensor) -> None:
         expected = (len(targets), self.num_outputs, *targets.shape[1:])

@@ -1,0 +1,91 @@
+"""What tasks on images that lie in memory have in common: their parts, their classes, their normalisation.
+
+Shapes: B images of a batch, C channels, H and W pixels, K classes.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from .base import SplitName
+from .distillation import distillation_loss
+
+
+class _Part(Protocol):
+    """Images and what is known of each."""
+
+    @property
+    def images(self) -> Tensor: ...
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> Self: ...
+
+
+Part = TypeVar("Part", bound=_Part)
+
+
+@dataclass(frozen=True)
+class ImageTask(Generic[Part]):
+    """Images of classes.
+
+    Args:
+        name: For logs and reports.
+        splits: Train, val and test, disjoint.
+        classes: K names.
+        mean: Per channel, subtracted from pixels in [0, 1].
+        std: Per channel, > 0, divides after that.
+
+    Raises:
+        ValueError: If the parts do not belong together.
+    """
+
+    name: str
+    splits: Mapping[SplitName, Part]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        shapes = {part.images.shape[1:] for part in self.splits.values()}
+        if set(self.splits) != {"train", "val", "test"} or len(shapes) != 1:
+            raise ValueError(
+                f"a task has train, val and test with images of one shape, got {sorted(self.splits)} with "
+                f"{sorted(tuple(shape) for shape in shapes)}"
+            )
+        if not len(self.mean) == len(self.std) == self.input_shape[0]:
+            raise ValueError(
+                f"{self.input_shape[0]} channels want as many means and deviations, "
+                f"got {self.mean} and {self.std}"
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Give the shape of one image, (C, H, W)."""
+        return tuple(self.splits["train"].images.shape[1:])
+
+    @property
+    def num_outputs(self) -> int:
+        """Count the classes."""
+        return len(self.classes)
+
+    def size(self, split: SplitName) -> int:
+        """Count the images of a split."""
+        return len(self.splits[split])
+
+    def to(self, device: torch.device | str) -> Self:
+        """Give the same task with its images on a device."""
+        return dataclasses.replace(self, splits={n: part.to(device) for n, part in self.splits.items()})
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Bring images (B, C, H, W) of 0 to 255 into float32 of the wanted means and deviations."""
+        mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
+        return images.float().mul_(1 / (255 * std)).sub_(mean / std)
+
+    def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+        """Compare two networks' outputs (B, K, ...); see :func:`.distillation.distillation_loss`."""
+        return distillation_loss(student, teacher, temperature)
