@@ -80,6 +80,7 @@ class Stage:
         self._label, self._total, self._unit, self._leave = label, total, unit, leave
         self._done, self._note = 0, ""
         self._began = self._said = time.monotonic()
+        self._said_done: int | None = None
         self._bar: tqdm | None = None
         if _verbosity > Verbosity.QUIET and sys.stderr.isatty():
             self._bar = tqdm(
@@ -89,6 +90,8 @@ class Stage:
     def advance(self, done: int, note: str) -> None:
         """Say that so many units are done in all, and something about the last of them."""
         self._done, self._note = min(done, self._total), note
+        if self._said_done is None:  # a stage that goes on begins with much that it need not do again
+            self._said, self._said_done = time.monotonic(), self._done
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(self._done - self._bar.n)
@@ -103,10 +106,11 @@ class Stage:
             self._say_plainly()
 
     def _say_plainly(self) -> None:
-        self._said = time.monotonic()
-        taken = self._said - self._began
-        left = taken * (self._total - self._done) / max(self._done, 1)
-        when = f"{_clock(left)} left" if self._done < self._total else f"took {_clock(taken)}"
+        now = time.monotonic()
+        pace = (now - self._said) / max(self._done - (self._said_done or 0), 1)
+        self._said, self._said_done = now, self._done
+        left = pace * (self._total - self._done)
+        when = f"{_clock(left)} left" if self._done < self._total else f"took {_clock(now - self._began)}"
         note = f", {self._note}" if self._note else ""
         say(f"{self._label}: {self._done:,} of {self._total:,} {self._unit}, {when}{note}")
 

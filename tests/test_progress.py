@@ -56,6 +56,21 @@ def test_a_log_gets_plain_lines_now_and_then(
     assert lines[0].startswith("search: 1 of 4 candidates, 00:00 left")
 
 
+def test_what_was_done_before_is_no_pace(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = {"now": 0.0}
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock["now"])
+    stage = Stage("search", 1000, "candidates")
+    for clock["now"], done in ((1.0, 800), (31.0, 810), (61.0, 830)):
+        stage.advance(done, "")
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == [
+        "search: 810 of 1,000 candidates, 09:30 left",  # three seconds each
+        "search: 830 of 1,000 candidates, 04:15 left",  # one and a half
+    ]
+
+
 def test_a_stage_that_does_not_stay_leaves_nothing_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     work(leave=False)
     assert capsys.readouterr().err == ""

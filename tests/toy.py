@@ -29,6 +29,9 @@ class ToyEvaluator:
         self.evaluations += len(candidates)
         return [self._outcome(masks) for masks in candidates]
 
+    def look_further(self) -> None:
+        """There are no images."""
+
     def _outcome(self, masks: Sequence[Mask]) -> Outcome:
         kept = np.array([mask.sum() for mask in masks])
         share = np.mean([mask[strong].mean() for mask, strong in zip(masks, self.strong, strict=True)])
