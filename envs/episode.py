@@ -31,13 +31,17 @@ class Episode:
         problem: The network at hand.
         reward: Judges the candidate at the end; its wish is part of what is seen.
         slots: M, at least the width of the widest layer.
+        shown: What static layer features are multiplied by, (number of them,) or one for all: 0 hides.
     """
 
-    def __init__(self, problem: PruningProblem, reward: Reward, slots: int) -> None:
+    def __init__(
+        self, problem: PruningProblem, reward: Reward, slots: int, shown: npt.ArrayLike = 1.0
+    ) -> None:
         self.problem = problem
         self.reward = reward
         self.slots = slots
         self.masks: list[Mask] = []
+        self._shown = np.asarray(shown, np.float32)
         self._widths = problem.network.widths
 
     @property
@@ -64,7 +68,7 @@ class Episode:
             own = features.filters[self.position]
             filters[: len(own)] = own
             mask[: len(own)] = 1
-            layer[:] = np.concatenate([features.layers[self.position], self._dynamic()])
+            layer[:] = np.concatenate([features.layers[self.position] * self._shown, self._dynamic()])
         return {"filters": filters, "layer": np.clip(layer, -LIMIT, LIMIT), "mask": mask}
 
     def decide(self, action: npt.ArrayLike) -> dict[str, Any]:

@@ -24,7 +24,7 @@ FILTER_FEATURES = (*STANDARDISED, "taylor_rank", "taylor_rank_network", "taylor_
 network."""
 
 STATIC_LAYER_FEATURES = (
-    "depth", "log_width", "macs_share", "params_share", "producers", "sensitivity", "sensitivity_per_mac",
+    "depth", "width_share", "macs_share", "params_share", "producers", "sensitivity", "sensitivity_per_mac",
 )  # fmt: skip
 DYNAMIC_LAYER_FEATURES = ("spent", "undecided", "needed_keep_ratio", "kept_so_far", "target", "drop_bound")
 LAYER_FEATURES = (*STATIC_LAYER_FEATURES, *DYNAMIC_LAYER_FEATURES)
@@ -86,7 +86,7 @@ def _layer_features(
     widths = network.widths
     rows = [
         np.linspace(-1, 1, len(widths)) if len(widths) > 1 else np.zeros(1),
-        np.log2(widths) / 5 - 1,  # 0 at 32 filters, 1 at 1024
+        _share(widths.astype(np.float64)),
         _share(saved_macs * widths),
         _share(saved_params * widths),
         np.array([np.log2(len(layer.producers)) for layer in network.layers]) / 2,

@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from ..rewards import Outcome, Reward, TargetRange, drawn
 from .episode import Episode, Observation
 from .filter_pruning import enough_slots, make_spaces
+from .observation import STATIC_LAYER_FEATURES
 from .problem import PruningProblem
 from .rendering import draw_layers
 
@@ -28,6 +29,8 @@ class LockstepVecEnv(VecEnv):
         reward: Judges candidates; of a range each episode draws its target.
         num_envs: K.
         slots: M; None takes the widest layer of all networks.
+        hidden_features: Probability that an episode does not show one of the static layer features, in
+            [0, 1].
     """
 
     def __init__(
@@ -37,10 +40,12 @@ class LockstepVecEnv(VecEnv):
         num_envs: int,
         *,
         slots: int | None = None,
+        hidden_features: float = 0.0,
     ) -> None:
         self.problems = list(problems)
         self.reward = reward
         self.render_mode = "rgb_array"
+        self._hidden_features = hidden_features
         self.slots = enough_slots(self.problems, slots)
         self._generators = [np.random.default_rng() for _ in range(num_envs)]
         self._actions: npt.NDArray[Any] = np.empty(0)
@@ -89,7 +94,12 @@ class LockstepVecEnv(VecEnv):
 
     def _begin(self, k: int) -> Episode:
         problem = self.problems[int(self._generators[k].integers(len(self.problems)))]
-        return Episode(problem, drawn(self.reward, self._generators[k].random), self.slots)
+        draw = self._generators[k].random
+        reward = drawn(self.reward, draw)
+        if not self._hidden_features:
+            return Episode(problem, reward, self.slots)
+        shown = draw(len(STATIC_LAYER_FEATURES)) >= self._hidden_features
+        return Episode(problem, reward, self.slots, shown)
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
         """Draw each episode's layers."""

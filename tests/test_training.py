@@ -199,6 +199,7 @@ def test_untrained_candidates_lie_near_the_target(toy: PruningProblem, reward: T
     [
         ({"evaluations": -1}, "evaluations is -1; allowed is at least 0"),
         ({"episodes_per_update": 1}, "episodes_per_update is 1; allowed is at least 2"),
+        ({"hidden_features": 1.5}, "hidden_features is 1.5; allowed is 0 to 1"),
     ],
 )
 def test_a_number_out_of_its_range_is_refused(settings: dict[str, Any], message: str) -> None:

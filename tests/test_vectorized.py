@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from secateur.envs import FilterPruningEnv, LockstepVecEnv, PruningProblem
-from secateur.envs.observation import LAYER_FEATURES
+from secateur.envs.observation import LAYER_FEATURES, STATIC_LAYER_FEATURES
 from secateur.rewards import Reward, TargetRange, TargetReward
 
 
@@ -83,3 +83,28 @@ def test_each_episode_draws_its_target_and_sees_it(problem: PruningProblem) -> N
     assert targets.max() <= 0.6
     assert len(np.unique(targets)) == 40
     assert abs(float(targets.mean()) - 0.45) < 0.05
+
+
+def test_each_episode_hides_some_static_features_of_layers_and_nothing_else(problem: PruningProblem) -> None:
+    plain, hiding = (
+        LockstepVecEnv([problem], TargetReward(0.5), 200, hidden_features=share) for share in (0.0, 0.25)
+    )
+    static = len(STATIC_LAYER_FEATURES)
+    action = np.ones((200, plain.slots), np.int8)
+    seen = []
+    for environment in (plain, hiding):
+        environment.seed(0)
+        first = environment.reset()
+        second, *_ = environment.step(action)
+        seen.append((first, second))
+    hidden = []
+    for shown, partly in zip(*seen, strict=True):
+        np.testing.assert_array_equal(shown["filters"], partly["filters"])
+        np.testing.assert_array_equal(shown["layer"][:, static:], partly["layer"][:, static:])
+        told = shown["layer"][:, :static] != 0
+        hidden.append(told & (partly["layer"][:, :static] == 0))
+        np.testing.assert_array_equal(partly["layer"][:, :static], shown["layer"][:, :static] * ~hidden[-1])
+        assert abs(hidden[-1].sum() / told.sum() - 0.25) < 0.05
+        assert len(np.unique(hidden[-1], axis=0)) > 10
+    both = (seen[0][0]["layer"][:, :static] != 0) & (seen[0][1]["layer"][:, :static] != 0)
+    np.testing.assert_array_equal(hidden[0][both], hidden[1][both])  # for the whole of an episode

@@ -24,6 +24,8 @@ from ..sources import (
 from ..training import AgentConfig, train_agent
 from ._console import console
 
+_HIDDEN_FEATURES = 0.2
+
 
 @dataclass(frozen=True)
 class Train:
@@ -69,7 +71,7 @@ class Train:
                 f"{len(self.models)} networks and {len(self.weights)} weights were given; "
                 "give one for each, or none"
             )
-        search = AgentConfig(evaluations=self.evaluations)
+        search = AgentConfig(evaluations=self.evaluations, hidden_features=_HIDDEN_FEATURES)
         wanted = PruningConfig(
             target_macs=self.target_macs,
             drop_bound=self.drop_bound,
