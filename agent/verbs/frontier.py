@@ -15,6 +15,7 @@ from ..config import DataConfig, PruningConfig
 from ..deciders import Decider
 from ..frontier import draw_frontier, frontier
 from ..learned import PRETRAINED, LearnedDecider
+from ..progress import Stage
 from ..pruning import check
 from ..run_folder import check_free, default_folder
 from ..sources import choose_threads, dense_network, load_task
@@ -64,7 +65,12 @@ class Frontier:
         problem = PruningProblem.build(
             self.model, model, task, network=network, images=_IMAGES, statistics_images=512, seed=self.seed
         )
-        points = list(frontier(problem, deciders, sorted(self.targets), seed=self.seed))
+        stage = Stage("frontier", len(deciders) * len(self.targets), "networks")
+        points = []
+        for point in frontier(problem, deciders, sorted(self.targets), seed=self.seed):
+            points.append(point)
+            stage.advance(len(points), f"{point.method} at {point.macs_ratio:.0%}: {point.accuracy:.2f} %")
+        stage.close()
         dense = measure(model, task, "test").accuracy
         metric = metric_name(task)
         out = self.out or default_folder("frontier", self.model, task.name)
