@@ -4,7 +4,6 @@ import contextlib
 import io
 import os
 import re
-import signal
 import sys
 import traceback
 import warnings
@@ -58,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read our output has read enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
-        return 128 + signal.SIGPIPE
+        return 141  # 128 and SIGPIPE, as of any other command
     except UsageError as error:
         return _refuse(str(error), debug)
     except (ValueError, TypeError, FloatingPointError, OSError) as error:

@@ -114,8 +114,8 @@ class PruningConfig:
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     """What happens to the weights after the cut."""
     search_images: int = 256
-    """Validation images that a candidate is measured on while searching, others in each update. ResNet-20's
-    filters are chosen better by 2000 candidates on 256 of them than by 1000 on 512, which take as long."""
+    """Validation images that a candidate is measured on while searching, others in each update, as the same
+    ones would be learned by heart."""
     seed: int = 0
     """For everything that is drawn."""
 

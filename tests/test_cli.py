@@ -1,10 +1,6 @@
 """The command line, as a person meets it: one process, words in, a table or one line out."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -249,26 +245,6 @@ def test_a_run_is_exported_without_its_data(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.safetensors"]
     report = json.loads((run / "report.json").read_text())
     assert len(report["normalisation"]["mean"]) == len(report["normalisation"]["std"]) == 1
-
-
-def test_inspect_is_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", "resnet20"]) == 0
-    text = capsys.readouterr().out
-    assert "layer2.0.conv1" in text
-    assert "padded channels stay" in text
-    assert main(["inspect", "resnet20", "--json"]) == 0
-    description = json.loads(capsys.readouterr().out)
-    assert description["macs"] == 40_551_040
-    assert {layer["name"] for layer in description["layers"]} >= {"conv1", "layer3.2.conv1"}
-
-
-def test_a_reader_that_has_read_enough_is_no_error() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    command = [sys.executable, "-m", "secateur.agent", "inspect", "resnet20"]
-    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(writing)
-    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, "")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 from networks import LiteralSizes
 
 from secateur.agent.abbreviation import abbreviated
+from secateur.agent.cli import main
 from secateur.agent.inspection import describe, page, pinned_markdown
 from secateur.envs.models import get_model
 from secateur.envs.verification import trace_exactly
@@ -78,3 +83,23 @@ def test_what_stays_is_a_table_in_markdown() -> None:
         "| --- | ---: | --- |",
         "| `classifier` | 10 of 10 | the network's output |",
     ]
+
+
+def test_inspect_is_a_page_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "resnet20"]) == 0
+    text = capsys.readouterr().out
+    assert "layer2.0.conv1" in text
+    assert "padded channels stay" in text
+    assert main(["inspect", "resnet20", "--json"]) == 0
+    description = json.loads(capsys.readouterr().out)
+    assert description["macs"] == 40_551_040
+    assert {layer["name"] for layer in description["layers"]} >= {"conv1", "layer3.2.conv1"}
+
+
+def test_a_reader_that_has_read_enough_is_no_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "secateur.agent", "inspect", "resnet20"]
+    ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")
