@@ -3,14 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
 from matplotlib.figure import Figure
 
 from ..envs.problem import PruningProblem
 from ..envs.recovery import reestimate_batchnorm
-from ..envs.surgery import PruningPlan, cut
+from ..envs.surgery import PruningPlan
 from ..envs.tasks import measure
-from ..envs.verification import verify_cut
 from ..rewards import TargetReward
 from .deciders import Decider
 from .selection import choose
@@ -62,21 +60,19 @@ def frontier(
         ValueError: If pinned filters make a target unreachable.
         InexactCutError: If a cut would not compute what the masked network does.
     """
-    model, network, task = problem.model, problem.network, problem.task
     for decider in deciders:
         for target in targets:
             choice = choose(problem, decider, TargetReward(target))
-            plan = PruningPlan.from_masks(network, choice.masks)
-            verify_cut(model, network, plan, torch.zeros(2, *task.input_shape))
-            smaller = cut(model, network, plan)
-            reestimate_batchnorm(smaller, task, seed=seed)
+            plan = PruningPlan.from_masks(problem.network, choice.masks)
+            smaller = problem.cut(plan)
+            reestimate_batchnorm(smaller, problem.task, seed=seed)
             yield Point(
                 method=decider.name,
                 target=target,
                 macs_ratio=choice.outcome.macs_ratio,
                 params_ratio=choice.outcome.params_ratio,
                 val_accuracy=choice.outcome.accuracy,
-                accuracy=measure(smaller, task, "test").accuracy,
+                accuracy=measure(smaller, problem.task, "test").accuracy,
                 evaluations=choice.evaluations,
             )
 

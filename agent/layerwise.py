@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
+from ..envs.compensation import Compensation
 from ..envs.cost import size_ratio
 from ..envs.evaluation import CandidateEvaluator
 from ..envs.importance import importance
@@ -30,7 +31,6 @@ from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
 from ..envs.recovery import finetune, reestimate_batchnorm
 from ..envs.replicas import replica
-from ..envs.surgery import cut
 from ..envs.tasks import measure
 from ..envs.tasks.optional import metric_name
 from ..envs.tracing.derived import after_cut, restricted
@@ -75,7 +75,7 @@ def prune_layer_by_layer(problem: PruningProblem, config: PruningConfig, folder:
             f"no layer can lose a filter and keep the accuracy drop on val within {config.drop_bound:g} "
             "points; raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
         )
-    verify_cut(problem.model, problem.network, walk.plan, walk.example)
+    verify_cut(problem.model, problem.network, walk.plan, torch.zeros(2, *problem.task.input_shape))
     return walk.found()
 
 
@@ -103,6 +103,7 @@ class _Yardstick:
             problem.task,
             images=self.images,
             statistics_images=self.statistics_images,
+            compensation=problem.compensation,
             seed=self.seed,
             dense=self.dense,
             journal=self.journal,
@@ -125,7 +126,6 @@ class _Walk:
         self.model = replica(problem.model)
         self.network = problem.network
         self.plan = PruningPlan.dense(problem.network)
-        self.example = torch.zeros(2, *problem.task.input_shape)
         self.rows: list[dict[str, Any]] = []
         self._rewards: list[float] = []
         self._steps = 0
@@ -191,10 +191,12 @@ class _Walk:
         task, network = self._dense.task, self.network
         scores = importance(self.model, network, task, images=min(1024, self._config.search_images))
         features = static_features(network, scores)
+        single, images = restricted(network, index), self._config.recovery.compensation_images
         one = replace(
             self._dense,
             model=self.model,
-            network=restricted(network, index),
+            network=single,
+            compensation=Compensation(self.model, single, task, images=images, seed=self._config.seed),
             scores={criterion: [by_layer[index]] for criterion, by_layer in scores.items()},
             features=StaticFeatures([features.filters[index]], features.layers[index : index + 1]),
         )
@@ -248,8 +250,7 @@ class _Walk:
     def _cut(self, problem: PruningProblem, choice: Choice, index: int) -> None:
         """Remove filters of one layer from the network, its trace, and the plan."""
         later = PruningPlan.from_masks(problem.network, choice.masks)
-        verify_cut(self.model, problem.network, later, self.example)
-        self.model = cut(self.model, problem.network, later)
+        self.model = problem.cut(later)
         masks = [np.ones(layer.filters, np.bool_) for layer in self.network.layers]
         masks[index] = choice.masks[0]
         self.network = after_cut(self.network, masks)

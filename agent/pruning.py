@@ -17,13 +17,12 @@ from ..envs.limits import trace_limited
 from ..envs.plan import PruningPlan
 from ..envs.problem import PruningProblem
 from ..envs.recovery import finetune, reestimate_batchnorm
-from ..envs.surgery import cut, save_pruned
+from ..envs.surgery import save_pruned
 from ..envs.tasks import Task, measure
 from ..envs.tasks.optional import metric_name
 from ..envs.tasks.own import check_answers, check_task
 from ..envs.timing import with_latency
 from ..envs.tracing import TracedNetwork
-from ..envs.verification import verify_cut
 from .callbacks import ProgressBar, SearchMonitor
 from .config import PruningConfig
 from .deciders import Budget, Decider
@@ -124,6 +123,7 @@ def prune(
         task,
         network=network,
         images=config.search_images,
+        compensation_images=config.recovery.compensation_images,
         journal=folder.journal if folder else None,
         seed=config.seed,
     )
@@ -202,9 +202,8 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
     if isinstance(decider, LearnedDecider):
         search["agent"] = decider.trained_on
     plan = PruningPlan.from_masks(problem.network, choice.masks)
-    verify_cut(problem.model, problem.network, plan, torch.zeros(2, *problem.task.input_shape))
     return Found(
-        cut(problem.model, problem.network, plan),
+        problem.cut(plan),
         plan,
         decider.name,
         search,
@@ -234,6 +233,7 @@ def _choose(
         problem.task,
         images=config.choice_images,
         statistics_images=512,
+        compensation=problem.compensation,
         seed=config.seed + 1,
         journal=folder.journal if folder else None,
         scope="choice",

@@ -49,7 +49,9 @@ class Setting:
 
 FROZEN = "ppo frozen"
 BASELINES = ("taylor-global-per-mac", "fpgm-global", "l2-uniform")
-METHODS = (FROZEN, *BASELINES, "ppo")
+BARE = " as published"
+"""Removed channels just go."""
+METHODS = (FROZEN, *BASELINES, *(method + BARE for method in BASELINES), "ppo")
 RECOVERED = ("ppo", "fpgm-global")
 LAYERWISE = "--procedure layerwise --drop-bound 2"
 """Huang et al.'s own procedure; it recovers as it goes."""
@@ -169,6 +171,8 @@ def who_decides(run: Run, runs: Path) -> list[str]:
     """Give the flags that say who decides; of a run with recovery, what was decided without."""
     if run.setting.wish == LAYERWISE:
         return []
+    if run.method.endswith(BARE):
+        return ["--method", run.method.removesuffix(BARE), "--compensation-images", "0"]
     if run.method in BASELINES:
         return ["--method", run.method]
     if run.method == FROZEN:

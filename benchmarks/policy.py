@@ -27,7 +27,7 @@ from secateur.envs.cost import size_ratio
 from secateur.envs.observation import STATIC_LAYER_FEATURES, StaticFeatures
 from secateur.envs.problem import PruningProblem
 from secateur.envs.recovery import reestimate_batchnorm
-from secateur.envs.surgery import Mask, PruningPlan, cut
+from secateur.envs.surgery import Mask, PruningPlan
 from secateur.envs.tasks import measure
 
 CRITERIA = ("l1", "l2", "bn", "fpgm", "taylor")
@@ -74,7 +74,7 @@ def decisions(
 
 def accuracy(problem: PruningProblem, masks: list[Mask]) -> float:
     """Cut, take batch-norm statistics anew, and measure on test."""
-    model = cut(problem.model, problem.network, PruningPlan.from_masks(problem.network, masks))
+    model = problem.cut(PruningPlan.from_masks(problem.network, masks))
     reestimate_batchnorm(model, problem.task)
     return measure(model, problem.task, "test").accuracy
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from secateur.envs.compensation import Compensation
 from secateur.envs.recovery import RecoveryConfig, finetune, reestimate_batchnorm
 from secateur.envs.surgery import Mask, PruningPlan, cut
 from secateur.envs.tasks import ClassificationTask
@@ -34,12 +35,14 @@ class Setting:
         network: Its trace.
         task: Its images.
         cotrained: The same network, trained together with its sub-networks.
+        compensation: Of the dense network.
     """
 
     dense: nn.Module
     network: TracedNetwork
     task: ClassificationTask
     cotrained: nn.Module
+    compensation: Compensation
 
 
 def bare(setting: Setting, masks: list[Mask]) -> nn.Module:
@@ -68,6 +71,13 @@ def bias(setting: Setting, masks: list[Mask]) -> nn.Module:
 def bias_batchnorm(setting: Setting, masks: list[Mask]) -> nn.Module:
     """Fold the mean into the bias, then take batch-norm statistics anew."""
     return _reestimated(bias(setting, masks), setting)
+
+
+def compensation_batchnorm(setting: Setting, masks: list[Mask]) -> nn.Module:
+    """Let kept channels make up for removed ones, as ``secateur prune`` does."""
+    plan = PruningPlan.from_masks(setting.network, masks)
+    compensated = setting.compensation.applied(setting.dense, masks)
+    return _reestimated(cut(compensated, setting.network, plan), setting)
 
 
 def least_squares(setting: Setting, masks: list[Mask]) -> nn.Module:
@@ -116,6 +126,7 @@ PROXIES: dict[str, Callable[[Setting, list[Mask]], nn.Module]] = {
     "batch-norm": batchnorm,
     "bias": bias,
     "bias, batch-norm": bias_batchnorm,
+    "compensation, batch-norm": compensation_batchnorm,
     "least squares, batch-norm": least_squares,
     f"{STEPS} steps of everything": steps,
     f"{STEPS} steps of batch-norm": steps_of_batchnorm,

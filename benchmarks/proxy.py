@@ -73,12 +73,14 @@ def main() -> None:
     network = trace_exactly(dense, torch.zeros(2, *task.input_shape))
     problem = PruningProblem.build(asked.model, dense, task, network=network)
     candidates = kept(asked.runs / "candidates.json", lambda: draw_candidates(problem, asked.target_macs))
-    setting = Setting(dense, network, task, cotrained(asked, problem))
+    setting = Setting(dense, network, task, cotrained(asked, problem), problem.compensation)
     rows = []
     for number, candidate in enumerate(candidates):
         masks = PruningPlan.from_json(json.dumps(candidate["plan"])).masks(network)
-        measured = kept(asked.runs / f"proxies-{number}.json", lambda m=masks: proxies(setting, m))
-        rows.append({"model": asked.model, "candidate": candidate["name"], **measured})
+        rows.append({"model": asked.model, "candidate": candidate["name"]})
+        for name in PROXIES:
+            path = asked.runs / f"{name.replace(', ', '-').replace(' ', '-')}-{number}.json"
+            rows[-1] |= kept(path, lambda n=name, m=masks: proxy(n, setting, m))
     part, parts = asked.part
     for number, candidate in enumerate(candidates):
         path = asked.runs / f"recovered-{asked.epochs}-{number}.json"
@@ -190,18 +192,15 @@ def cotrained(asked: argparse.Namespace, problem: PruningProblem) -> torch.nn.Mo
     return dense_network(asked.model, problem.task, str(path), seed=0)
 
 
-def proxies(setting: Setting, masks: list[Mask]) -> dict[str, float]:
-    """Measure a candidate by every proxy: accuracy, loss and seconds of each."""
-    found: dict[str, float] = {}
-    for name, repair in PROXIES.items():
-        began = time.perf_counter()
-        measured = measure(repair(setting, masks), setting.task, "val", limit=1024)
-        found |= {
-            f"{name} accuracy": measured.accuracy,
-            f"{name} loss": measured.loss,
-            f"{name} seconds": round(time.perf_counter() - began, 2),
-        }
-    return found
+def proxy(name: str, setting: Setting, masks: list[Mask]) -> dict[str, float]:
+    """Measure a candidate by one proxy: accuracy, loss and seconds."""
+    began = time.perf_counter()
+    measured = measure(PROXIES[name](setting, masks), setting.task, "val", limit=1024)
+    return {
+        f"{name} accuracy": measured.accuracy,
+        f"{name} loss": measured.loss,
+        f"{name} seconds": round(time.perf_counter() - began, 2),
+    }
 
 
 def recovered(setting: Setting, masks: list[Mask], epochs: int, checkpoint: Checkpoint) -> dict[str, float]:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..rewards import Outcome
+from .compensation import Compensation
 from .cost import size_ratio
 from .divergence import check_measured, first_undefined
 from .journal import Found, Journal
@@ -71,6 +72,7 @@ class CandidateEvaluator:
         images: V, taken evenly from ``val``; fewer where it has fewer. :meth:`look_further` takes others.
         statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
             statistics.
+        compensation: Gives what removed channels contributed to the kept ones; None lets them just go.
         seed: Chooses and augments the images for statistics.
         dense: Measures, on as many images, what candidates are compared with; None compares with ``model``.
         journal: Knows what was measured before, and gets what is measured now; None measures all.
@@ -89,6 +91,7 @@ class CandidateEvaluator:
         *,
         images: int = 512,
         statistics_images: int = 256,
+        compensation: Compensation | None = None,
         seed: int = 0,
         dense: "CandidateEvaluator | None" = None,
         journal: Journal | None = None,
@@ -114,7 +117,8 @@ class CandidateEvaluator:
             picked = torch.randperm(task.size("train"), generator=generator)[:statistics_images]
             augmented, _ = task.batch("train", picked, augment=True, generator=generator)
             self._statistics = self._pieces(augmented)
-        self._consumers = self._consumer_slices()
+        self._compensation = compensation or Compensation(model, network, task, images=0)
+        self._readers = self._dense_readers()
         self._building = threading.Lock()
         self.evaluations = 0
         self._images = min(images, task.size("val"))
@@ -240,14 +244,16 @@ class CandidateEvaluator:
 
     def _shared_prefix(self, candidates: Sequence[Sequence[Mask]]) -> SharedPrefix | None:
         """Give what candidates share; None where nothing or everything is."""
-        differing = [
-            layer
-            for layer, *masks in zip(self.network.layers, *candidates, strict=True)
+        layers = self.network.layers
+        differing = {
+            number
+            for number, masks in enumerate(zip(*candidates, strict=True))
             if any((mask != masks[0]).any() for mask in masks)
-        ]
-        if len(candidates) < 2 or not differing or self.network.layers[0] in differing:
+        }
+        if len(candidates) < 2 or not differing or 0 in differing:
             return None
-        return SharedPrefix({where.parameter for layer in differing for where in layer.slices})
+        shrunk = {where.parameter for number in differing for where in layers[number].slices}
+        return SharedPrefix(shrunk | self._compensation.changed(differing))
 
     @torch.inference_mode()
     def _measure(self, masks: Sequence[Mask], shared: SharedPrefix | None = None) -> Measurement:
@@ -289,30 +295,22 @@ class CandidateEvaluator:
             return cut(self._model, self.network, filled)
 
     def _mask(self, masks: Sequence[Mask]) -> None:
-        """Restore the consumers' weights, then zero what reads a removed channel.
+        """Restore what reads channels, then let nothing read a removed one.
 
         No sum over channels but a weighted one passes the tracer unpinned, so a channel that no weight reads
         has no effect, whatever its own filter computes.
         """
-        for tensor, dense in self._consumers.values():
+        for tensor, dense in self._readers.values():
             tensor.copy_(dense)
-        for layer, mask in zip(self.network.layers, masks, strict=True):
-            if mask.all():
-                continue
-            for where in layer.slices:
-                if where.parameter in self._consumers and where.role == "consumer":
-                    tensor, _ = self._consumers[where.parameter]
-                    gone = torch.from_numpy(where.index[~mask].ravel()).to(tensor.device)
-                    tensor.index_fill_(where.axis, gone, 0.0)
+        self._compensation.apply({name: tensor for name, (tensor, _) in self._readers.items()}, masks)
 
-    def _consumer_slices(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Pair every weight that reads removable channels with a dense copy of itself."""
-        parameters = dict(self._model.named_parameters())
-        names = {w.parameter for layer in self.network.layers for w in layer.slices if w.role == "consumer"}
+    def _dense_readers(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Pair every parameter that a mask may change with a dense copy of itself."""
+        names = self._compensation.changed(set(range(len(self.network.layers))))
         return {
-            name: (parameters[name].data, parameters[name].data.clone())
-            for name in names
-            if name in parameters
+            name: (parameter.data, parameter.data.clone())
+            for name, parameter in self._model.named_parameters()
+            if name in names
         }
 
     def _convert_weights(self) -> None:

@@ -11,15 +11,18 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from .compensation import COMPENSATION_IMAGES, Compensation
 from .evaluation import CandidateEvaluator
 from .importance import Scores, importance
 from .journal import Journal
 from .latency import LatencyConfig
 from .observation import StaticFeatures, static_features
+from .plan import PruningPlan
+from .surgery import cut
 from .tasks.base import Task
 from .timing import with_latency
 from .tracing import TracedNetwork
-from .verification import trace_exactly
+from .verification import trace_exactly, verify_cut
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class PruningProblem:
         model: The dense network, on the task's device.
         network: Its trace.
         task: Data and metric.
+        compensation: Gives what removed channels contributed to the kept ones.
         evaluator: Measures candidates.
         scores: Importance of the filters by criterion.
         features: What an agent sees of filters and layers.
@@ -40,6 +44,7 @@ class PruningProblem:
     model: nn.Module
     network: TracedNetwork
     task: Task
+    compensation: Compensation
     evaluator: CandidateEvaluator
     scores: dict[str, Scores]
     features: StaticFeatures
@@ -54,6 +59,7 @@ class PruningProblem:
         network: TracedNetwork | None = None,
         images: int = 512,
         statistics_images: int | None = None,
+        compensation_images: int = COMPENSATION_IMAGES,
         latency: LatencyConfig | None = None,
         journal: Journal | None = None,
         seed: int = 0,
@@ -68,6 +74,7 @@ class PruningProblem:
             images: Validation images a candidate is measured on.
             statistics_images: Training images its batch-norm statistics are taken from; None takes half as
                 many as ``images``.
+            compensation_images: Training images that the compensation is fitted to; 0 does without.
             latency: Time the network in this way, for rewards that count the latency; None where the trace
                 has one, or none is wanted.
             journal: Knows candidates that were measured before.
@@ -84,19 +91,32 @@ class PruningProblem:
             raise ValueError(f"no filter of {name} can be pruned: {reasons}")
         if latency is not None:
             network = with_latency(model, network, task.input_shape, latency)
+        compensation = Compensation(model, network, task, images=compensation_images, seed=seed)
         evaluator = CandidateEvaluator(
             model,
             network,
             task,
             images=images,
             statistics_images=-(-images // 2) if statistics_images is None else statistics_images,
+            compensation=compensation,
             seed=seed,
             journal=journal,
             scope=f"search {name}",
             name=name,
         )
         scores = importance(model, network, task)
-        return cls(name, model, network, task, evaluator, scores, static_features(network, scores))
+        features = static_features(network, scores)
+        return cls(name, model, network, task, compensation, evaluator, scores, features)
+
+    def cut(self, plan: PruningPlan) -> nn.Module:
+        """Give what the dropped filters contributed to the kept ones, and remove them from a copy.
+
+        Raises:
+            InexactCutError: If the smaller network would not compute what the masked one does.
+        """
+        verify_cut(self.model, self.network, plan, torch.zeros(2, *self.task.input_shape))
+        compensated = self.compensation.applied(self.model, plan.masks(self.network))
+        return cut(compensated, self.network, plan)
 
     @property
     def macs_of_filter(self) -> npt.NDArray[np.float64]:

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD
 
 from .checkpoint import Checkpoint, Stopped
+from .compensation import COMPENSATION_IMAGES
 from .divergence import located
 from .step_loss import StepLoss, autocast
 from .tasks.base import Task, fastest_layout, restored_modes
@@ -45,6 +46,8 @@ class RecoveryConfig:
     """Softens both networks' answers where they are classes and compared, > 0."""
     batchnorm_images: int = 2048
     """Training images that batch-norm statistics are re-estimated from; 0 keeps the statistics."""
+    compensation_images: int = COMPENSATION_IMAGES
+    """Training images that tell how kept channels make up for removed ones; 0 lets these just go."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -56,6 +59,7 @@ class RecoveryConfig:
             "distillation_weight": (0 <= self.distillation_weight <= 1, "between 0 and 1"),
             "temperature": (self.temperature > 0, "greater than 0"),
             "batchnorm_images": (self.batchnorm_images >= 0, "at least 0"),
+            "compensation_images": (self.compensation_images >= 0, "at least 0"),
         }
         for name, (held, limit) in limits.items():
             if not held:

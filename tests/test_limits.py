@@ -67,7 +67,7 @@ def problem_of(model: nn.Module, network: TracedNetwork, seed: int = 0) -> Pruni
         name: [drawn.random(n) for n in network.widths] for name in dict.fromkeys((*CRITERIA, *STANDARDISED))
     }
     features = static_features(network, scores)
-    return PruningProblem("drawn", model, network, None, None, scores, features)  # type: ignore[arg-type]
+    return PruningProblem("drawn", model, network, None, None, None, scores, features)  # type: ignore[arg-type]
 
 
 def assert_kept(limits: Limits, model: nn.Module, network: TracedNetwork, masks: list[Mask]) -> None:

@@ -140,7 +140,12 @@ def test_each_core_has_a_candidate_of_its_own_with_the_result_that_it_has_alone(
     threads: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     evaluator = CandidateEvaluator(
-        problem.model, problem.network, problem.task, images=256, statistics_images=256
+        problem.model,
+        problem.network,
+        problem.task,
+        images=256,
+        statistics_images=256,
+        compensation=problem.compensation,
     )
     assert (evaluator(candidates), evaluator(late)) == alone
     assert threads.count(1) >= 2

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from tyro.conf import Positional
 
+from ...envs.compensation import COMPENSATION_IMAGES
 from ...envs.latency import LatencyTable
 from ...envs.recovery import RecoveryConfig
 from ..config import DataConfig, LatencyOptions, Procedure, PruningConfig
@@ -69,6 +70,9 @@ class Prune:
     """Share of the dense network's answers in the fine-tuning loss, in [0, 1]; 0 is off."""
     temperature: float = 4.0
     """Softens the answers that are distilled, > 0."""
+    compensation_images: int = COMPENSATION_IMAGES
+    """Training images that tell how kept channels make up for removed ones; 0 lets these just go, as
+    published methods do."""
     seed: int = 0
     """For everything that is drawn."""
     out: Path | None = None
@@ -98,6 +102,7 @@ class Prune:
                 epochs=self.epochs,
                 distillation_weight=self.distillation_weight,
                 temperature=self.temperature,
+                compensation_images=self.compensation_images,
             ),
             search_images=self.search_images,
             seed=self.seed,
