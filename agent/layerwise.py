@@ -85,16 +85,23 @@ class _Yardstick:
 
     images: int
     statistics_images: int
+    compensated: bool
     seed: int
     journal: Journal | None
     dense: CandidateEvaluator | None = None
 
     @classmethod
     def of(
-        cls, problem: PruningProblem, images: int, statistics_images: int, seed: int, journal: Journal | None
+        cls,
+        problem: PruningProblem,
+        images: int,
+        statistics_images: int,
+        compensated: bool,
+        seed: int,
+        journal: Journal | None,
     ) -> "_Yardstick":
-        bare = cls(images, statistics_images, seed, journal)
-        return replace(bare, dense=bare.evaluator(problem, "dense"))
+        alone = cls(images, statistics_images, compensated, seed, journal)
+        return replace(alone, dense=alone.evaluator(problem, "dense"))
 
     def evaluator(self, problem: PruningProblem, stage: str) -> CandidateEvaluator:
         return CandidateEvaluator(
@@ -103,7 +110,7 @@ class _Yardstick:
             problem.task,
             images=self.images,
             statistics_images=self.statistics_images,
-            compensation=problem.compensation,
+            compensation=problem.compensation if self.compensated else None,
             seed=self.seed,
             dense=self.dense,
             journal=self.journal,
@@ -137,8 +144,8 @@ class _Walk:
         self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
         few, many = config.search_images, config.choice_images
         journal = folder.journal if folder else None
-        self._quick = _Yardstick.of(problem, few, -(-few // 2), config.seed, journal)
-        self._careful = _Yardstick.of(problem, many, min(512, many), config.seed + 1, journal)
+        self._quick = _Yardstick.of(problem, few, -(-few // 2), False, config.seed, journal)
+        self._careful = _Yardstick.of(problem, many, min(512, many), True, config.seed + 1, journal)
         self._counts = self._planned_counts()
         self.layers: list[int] = np.flatnonzero(self._counts < problem.network.widths).tolist()
 

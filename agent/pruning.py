@@ -11,7 +11,6 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
-from ..envs.evaluation import CandidateEvaluator
 from ..envs.latency import LatencyTable
 from ..envs.limits import trace_limited
 from ..envs.plan import PruningPlan
@@ -25,7 +24,7 @@ from ..envs.timing import with_latency
 from ..envs.tracing import TracedNetwork
 from .callbacks import ProgressBar, SearchMonitor
 from .config import PruningConfig
-from .deciders import Budget, Decider
+from .deciders import Budget
 from .history import SearchHistory
 from .inspection import pinned_markdown
 from .layerwise import prune_layer_by_layer
@@ -35,7 +34,7 @@ from .report import write_report
 from .result_log import log_result
 from .rounding import size_of, unrounded
 from .run_folder import RunFolder
-from .selection import Choice, Found, choose
+from .selection import Found, choose
 from .summary import summarise
 from .training import AgentConfig, train_agent
 
@@ -184,7 +183,9 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
         decider, tried = training.decider, training.evaluations
     if folder is not None and isinstance(decider, LearnedDecider):
         decider.save(folder.path)  # before anything else can fail
-    choice = _choose(problem, decider, config, folder)
+    # Among the decider's proposals, on more and partly other images than the search looked at.
+    careful = problem.for_choice(config.choice_images, seed=config.seed + 1, journal=journal)
+    choice = choose(careful, decider, config.reward(problem.network))
     outcome = choice.outcome
     latency = "" if outcome.latency_ratio is None else f", latency {outcome.latency_ratio:.1%}"
     say(
@@ -221,25 +222,6 @@ def search_callbacks(
             SearchMonitor(history, -(-config.evaluations // config.episodes_per_update)),
         ]
     return watchers
-
-
-def _choose(
-    problem: PruningProblem, decider: Decider, config: PruningConfig, folder: RunFolder | None
-) -> Choice:
-    """Choose among the decider's proposals, on more and partly other images than the search looked at."""
-    evaluator = CandidateEvaluator(
-        problem.model,
-        problem.network,
-        problem.task,
-        images=config.choice_images,
-        statistics_images=512,
-        compensation=problem.compensation,
-        seed=config.seed + 1,
-        journal=folder.journal if folder else None,
-        scope="choice",
-        name=problem.name,
-    )
-    return choose(dataclasses.replace(problem, evaluator=evaluator), decider, config.reward(problem.network))
 
 
 def _recover(

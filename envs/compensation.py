@@ -91,10 +91,10 @@ class Compensation:
         self.apply(dict(copied.named_parameters()), masks)
         return copied
 
-    def changed(self, layers: set[int]) -> set[str]:
-        """Name the parameters that follow the masks of some layers."""
-        readers = [reader for reader in self._readers if layers & set(reader.layers)]
-        return {name for reader in readers for name in (reader.weight, reader.bias)}
+    @property
+    def parameters(self) -> set[str]:
+        """Names of all that :meth:`apply` may change; a reader need not have a bias."""
+        return {name for reader in self._readers for name in (reader.weight, reader.bias)}
 
 
 class _Spectators:
@@ -184,8 +184,7 @@ class _Reader:
             index = torch.cat([index, torch.from_numpy(rest)[:, None]])
         self._index = index  # (C, m)
         self._samples = 0
-        self._sum = torch.zeros(len(index), dtype=torch.float64)
-        self._products = torch.zeros(len(index), len(index), dtype=torch.float64)
+        self._sum = self._products = torch.zeros(())  # become (C,) and (C, C)
 
     def note(self, channels: Tensor) -> None:
         """Count in what a pass gave the reader.
@@ -196,8 +195,8 @@ class _Reader:
         samples = channels[self._index.to(channels.device).flatten()]
         samples = samples.reshape(len(self._index), -1).float()  # (C, S)
         self._samples += samples.shape[1]
-        self._sum += samples.sum(1).double().cpu()
-        self._products += (samples @ samples.T).double().cpu()
+        self._sum = self._sum + samples.sum(1).double().cpu()
+        self._products = self._products + (samples @ samples.T).double().cpu()
 
     def apply(self, parameters: Mapping[str, Tensor], masks: Sequence[Tensor]) -> None:
         """Give the weights of removed channels to the kept ones, in place.

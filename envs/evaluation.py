@@ -244,16 +244,14 @@ class CandidateEvaluator:
 
     def _shared_prefix(self, candidates: Sequence[Sequence[Mask]]) -> SharedPrefix | None:
         """Give what candidates share; None where nothing or everything is."""
-        layers = self.network.layers
-        differing = {
-            number
-            for number, masks in enumerate(zip(*candidates, strict=True))
+        differing = [
+            layer
+            for layer, *masks in zip(self.network.layers, *candidates, strict=True)
             if any((mask != masks[0]).any() for mask in masks)
-        }
-        if len(candidates) < 2 or not differing or 0 in differing:
+        ]
+        if len(candidates) < 2 or not differing or self.network.layers[0] in differing:
             return None
-        shrunk = {where.parameter for number in differing for where in layers[number].slices}
-        return SharedPrefix(shrunk | self._compensation.changed(differing))
+        return SharedPrefix({where.parameter for layer in differing for where in layer.slices})
 
     @torch.inference_mode()
     def _measure(self, masks: Sequence[Mask], shared: SharedPrefix | None = None) -> Measurement:
@@ -306,11 +304,10 @@ class CandidateEvaluator:
 
     def _dense_readers(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Pair every parameter that a mask may change with a dense copy of itself."""
-        names = self._compensation.changed(set(range(len(self.network.layers))))
         return {
             name: (parameter.data, parameter.data.clone())
             for name, parameter in self._model.named_parameters()
-            if name in names
+            if name in self._compensation.parameters
         }
 
     def _convert_weights(self) -> None:

@@ -3,7 +3,7 @@
 Shapes: L layers, N filters of a layer, F features of a filter, G features of a layer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -34,8 +34,9 @@ class PruningProblem:
         model: The dense network, on the task's device.
         network: Its trace.
         task: Data and metric.
-        compensation: Gives what removed channels contributed to the kept ones.
-        evaluator: Measures candidates.
+        compensation: Gives what removed channels contributed to the kept ones, before a cut.
+        evaluator: Measures candidates, by default without compensation: bare candidates differ more, and an
+            agent that saw them compensated learned less (README).
         scores: Importance of the filters by criterion.
         features: What an agent sees of filters and layers.
     """
@@ -98,7 +99,6 @@ class PruningProblem:
             task,
             images=images,
             statistics_images=-(-images // 2) if statistics_images is None else statistics_images,
-            compensation=compensation,
             seed=seed,
             journal=journal,
             scope=f"search {name}",
@@ -107,6 +107,28 @@ class PruningProblem:
         scores = importance(model, network, task)
         features = static_features(network, scores)
         return cls(name, model, network, task, compensation, evaluator, scores, features)
+
+    def for_choice(self, images: int, *, seed: int = 0, journal: Journal | None = None) -> Self:
+        """Give the same problem, whose evaluator measures what a cut leaves, compensation included.
+
+        Args:
+            images: Validation images a candidate is measured on.
+            seed: Chooses the images for batch-norm statistics.
+            journal: Knows candidates that were measured before.
+        """
+        evaluator = CandidateEvaluator(
+            self.model,
+            self.network,
+            self.task,
+            images=images,
+            statistics_images=512,
+            compensation=self.compensation,
+            seed=seed,
+            journal=journal,
+            scope="choice",
+            name=self.name,
+        )
+        return replace(self, evaluator=evaluator)
 
     def cut(self, plan: PruningPlan) -> nn.Module:
         """Give what the dropped filters contributed to the kept ones, and remove them from a copy.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from secateur.envs.evaluation import CandidateEvaluator
 from secateur.envs.filter_pruning import FilterPruningEnv
 from secateur.envs.latency import LatencyConfig
 from secateur.envs.problem import PruningProblem
-from secateur.envs.surgery import Mask, PruningPlan
+from secateur.envs.surgery import Mask, PruningPlan, cut
 from secateur.envs.tasks import Task, measure
 from secateur.rewards import Outcome, TargetReward
 
@@ -32,18 +32,12 @@ def candidate(problem: PruningProblem, keep: float, seed: int = 0) -> list[Mask]
     return masks
 
 
-def evaluator_of(problem: PruningProblem, **settings: Any) -> CandidateEvaluator:
-    """Make an evaluator of a problem's network, with its compensation."""
-    given = {"compensation": problem.compensation, **settings}
-    return CandidateEvaluator(problem.model, problem.network, problem.task, **given)
-
-
 def everything(problem: PruningProblem) -> list[Mask]:
     return [np.ones(layer.filters, np.bool_) for layer in problem.network.layers]
 
 
 def cut_in_float32(problem: PruningProblem, masks: list[Mask]) -> nn.Module:
-    return problem.cut(PruningPlan.from_masks(problem.network, masks)).eval()
+    return cut(problem.model, problem.network, PruningPlan.from_masks(problem.network, masks)).eval()
 
 
 @torch.no_grad()
@@ -64,7 +58,9 @@ def test_a_result_does_not_depend_on_what_was_evaluated_before_or_beside_it(prob
     alone = [problem.evaluator([masks])[0] for masks in candidates]
     assert problem.evaluator(candidates) == alone
     assert problem.evaluator(candidates[::-1]) == alone[::-1]
-    fresh = evaluator_of(problem, images=256, statistics_images=256)
+    fresh = CandidateEvaluator(
+        problem.model, problem.network, problem.task, images=256, statistics_images=256
+    )
     assert fresh(candidates[2:3]) == alone[2:3]
     assert len(set(alone)) == 4
 
@@ -121,7 +117,9 @@ def test_in_float32_it_agrees_with_the_physical_cut_exactly(
     problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("secateur.envs.evaluation._working_dtype", lambda device: torch.float32)
-    evaluator = evaluator_of(problem, images=100, statistics_images=100)
+    evaluator = CandidateEvaluator(
+        problem.model, problem.network, problem.task, images=100, statistics_images=100
+    )
     for seed in range(3):
         masks = candidate(problem, 0.5, seed)
         smaller = cut_in_float32(problem, masks)
@@ -132,8 +130,31 @@ def test_in_float32_it_agrees_with_the_physical_cut_exactly(
         assert found.loss == pytest.approx(truth.loss, rel=1e-4)
 
 
+def test_for_a_choice_it_agrees_with_the_cut_and_its_compensation(
+    problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secateur.envs.evaluation._working_dtype", lambda device: torch.float32)
+    evaluator = problem.for_choice(100).evaluator
+    for seed in range(3):
+        masks = candidate(problem, 0.4, seed)
+        smaller = problem.cut(PruningPlan.from_masks(problem.network, masks)).eval()
+        take_statistics(smaller, evaluator)
+        truth = measure(smaller, problem.task, "val", limit=100)
+        found = evaluator([masks])[0]
+        assert found.accuracy == truth.accuracy
+        assert found.loss == pytest.approx(truth.loss, rel=1e-4)
+        assert found.loss < evaluator_without(problem)([masks])[0].loss
+
+
+def evaluator_without(problem: PruningProblem) -> CandidateEvaluator:
+    """Measure as for a choice, but let removed channels just go."""
+    return CandidateEvaluator(problem.model, problem.network, problem.task, images=100, statistics_images=512)
+
+
 def test_without_images_for_statistics_the_dense_ones_stay(problem: PruningProblem) -> None:
-    evaluator = evaluator_of(problem, images=256, statistics_images=0)
+    evaluator = CandidateEvaluator(
+        problem.model, problem.network, problem.task, images=256, statistics_images=0
+    )
     masks = candidate(problem, 0.8)
     truth = measure(cut_in_float32(problem, masks), problem.task, "val", limit=256)
     assert evaluator([masks])[0].loss == pytest.approx(truth.loss, rel=0.02)
@@ -229,7 +250,10 @@ def test_every_candidate_is_counted(problem: PruningProblem) -> None:
 def test_the_seed_chooses_the_images_for_statistics(problem: PruningProblem) -> None:
     masks = candidate(problem, 0.5)
     results = [
-        evaluator_of(problem, images=64, statistics_images=32, seed=s)([masks])[0].loss for s in (0, 0, 1)
+        CandidateEvaluator(
+            problem.model, problem.network, problem.task, images=64, statistics_images=32, seed=s
+        )([masks])[0].loss
+        for s in (0, 0, 1)
     ]
     assert results[0] == results[1] != results[2]
 
@@ -255,8 +279,7 @@ def test_its_predictions_are_those_of_the_physical_cut(
 ) -> None:
     monkeypatch.setattr("secateur.envs.evaluation._working_dtype", lambda device: torch.float32)
     task = Noted(problem.task)
-    given = {"images": 256, "compensation": problem.compensation}
-    evaluator = CandidateEvaluator(problem.model, problem.network, cast(Task, task), **given)
+    evaluator = CandidateEvaluator(problem.model, problem.network, cast(Task, task), images=256)
     masks = candidate(problem, keep)
     task.predictions.clear()
     evaluator([masks])

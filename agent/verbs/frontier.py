@@ -62,9 +62,8 @@ class Frontier:
         model = dense_network(self.model, task, self.weights, self.seed)
         network = check(model, task, wishes[0])
         choose_threads(network)
-        problem = PruningProblem.build(
-            self.model, model, task, network=network, images=_IMAGES, statistics_images=512, seed=self.seed
-        )
+        problem = PruningProblem.build(self.model, model, task, network=network, seed=self.seed)
+        problem = problem.for_choice(_IMAGES, seed=self.seed)
         stage = Stage("frontier", len(deciders) * len(self.targets), "networks")
         points = []
         for point in frontier(problem, deciders, sorted(self.targets), seed=self.seed):
