@@ -7,7 +7,7 @@ and no step of training is taken. He et al. 2017 (arXiv 1707.06168) fit the read
 cut; fitting channels instead needs one covariance matrix a reader, of the dense network, for all candidates.
 
 Shapes: C channels that a reader reads, K of them kept and R removed, m positions of a channel on the reader's
-axis (several where feature maps are flattened), N filters of a layer, S samples.
+axis (several where feature maps are flattened), N filters of a layer, B images, S samples.
 """
 
 import functools
@@ -26,7 +26,10 @@ from .tasks.optional import measuring_batch
 from .tracing import TracedNetwork
 
 COMPENSATION_IMAGES = 512
-"""Enough: with twice as many candidates of ResNet-20 are measured the same."""
+"""Enough: with 256 or 2048 six candidates of ResNet-20 have the same accuracy within 0.2 points in the mean."""
+
+_POSITIONS = 64
+"""Of each image's feature map that are looked at; with 16, or all of them, likewise."""
 
 _RIDGE = 1e-3
 """Added to the diagonal of a covariance, as a share of its mean: channels may be constant, or copies of each
@@ -183,6 +186,7 @@ class _Reader:
             rest = np.setdiff1d(np.arange(positions), index.numpy())
             index = torch.cat([index, torch.from_numpy(rest)[:, None]])
         self._index = index  # (C, m)
+        self._generator = torch.Generator().manual_seed(0)
         self._samples = 0
         self._sum = self._products = torch.zeros(())  # become (C,) and (C, C)
 
@@ -190,13 +194,17 @@ class _Reader:
         """Count in what a pass gave the reader.
 
         Args:
-            channels: Shape (positions on the axis, ...).
+            channels: Shape (positions on the axis, B, ...).
         """
-        samples = channels[self._index.to(channels.device).flatten()]
-        samples = samples.reshape(len(self._index), -1).float()  # (C, S)
+        images = channels.shape[1]
+        samples = channels[self._index.to(channels.device).flatten()].reshape(len(self._index), -1)
+        if samples.shape[1] > images * _POSITIONS:
+            drawn = torch.randint(samples.shape[1], (images * _POSITIONS,), generator=self._generator)
+            samples = samples[:, drawn.to(samples.device)]
+        samples = samples.double()  # (C, S); in float32 channels far from zero would drown in rounding errors
         self._samples += samples.shape[1]
-        self._sum = self._sum + samples.sum(1).double().cpu()
-        self._products = self._products + (samples @ samples.T).double().cpu()
+        self._sum = self._sum + samples.sum(1).cpu()
+        self._products = self._products + (samples @ samples.T).cpu()
 
     def apply(self, parameters: Mapping[str, Tensor], masks: Sequence[Tensor]) -> None:
         """Give the weights of removed channels to the kept ones, in place.

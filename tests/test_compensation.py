@@ -234,6 +234,16 @@ def test_what_reads_by_groups_or_never_runs_loses_its_channels() -> None:
             torch.testing.assert_close(one, other)
 
 
+def test_channels_far_from_zero_are_fitted_too() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3), nn.Flatten(), nn.Linear(64, 1))
+    duplicated(model[0])
+    with torch.no_grad():
+        model[0].bias += 3000.0
+    setting = Setting.of(model, {"0": [1]})
+    assert setting.error(setting.smaller()) < 1e-3
+
+
 def test_constant_channels_do_no_harm() -> None:
     model = plain()
     with torch.no_grad():
