@@ -62,6 +62,37 @@ def shifted(plan: PruningPlan) -> Iterator[PruningPlan]:
         yield PruningPlan({**plan.kept, name: moved}, plan.filters, plan.attributes)
 
 
+class Examples:
+    """As much of a task as compensation needs: some inputs."""
+
+    def __init__(self, inputs: Tensor) -> None:
+        self._inputs = inputs
+        self.input_shape = tuple(inputs.shape[1:])
+
+    def size(self, split: str) -> int:
+        return len(self._inputs)
+
+    def batch(self, split: str, indices: Tensor, **augmentation: object) -> tuple[Tensor, Tensor]:
+        return self._inputs[indices], indices
+
+
+def is_grouped(module: nn.Module) -> bool:
+    """Tell convolutions in groups from depthwise ones, whose groups have one channel each."""
+    return isinstance(module, nn.modules.conv._ConvNd) and 1 < module.groups < module.in_channels
+
+
+def give_twins(model: nn.Module, network: TracedNetwork) -> None:
+    """Make every second filter of every layer compute the same as the one before it."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    with torch.no_grad():
+        for layer in network.layers:
+            for where in layer.slices:
+                if where.role != "consumer" and where.parameter in tensors:
+                    rows = tensors[where.parameter].movedim(where.axis, 0)
+                    pairs = len(where.index) // 2
+                    rows[where.index[1::2]] = rows[where.index[: 2 * pairs : 2]].clone()
+
+
 def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
     with torch.no_grad():
         return [x for x in tree_leaves(model.eval()(*inputs)) if isinstance(x, Tensor)]

@@ -164,7 +164,7 @@ def test_with_batchnorm_its_statistics_make_up_for_the_mean() -> None:
     with torch.no_grad():
         model[0].weight[1] = model[0].weight[0]
         model[0].bias[0] += 20.0  # both beyond the kink of ReLU: one is the other and a constant
-        model[0].bias[1] = model[0].bias[0] + 5.0
+        model[0].bias[1] = model[0].bias[0] + 0.5
     setting = Setting.of(model, {"0": [1]})
     reestimate_batchnorm(model, setting.task, images=IMAGES)
     errors = []
@@ -173,7 +173,7 @@ def test_with_batchnorm_its_statistics_make_up_for_the_mean() -> None:
         reestimate_batchnorm(smaller, setting.task, images=IMAGES)
         errors.append(setting.error(smaller))
     assert errors[0] > 0.05
-    assert errors[1] < 0.005
+    assert errors[1] < 0.02
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -252,6 +252,10 @@ def test_constant_channels_do_no_harm() -> None:
     assert all(torch.isfinite(parameter).all() for parameter in setting.smaller().parameters())
     with torch.no_grad():
         model[0].bias.fill_(-100.0)
+    assert setting.error(setting.smaller()) < 1e-5
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.fill_(6.7)  # constant, and not dead: what is removed is a part of the next layer's bias
     assert setting.error(setting.smaller()) < 1e-5
 
 
