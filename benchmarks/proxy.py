@@ -6,8 +6,9 @@
 Candidates of one size (random, of heuristics, and of an agent at several stages of its training) are
 measured by every proxy on 1,024 images of val, then recovered by a few epochs of fine-tuning and measured on
 test. Printed is Spearman's rank correlation between the two with a 95 % interval by bootstrap over
-candidates. What is done is kept under ``--runs`` and not done again. ``val`` is half of test, as the
-published weights have seen all of train.
+candidates. One candidate more is what a whole search finds on the co-trained weights: whether a proxy that
+foretells recovery is worth being searched on. What is done is kept under ``--runs`` and not done again.
+``val`` is half of test, as the published weights have seen all of train.
 """
 
 import argparse
@@ -21,16 +22,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from cotraining import cotrain
 from proxies import PROXIES, Setting
 from scipy import stats
 from stable_baselines3.common.callbacks import BaseCallback
 
 from secateur.agent.baselines import Baseline
 from secateur.agent.config import DataConfig
+from secateur.agent.learned import PRETRAINED, LearnedDecider
+from secateur.agent.selection import choose
 from secateur.agent.sources import dense_network, load_task
 from secateur.agent.training import AgentConfig, train_agent
 from secateur.envs.checkpoint import Checkpoint
-from secateur.envs.cotraining import cotrain
 from secateur.envs.files import write_aside, write_tensors
 from secateur.envs.problem import PruningProblem
 from secateur.envs.recovery import RecoveryConfig, finetune, reestimate_batchnorm
@@ -74,6 +77,8 @@ def main() -> None:
     problem = PruningProblem.build(asked.model, dense, task, network=network)
     candidates = kept(asked.runs / "candidates.json", lambda: draw_candidates(problem, asked.target_macs))
     setting = Setting(dense, network, task, cotrained(asked, problem), problem.compensation)
+    found = kept(asked.runs / "searched.json", lambda: searched(setting, asked.model, asked.target_macs))
+    candidates.append(found)
     rows = []
     for number, candidate in enumerate(candidates):
         masks = PruningPlan.from_json(json.dumps(candidate["plan"])).masks(network)
@@ -92,7 +97,7 @@ def main() -> None:
                 f"{candidate['name']}: {rows[number]['recovered']:.2f} after {asked.epochs} epochs",
                 flush=True,
             )
-    print_table([row for row in rows if "recovered" in row], asked.epochs)
+    print_table([row for row in rows[:-1] if "recovered" in row], asked.epochs)  # the last knew a proxy
     if asked.json:
         asked.json.write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -144,6 +149,16 @@ def draw_candidates(problem: PruningProblem, target: float) -> list[dict[str, An
         {"name": name, "plan": json.loads(PruningPlan.from_masks(problem.network, masks).to_json())}
         for name, masks in found.items()
     ]
+
+
+def searched(setting: Setting, name: str, target: float) -> dict[str, Any]:
+    """Search as ``secateur prune`` does, on the co-trained weights."""
+    problem = PruningProblem.build(name, setting.cotrained, setting.task, network=setting.network, images=256)
+    reward, start = TargetReward(target), LearnedDecider.load(PRETRAINED)
+    decider = train_agent([problem], reward, AgentConfig(), start=start).decider
+    masks = choose(problem.for_choice(2048, seed=1), decider, reward).masks
+    plan = PruningPlan.from_masks(problem.network, masks)
+    return {"name": "ppo on co-trained weights", "plan": json.loads(plan.to_json())}
 
 
 def random_widths(problem: PruningProblem, target: float, seed: int) -> list[Mask]:

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .outputs import main_output
-from .recovery import Progress, RecoveryConfig, finetune
-from .step_loss import StepLoss, autocast
-from .surgery import Mask
-from .tasks.base import Task
-from .tasks.optional import distill
-from .tracing import TracedNetwork
+from secateur.envs.outputs import main_output
+from secateur.envs.recovery import Progress, RecoveryConfig, finetune
+from secateur.envs.step_loss import StepLoss, autocast
+from secateur.envs.surgery import Mask
+from secateur.envs.tasks.base import Task
+from secateur.envs.tasks.optional import distill
+from secateur.envs.tracing import TracedNetwork
 
 Draw = Callable[[np.random.Generator], Sequence[Mask]]
 """Draws a candidate: one keep mask (N,) a layer."""
