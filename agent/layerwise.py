@@ -85,9 +85,9 @@ class _Yardstick:
 
     images: int
     statistics_images: int
-    compensated: bool
     seed: int
     journal: Journal | None
+    compensated: bool
     dense: CandidateEvaluator | None = None
 
     @classmethod
@@ -96,11 +96,12 @@ class _Yardstick:
         problem: PruningProblem,
         images: int,
         statistics_images: int,
-        compensated: bool,
         seed: int,
         journal: Journal | None,
+        *,
+        compensated: bool,
     ) -> "_Yardstick":
-        alone = cls(images, statistics_images, compensated, seed, journal)
+        alone = cls(images, statistics_images, seed, journal, compensated)
         return replace(alone, dense=alone.evaluator(problem, "dense"))
 
     def evaluator(self, problem: PruningProblem, stage: str) -> CandidateEvaluator:
@@ -144,8 +145,10 @@ class _Walk:
         self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
         few, many = config.search_images, config.choice_images
         journal = folder.journal if folder else None
-        self._quick = _Yardstick.of(problem, few, -(-few // 2), False, config.seed, journal)
-        self._careful = _Yardstick.of(problem, many, min(512, many), True, config.seed + 1, journal)
+        measure_quickly = problem, few, -(-few // 2), config.seed, journal
+        measure_carefully = problem, many, min(512, many), config.seed + 1, journal
+        self._quick = _Yardstick.of(*measure_quickly, compensated=False)
+        self._careful = _Yardstick.of(*measure_carefully, compensated=True)
         self._counts = self._planned_counts()
         self.layers: list[int] = np.flatnonzero(self._counts < problem.network.widths).tolist()
 
