@@ -145,10 +145,10 @@ class _Walk:
         self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
         few, many = config.search_images, config.choice_images
         journal = folder.journal if folder else None
-        measure_quickly = problem, few, -(-few // 2), config.seed, journal
-        measure_carefully = problem, many, min(512, many), config.seed + 1, journal
-        self._quick = _Yardstick.of(*measure_quickly, compensated=False)
-        self._careful = _Yardstick.of(*measure_carefully, compensated=True)
+        self._quick = _Yardstick.of(problem, few, -(-few // 2), config.seed, journal, compensated=False)
+        self._careful = _Yardstick.of(
+            problem, many, min(512, many), config.seed + 1, journal, compensated=True
+        )
         self._counts = self._planned_counts()
         self.layers: list[int] = np.flatnonzero(self._counts < problem.network.widths).tolist()
 

@@ -33,8 +33,8 @@ _POSITIONS = 64
 
 _MEAN = 0.05
 """Share of the squared mean of what remains that counts as error though a bias makes up for it: at the edges
-of a map that is padded with zeros none does. ResNet-20 and VGG-16 are as good with 0 to 0.1 and worse with 0.3
-or 1; with 0, maps of a few pixels go wrong."""
+of a map that is padded with zeros none does. ResNet-20 and VGG-16 are as good with 0 to 0.1 and worse with
+0.3 or 1; with 0, maps of a few pixels go wrong."""
 
 _RIDGE = 1e-3
 """Added to the diagonal of a covariance, as a share of its mean: channels may be constant, or copies of each
