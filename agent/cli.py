@@ -11,6 +11,7 @@ from typing import Annotated
 
 import tyro
 
+from .process import keep_freed_memory
 from .progress import Verbosity, verbosity
 from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Report, Resume, Runs, Train
 
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
+    keep_freed_memory()
     try:
         verb = parse([word for word in given if word not in ("--debug", *_VERBOSITY)])
         with verbosity(_verbosity(given)), warnings.catch_warnings():

@@ -255,6 +255,7 @@ def _recover(
         seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
     smaller.eval()
     return {
+        "compensation_images": recovery.compensation_images,
         "epochs": recovery.epochs,
         "seconds": round(seconds, 1),
         "losses": losses,

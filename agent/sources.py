@@ -1,7 +1,6 @@
 """From names to things: the task, the dense network and its input, on the best device there is."""
 
 import math
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -9,7 +8,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import nn
 
-from ..envs.cost import cost
 from ..envs.files import write_tensors
 from ..envs.models import get_model, predicts_pixels
 from ..envs.names import unknown_name
@@ -19,17 +17,12 @@ from ..envs.surgery import load_pruned
 from ..envs.tasks import SegmentationTask, SplitName, Task, get_task, load_segmentation, measure
 from ..envs.tasks.optional import ACCURACY, metric_name
 from ..envs.tasks.own import on_device, own_task
-from ..envs.tracing import TracedNetwork
 from .config import SEGMENTATION, TASKS, DataConfig
 from .progress import RecoveryMonitor, say
 from .run_folder import RunFolder
 
 _MEMORISED = 99.0
 """A network above this accuracy on val, and as good on train, has probably seen val before; percent."""
-
-
-_ONE_THREAD_MACS = 10_000_000
-"""Networks with fewer MACs an image run on one thread."""
 
 _MOST_OUTPUTS, _LARGEST_EXAMPLE = 2**16, 2**26
 """What a report may claim before memory is taken for it: classes, and numbers of an example."""
@@ -40,16 +33,6 @@ _SEEN: tuple[SplitName, ...] = ("val", "train")
 def device() -> torch.device:
     """Take the GPU where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def choose_threads(network: TracedNetwork) -> None:
-    """Give a network that is too small for several threads one, unless OMP_NUM_THREADS says how many.
-
-    On one thread of two the demo CNN takes 0.25 s for two epochs instead of 0.18 s; but where another process
-    is busy two threads wait for each other, and thirty epochs took seven minutes instead of four seconds.
-    """
-    if "OMP_NUM_THREADS" not in os.environ and cost(network).macs < _ONE_THREAD_MACS:
-        torch.set_num_threads(1)
 
 
 def load_task(config: DataConfig, seed: int) -> Task:

@@ -78,6 +78,7 @@ def test_the_report_holds_what_was_gained(run: Path) -> None:
     assert report["search"]["evaluations"] > 64
     assert {len(column) for column in report["search"]["candidates"].values()} == {64}
     assert report["recovery"]["epochs"] == 2
+    assert report["recovery"]["compensation_images"] == 512
     assert {"train", "val", "test"} <= set(report["splits"])
     assert all(0 < layer["kept"] <= layer["filters"] for layer in report["layers"])
     assert report["versions"]["torch"]

@@ -15,8 +15,8 @@ from ...envs.tasks.optional import metric_name
 from ...envs.tracing import trace
 from ..config import DataConfig
 from ..inspection import measurements
+from ..process import choose_threads
 from ..sources import (
-    choose_threads,
     dense_network,
     load_task,
     pruned_run,

@@ -15,10 +15,11 @@ from ..config import DataConfig, PruningConfig
 from ..deciders import Decider
 from ..frontier import draw_frontier, frontier
 from ..learned import PRETRAINED, LearnedDecider
+from ..process import choose_threads
 from ..progress import Stage
 from ..pruning import check
 from ..run_folder import check_free, default_folder
-from ..sources import choose_threads, dense_network, load_task
+from ..sources import dense_network, load_task
 from ._console import console
 
 _IMAGES = 2048

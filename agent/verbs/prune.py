@@ -11,11 +11,11 @@ from ...envs.latency import LatencyTable
 from ...envs.recovery import RecoveryConfig
 from ..config import DataConfig, LatencyOptions, Procedure, PruningConfig
 from ..limit_flags import LimitFlags
+from ..process import choose_threads
 from ..pruning import check, prune
 from ..report import details_table, table
 from ..run_folder import RunFolder, check_free, default_folder, timed_before
 from ..sources import (
-    choose_threads,
     dense_network,
     load_task,
     train_dense,

@@ -13,10 +13,10 @@ from ..config import RANDOM_WEIGHTS, DataConfig, PruningConfig
 from ..history import SearchHistory
 from ..inspection import pinned_markdown
 from ..limit_flags import LimitFlags
+from ..process import choose_threads
 from ..pruning import check, search_callbacks
 from ..run_folder import RunFolder, check_free, default_folder
 from ..sources import (
-    choose_threads,
     dense_network,
     load_task,
     train_dense,
@@ -102,6 +102,7 @@ class Train:
                     task,
                     network=traced,
                     images=self.search_images,
+                    compensation_images=0,  # nothing is cut
                     journal=folder.journal,
                     seed=self.seed,
                 )
