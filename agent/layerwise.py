@@ -87,21 +87,13 @@ class _Yardstick:
     statistics_images: int
     seed: int
     journal: Journal | None
-    compensated: bool
     dense: CandidateEvaluator | None = None
 
     @classmethod
     def of(
-        cls,
-        problem: PruningProblem,
-        images: int,
-        statistics_images: int,
-        seed: int,
-        journal: Journal | None,
-        *,
-        compensated: bool,
+        cls, problem: PruningProblem, images: int, statistics_images: int, seed: int, journal: Journal | None
     ) -> "_Yardstick":
-        alone = cls(images, statistics_images, seed, journal, compensated)
+        alone = cls(images, statistics_images, seed, journal)
         return replace(alone, dense=alone.evaluator(problem, "dense"))
 
     def evaluator(self, problem: PruningProblem, stage: str) -> CandidateEvaluator:
@@ -111,7 +103,7 @@ class _Yardstick:
             problem.task,
             images=self.images,
             statistics_images=self.statistics_images,
-            compensation=problem.compensation if self.compensated else None,
+            compensation=problem.compensation,
             seed=self.seed,
             dense=self.dense,
             journal=self.journal,
@@ -145,10 +137,8 @@ class _Walk:
         self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
         few, many = config.search_images, config.choice_images
         journal = folder.journal if folder else None
-        self._quick = _Yardstick.of(problem, few, -(-few // 2), config.seed, journal, compensated=False)
-        self._careful = _Yardstick.of(
-            problem, many, min(512, many), config.seed + 1, journal, compensated=True
-        )
+        self._quick = _Yardstick.of(problem, few, -(-few // 2), config.seed, journal)
+        self._careful = _Yardstick.of(problem, many, min(512, many), config.seed + 1, journal)
         self._counts = self._planned_counts()
         self.layers: list[int] = np.flatnonzero(self._counts < problem.network.widths).tolist()
 

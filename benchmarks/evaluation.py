@@ -183,7 +183,12 @@ def main() -> None:
         model = dense_network(name, task, weights, seed=0)
         for images_bn in dict.fromkeys((asked.statistics_images, 0)):
             problem = PruningProblem.build(
-                name, model, task, images=asked.images, statistics_images=images_bn
+                name,
+                model,
+                task,
+                images=asked.images,
+                statistics_images=images_bn,
+                compensation_images=0,  # the usual way has none
             )
             for which in ("whole network", "one layer"):
                 rows.append(compare(problem, asked, which, images_bn))

@@ -35,8 +35,7 @@ class PruningProblem:
         network: Its trace.
         task: Data and metric.
         compensation: Gives what removed channels contributed to the kept ones, before a cut.
-        evaluator: Measures candidates, by default without compensation: bare candidates differ more, and an
-            agent that saw them compensated learned less (README).
+        evaluator: Measures what a cut leaves of candidates, compensation included.
         scores: Importance of the filters by criterion.
         features: What an agent sees of filters and layers.
     """
@@ -99,6 +98,7 @@ class PruningProblem:
             task,
             images=images,
             statistics_images=-(-images // 2) if statistics_images is None else statistics_images,
+            compensation=compensation,
             seed=seed,
             journal=journal,
             scope=f"search {name}",
@@ -109,7 +109,7 @@ class PruningProblem:
         return cls(name, model, network, task, compensation, evaluator, scores, features)
 
     def for_choice(self, images: int, *, seed: int = 0, journal: Journal | None = None) -> Self:
-        """Give the same problem, whose evaluator measures what a cut leaves, compensation included.
+        """Give the same problem, with an evaluator that looks at other images.
 
         Args:
             images: Validation images a candidate is measured on.

@@ -59,7 +59,12 @@ def test_a_result_does_not_depend_on_what_was_evaluated_before_or_beside_it(prob
     assert problem.evaluator(candidates) == alone
     assert problem.evaluator(candidates[::-1]) == alone[::-1]
     fresh = CandidateEvaluator(
-        problem.model, problem.network, problem.task, images=256, statistics_images=256
+        problem.model,
+        problem.network,
+        problem.task,
+        images=256,
+        statistics_images=256,
+        compensation=problem.compensation,
     )
     assert fresh(candidates[2:3]) == alone[2:3]
     assert len(set(alone)) == 4
@@ -105,7 +110,7 @@ def test_a_val_that_is_looked_at_as_a_whole_has_no_further_images(problem: Pruni
 @pytest.mark.parametrize("keep", [0.4, 0.6, 0.8])
 def test_it_agrees_with_the_physical_cut_in_float32(problem: PruningProblem, keep: float) -> None:
     masks = candidate(problem, keep, seed=int(10 * keep))
-    smaller = cut_in_float32(problem, masks)
+    smaller = problem.cut(PruningPlan.from_masks(problem.network, masks)).eval()
     take_statistics(smaller, problem.evaluator)
     truth = measure(smaller, problem.task, "val", limit=256)
     found = problem.evaluator([masks])[0]
@@ -113,7 +118,7 @@ def test_it_agrees_with_the_physical_cut_in_float32(problem: PruningProblem, kee
     assert found.loss == pytest.approx(truth.loss, rel=0.02)
 
 
-def test_in_float32_it_agrees_with_the_physical_cut_exactly(
+def test_in_float32_it_agrees_with_the_bare_cut_exactly(
     problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("secateur.envs.evaluation._working_dtype", lambda device: torch.float32)
@@ -130,7 +135,7 @@ def test_in_float32_it_agrees_with_the_physical_cut_exactly(
         assert found.loss == pytest.approx(truth.loss, rel=1e-4)
 
 
-def test_for_a_choice_it_agrees_with_the_cut_and_its_compensation(
+def test_in_float32_it_agrees_with_the_cut_and_its_compensation_exactly(
     problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("secateur.envs.evaluation._working_dtype", lambda device: torch.float32)

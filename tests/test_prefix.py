@@ -123,12 +123,12 @@ def test_results_are_the_same_where_there_is_no_memory_to_share(
 def test_candidates_that_differ_in_a_late_layer_have_the_results_that_they_have_alone(
     problem: PruningProblem,
 ) -> None:
-    compensated = problem.for_choice(64).evaluator
+    bare = CandidateEvaluator(problem.model, problem.network, problem.task, images=64)
     for layer in range(1, len(problem.network.layers)):
         candidates = [candidate(problem, 0.6) for _ in range(3)]
         for k, masks in enumerate(candidates):
             masks[layer] = candidate(problem, 0.5, seed=k)[layer]
-        for evaluator in (problem.evaluator, compensated):
+        for evaluator in (problem.evaluator, bare):
             assert evaluator(candidates) == [evaluator([masks])[0] for masks in candidates]
 
 
@@ -142,7 +142,12 @@ def test_each_core_has_a_candidate_of_its_own_with_the_result_that_it_has_alone(
     threads: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     evaluator = CandidateEvaluator(
-        problem.model, problem.network, problem.task, images=256, statistics_images=256
+        problem.model,
+        problem.network,
+        problem.task,
+        images=256,
+        statistics_images=256,
+        compensation=problem.compensation,
     )
     assert (evaluator(candidates), evaluator(late)) == alone
     assert threads.count(1) >= 2

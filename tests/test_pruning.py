@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import plain_network
@@ -17,9 +18,9 @@ from secateur.agent.selection import choose
 from secateur.agent.training import AgentConfig
 from secateur.envs.problem import PruningProblem
 from secateur.envs.recovery import RecoveryConfig
-from secateur.envs.surgery import load_pruned, save_pruned
+from secateur.envs.surgery import Mask, load_pruned, save_pruned
 from secateur.envs.tasks import ClassificationTask
-from secateur.rewards import TargetReward, TryAndLearnReward
+from secateur.rewards import Size, TargetReward, TryAndLearnReward
 
 BRIEF = PruningConfig(
     target_macs=0.5, search=AgentConfig(evaluations=32), recovery=RecoveryConfig(epochs=1), search_images=64
@@ -69,8 +70,12 @@ def test_a_drop_bound_gives_the_smallest_size_that_keeps_it(problem: PruningProb
 
 
 def test_a_bound_that_nothing_keeps_is_said(problem: PruningProblem) -> None:
+    class OneOfEach(Baseline):
+        def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
+            return [[np.arange(layer.filters) == 0 for layer in problem.network.layers]]
+
     with pytest.raises(ValueError, match="raise --drop-bound"):
-        choose(problem, Baseline("random", "global"), TryAndLearnReward(1e-9))
+        choose(problem, OneOfEach("random", "global"), TryAndLearnReward(5.0))
 
 
 def test_a_network_without_prunable_filters_is_refused(digit_task: ClassificationTask) -> None:

@@ -102,7 +102,7 @@ class Train:
                     task,
                     network=traced,
                     images=self.search_images,
-                    compensation_images=0,  # nothing is cut
+                    compensation_images=0,  # bare candidates differ more, and teach more about other networks
                     journal=folder.journal,
                     seed=self.seed,
                 )
