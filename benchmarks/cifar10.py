@@ -1,7 +1,7 @@
 """The agent beside the baselines on CIFAR-10, at the same MACs, before and after recovery.
 
     python benchmarks/cifar10.py --data cifar10-folder --runs runs/cifar10 --weights
-    resnet20=resnet20-cifar10.safetensors resnet56=resnet56-cifar10.safetensors vgg16=vgg16-longer.safetensors
+    resnet20=resnet20-cifar10.safetensors resnet56=resnet56-cifar10.safetensors vgg16=vgg16-taught.safetensors
 
 Every line of the table is the mean of `secateur prune` commands, one a seed, which are printed as they start.
 A run whose report is there is not run again, and one that was stopped is resumed. Recovery is run on what the
