@@ -58,7 +58,13 @@ def test_a_result_does_not_depend_on_what_was_evaluated_before_or_beside_it(prob
     alone = [problem.evaluator([masks])[0] for masks in candidates]
     assert problem.evaluator(candidates) == alone
     assert problem.evaluator(candidates[::-1]) == alone[::-1]
-    fresh = CandidateEvaluator(
+    assert fresh_evaluator(problem)(candidates[2:3]) == alone[2:3]
+    assert len(set(alone)) == 4
+
+
+def fresh_evaluator(problem: PruningProblem) -> CandidateEvaluator:
+    """Make another one that measures as the problem's own does."""
+    return CandidateEvaluator(
         problem.model,
         problem.network,
         problem.task,
@@ -66,8 +72,6 @@ def test_a_result_does_not_depend_on_what_was_evaluated_before_or_beside_it(prob
         statistics_images=256,
         compensation=problem.compensation,
     )
-    assert fresh(candidates[2:3]) == alone[2:3]
-    assert len(set(alone)) == 4
 
 
 def test_who_looks_further_sees_all_of_val_in_parts_and_then_the_first_again(problem: PruningProblem) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import plain_network
-from test_evaluation import candidate
+from test_evaluation import candidate, fresh_evaluator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -141,14 +141,7 @@ def test_each_core_has_a_candidate_of_its_own_with_the_result_that_it_has_alone(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     threads: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    evaluator = CandidateEvaluator(
-        problem.model,
-        problem.network,
-        problem.task,
-        images=256,
-        statistics_images=256,
-        compensation=problem.compensation,
-    )
+    evaluator = fresh_evaluator(problem)
     assert (evaluator(candidates), evaluator(late)) == alone
     assert threads.count(1) >= 2
     assert threads[-1] == 2
