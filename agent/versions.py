@@ -22,8 +22,11 @@ def versions() -> dict[str, Any]:
 
 
 def device_name(model: nn.Module) -> str:
-    """Name the processor that holds a network, such as ``NVIDIA H200`` or ``cpu (x86_64)``."""
+    """Name the processor that holds a network, such as ``NVIDIA H200`` or ``cpu (x86_64, AVX512)``.
+
+    Of a CPU the instructions count: where there are none for bfloat16, all is computed in float32.
+    """
     device = next(model.parameters()).device
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type} ({platform.machine()})"
+    return f"{device.type} ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"

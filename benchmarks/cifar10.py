@@ -4,9 +4,11 @@
     resnet20=resnet20-cifar10.safetensors resnet56=resnet56-cifar10.safetensors vgg16=vgg16-taught.safetensors
 
 Every line of the table is the mean of `secateur prune` commands, one a seed, which are printed as they start.
-A run whose report is there is not run again, and one that was stopped is resumed. Recovery is run on what the
-run without it decided. Each process gets one thread and two run at a time: on two cores that is faster than
-one process with two threads, and other work on the machine cannot make the threads wait for each other.
+A run whose row is in the JSON file or whose report is there is not run again, and one that was stopped is
+resumed; so the table grows from one machine to the next, and each row says where it was run. Recovery is run
+on what the run without it decided. Each process gets one thread and two run at a time: on two cores that is
+faster than one process with two threads, and other work on the machine cannot make the threads wait for each
+other.
 """
 
 import argparse
@@ -17,14 +19,16 @@ import shlex
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from secateur.envs.files import write_aside
 from secateur.envs.rendering import figure_of_counts
 
 
@@ -89,6 +93,11 @@ class Run:
             f"{self.setting.model}-{wish}-{self.method.replace(' ', '-')}-epochs{self.epochs}-seed{self.seed}"
         )
 
+    def agent(self, runs: Path) -> Path | None:
+        """Name the folder of the agent that decides about a run with recovery: of the run without."""
+        searched = self.method == "ppo" and self.setting.wish != LAYERWISE
+        return runs / replace(self, epochs="0").name if searched and self.epochs != "0" else None
+
 
 def main() -> None:
     """Run what is missing, then print the table."""
@@ -102,20 +111,18 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="holds what was run before, and gets what is run now")
     parser.add_argument("--picture", type=Path, help="PNG of the filters of ResNet-20 that PPO kept")
     asked = parser.parse_args()
     asked.weights = dict(pair.split("=", 1) for pair in asked.weights)
     asked.until = time.monotonic() + 60 * asked.minutes
 
-    rows: list[dict[str, Any]] = []
+    table = Table(asked.json)
     for recovered in (False, True):  # what needs no recovery first: it is quick and decides what is recovered
         with ThreadPoolExecutor(asked.jobs) as pool:
-            found = pool.map(lambda run: perform(run, asked), list(planned(asked, recovered)))
-            rows += [row for row in found if row is not None]
-    print_table(rows)
-    if asked.json:
-        asked.json.write_text(json.dumps(rows, indent=2) + "\n")
+            runs = [run for run in planned(asked, recovered) if not table.holds(run, asked)]
+            list(pool.map(lambda run: table.add(perform(run, asked)), runs))
+    print_table(table.rows)
     if asked.picture:
         draw(asked.runs / Run(SETTINGS[0], "ppo", asked.seeds[0], "0").name, asked.picture)
 
@@ -129,9 +136,48 @@ def planned(asked: argparse.Namespace, recovered: bool) -> Iterator[Run]:
                     yield Run(setting, method, seed, asked.epochs if recovered else "0")
 
 
+class Table:
+    """The rows so far, on disk as soon as they are known.
+
+    Args:
+        file: Holds rows of earlier times and gets the new ones; None keeps them in memory.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self.rows: list[dict[str, Any]] = json.loads(file.read_text()) if file and file.is_file() else []
+
+    def holds(self, run: Run, asked: argparse.Namespace) -> bool:
+        """Say whether a run was made, here or elsewhere, from these weights."""
+        wanted = identity(run, asked)
+        return any(wanted.items() <= row.items() for row in self.rows)
+
+    def add(self, row: dict[str, Any] | None) -> None:
+        """Write down a row, if it is one."""
+        with self._lock:
+            self.rows += [row] if row else []
+            if row and self._file:
+                write_aside(self._file, lambda path: path.write_text(json.dumps(self.rows, indent=2) + "\n"))
+
+
+def identity(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
+    """Give what tells a row from all others."""
+    return {
+        "model": run.setting.model,
+        "weights": Path(asked.weights[run.setting.model]).name,
+        "wish": run.setting.wish,
+        "method": run.method,
+        "seed": int(run.seed),
+        "epochs": int(run.epochs),
+    }
+
+
 def perform(run: Run, asked: argparse.Namespace) -> dict[str, Any] | None:
     """Run one command unless its report is there, and read the report; None where there is no time."""
     out = asked.runs / run.name
+    if (agent := run.agent(asked.runs)) and not (agent / "agent.json").is_file():
+        perform(replace(run, epochs="0"), asked)
     if not (out / "report.json").is_file() and time.monotonic() > asked.until:
         return None
     words = ["secateur", "prune", run.setting.model, "--data", asked.data]
@@ -151,11 +197,7 @@ def perform(run: Run, asked: argparse.Namespace) -> dict[str, Any] | None:
             sys.exit(f"{shlex.join(words)} failed: {process.stderr.strip().splitlines()[-1]}")
     report = json.loads((out / "report.json").read_text())
     return {
-        "model": run.setting.model,
-        "wish": run.setting.wish,
-        "method": run.method,
-        "seed": int(run.seed),
-        "epochs": report["recovery"]["epochs"],
+        **identity(run, asked),
         "dense_accuracy": report["dense"]["accuracy"],
         "accuracy": report["pruned"]["accuracy"],
         "macs_ratio": report["ratios"]["macs"],
@@ -164,11 +206,13 @@ def perform(run: Run, asked: argparse.Namespace) -> dict[str, Any] | None:
         "search_seconds": report["search"]["seconds"],
         "recovery_seconds": report["recovery"]["seconds"],
         "published": run.setting.published,
+        "device": report["device"],
+        "torch": report["versions"]["torch"],
     }
 
 
 def who_decides(run: Run, runs: Path) -> list[str]:
-    """Give the flags that say who decides; of a run with recovery, what was decided without."""
+    """Give the flags that say who decides."""
     if run.setting.wish == LAYERWISE:
         return []
     if run.method.endswith(BARE):
@@ -177,18 +221,18 @@ def who_decides(run: Run, runs: Path) -> list[str]:
         return ["--method", run.method]
     if run.method == FROZEN:
         return ["--evaluations", "0"]
-    bare = Run(run.setting, run.method, run.seed, "0")
-    return [] if run == bare else ["--agent", str(runs / bare.name)]
+    agent = run.agent(runs)
+    return ["--agent", str(agent)] if agent else []
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Print a Markdown table, mean and standard deviation over seeds."""
     print(
         "\n| network | dense, % | method | epochs | accuracy, % | MACs left | parameters left | candidates "
-        "| search, s | recovery, s | seeds | published |"
+        "| search, s | recovery, s | seeds | published | device |"
     )
-    print("|---" * 12 + "|")
-    kinds = ("model", "wish", "epochs", "method")
+    print("|---" * 13 + "|")
+    kinds = ("model", "weights", "wish", "epochs", "method")
     ordered = sorted(rows, key=lambda row: tuple(row[key] for key in kinds))
     for _, grouped in groupby(ordered, key=lambda row: tuple(row[key] for key in kinds)):
         group = list(grouped)
@@ -200,7 +244,8 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             f"| {mean(group, 'accuracy'):.2f}{spread} | {mean(group, 'macs_ratio'):.1%} "
             f"| {mean(group, 'params_ratio'):.1%} | {mean(group, 'evaluations'):.0f} "
             f"| {mean(group, 'search_seconds'):.0f} | {mean(group, 'recovery_seconds'):.0f} | {len(group)} "
-            f"| {row['published'] if row['epochs'] else ''} |"
+            f"| {row['published'] if row['epochs'] else ''} "
+            f"| {', '.join(sorted({each['device'] for each in group}))} |"
         )
 
 
