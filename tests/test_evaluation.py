@@ -299,9 +299,13 @@ def test_its_predictions_are_those_of_the_physical_cut(
     assert (torch.cat(task.predictions) == truth).float().mean() >= 0.995
 
 
-def test_a_candidate_is_computed_at_widths_that_kernels_are_made_for(problem: PruningProblem) -> None:
+@pytest.mark.parametrize(("vector", "widths"), [(16, (8, 8, 16, 32)), (8, (8, 8, 16, 24))])
+def test_a_candidate_is_computed_at_widths_that_kernels_are_made_for(
+    problem: PruningProblem, vector: int, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("secateur.envs.evaluation._VECTOR", vector)
     masks = everything(problem)
-    for kept, width in ((1, 8), (8, 8), (9, 16), (17, 32)):
+    for kept, width in zip((1, 8, 9, 17), widths, strict=True):
         masks[0] = np.arange(len(masks[0])) >= len(masks[0]) - kept
         network = problem.evaluator._cut(masks)
         name = problem.network.layers[0].producers[0]
