@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from secateur.envs.outputs import main_output
+from secateur.envs.precision import autocast
 from secateur.envs.recovery import Progress, RecoveryConfig, finetune
-from secateur.envs.step_loss import StepLoss, autocast
+from secateur.envs.step_loss import StepLoss
 from secateur.envs.surgery import Mask
 from secateur.envs.tasks.base import Task
 from secateur.envs.tasks.optional import distill

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .precision import autocast
 from .reading import is_finite
-from .step_loss import autocast
 from .tasks.base import Measurement
 
 

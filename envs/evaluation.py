@@ -32,6 +32,7 @@ from .cost import size_ratio
 from .divergence import check_measured, first_undefined
 from .journal import Found, Journal
 from .outputs import main_output
+from .precision import working_dtype
 from .prefix import SharedPrefix
 from .surgery import Mask, PruningPlan, cut
 from .tasks.base import Measurement, Task, fastest_layout
@@ -108,7 +109,7 @@ class CandidateEvaluator:
             norm.momentum = None  # the plain average over the pieces
         generator = torch.Generator().manual_seed(seed)
         example, _ = task.batch("val", torch.arange(min(2, task.size("val"))))
-        self._dtype = _working_dtype(example.device)
+        self._dtype = working_dtype(example.device)
         self._layout = fastest_layout(self._model, example)
         self._model = self._model.to(memory_format=self._layout)
         self._convert_weights()
@@ -333,11 +334,3 @@ def _filled_up(mask: Mask) -> Mask:
     filled = mask.copy()
     filled[np.flatnonzero(~mask)[: width - kept]] = True
     return filled
-
-
-def _working_dtype(device: torch.device) -> torch.dtype:
-    """Take bfloat16 where there are instructions for it, else float32."""
-    if device.type == "cuda":
-        return torch.bfloat16
-    cpu = torch.cpu.get_capabilities()
-    return torch.bfloat16 if cpu.get("avx512_bf16") or cpu.get("amx_bf16") else torch.float32

@@ -16,7 +16,8 @@ from torch.optim import SGD
 from .checkpoint import Checkpoint, Stopped
 from .compensation import COMPENSATION_IMAGES
 from .divergence import located
-from .step_loss import StepLoss, autocast
+from .precision import autocast
+from .step_loss import StepLoss
 from .tasks.base import Task, fastest_layout, restored_modes
 from .tasks.optional import batch_size_for, measuring_batch
 from .training_state import TrainingState

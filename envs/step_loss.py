@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from .outputs import main_and_auxiliary, main_output
+from .precision import autocast
 from .tasks.base import Task
 from .tasks.optional import distill
 
@@ -42,12 +43,3 @@ class StepLoss:
         for extra in auxiliary:
             loss = loss + _AUXILIARY_WEIGHT * self.task.loss(extra, targets)
         return loss
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """Compute in bfloat16 where the hardware does: elsewhere it is emulated, and slower than float32."""
-    if device.type == "cpu":
-        fast = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    else:
-        fast = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=fast)
