@@ -69,7 +69,7 @@ class Frontier:
         points = []
         for point in frontier(problem, deciders, sorted(self.targets), seed=self.seed):
             points.append(point)
-            stage.advance(len(points), f"{point.method} at {point.macs_ratio:.0%}: {point.accuracy:.2f} %")
+            stage.advance(len(points), f"{point.method} at {point.macs_ratio:.1%}: {point.accuracy:.2f} %")
         stage.close()
         dense = measure(model, task, "test").accuracy
         metric = metric_name(task)
@@ -84,7 +84,7 @@ class Frontier:
         page.print(f"dense: {metric} {dense:.2f} %")
         for point in points:
             page.print(
-                f"{point.method:24} target {point.target:.0%}: MACs {point.macs_ratio:.1%}, "
+                f"{point.method:24} target {100 * point.target:g} %: MACs {point.macs_ratio:.1%}, "
                 f"{metric} {point.accuracy:.2f} %, {point.evaluations} candidates"
             )
         page.print(f"everything is in {out}", soft_wrap=True)
