@@ -2,12 +2,21 @@
 
 import difflib
 from collections.abc import Iterable
+from itertools import takewhile
 
 
 def nearest(given: str, known: Iterable[str]) -> str:
-    """Ask whether the nearest known name was meant, as the rest of a sentence; empty where none is near."""
-    near = difflib.get_close_matches(given, list(known), n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
+    """Ask whether the nearest known name was meant, as the rest of a sentence; empty where none is near.
+
+    Of names that are as near the one that begins like the given one for longer is nearer.
+    """
+
+    def nearness(name: str) -> tuple[float, int]:
+        beginning = takewhile(lambda pair: pair[0] == pair[1], zip(name, given, strict=False))
+        return difflib.SequenceMatcher(None, name, given).ratio(), len(list(beginning))
+
+    near = difflib.get_close_matches(given, list(known))
+    return f", did you mean {max(near, key=nearness)!r}?" if near else ""
 
 
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:

@@ -116,6 +116,8 @@ def test_all_names_of_torchvision_classifiers_are_known_and_none_twice() -> None
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no model 'resnet21', did you mean 'resnet20'\?"):
+        get_model("resnet21", num_classes=10, in_channels=3)
     with pytest.raises(ValueError, match=r"no model 'resnet19', did you mean 'resnet1[018]+'\?"):
         get_model("resnet19", num_classes=10, in_channels=3)
 
