@@ -78,10 +78,13 @@ class Training:
 
 @contextlib.contextmanager
 def _preserved_random_state() -> Iterator[None]:
-    """Give the caller back the global generators, all of which SB3's ``seed`` seeds."""
+    """Give the caller back what SB3's ``seed`` sets: the global generators, and cuDNN's choice of kernels."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (it is SB3 that uses it)
+    cudnn = torch.backends.cudnn
+    deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
     with torch.random.fork_rng():
         yield
+    cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
     random.setstate(python)
     np.random.set_state(legacy)  # noqa: NPY002
 
@@ -147,7 +150,7 @@ def train_agent(
             gamma=1.0,  # the reward comes at the end, and every layer shares it
             gae_lambda=1.0,
             seed=seed,
-            device="cpu",  # the policy is tiny; the networks it prunes are where the task is
+            device=next(problems[0].model.parameters()).device,
         )
         if start is not None:
             scorer_of(model).load_state_dict(start.scorer.state_dict())
@@ -158,7 +161,7 @@ def train_agent(
         watchers = CallbackList([record, FurtherImages(problems), *callbacks])
         model.learn(total, callback=watchers, reset_num_timesteps=False)
         model.logger.dump(model.num_timesteps + 1)  # the last update's figures, else they come later
-    scorer = copy.deepcopy(scorer_of(model))
+    scorer = copy.deepcopy(scorer_of(model)).cpu()
     card = {
         "networks": [problem.name for problem in problems],
         "task": problems[0].task.name,

@@ -33,7 +33,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.agent.baselines import Baseline
 from secateur.agent.config import DataConfig
-from secateur.agent.sources import dense_network, load_task
+from secateur.agent.sources import dense_network, device, load_task
 from secateur.envs.cost import cost
 from secateur.envs.problem import PruningProblem
 from secateur.envs.surgery import Mask, PruningPlan, mask_
@@ -84,9 +84,11 @@ def usual_way(
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Time one call."""
+    """Time one call, to the end of what it starts on a GPU."""
     start = time.perf_counter()
     function()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -94,8 +96,9 @@ def compare(problem: PruningProblem, asked: argparse.Namespace, which: str, imag
     """Let both sides and the matrix product take turns on one kind of candidates."""
     draw = whole_network if which == "whole network" else one_layer
     candidates = draw(problem, asked.target_macs, asked.candidates)
-    statistics_images = torch.cat(problem.evaluator._statistics).float().contiguous() if images_bn else None
-    factor = torch.randn(SIDE, SIDE).to(torch.bfloat16)
+    pieces = problem.evaluator._candidates._statistics
+    statistics_images = torch.cat(pieces).float().contiguous() if pieces else None
+    factor = torch.randn(SIDE, SIDE).to(device(), torch.bfloat16)
     jobs: dict[str, Callable[[], object]] = {
         "evaluator": lambda: problem.evaluator(candidates),
         "product": lambda: factor @ factor,

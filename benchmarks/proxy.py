@@ -121,7 +121,7 @@ class Snapshots(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         while self.stages and self.tried >= self.stages[0]:
-            self.scorers[self.stages.pop(0)] = copy.deepcopy(self.model.policy.mlp_extractor).eval()
+            self.scorers[self.stages.pop(0)] = copy.deepcopy(self.model.policy.mlp_extractor).cpu().eval()
 
     def _on_step(self) -> bool:
         self.tried += int(sum(self.locals["dones"]))

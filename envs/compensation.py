@@ -193,7 +193,7 @@ class _Reader:
         self._index = index  # (C, m)
         self._generator = torch.Generator().manual_seed(0)
         self._samples = 0
-        self._sum = self._products = torch.zeros(())  # become (C,) and (C, C)
+        self._sum = self._products = torch.zeros(())  # become (C,) and (C, C), where the network is
 
     def note(self, channels: Tensor) -> None:
         """Count in what a pass gave the reader.
@@ -208,8 +208,8 @@ class _Reader:
             samples = samples[:, drawn.to(samples.device)]
         samples = samples.double()  # (C, S); in float32 channels far from zero would drown in rounding errors
         self._samples += samples.shape[1]
-        self._sum = self._sum + samples.sum(1).cpu()
-        self._products = self._products + (samples @ samples.T).cpu()
+        self._sum = self._sum.to(samples) + samples.sum(1)
+        self._products = self._products.to(samples) + samples @ samples.T
 
     def apply(self, parameters: Mapping[str, Tensor], masks: Sequence[Tensor]) -> None:
         """Give the weights of removed channels to the kept ones, in place.
@@ -248,16 +248,20 @@ class _Reader:
             What each kept channel takes over of each removed one (K, R), and the mean of what remains (R,).
         """
         mean, moments = self._mean, self._covariance if centred else self._products / self._samples
-        of_kept, crossed = moments[kept][:, kept], moments[kept][:, ~kept]
+        staying, gone = (mask.nonzero().flatten().to(mean.device) for mask in (kept, ~kept))
+        rows = moments[staying]
+        of_kept, crossed = rows[:, staying], rows[:, gone]
         factor = torch.linalg.cholesky(of_kept + self._ridge(moments, len(of_kept)))
         shares = torch.cholesky_solve(crossed, factor)
-        missing = mean[~kept] - shares.T @ mean[kept] if centred else torch.zeros(len(crossed.T))
+        missing = mean[gone] - shares.T @ mean[staying] if centred else torch.zeros_like(mean[gone])
         return shares.float(), missing.float()
 
     def _ridge(self, moments: Tensor, channels: int) -> Tensor:
         """Give what makes (K, K) moments invertible, of constant channels too, but for rounding errors 0."""
         rounding = 1e-9 * (self._products / self._samples).diagonal().mean() + 1e-30
-        return (_RIDGE * moments.diagonal().mean().clamp(min=0.0) + rounding) * torch.eye(channels)
+        return (_RIDGE * moments.diagonal().mean().clamp(min=0.0) + rounding) * torch.eye(
+            channels, device=moments.device
+        )
 
     @functools.cached_property
     def _mean(self) -> Tensor:

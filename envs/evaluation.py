@@ -1,52 +1,31 @@
 """The accuracy of many candidate masks, fast.
 
-Images are resident, cut into pieces that fit the cache; convolutions run in bfloat16 and channels-last
-where the processor has instructions for it, batch-norm in float32. A candidate is cut to the next widths
-that kernels are made for, what it shares with the others of a call is computed once (:mod:`.prefix`), and
-each core has a candidate of its own. A candidate's batch-norm statistics are taken anew from training images
-augmented as in training, because accuracy without that says nothing of accuracy after recovery (Li et al.
-2020, "EagleEye", arXiv 2007.02491).
+Images are resident, and what they are run through is made for speed (:mod:`.candidates`). What a candidate
+shares with the others of a call is computed once (:mod:`.prefix`), and each core has a candidate of its own.
 
 Shapes: B candidates, L layers, N filters of a layer, S images for statistics, V images for validation.
 """
 
 import contextlib
-import copy
 import math
-import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import repeat
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
 from ..rewards import Outcome
+from .candidates import CandidateNetwork
 from .compensation import Compensation
 from .cost import size_ratio
 from .divergence import check_measured, first_undefined
 from .journal import Found, Journal
-from .outputs import main_output
-from .precision import working_dtype
 from .prefix import SharedPrefix
-from .surgery import Mask, PruningPlan, cut
-from .tasks.base import Measurement, Task, fastest_layout
+from .surgery import Mask
+from .tasks.base import Measurement, Task
 from .tracing import TracedNetwork
-
-_PIECE_PIXELS = {"cpu": 128 * 32 * 32, "cuda": 4096 * 32 * 32}
-"""Pixels of the images in one forward pass: 128 CIFAR images stay in a core's cache (1.8 times faster than
-512)."""
-
-_LARGEST_PIECE = 1024
-
-_FEW, _VECTOR = 8, 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
-"""Widths that oneDNN and batch-norm have kernels for: 8, and multiples of 16, with AVX2 alone of 8. Between
-them they are slower than at the next of them, and each new shape costs a millisecond of set-up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,24 +82,14 @@ class CandidateEvaluator:
         self.network = network
         self.task = task
         self._journal, self._scope = journal, scope
-        self._model = copy.deepcopy(model).eval()
-        norms = _norms(self._model)
-        for norm in norms:
-            norm.momentum = None  # the plain average over the pieces
-        generator = torch.Generator().manual_seed(seed)
-        example, _ = task.batch("val", torch.arange(min(2, task.size("val"))))
-        self._dtype = working_dtype(example.device)
-        self._layout = fastest_layout(self._model, example)
-        self._model = self._model.to(memory_format=self._layout)
-        self._convert_weights()
-        self._statistics: list[Tensor] = []
-        if norms and statistics_images:
-            picked = torch.randperm(task.size("train"), generator=generator)[:statistics_images]
-            augmented, _ = task.batch("train", picked, augment=True, generator=generator)
-            self._statistics = self._pieces(augmented)
-        self._compensation = compensation or Compensation(model, network, task, images=0)
-        self._readers = self._dense_readers()
-        self._building = threading.Lock()
+        self._candidates = CandidateNetwork(
+            model,
+            network,
+            task,
+            statistics_images=statistics_images,
+            compensation=compensation,
+            seed=seed,
+        )
         self.evaluations = 0
         self._images = min(images, task.size("val"))
         self._dense = dense
@@ -145,8 +114,10 @@ class CandidateEvaluator:
         """Make one of the disjoint parts of ``val`` resident, spread evenly, as classes may be sorted."""
         chosen = torch.arange(self._images) * self.task.size("val") // self._images + part
         inputs, targets = self.task.batch("val", chosen)
-        self._part, self._val = part, self._pieces(inputs)
+        self._part, self._val = part, self._candidates.pieces(inputs)
         self._targets = targets.split(len(self._val[0]))
+        if not self._references:
+            self._candidates.record(self._val)
         if part not in self._references:
             self._references[part] = self._reference()
 
@@ -189,12 +160,10 @@ class CandidateEvaluator:
             return self._dense.dense
         dense = self._measure([np.ones(layer.filters, np.bool_) for layer in self.network.layers])
         if not math.isfinite(dense.accuracy + dense.loss):
-            where = first_undefined(self._model, self._val[0])
+            where = first_undefined(self._candidates.model, self._val[0])
             check_measured(dense, f"{self.name}, before anything is removed,", f", {where}")
         with torch.inference_mode():
-            answers = [
-                self._forward(self._model, piece, repeat(nullcontext())).float().sum(0) for piece in self._val
-            ]
+            answers = [self._candidates.dense_answer(piece).sum(0) for piece in self._val]
             answer = torch.stack(answers).sum(0) / dense.images
             losses = [
                 float(self.task.loss(answer.expand(len(targets), *answer.shape), targets)) * len(targets)
@@ -204,7 +173,7 @@ class CandidateEvaluator:
 
     def _find(self, candidates: Sequence[Sequence[Mask]]) -> list[Found]:
         """Recall candidates from the journal, measure the others, and write these down one by one."""
-        shared = self._shared_prefix(candidates)
+        shared = self._shared_prefix(candidates) if self._candidates.shares else None
         known, scope = self._journal, f"{self._scope}, part {self._part} of val"
         found = [known.recall(scope, masks) if known else None for masks in candidates]
         wanted = [k for k, one in enumerate(found) if one is None]
@@ -256,81 +225,12 @@ class CandidateEvaluator:
 
     @torch.inference_mode()
     def _measure(self, masks: Sequence[Mask], shared: SharedPrefix | None = None) -> Measurement:
-        model = self._cut(masks)
-        passes = shared.passes(model) if shared else repeat(nullcontext())
-        norms = _norms(model) if self._statistics else []
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.train()
-        for piece in self._statistics:
-            self._forward(model, piece, passes)
-        for norm in norms:
-            norm.eval()
         loss, statistics = 0.0, None
-        for piece, targets in zip(self._val, self._targets, strict=True):
-            outputs = self._forward(model, piece, passes)
+        answers = self._candidates.answers(masks, self._val, shared)
+        for outputs, targets in zip(answers, self._targets, strict=True):
             found = self.task.statistics(outputs, targets)  # one piece's: those of segmentation are large
             statistics = found if statistics is None else statistics + found
             loss += float(self.task.loss(outputs, targets)) * len(targets)
         assert statistics is not None
         images = sum(map(len, self._targets))
         return Measurement(self.task.metric(statistics), loss / images, images)
-
-    def _forward(
-        self, model: nn.Module, piece: Tensor, passes: Iterator[AbstractContextManager[Any]]
-    ) -> Tensor:
-        with self._autocast(), next(passes):
-            outputs = model(piece)
-        return main_output(outputs)
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._val[0].device.type, torch.bfloat16, enabled=self._dtype is torch.bfloat16)
-
-    def _cut(self, masks: Sequence[Mask]) -> nn.Module:
-        """Remove the masked filters but for those that fill up a width that kernels are made for."""
-        filled = PruningPlan.from_masks(self.network, [_filled_up(mask) for mask in masks])
-        with self._building, torch.inference_mode(False), torch.no_grad():
-            self._mask(masks)
-            return cut(self._model, self.network, filled)
-
-    def _mask(self, masks: Sequence[Mask]) -> None:
-        """Restore what reads channels, then let nothing read a removed one.
-
-        No sum over channels but a weighted one passes the tracer unpinned, so a channel that no weight reads
-        has no effect, whatever its own filter computes.
-        """
-        for tensor, dense in self._readers.values():
-            tensor.copy_(dense)
-        self._compensation.apply({name: tensor for name, (tensor, _) in self._readers.items()}, masks)
-
-    def _dense_readers(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Pair every parameter that a mask may change with a dense copy of itself."""
-        return {
-            name: (parameter.data, parameter.data.clone())
-            for name, parameter in self._model.named_parameters()
-            if name in self._compensation.parameters
-        }
-
-    def _convert_weights(self) -> None:
-        """Keep the weights of convolutions and linear layers in the working type, the rest in float32."""
-        for module in self._model.modules():
-            if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
-                module.to(self._dtype)
-
-    def _pieces(self, inputs: Tensor) -> list[Tensor]:
-        pixels = inputs[0].numel() // inputs.shape[1]
-        size = max(8, min(_LARGEST_PIECE, _PIECE_PIXELS[inputs.device.type] // pixels))
-        return [x.to(self._dtype).contiguous(memory_format=self._layout) for x in inputs.split(size)]
-
-
-def _norms(model: nn.Module) -> list[_BatchNorm]:
-    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-
-
-def _filled_up(mask: Mask) -> Mask:
-    """Keep as many more filters as the next fast width has."""
-    kept = int(mask.sum())
-    width = _FEW if kept <= _FEW else -(-kept // _VECTOR) * _VECTOR
-    filled = mask.copy()
-    filled[np.flatnonzero(~mask)[: width - kept]] = True
-    return filled

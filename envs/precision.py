@@ -13,6 +13,12 @@ def working_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """Let convolutions and products compute in the working type; weights stay what they are."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=working_dtype(device) is torch.bfloat16)
+def autocast(device: torch.device, *, cache: bool = True) -> torch.autocast:
+    """Let convolutions and products compute in the working type; weights stay what they are.
+
+    Args:
+        device: Where they compute.
+        cache: Whether a weight that is used twice is converted once.
+    """
+    fast = working_dtype(device) is torch.bfloat16
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast, cache_enabled=cache)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,7 @@ from .checkpoint import Checkpoint, Stopped
 from .compensation import COMPENSATION_IMAGES
 from .divergence import located
 from .precision import autocast
+from .replay import recorded, recorded_training
 from .step_loss import StepLoss
 from .tasks.base import Task, fastest_layout, restored_modes
 from .tasks.optional import batch_size_for, measuring_batch
@@ -188,9 +191,15 @@ def finetune(
     size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
     steps = max(1, size // batch_size)  # a last batch of a few images would spoil batch-norm
     state = TrainingState(model, _optimizer(model, config), config.epochs * steps, seed)
-    share = config.distillation_weight
-    step_loss = step_loss or StepLoss(task, teacher if share else None, share, config.temperature)
-    with _prepared(model, teacher, task) as layout, torch.random.fork_rng(), _kept(state, checkpoint):
+    teacher = teacher if config.distillation_weight else None
+    with contextlib.ExitStack() as stack:
+        layout = stack.enter_context(_prepared(model, teacher, task))
+        stack.enter_context(torch.random.fork_rng())
+        if step_loss is None:
+            step = _step(model, teacher, task, config, layout)
+        else:
+            step = functools.partial(step_loss, model)
+        stack.enter_context(_kept(state, checkpoint))
         while state.epoch < config.epochs:
             if state.step == 0:
                 state.begin_epoch(size)
@@ -200,7 +209,7 @@ def finetune(
                 inputs = inputs.contiguous(memory_format=layout)
                 when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
                 with located(model, inputs, when, f"lower the learning rate, now {config.learning_rate}"):
-                    loss = step_loss(model, inputs, targets)
+                    loss = step(inputs, targets)
                     value = loss.item()
                     if not math.isfinite(value):
                         raise FloatingPointError(f"the loss became {value}")
@@ -233,6 +242,27 @@ def _kept(state: TrainingState, checkpoint: Checkpoint | None) -> Iterator[None]
         checkpoint.save(state.snapshot())
         raise
     checkpoint.save(state.snapshot())
+
+
+def _step(
+    model: nn.Module,
+    teacher: nn.Module | None,
+    task: Task,
+    config: RecoveryConfig,
+    layout: torch.memory_format,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Make the loss of inputs and targets; on a GPU both networks are recordings, where that can be."""
+    batch_size = min(batch_size_for(task, config.batch_size), task.size("train"))
+    example = task.batch("train", torch.arange(batch_size))[0].contiguous(memory_format=layout)
+
+    def answers(inputs: Tensor) -> Any:
+        assert teacher is not None
+        with torch.no_grad(), autocast(inputs.device, cache=False):
+            return teacher(inputs)
+
+    taught = None if teacher is None else recorded(answers, example) or teacher
+    loss = StepLoss(task, taught, config.distillation_weight, config.temperature)
+    return functools.partial(loss, recorded_training(model, example))
 
 
 def _optimizer(model: nn.Module, config: RecoveryConfig) -> SGD:

@@ -1,9 +1,11 @@
 """The loss of a step of training: targets, the teacher's answers, auxiliary heads."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .outputs import main_and_auxiliary, main_output
 from .precision import autocast
@@ -20,17 +22,17 @@ class StepLoss:
 
     Args:
         task: Says what it is.
-        teacher: The network whose answers are learned beside the targets; None learns from targets alone.
+        teacher: Runs the network whose answers are learned beside the targets; None learns from these alone.
         distillation_weight: Share of the teacher's answers, in [0, 1].
         temperature: Softens both networks' answers where they are classes, > 0.
     """
 
     task: Task
-    teacher: nn.Module | None
+    teacher: Callable[[Tensor], Any] | None
     distillation_weight: float
     temperature: float
 
-    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, model: Callable[[Tensor], Any], inputs: Tensor, targets: Tensor) -> Tensor:
         """Run the network, and the teacher, and compare."""
         with autocast(inputs.device):
             outputs, auxiliary = main_and_auxiliary(model(inputs))

@@ -48,7 +48,7 @@ def take_statistics(model: nn.Module, evaluator: CandidateEvaluator) -> None:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
-    for piece in evaluator._statistics:
+    for piece in evaluator._candidates._statistics:
         model(piece.float())
     model.eval()
 
@@ -125,7 +125,7 @@ def test_it_agrees_with_the_physical_cut_in_float32(problem: PruningProblem, kee
 def test_in_float32_it_agrees_with_the_bare_cut_exactly(
     problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secateur.envs.evaluation.working_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("secateur.envs.candidates.working_dtype", lambda device: torch.float32)
     evaluator = CandidateEvaluator(
         problem.model, problem.network, problem.task, images=100, statistics_images=100
     )
@@ -142,7 +142,7 @@ def test_in_float32_it_agrees_with_the_bare_cut_exactly(
 def test_in_float32_it_agrees_with_the_cut_and_its_compensation_exactly(
     problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secateur.envs.evaluation.working_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("secateur.envs.candidates.working_dtype", lambda device: torch.float32)
     evaluator = problem.for_choice(100).evaluator
     for seed in range(3):
         masks = candidate(problem, 0.4, seed)
@@ -286,7 +286,7 @@ class Noted:
 def test_its_predictions_are_those_of_the_physical_cut(
     problem: PruningProblem, keep: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secateur.envs.evaluation.working_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("secateur.envs.candidates.working_dtype", lambda device: torch.float32)
     task = Noted(problem.task)
     evaluator = CandidateEvaluator(problem.model, problem.network, cast(Task, task), images=256)
     masks = candidate(problem, keep)
@@ -303,10 +303,10 @@ def test_its_predictions_are_those_of_the_physical_cut(
 def test_a_candidate_is_computed_at_widths_that_kernels_are_made_for(
     problem: PruningProblem, vector: int, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secateur.envs.evaluation._VECTOR", vector)
+    monkeypatch.setattr("secateur.envs.candidates._VECTOR", vector)
     masks = everything(problem)
     for kept, width in zip((1, 8, 9, 17), widths, strict=True):
         masks[0] = np.arange(len(masks[0])) >= len(masks[0]) - kept
-        network = problem.evaluator._cut(masks)
+        network = problem.evaluator._candidates.cut(masks)
         name = problem.network.layers[0].producers[0]
         assert len(network.get_submodule(name).weight) == width
