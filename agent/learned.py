@@ -9,27 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from ..envs.episode import Episode
 from ..envs.files import write_aside, write_tensors
-from ..envs.limits import resized
 from ..envs.observation import FILTER_FEATURES, LAYER_FEATURES
 from ..envs.problem import PruningProblem
 from ..envs.reading import check_numbers, parse_json, read_tensors, read_text, short
 from ..envs.surgery import Mask
 from ..rewards import Reward, Size, TargetReward, TryAndLearnReward
-from .deciders import Budget, keep_top
-from .policy import LOGIT_LIMIT, FilterScorer
+from .deciders import Budget
+from .offsets import Draws, Floats, Proposals, at_size, decision, shifted
+from .policy import FilterScorer
 
 AGENT_FORMAT = "secateur-agent-3"
 
 PRETRAINED = "pretrained"
 """Name of the agent that comes with the package."""
-
-_BISECTIONS = 18
-"""Halvings of the offset's range of 40: to 1.5e-4, far finer than one filter of a layer."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +33,14 @@ class LearnedDecider:
     """A frozen agent: it prunes any network to any size.
 
     The agent's logits are shifted by one offset for the whole network, bisected until the size is met;
-    everything relative, which layers and which filters, is the agent's.
+    everything relative, which layers and which filters, is the agent's. That is done in two ways, as either
+    may be much the better one: while the agent walks, which answers to what the shift left of the budget, and
+    after it has walked.
 
     Args:
         scorer: The trained network.
         trained_on: What it was trained on, for people.
-        samples: Candidates drawn from the policy beside its deterministic decision.
+        samples: Candidates drawn from the policy beside its deterministic decisions, half of them each way.
         seed: For the draws.
     """
 
@@ -65,28 +63,20 @@ class LearnedDecider:
         return f"trained on {short(names)} ({short(str(card.get('task', 'unknown data')))})"
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
-        """Give the deterministic decision, top-k with the expected count, then the samples."""
-        budget = Budget(problem.network, target, size)
+        """Propose the deterministic decision, top-k with the expected count, and samples, in both ways."""
+        budget, wish = Budget(problem.network, target, size), self._wish(target, size)
         generator = np.random.default_rng(self.seed)
+        half = self.samples // 2
         # One fixed draw a filter makes a sample a monotone function of the offset.
-        noise = [generator.random((self.samples, layer.filters)) for layer in problem.network.layers]
-        low = np.full(1 + self.samples, -2 * LOGIT_LIMIT)
-        high = np.full(1 + self.samples, 2 * LOGIT_LIMIT)
-        wish = self._wish(target, size)
-        best, logits = self._walk(problem, wish, low, noise)
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            candidates, found = self._walk(problem, wish, middle, noise)
-            counts = np.array([[mask.sum() for mask in masks] for masks in candidates])
-            for k, within in enumerate(budget.allows(counts)):
-                if within:
-                    low[k], best[k], logits[k] = middle[k], candidates[k], found[k]
-                else:
-                    high[k] = middle[k]
+        draws, others = (
+            [generator.random((samples, layer.filters)) for layer in problem.network.layers]
+            for samples in (self.samples - half, half)
+        )
+        layers = problem.network.layers
+        _, logits = self._walk(problem, wish, np.zeros(1 + half), others)
         return [
-            budget.fill(masks, own)
-            for masks, own in zip(best, logits, strict=True)
-            if budget.allows(_counts(masks))
+            *at_size(budget, 1 + self.samples - half, lambda by: self._walk(problem, wish, by, draws)),
+            *at_size(budget, 1 + half, lambda by: (shifted(layers, logits, by, others), logits)),
         ]
 
     def _wish(self, target: float, size: Size) -> Reward:
@@ -97,35 +87,19 @@ class LearnedDecider:
         )
 
     @torch.inference_mode()
-    def _walk(
-        self,
-        problem: PruningProblem,
-        reward: Reward,
-        offsets: npt.NDArray[np.float64],
-        noise: list[npt.NDArray[np.float64]],
-    ) -> tuple[list[list[Mask]], list[list[npt.NDArray[np.float64]]]]:
-        """Walk K episodes in lock-step; the first is deterministic, the others draw with fixed noise.
-
-        Returns:
-            K candidates, and the agent's logits for each.
-        """
+    def _walk(self, problem: PruningProblem, reward: Reward, offsets: Floats, draws: Draws) -> Proposals:
+        """Walk K episodes in lock-step; the first is deterministic, the others follow the draws."""
         slots = int(problem.network.widths.max())
         episodes = [Episode(problem, reward, slots) for _ in offsets]
-        logits: list[list[npt.NDArray[np.float64]]] = [[] for _ in episodes]
+        logits: list[list[Floats]] = [[] for _ in episodes]
         for layer in problem.network.layers:
             seen = [episode.observe() for episode in episodes]
             observation = {key: torch.from_numpy(np.stack([o[key] for o in seen])) for key in seen[0]}
             scores = self.scorer.forward_actor(observation)[:, : layer.filters].double().numpy()  # (K, N)
-            probabilities = 1 / (1 + np.exp(-np.clip(scores + offsets[:, None], -30, 30)))
             position = episodes[0].position
             for k, episode in enumerate(episodes):
                 logits[k].append(scores[k])
-                if k == 0:
-                    mask = keep_top(scores[k], layer.nearest(round(float(probabilities[k].sum()))))
-                else:
-                    drawn = noise[position][k - 1] < probabilities[k]
-                    mask = resized(drawn, layer.nearest(int(drawn.sum())), scores[k])
-                episode.decide(mask)
+                episode.decide(decision(layer, scores[k], offsets[k], draws[position][k - 1] if k else None))
         return [episode.masks for episode in episodes], logits
 
     def save(self, folder: Path) -> None:
@@ -209,7 +183,3 @@ def _checked(card: Any) -> tuple[int, dict[str, Any]]:
     if bound is not None and not (type(bound) in (int, float) and 0 < bound <= 100):
         raise ValueError(f"was trained for a drop bound of {short(repr(bound))}; allowed is up to 100 points")
     return hidden, trained_on
-
-
-def _counts(masks: list[Mask]) -> npt.NDArray[np.int64]:
-    return np.array([mask.sum() for mask in masks], np.int64)

@@ -24,7 +24,7 @@ from secateur.envs.cost import size_ratio
 from secateur.envs.observation import FILTER_FEATURES, LAYER_FEATURES
 from secateur.envs.problem import PruningProblem
 from secateur.envs.surgery import Mask
-from secateur.rewards import Size
+from secateur.rewards import Size, TargetReward
 
 TARGETS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SIZES: tuple[Size, ...] = ("filters", "params", "macs")
@@ -174,11 +174,13 @@ def test_random_follows_its_seed(problem: PruningProblem) -> None:
     assert not same(one, other)
 
 
-def test_an_agent_proposes_its_own_decision_first_and_then_samples(problem: PruningProblem) -> None:
+def test_an_agent_proposes_its_own_decision_and_samples_in_two_ways(problem: PruningProblem) -> None:
     candidates = untrained(samples=5).decide(problem, 0.5, "macs")
-    assert len(candidates) == 6
-    assert same(untrained(samples=0).decide(problem, 0.5, "macs"), candidates[:1])
-    assert len({tuple(map(bytes, masks)) for masks in candidates}) == 6
+    assert len(candidates) == 7
+    own = untrained(samples=0).decide(problem, 0.5, "macs")
+    assert same(own[:1], candidates[:1])
+    assert same(own[1:], candidates[4:5])
+    assert len({tuple(map(bytes, masks)) for masks in candidates}) == 7
     reseeded = dataclasses.replace(untrained(samples=5), seed=1).decide(problem, 0.5, "macs")
     assert same(reseeded[:1], candidates[:1])
     assert not same(reseeded[1:], candidates[1:])
@@ -199,6 +201,28 @@ def test_an_agent_spreads_the_target_over_the_layers_by_its_own_odds(problem: Pr
         ratios = np.array([mask.mean() for mask in masks])
         odds = np.log(ratios / (1 - ratios))
         np.testing.assert_allclose(np.diff(odds), 3 / (len(ratios) - 1), atol=0.25)
+
+
+class Saves(FilterScorer):
+    """Keep much of every layer until the budget runs out, then next to nothing."""
+
+    def forward_actor(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
+        needed = features["layer"][:, LAYER_FEATURES.index("needed_keep_ratio")]
+        return (8 * needed - 4).unsqueeze(1).expand(-1, features["mask"].shape[1])
+
+
+def test_what_an_agent_does_about_an_offset_is_not_all_that_is_proposed(problem: PruningProblem) -> None:
+    """One that sees early layers keep more may ruin the late ones for it."""
+    agent = LearnedDecider(Saves(len(FILTER_FEATURES), len(LAYER_FEATURES), 4), samples=0)
+    _, ((*logits,),) = agent._walk(problem, TargetReward(0.5), np.zeros(1), [])
+    reacting, steadfast = (
+        np.array([mask.mean() for mask in masks]) for masks in agent.decide(problem, 0.5, "macs")
+    )
+    wanted = np.array([own[0] for own in logits])
+    for ratios, close in ((steadfast, True), (reacting, False)):
+        early = ratios[:4]  # the others cost next to nothing and are filled up
+        shift = np.log(early / (1 - early)) - wanted[:4]
+        assert (np.ptp(shift) < 0.5) == close, shift
 
 
 @settings(max_examples=50)
