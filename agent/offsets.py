@@ -38,7 +38,8 @@ def at_size(budget: Budget, count: int, propose: Callable[[Floats], Proposals]) 
         Those that can be within the budget.
     """
     low, high = np.full(count, -2 * LOGIT_LIMIT), np.full(count, 2 * LOGIT_LIMIT)
-    best, logits = (list(each) for each in propose(low))
+    candidates, found = propose(low)
+    best, logits = list(candidates), list(found)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         candidates, found = propose(middle)
