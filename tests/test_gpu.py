@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -88,18 +89,13 @@ def test_candidates_are_replayed_and_as_good_as_their_physical_cut(on_gpu: Pruni
         evaluator = on_gpu.evaluator
         smaller = on_gpu.cut(PruningPlan.from_masks(on_gpu.network, masks)).eval()
         with torch.no_grad():
-            evaluator._candidates._take_statistics(smaller, evaluator._candidates._statistics, _no_modes())
+            evaluator._candidates._take_statistics(
+                smaller, evaluator._candidates._statistics, repeat(nullcontext())
+            )
         truth = measure(smaller, on_gpu.task, "val", limit=256)
         found = evaluator([masks])[0]
         assert found.accuracy == pytest.approx(truth.accuracy, abs=2)  # near ties fall otherwise in bfloat16
         assert found.loss == pytest.approx(truth.loss, rel=0.05)
-
-
-def _no_modes() -> Any:
-    from contextlib import nullcontext
-    from itertools import repeat
-
-    return repeat(nullcontext())
 
 
 def test_a_replayed_result_does_not_depend_on_what_was_run_before(on_gpu: PruningProblem) -> None:
