@@ -82,11 +82,13 @@ def _preserved_random_state() -> Iterator[None]:
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (it is SB3 that uses it)
     cudnn = torch.backends.cudnn
     deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
-    with torch.random.fork_rng():
-        yield
-    cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
-    random.setstate(python)
-    np.random.set_state(legacy)  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
 
 
 def train_agent(

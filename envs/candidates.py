@@ -180,7 +180,7 @@ class CandidateNetwork:
     def _forward(
         self, model: nn.Module, piece: Tensor, passes: Iterator[AbstractContextManager[Any]]
     ) -> Tensor:
-        fast = self._dtype is torch.bfloat16  # no cache of converted weights: a recording would replay it
+        fast = self._dtype is torch.bfloat16  # without autocast's cache, which a recording must not read
         with (
             torch.autocast(piece.device.type, torch.bfloat16, enabled=fast, cache_enabled=False),
             next(passes),
