@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..envs.episode import Episode
 from ..envs.files import write_aside, write_tensors
@@ -35,7 +36,7 @@ class LearnedDecider:
     The agent's logits are shifted by one offset for the whole network, bisected until the size is met;
     everything relative, which layers and which filters, is the agent's. That is done in two ways, as either
     may be much the better one: while the agent walks, which answers to what the shift left of the budget, and
-    after it has walked.
+    after it has walked. What it prefers among the filters of one network counts in that network only.
 
     Args:
         scorer: The trained network.
@@ -61,6 +62,17 @@ class LearnedDecider:
         networks = card.get("networks")
         names = ", ".join(map(str, networks)) if isinstance(networks, list) else "an unknown network"
         return f"trained on {short(names)} ({short(str(card.get('task', 'unknown data')))})"
+
+    def state(self, problem: PruningProblem | None) -> dict[str, Tensor]:
+        """Give what it has learned, by name.
+
+        Args:
+            problem: Where it is to be used. Preferences among the filters of another network are left out.
+        """
+        state = self.scorer.state_dict()
+        if problem is None or not self._knows(problem):
+            state.pop("preferences", None)
+        return state
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
         """Propose the deterministic decision, top-k with the expected count, and samples, in both ways."""
@@ -89,18 +101,31 @@ class LearnedDecider:
     @torch.inference_mode()
     def _walk(self, problem: PruningProblem, reward: Reward, offsets: Floats, draws: Draws) -> Proposals:
         """Walk K episodes in lock-step; the first is deterministic, the others follow the draws."""
-        slots = int(problem.network.widths.max())
+        slots, knows = int(problem.network.widths.max()), self._knows(problem)
         episodes = [Episode(problem, reward, slots) for _ in offsets]
         logits: list[list[Floats]] = [[] for _ in episodes]
         for layer in problem.network.layers:
             seen = [episode.observe() for episode in episodes]
-            observation = {key: torch.from_numpy(np.stack([o[key] for o in seen])) for key in seen[0]}
+            observation = {
+                key: torch.from_numpy(np.stack([o[key] for o in seen]))
+                for key in seen[0]
+                if knows or key != "position"
+            }
             scores = self.scorer.forward_actor(observation)[:, : layer.filters].double().numpy()  # (K, N)
             position = episodes[0].position
             for k, episode in enumerate(episodes):
                 logits[k].append(scores[k])
                 episode.decide(decision(layer, scores[k], offsets[k], draws[position][k - 1] if k else None))
         return [episode.masks for episode in episodes], logits
+
+    def _knows(self, problem: PruningProblem) -> bool:
+        """Tell whether the agent's preferences are among the filters of this network."""
+        own, widths = self.scorer.preferences, problem.network.widths
+        return (
+            own is not None
+            and own.shape == (len(widths), widths.max())
+            and self.trained_on.get("preferences") == problem.fingerprint
+        )
 
     def save(self, folder: Path) -> None:
         """Write ``agent.safetensors`` and ``agent.json`` into an existing folder."""
@@ -141,8 +166,9 @@ class LearnedDecider:
         except ValueError as error:
             raise ValueError(f"the agent in {folder} {error}") from error
         state, _ = read_tensors(weights_path)
+        preferences = tuple(state["preferences"].shape) if "preferences" in state else None
         with torch.device("meta"):  # its size is only a claim so far
-            scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden)
+            scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden, preferences)
         own = scorer.state_dict()
         if {k: t.shape for k, t in own.items()} != {k: t.shape for k, t in state.items()}:
             raise ValueError(f"the weights of the agent in {folder} do not fit its description in agent.json")

@@ -2,9 +2,10 @@
 
 Filters are scored by shared weights from their own features, the layer's, and what is pooled over the layer's
 filters (Zaheer et al. 2017, "Deep Sets", arXiv 1703.06114), so the decision does not depend on the filters'
-order and the same weights serve any network.
+order and the same weights serve any network. Features do not tell filters apart entirely; so on one network
+alone a scorer may have a preference for each filter too, a number that only decisions about it teach.
 
-Shapes: B observations, M slots, F filter features, G layer features, H hidden units.
+Shapes: B observations, L layers, M slots, F filter features, G layer features, H hidden units.
 """
 
 import math
@@ -33,6 +34,9 @@ _PLAUSIBLE = (0.02, 0.98)
 
 LOGIT_LIMIT = 10.0
 """Keep probabilities stay within 5e-5 of 0 and 1, so that no filter is beyond learning."""
+
+PREFERENCE_RATE = 8.0
+"""Logit of a unit of preference: Adam moves all weights alike, and a preference has to come further."""
 
 EMPTY_SLOT = 30.0
 """Logit of a slot without a filter: its log-probability and entropy vanish (1e-13), its gradient is 0."""
@@ -79,9 +83,16 @@ class FilterScorer(nn.Module):
         filter_features: F.
         layer_features: G.
         hidden: H.
+        preferences: (L, M) of the network whose filters are preferred one by one, from 0 on; None for any.
     """
 
-    def __init__(self, filter_features: int, layer_features: int, hidden: int) -> None:
+    def __init__(
+        self,
+        filter_features: int,
+        layer_features: int,
+        hidden: int,
+        preferences: tuple[int, ...] | None = None,
+    ) -> None:
         super().__init__()
         self.latent_dim_pi = 1  # the scores are the action's logits already
         self.latent_dim_vf = 1  # and the value is the value
@@ -96,6 +107,7 @@ class FilterScorer(nn.Module):
             nn.Linear(hidden, hidden), nn.Tanh(),
             nn.Linear(hidden, 1),
         )  # fmt: skip
+        self.preferences = None if preferences is None else nn.Parameter(torch.zeros(preferences))
         last = self.score[-1]
         assert isinstance(last, nn.Linear)
         nn.init.normal_(last.weight, std=0.01 / math.sqrt(hidden))
@@ -109,7 +121,7 @@ class FilterScorer(nn.Module):
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: dict[str, Tensor]) -> Tensor:
-        """Give the logits, (B, M)."""
+        """Give the logits, (B, M); by preferences too where a position is seen."""
         filters, layer, mask = features["filters"], features["layer"], features["mask"].bool()
         wide = layer.unsqueeze(1).expand(-1, filters.shape[1], -1)  # (B, M, G)
         embedded = self.embed(torch.cat([filters, wide], dim=-1))  # (B, M, H)
@@ -118,6 +130,8 @@ class FilterScorer(nn.Module):
         context = torch.cat([pooled, layer], dim=-1).unsqueeze(1).expand(-1, filters.shape[1], -1)
         logits = self.score(torch.cat([embedded, context], dim=-1)) + self.prior(filters)
         logits = logits.squeeze(-1) + _offset(layer[:, _NEEDED : _NEEDED + 1])
+        if self.preferences is not None and "position" in features:
+            logits = logits + PREFERENCE_RATE * self.preferences[features["position"].squeeze(-1).long()]
         return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).masked_fill(~mask, EMPTY_SLOT)
 
     def forward_critic(self, features: dict[str, Tensor]) -> Tensor:
@@ -143,6 +157,7 @@ class FilterPolicy(ActorCriticPolicy):
         action_space: MultiBinary(M).
         lr_schedule: SB3's.
         hidden: H.
+        layers: L of the network whose filters are preferred one by one; None for any.
         **kwargs: For SB3.
     """
 
@@ -152,9 +167,10 @@ class FilterPolicy(ActorCriticPolicy):
         action_space: spaces.Space[Any],
         lr_schedule: Schedule,
         hidden: int = 64,
+        layers: int | None = None,
         **kwargs: Any,
     ) -> None:
-        self.hidden = hidden
+        self.hidden, self.layers = hidden, layers
         kwargs |= {"features_extractor_class": _PassThrough, "ortho_init": False}
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
@@ -163,7 +179,8 @@ class FilterPolicy(ActorCriticPolicy):
         filters, layer = self.observation_space["filters"].shape, self.observation_space["layer"].shape
         assert filters is not None
         assert layer is not None
-        self.mlp_extractor = FilterScorer(filters[1], layer[0], self.hidden)  # type: ignore[assignment]
+        preferences = None if self.layers is None else (self.layers, filters[0])
+        self.mlp_extractor = FilterScorer(filters[1], layer[0], self.hidden, preferences)  # type: ignore[assignment]
 
     def _build(self, lr_schedule: Schedule) -> None:
         assert isinstance(self.action_space, spaces.MultiBinary)
@@ -176,4 +193,4 @@ class FilterPolicy(ActorCriticPolicy):
         parameters = super()._get_constructor_parameters()
         for name in ("features_extractor_class", "ortho_init"):
             parameters.pop(name)
-        return parameters | {"hidden": self.hidden}
+        return parameters | {"hidden": self.hidden, "layers": self.layers}

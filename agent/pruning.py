@@ -174,6 +174,7 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
             [problem],
             config.reward(problem.network),
             learning,
+            preferences=True,
             start=start,
             seed=config.seed,
             logger=folder.logger if folder else None,

@@ -96,6 +96,7 @@ def train_agent(
     reward: Reward | TargetRange,
     config: AgentConfig,
     *,
+    preferences: bool = False,
     start: LearnedDecider | None = None,
     seed: int = 0,
     logger: Logger | None = None,
@@ -109,6 +110,8 @@ def train_agent(
         problems: The networks; each episode draws one.
         reward: What the agent is to want; of a range each episode draws its target.
         config: How it learns.
+        preferences: Whether it also learns of each filter alone whether to keep it, which is of use on this
+            network only, and takes something from what is learned for others.
         start: An agent to go on from; None begins with random weights.
         seed: For the policy's weights, its draws and the networks' order.
         logger: Where SB3 writes; None writes nothing.
@@ -120,10 +123,12 @@ def train_agent(
         The agent, on the CPU.
 
     Raises:
-        ValueError: If it may not try a single candidate.
+        ValueError: If it may not try a single candidate, or is to have preferences in several networks.
     """
     if config.evaluations < 1:
         raise ValueError(f"evaluations is {config.evaluations}; an agent needs at least 1 to learn from")
+    if preferences and len(problems) > 1:
+        raise ValueError(f"{len(problems)} networks were given; an agent has preferences in one only")
     started = time.perf_counter()
     environment = LockstepVecEnv(
         problems, reward, config.episodes_per_update, hidden_features=config.hidden_features
@@ -151,11 +156,13 @@ def train_agent(
             ent_coef=config.entropy_weight,
             gamma=1.0,  # the reward comes at the end, and every layer shares it
             gae_lambda=1.0,
+            policy_kwargs={"layers": layers if preferences else None},
             seed=seed,
             device=next(problems[0].model.parameters()).device,
         )
         if start is not None:
-            scorer_of(model).load_state_dict(start.scorer.state_dict())
+            scorer = scorer_of(model)
+            scorer.load_state_dict(scorer.state_dict() | start.state(problems[0] if preferences else None))
         model.set_logger(logger or configure(None, []))
         history = SearchHistory() if history is None else history
         record = SearchRecord(problems, config.evaluations, history)
@@ -170,6 +177,7 @@ def train_agent(
         "reward": {"name": type(reward).__name__, **asdict(reward)},  # type: ignore[arg-type]
         "evaluations": record.used,
         "seed": seed,
+        **({"preferences": problems[0].fingerprint} if preferences else {}),
         **({"went_on_from": start.trained_on} if start is not None else {}),
     }
     decider = LearnedDecider(scorer.eval(), card, seed=seed)

@@ -58,18 +58,22 @@ class Episode:
         """Give what is seen of the layer at hand; all zeros after the last one.
 
         Returns:
-            ``filters`` (M, F) and ``layer`` (G,) float32 in [-3, 3]; ``mask`` (M,) int8, 1 for real slots.
+            ``filters`` (M, F) and ``layer`` (G,) float32 in [-3, 3]; ``mask`` (M,) int8, 1 for real slots;
+            ``position`` (1,) int32, the number of the layer.
         """
         filters = np.zeros((self.slots, len(FILTER_FEATURES)), np.float32)
         layer = np.zeros(len(LAYER_FEATURES), np.float32)
         mask = np.zeros(self.slots, np.int8)
+        position = np.zeros(1, np.int32)
         if not self.done:
             features = self.problem.features
             own = features.filters[self.position]
             filters[: len(own)] = own
             mask[: len(own)] = 1
             layer[:] = np.concatenate([features.layers[self.position] * self._shown, self._dynamic()])
-        return {"filters": filters, "layer": np.clip(layer, -LIMIT, LIMIT), "mask": mask}
+            position[:] = self.position
+        layer = np.clip(layer, -LIMIT, LIMIT)
+        return {"filters": filters, "layer": layer, "mask": mask, "position": position}
 
     def decide(self, action: npt.ArrayLike) -> dict[str, Any]:
         """Take the keep mask of the layer at hand.

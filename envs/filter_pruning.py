@@ -30,8 +30,9 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
 
     ## Observation space
     ``Dict``: ``filters`` (M, F), features of each filter, zero in empty slots; ``layer`` (G,), features of
-    the layer, what has been spent so far and what is wanted; ``mask`` (M,), 1 for real slots. All within [-3,
-    3]. See :mod:`secateur.envs.observation` for the features by name.
+    the layer, what has been spent so far and what is wanted, all within [-3, 3]; ``mask`` (M,), 1 for real
+    slots; ``position`` (1,), the number of the layer, from 0. See :mod:`secateur.envs.observation` for the
+    features by name.
 
     ## Rewards
     0 until the last layer, then what ``reward`` gives for the measured candidate (:mod:`secateur.rewards`).
@@ -136,6 +137,7 @@ def make_spaces(slots: int) -> tuple[spaces.Dict, spaces.MultiBinary]:
             "filters": spaces.Box(-LIMIT, LIMIT, (slots, len(FILTER_FEATURES)), np.float32),
             "layer": spaces.Box(-LIMIT, LIMIT, (len(LAYER_FEATURES),), np.float32),
             "mask": spaces.MultiBinary(slots),
+            "position": spaces.Box(0, np.iinfo(np.int32).max, (1,), np.int32),
         }
     )
     return observation, spaces.MultiBinary(slots)

@@ -3,6 +3,8 @@
 Shapes: L layers, N filters of a layer, F features of a filter, G features of a layer.
 """
 
+import functools
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -139,6 +141,15 @@ class PruningProblem:
         verify_cut(self.model, self.network, plan, torch.zeros(2, *self.task.input_shape))
         compensated = self.compensation.applied(self.model, plan.masks(self.network))
         return cut(compensated, self.network, plan)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """What tells this network, with these weights and these layers to decide about, from all others."""
+        digest = hashlib.sha1(repr([(layer.name, layer.filters) for layer in self.network.layers]).encode())
+        for name, tensor in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     @property
     def macs_of_filter(self) -> npt.NDArray[np.float64]:
