@@ -21,6 +21,7 @@ from secateur.envs.episode import Episode
 from secateur.envs.observation import FILTER_FEATURES, LAYER_FEATURES
 from secateur.envs.problem import PruningProblem
 from secateur.envs.surgery import Mask
+from secateur.envs.tracing import TracedNetwork
 from secateur.envs.verification import trace_exactly
 from secateur.rewards import TargetReward
 
@@ -98,7 +99,7 @@ def test_they_count_in_their_own_network_only(alike: PruningProblem, learned: Tr
     assert alone.abs().max() < 0.3 * learned.decider.scorer.preferences.abs().max()
 
 
-def _renamed(problem: PruningProblem) -> object:
+def _renamed(problem: PruningProblem) -> TracedNetwork:
     first, *others = problem.network.layers
     return dataclasses.replace(problem.network, layers=[dataclasses.replace(first, name="another"), *others])
 
@@ -114,6 +115,17 @@ def test_they_are_kept_on_disk_and_gone_on_from(
         for preferences in (True, False)
     )
     assert kept > left + 0.1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3,), (0, 4, 4), ()])
+def test_those_of_a_file_that_do_not_fit_are_not_looked_at(
+    alike: PruningProblem, learned: Training, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    agent = dataclasses.replace(learned.decider, scorer=copy.deepcopy(learned.decider.scorer))
+    agent.scorer.preferences = torch.nn.Parameter(torch.ones(shape))
+    agent.save(tmp_path)
+    loaded = LearnedDecider.load(tmp_path)
+    assert same(decision(loaded, alike), decision(without(agent), alike))
 
 
 def test_a_network_that_was_traced_anew_is_known_again(alike: PruningProblem, learned: Training) -> None:
