@@ -35,9 +35,6 @@ _PLAUSIBLE = (0.02, 0.98)
 LOGIT_LIMIT = 10.0
 """Keep probabilities stay within 5e-5 of 0 and 1, so that no filter is beyond learning."""
 
-PREFERENCE_RATE = 8.0
-"""Logit of a unit of preference: Adam moves all weights alike, and a preference has to come further."""
-
 EMPTY_SLOT = 30.0
 """Logit of a slot without a filter: its log-probability and entropy vanish (1e-13), its gradient is 0."""
 
@@ -108,6 +105,7 @@ class FilterScorer(nn.Module):
             nn.Linear(hidden, 1),
         )  # fmt: skip
         self.preferences = None if preferences is None else nn.Parameter(torch.zeros(preferences))
+        self._rate = 1.0  # logit of a unit of preference
         last = self.score[-1]
         assert isinstance(last, nn.Linear)
         nn.init.normal_(last.weight, std=0.01 / math.sqrt(hidden))
@@ -131,8 +129,20 @@ class FilterScorer(nn.Module):
         logits = self.score(torch.cat([embedded, context], dim=-1)) + self.prior(filters)
         logits = logits.squeeze(-1) + _offset(layer[:, _NEEDED : _NEEDED + 1])
         if self.preferences is not None and "position" in features:
-            logits = logits + PREFERENCE_RATE * self.preferences[features["position"].squeeze(-1).long()]
+            logits = logits + self._rate * self.preferences[features["position"].squeeze(-1).long()]
         return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).masked_fill(~mask, EMPTY_SLOT)
+
+    def learn_preferences_at(self, rate: float) -> None:
+        """Have each step of an optimiser move preferences by a multiple of what it moves all other weights.
+
+        What the preferences say stays.
+
+        Args:
+            rate: That multiple, > 0; it is 1 where a scorer is made, and where it is kept on disk.
+        """
+        if self.preferences is not None:
+            self.preferences.data *= self._rate / rate
+        self._rate = rate
 
     def forward_critic(self, features: dict[str, Tensor]) -> Tensor:
         """Give the values, (B, 1)."""

@@ -23,6 +23,12 @@ from .history import SearchHistory
 from .learned import LearnedDecider
 from .policy import FilterPolicy, FilterScorer
 
+_PREFERENCE_RATE = 150.0
+"""By the root of the number of filters: how much faster preferences are learned than all else. One of N filters
+makes 1/sqrt(N) of what rewards vary by, and Adam moves its preference alike where all is chance. Half of
+ResNet-20, 352 filters, ends at 79.7, 80.5, 80.7 and 81.2 % on test with 0, 1, 3 and 8 times the rate of all else
+(one seed)."""
+
 
 @dataclass(frozen=True)
 class AgentConfig:
@@ -160,9 +166,10 @@ def train_agent(
             seed=seed,
             device=next(problems[0].model.parameters()).device,
         )
+        scorer = scorer_of(model)
         if start is not None:
-            scorer = scorer_of(model)
             scorer.load_state_dict(scorer.state_dict() | start.state(problems[0] if preferences else None))
+        scorer.learn_preferences_at(_PREFERENCE_RATE / math.sqrt(problems[0].network.widths.sum()))
         model.set_logger(logger or configure(None, []))
         history = SearchHistory() if history is None else history
         record = SearchRecord(problems, config.evaluations, history)
@@ -170,7 +177,8 @@ def train_agent(
         watchers = CallbackList([record, FurtherImages(problems), *callbacks])
         model.learn(total, callback=watchers, reset_num_timesteps=False)
         model.logger.dump(model.num_timesteps + 1)  # the last update's figures, else they come later
-    scorer = copy.deepcopy(scorer_of(model)).cpu()
+    scorer = copy.deepcopy(scorer).cpu()
+    scorer.learn_preferences_at(1.0)
     card = {
         "networks": [problem.name for problem in problems],
         "task": problems[0].task.name,

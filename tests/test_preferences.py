@@ -15,7 +15,7 @@ import torch
 from toy import toy_of
 
 from secateur.agent.learned import LearnedDecider
-from secateur.agent.policy import PREFERENCE_RATE, FilterScorer
+from secateur.agent.policy import FilterScorer
 from secateur.agent.training import AgentConfig, Training, train_agent
 from secateur.envs.episode import Episode
 from secateur.envs.observation import FILTER_FEATURES, LAYER_FEATURES
@@ -69,10 +69,13 @@ def test_a_preference_moves_the_logit_of_one_filter(alike: PruningProblem) -> No
         seen = {key: torch.from_numpy(array)[None] for key, array in episode.observe().items()}
         logits.append(scorer.forward_actor(seen)[0])
     moved = logits[1] - logits[0]
-    assert moved[3].item() == pytest.approx(0.125 * PREFERENCE_RATE, abs=1e-4)
+    assert moved[3].item() == pytest.approx(0.125, abs=1e-5)
     assert moved.count_nonzero() == 1
     second = seen | {"position": torch.ones(1, 1, dtype=torch.int32)}  # the preference is of the first layer
     torch.testing.assert_close(scorer.forward_actor(second)[0], logits[0])
+    scorer.learn_preferences_at(4.0)
+    torch.testing.assert_close(scorer.forward_actor(seen)[0], logits[1])
+    assert scorer.preferences.data[0, 3].item() == pytest.approx(0.125 / 4)
 
 
 def test_filters_that_look_alike_are_told_apart(alike: PruningProblem, learned: Training) -> None:
