@@ -147,8 +147,9 @@ class PruningProblem:
         """What tells this network, with these weights and these layers to decide about, from all others."""
         digest = hashlib.sha1(repr([(layer.name, layer.filters) for layer in self.network.layers]).encode())
         for name, tensor in self.model.state_dict().items():
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+            if isinstance(tensor, torch.Tensor):  # modules may keep other things among them
+                digest.update(name.encode())
+                digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     @property
