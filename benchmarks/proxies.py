@@ -93,7 +93,7 @@ def least_squares(setting: Setting, masks: list[Mask]) -> nn.Module:
             if module.bias is not None:
                 y = y - module.bias.double()
             gram = x.T @ x
-            ridge = 1e-2 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+            ridge = 1e-2 * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
             # The ridge pulls towards the old weights, so that what is not seen stays as it was.
             new = old + torch.linalg.solve(gram + ridge, x.T @ (y - x @ old))
             module.weight.copy_(new.T.reshape(module.weight.shape).float())

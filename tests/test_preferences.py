@@ -138,6 +138,23 @@ def test_a_network_that_was_traced_anew_is_known_again(alike: PruningProblem, le
     assert same(decision(learned.decider, again), decision(learned.decider, alike))
 
 
+def test_a_network_is_told_by_its_weights_whatever_else_its_modules_keep(alike: PruningProblem) -> None:
+    class Noted(torch.nn.Module):
+        def get_extra_state(self) -> dict[str, str]:
+            return {"note": "no tensor"}
+
+        def set_extra_state(self, state: dict[str, str]) -> None:
+            """There is nothing to set."""
+
+    model = copy.deepcopy(alike.model)
+    model.add_module("noted", Noted())
+    noted = dataclasses.replace(alike, model=model)
+    assert noted.fingerprint == alike.fingerprint
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 1
+    assert dataclasses.replace(alike, model=model).fingerprint != alike.fingerprint
+
+
 def test_preferences_in_several_networks_are_refused(
     alike: PruningProblem, plain_problem: PruningProblem
 ) -> None:
