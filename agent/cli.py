@@ -7,10 +7,11 @@ import re
 import sys
 import traceback
 import warnings
-from typing import Annotated
+from typing import Annotated, get_args
 
 import tyro
 
+from .helptext import let_flow
 from .process import keep_freed_memory
 from .progress import Verbosity, verbosity
 from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Report, Resume, Runs, Train
@@ -91,6 +92,8 @@ def parse(
         UsageError: If they are none; the message is one line.
     """
     complaint = io.StringIO()
+    for verb in get_args(Verb):
+        let_flow(get_args(verb)[0])
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(

@@ -1,5 +1,6 @@
 """The command line, as a person meets it: one process, words in, a table or one line out."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -246,6 +247,19 @@ def test_a_run_is_exported_without_its_data(
     assert [path.name for path in tmp_path.iterdir()] == ["mine.safetensors"]
     report = json.loads((run / "report.json").read_text())
     assert len(report["normalisation"]["mean"]) == len(report["normalisation"]["std"]) == 1
+
+
+def test_help_fills_the_lines_of_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main(["prune", "--help"])
+    lines = [line.replace("│", " ").rstrip() for line in capsys.readouterr().out.splitlines()]
+    margin = " " * 23  # of the help texts
+    pairs = [pair for pair in itertools.pairwise(lines) if all(line.startswith(margin) for line in pair)]
+    assert len(pairs) > 20
+    assert not [above for above, below in pairs if len(f"{above} {below.split()[0]}") <= 80 - len("│ ")]
 
 
 @pytest.mark.parametrize(
