@@ -7,11 +7,13 @@ import re
 import sys
 import traceback
 import warnings
-from typing import Annotated, get_args
+from dataclasses import fields, is_dataclass
+from types import MappingProxyType
+from typing import Annotated, get_args, get_type_hints
 
+import docstring_parser
 import tyro
 
-from .helptext import let_flow
 from .process import keep_freed_memory
 from .progress import Verbosity, verbosity
 from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Report, Resume, Runs, Train
@@ -93,7 +95,7 @@ def parse(
     """
     complaint = io.StringIO()
     for verb in get_args(Verb):
-        let_flow(get_args(verb)[0])
+        _let_flow(get_args(verb)[0])
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
@@ -107,6 +109,20 @@ def parse(
         if stop.code in (0, None):  # help was asked for
             raise
         raise UsageError(_one_line(complaint.getvalue())) from None
+
+
+def _let_flow(kind: type) -> None:
+    """Let tyro wrap the docstrings of a dataclass's fields, and of those it holds, to the terminal.
+
+    By itself tyro 1.0 wraps each of their lines, as the second one is indented.
+    """
+    texts = {text.arg_name: text.description for text in docstring_parser.parse_from_object(kind).params}
+    for option in fields(kind):
+        if text := texts.get(option.name):
+            option.metadata = MappingProxyType({**option.metadata, "help": " ".join(text.split())})
+    for hint in get_type_hints(kind).values():
+        if isinstance(hint, type) and is_dataclass(hint):
+            _let_flow(hint)
 
 
 def _one_line(box: str) -> str:
