@@ -21,6 +21,12 @@ settings.load_profile("house")
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before fixtures of any scope are made
+def pytest_runtest_setup() -> None:
+    """Begin each test with the same random weights, whatever ran before it in this process."""
+    torch.manual_seed(0)
+
+
 def plain_network(seed: int = 0) -> nn.Sequential:
     """Build two convolutions and a linear layer, each layer with one producer and one consumer."""
     with torch.random.fork_rng(devices=[]):
