@@ -14,9 +14,9 @@ from typing import Annotated, get_args, get_type_hints
 import docstring_parser
 import tyro
 
-from .process import keep_freed_memory
-from .progress import Verbosity, verbosity
-from .verbs import Evaluate, Export, Frontier, Inspect, Prune, Report, Resume, Runs, Train
+from .commands import Evaluate, Export, Frontier, Inspect, Prune, Report, Resume, Runs, Train
+from .commands.process import keep_freed_memory
+from .run.progress import Verbosity, verbosity
 
 Verb = (
     Annotated[Inspect, tyro.conf.subcommand("inspect")]

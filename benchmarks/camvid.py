@@ -27,13 +27,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from secateur.agent.config import DataConfig
-from secateur.agent.run_folder import RunFolder
-from secateur.agent.sources import dense_network, device, load_task, train_dense
-from secateur.agent.verbs import Prune
+from secateur.agent.commands import Prune
+from secateur.agent.procedures.config import DataConfig
+from secateur.agent.procedures.loading import dense_network, device, load_task, train_dense
+from secateur.agent.run.folder import RunFolder
 from secateur.envs.models import get_model
-from secateur.envs.outputs import main_output
-from secateur.envs.surgery import load_pruned
+from secateur.envs.modules.outputs import main_output
+from secateur.envs.surgery.cutting import load_pruned
 from secateur.envs.tasks import SegmentationTask
 from secateur.envs.tracing import trace
 

@@ -28,8 +28,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from secateur.envs.files import write_aside
-from secateur.envs.rendering import figure_of_counts
+from secateur.envs.environment.rendering import figure_of_counts
+from secateur.envs.io.atomic_write import write_aside
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def perform(run: Run, asked: argparse.Namespace) -> dict[str, Any] | None:
             words = ["secateur", "resume", str(out)]
         print(shlex.join(words), flush=True)
         process = subprocess.run(
-            [sys.executable, "-m", "secateur.agent", *words[1:]],
+            [sys.executable, "-m", "secateur", *words[1:]],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,

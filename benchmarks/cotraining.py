@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from secateur.envs.outputs import main_output
-from secateur.envs.precision import autocast
-from secateur.envs.recovery import Progress, RecoveryConfig, finetune
-from secateur.envs.step_loss import StepLoss
-from secateur.envs.surgery import Mask
+from secateur.envs.modules.outputs import main_output
+from secateur.envs.modules.precision import autocast
+from secateur.envs.recovery.finetuning import Progress, RecoveryConfig, finetune
+from secateur.envs.recovery.training_loss import StepLoss
+from secateur.envs.surgery.cutting import Mask
 from secateur.envs.tasks.base import Task
-from secateur.envs.tasks.optional import distill
+from secateur.envs.tasks.optional_members import distill
 from secateur.envs.tracing import TracedNetwork
 
 Draw = Callable[[np.random.Generator], Sequence[Mask]]

@@ -2,7 +2,7 @@
 
     python benchmarks/coverage.py [--only 'timm res*'] [--peer] [--json benchmarks/coverage.json [--resume]]
 
-The networks are those of the contract test (``tests/networks.py``, ``tests/published.py``). *prunable* is the
+The networks are those of the contract test (``tests/support/networks.py``, ``tests/support/published.py``). *prunable* is the
 share of filters that can go, *difference* the largest relative one between the masked and the cut network in
 float64 over cuts of 30 % and 60 % at random; a network is exact if it is at most 1e-9, if MACs and parameters
 are those that torch counts, and if the cut network takes a training step. ``--peer`` lets Torch-Pruning (if
@@ -27,14 +27,14 @@ from pathlib import Path
 
 from peer import brief, prune_with_peer
 
-from secateur.envs.surgery import cut
-from secateur.envs.verification import TOLERANCE, trace_exactly
+from secateur.envs.surgery.cutting import cut
+from secateur.envs.surgery.verification import TOLERANCE, trace_exactly
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from networks import OWN, Architecture
-from promises import assert_counts_are_true, assert_trains, masked_difference, random_plan, randomised
-from published import classifiers, dense_predictors, timm_networks
+from support.networks import OWN, Architecture
+from support.promises import assert_counts_are_true, assert_trains, masked_difference, random_plan, randomised
+from support.published import classifiers, dense_predictors, timm_networks
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import argparse
 import time
 from pathlib import Path
 
-from secateur.agent.config import DataConfig
-from secateur.agent.sources import dense_network, load_task
-from secateur.envs.checkpoint import Checkpoint
-from secateur.envs.files import write_tensors
-from secateur.envs.recovery import Progress, RecoveryConfig, finetune
+from secateur.agent.procedures.config import DataConfig
+from secateur.agent.procedures.loading import dense_network, load_task
+from secateur.envs.io.atomic_write import write_tensors
+from secateur.envs.recovery.checkpoint import Checkpoint
+from secateur.envs.recovery.finetuning import Progress, RecoveryConfig, finetune
 from secateur.envs.tasks import measure
 
 TEACHERS_SHARE = 0.9

@@ -31,12 +31,12 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from secateur.agent.baselines import Baseline
-from secateur.agent.config import DataConfig
-from secateur.agent.sources import dense_network, device, load_task
-from secateur.envs.cost import cost
-from secateur.envs.problem import PruningProblem
-from secateur.envs.surgery import Mask, PruningPlan, mask_
+from secateur.agent.deciders.baselines import Baseline
+from secateur.agent.procedures.config import DataConfig
+from secateur.agent.procedures.loading import dense_network, device, load_task
+from secateur.envs.cost.counts import cost
+from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.surgery.cutting import Mask, PruningPlan, mask_
 
 SIDE = 2048
 """Rows and columns of the matrices whose product is the ceiling."""

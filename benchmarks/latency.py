@@ -27,15 +27,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.envs.cost import latency_ms, size_ratio
-from secateur.envs.exporting import export
-from secateur.envs.latency import LatencyConfig
-from secateur.envs.limits import Limits, limited
+from secateur.envs.cost.counts import latency_ms, size_ratio
+from secateur.envs.cost.latency_table import LatencyConfig
+from secateur.envs.cost.profiling import cut_to, random_counts, with_latency
 from secateur.envs.models import get_model
-from secateur.envs.timing import cut_to, random_counts, with_latency
+from secateur.envs.surgery.constraints import Limits, limited
+from secateur.envs.surgery.export import export
+from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tracing import TracedNetwork
 from secateur.envs.tracing.network import Ints
-from secateur.envs.verification import trace_exactly
 
 SHAPES = {"resnet20": (3, 32, 32), "resnet18": (3, 224, 224), "mobilenet_v2": (3, 224, 224)}
 BACKENDS = ("eager", "compile", "onnxruntime")

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from secateur.envs.verification import TOLERANCE
+from secateur.envs.surgery.verification import TOLERANCE
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from promises import Inputs, assert_trains, difference, outputs
+from support.promises import Inputs, assert_trains, difference, outputs
 
 _PATIENCE = 60
 """Processor seconds that it may take for one network; it does not come back from some."""

@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from secateur.agent.baselines import Baseline
-from secateur.agent.config import DataConfig
-from secateur.agent.learned import LearnedDecider
-from secateur.agent.sources import dense_network, load_task
-from secateur.envs.cost import size_ratio
-from secateur.envs.observation import STATIC_LAYER_FEATURES, StaticFeatures
-from secateur.envs.problem import PruningProblem
-from secateur.envs.recovery import reestimate_batchnorm
-from secateur.envs.surgery import Mask, PruningPlan
+from secateur.agent.deciders.baselines import Baseline
+from secateur.agent.learning.frozen_agent import LearnedDecider
+from secateur.agent.procedures.config import DataConfig
+from secateur.agent.procedures.loading import dense_network, load_task
+from secateur.envs.cost.counts import size_ratio
+from secateur.envs.problem.features import STATIC_LAYER_FEATURES, StaticFeatures
+from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.recovery.finetuning import reestimate_batchnorm
+from secateur.envs.surgery.cutting import Mask, PruningPlan
 from secateur.envs.tasks import measure
 
 CRITERIA = ("l1", "l2", "bn", "fpgm", "taylor")

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from secateur.envs.compensation import Compensation
-from secateur.envs.recovery import RecoveryConfig, finetune, reestimate_batchnorm
-from secateur.envs.surgery import Mask, PruningPlan, cut
+from secateur.envs.recovery.compensation import Compensation
+from secateur.envs.recovery.finetuning import RecoveryConfig, finetune, reestimate_batchnorm
+from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
 from secateur.envs.tasks import ClassificationTask
 from secateur.envs.tracing import TracedNetwork
 

@@ -27,19 +27,19 @@ from proxies import PROXIES, Setting
 from scipy import stats
 from stable_baselines3.common.callbacks import BaseCallback
 
-from secateur.agent.baselines import Baseline
-from secateur.agent.config import DataConfig
-from secateur.agent.learned import PRETRAINED, LearnedDecider
-from secateur.agent.selection import choose
-from secateur.agent.sources import dense_network, load_task
-from secateur.agent.training import AgentConfig, train_agent
-from secateur.envs.checkpoint import Checkpoint
-from secateur.envs.files import write_aside, write_tensors
-from secateur.envs.problem import PruningProblem
-from secateur.envs.recovery import RecoveryConfig, finetune, reestimate_batchnorm
-from secateur.envs.surgery import Mask, PruningPlan, cut
+from secateur.agent.deciders.baselines import Baseline
+from secateur.agent.deciders.selection import choose
+from secateur.agent.learning.frozen_agent import PRETRAINED, LearnedDecider
+from secateur.agent.learning.training import AgentConfig, train_agent
+from secateur.agent.procedures.config import DataConfig
+from secateur.agent.procedures.loading import dense_network, load_task
+from secateur.envs.io.atomic_write import write_aside, write_tensors
+from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.recovery.checkpoint import Checkpoint
+from secateur.envs.recovery.finetuning import RecoveryConfig, finetune, reestimate_batchnorm
+from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
+from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import measure
-from secateur.envs.verification import trace_exactly
 from secateur.rewards import TargetReward
 
 STAGES = (0, 100, 300, 600, 1000, 1500)

@@ -23,7 +23,7 @@ from torch import nn
 from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
-from secateur.agent.sources import pruned_run
+from secateur.agent.procedures.loading import pruned_run
 from secateur.envs.models import get_model
 from secateur.envs.tasks import Task, measure
 

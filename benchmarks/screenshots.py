@@ -16,7 +16,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from browser import Browser, find, serve_tensorboard, timeseries
+from support.browser import Browser, find, serve_tensorboard, timeseries
 
 SCALARS = ("search/accuracy", "search/macs_ratio", "search/reward")
 PICTURES = ("result/candidates", "search/keep_probabilities", "search/layers")

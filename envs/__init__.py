@@ -5,10 +5,12 @@ Importing this package registers ``secateur/FilterPruning-v0`` with Gymnasium.
 
 import gymnasium
 
-from .filter_pruning import FilterPruningEnv
-from .problem import PruningProblem
-from .vectorized import LockstepVecEnv
+from .environment.single import FilterPruningEnv
+from .environment.vectorized import LockstepVecEnv
+from .problem.problem import PruningProblem
 
 __all__ = ["FilterPruningEnv", "LockstepVecEnv", "PruningProblem"]
 
-gymnasium.register("secateur/FilterPruning-v0", entry_point="secateur.envs.filter_pruning:FilterPruningEnv")
+gymnasium.register(
+    "secateur/FilterPruning-v0", entry_point="secateur.envs.environment.single:FilterPruningEnv"
+)

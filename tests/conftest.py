@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import settings
-from torch import Tensor, nn
 
-from secateur.envs.demo import demo_problem
-from secateur.envs.problem import PruningProblem
+from secateur.envs.environment.demo import demo_problem
+from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.tasks import ClassificationTask, get_task
+from support.small import plain_network, pretended_latency
 
 # The same examples every time, however busy the machine is.
 settings.register_profile("house", deadline=None, derandomize=True)
@@ -27,38 +27,11 @@ def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
 
 
-def plain_network(seed: int = 0) -> nn.Sequential:
-    """Build two convolutions and a linear layer, each layer with one producer and one consumer."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Sequential(
-            nn.Conv2d(1, 10, 3, padding=1, bias=False),
-            nn.BatchNorm2d(10),
-            nn.ReLU(),
-            nn.Conv2d(10, 14, 3, padding=1, stride=2),
-            nn.BatchNorm2d(14),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(14, 10),
-        ).eval()
-
-
-def pretended_latency(
-    model: nn.Module, example: Tensor, *, seconds: float = 0.5, threads: int | None = None
-) -> float:
-    """Say, without looking at a clock, that a module takes 1 ms a thousand parameters, and a network more."""
-    with torch.no_grad():
-        model(example)  # what is timed has to run
-    own = sum(parameter.numel() for parameter in model.parameters()) / 1000
-    return own if next(model.children(), None) is None else 0.5 + 2 * own
-
-
 @pytest.fixture
 def without_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be timed, so that latencies are the same every time."""
-    monkeypatch.setattr("secateur.envs.timing.latency_ms", pretended_latency)
-    monkeypatch.setattr("secateur.envs.latency.latency_ms", pretended_latency)
+    monkeypatch.setattr("secateur.envs.cost.profiling.latency_ms", pretended_latency)
+    monkeypatch.setattr("secateur.envs.cost.latency_table.latency_ms", pretended_latency)
 
 
 @pytest.fixture(scope="session")

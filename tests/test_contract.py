@@ -9,8 +9,16 @@ from typing import cast
 
 import numpy as np
 import pytest
-from networks import OWN, Architecture
-from promises import (
+from torch import nn
+
+from secateur.envs.modules.copying import replica
+from secateur.envs.recovery.compensation import Compensation
+from secateur.envs.surgery.cutting import PruningPlan, cut
+from secateur.envs.surgery.verification import TOLERANCE, trace_exactly
+from secateur.envs.tasks import Task
+from secateur.envs.tracing import TracedNetwork
+from support.networks import OWN, Architecture
+from support.promises import (
     Examples,
     Inputs,
     assert_counts_are_true,
@@ -24,15 +32,7 @@ from promises import (
     randomised,
     shifted,
 )
-from published import classifiers, published
-from torch import nn
-
-from secateur.envs.compensation import Compensation
-from secateur.envs.replicas import replica
-from secateur.envs.surgery import PruningPlan, cut
-from secateur.envs.tasks import Task
-from secateur.envs.tracing import TracedNetwork
-from secateur.envs.verification import TOLERANCE, trace_exactly
+from support.published import classifiers, published
 
 FAST = {*(a.name for a in OWN), "resnet18", "mobilenet_v2", "densenet121"}
 ARCHITECTURES = {a.name: a for a in [*OWN, *published()]}
@@ -102,8 +102,8 @@ def test_twins_of_filters_that_stay_are_made_up_for(
     give_twins(model, network)
     masks = [np.arange(layer.filters) % 2 == 0 for layer in network.layers]
     plan = PruningPlan.from_masks(network, masks)
-    monkeypatch.setattr("secateur.envs.compensation._RIDGE", 1e-6)
-    monkeypatch.setattr("secateur.envs.compensation._POSITIONS", 2**20)
+    monkeypatch.setattr("secateur.envs.recovery.compensation._RIDGE", 1e-6)
+    monkeypatch.setattr("secateur.envs.recovery.compensation._POSITIONS", 2**20)
     task, dense = cast(Task, Examples(inputs)), outputs(model, (inputs,))[0]
     errors = []
     for images in (0, len(inputs)):

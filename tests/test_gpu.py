@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torchvision.models.googlenet import GoogLeNetOutputs
 
 from secateur.agent.cli import main
-from secateur.envs.demo import demo_problem
-from secateur.envs.evaluation import CandidateEvaluator
-from secateur.envs.problem import PruningProblem
-from secateur.envs.recovery import RecoveryConfig, finetune
-from secateur.envs.replay import recorded, recorded_training
-from secateur.envs.surgery import Mask, PruningPlan
+from secateur.envs.environment.demo import demo_problem
+from secateur.envs.evaluation.evaluator import CandidateEvaluator
+from secateur.envs.modules.cuda_graphs import recorded, recorded_training
+from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.recovery.finetuning import RecoveryConfig, finetune
+from secateur.envs.surgery.cutting import Mask, PruningPlan
 from secateur.envs.tasks import ClassificationTask, get_task, measure
 from secateur.envs.tracing import TracedNetwork
 
@@ -77,9 +77,9 @@ def small(dropout: float = 0.0) -> nn.Module:
 
 
 def without_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for room in ("recovery", "candidates"):
-        monkeypatch.setattr(f"secateur.envs.{room}.recorded", lambda *_: None)
-    monkeypatch.setattr("secateur.envs.recovery.recorded_training", lambda model, _: model)
+    for module in ("recovery.finetuning", "evaluation.candidate_network"):
+        monkeypatch.setattr(f"secateur.envs.{module}.recorded", lambda *_: None)
+    monkeypatch.setattr("secateur.envs.recovery.finetuning.recorded_training", lambda model, _: model)
 
 
 def test_candidates_are_replayed_and_as_good_as_their_physical_cut(on_gpu: PruningProblem) -> None:

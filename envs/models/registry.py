@@ -11,8 +11,8 @@ from typing import Any
 import torchvision
 from torch import Tensor, nn
 
-from ..importing import accepted, imported
-from ..names import nearest
+from ..io.plugins import accepted, imported
+from ..io.suggestions import nearest
 from .cifar import RESNET_DEPTHS, CifarResNet, CifarVGG16
 from .demo import DemoNet
 from .segmentation import build_segmentation, list_segmentation

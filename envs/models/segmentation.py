@@ -1,4 +1,4 @@
-"""Torchvision's segmentation networks, which answer with a dict: see :mod:`secateur.envs.outputs`."""
+"""Torchvision's segmentation networks, which answer with a dict: see :mod:`secateur.envs.modules.outputs`."""
 
 from __future__ import annotations
 

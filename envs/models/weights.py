@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..reading import check_numbers, first_line, read_tensors, short
+from ..io.untrusted import check_numbers, first_line, read_tensors, short
 from .pickles import check_pickle
 
 SUFFIXES = (".safetensors", ".pt", ".pth")

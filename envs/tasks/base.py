@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..outputs import main_output
-from .optional import details_of, measuring_batch
+from ..modules.outputs import main_output
+from .optional_members import details_of, measuring_batch
 
 _MOST_KEPT = 2**24
 """Numbers that are kept of all examples together."""

@@ -15,7 +15,7 @@ import torch
 import torchvision
 from torchvision.transforms.v2.functional import resize
 
-from ..names import nearest
+from ..io.suggestions import nearest
 from .base import SplitName
 from .classification import ClassificationTask
 from .folder import load_folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..names import nearest
+from ..io.suggestions import nearest
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 

@@ -46,7 +46,7 @@ class Layer:
         producers: Module names of all producers, in forward order.
         slices: What has to go with a filter, everywhere.
         allowed: How many filters may stay, ascending, the last is N; all from 1 to N unless
-            :func:`secateur.envs.limits.limited` allows fewer.
+            :func:`secateur.envs.surgery.constraints.limited` allows fewer.
     """
 
     name: str
@@ -155,7 +155,7 @@ class TracedNetwork:
         total_filters: Output channels of all producers, prunable or not.
         sizes: Attributes of modules that have to follow a cut.
         latency: Milliseconds a batch, shape (...), by kept filters, shape (..., L); None until somebody timed
-            the network, see :func:`secateur.envs.timing.with_latency`.
+            the network, see :func:`secateur.envs.cost.profiling.with_latency`.
     """
 
     layers: tuple[Layer, ...]

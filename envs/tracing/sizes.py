@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
-from ..attributes import follows_its_weight
+from ..modules.sizes import follows_its_weight
 from .labels import LabelVector
 from .network import Size
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..replicas import replica
+from ..modules.copying import replica
 from .network import TracedNetwork
 from .solving import solve
 from .tracer import Pin, Tracer

@@ -1,0 +1,65 @@
+"""``secateur evaluate``: measure on test."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from tyro.conf import Positional
+
+from ...envs.cost.counts import cost
+from ...envs.cost.latency_table import LatencyConfig, measured_latency
+from ...envs.tasks import measure
+from ...envs.tasks.optional_members import metric_name
+from ...envs.tracing import trace
+from ..procedures.config import DataConfig
+from ..procedures.loading import dense_network, load_task, pruned_run
+from ..reporting.trace_page import measurements
+from .console import console
+from .process import choose_threads
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a pruned run or a dense model on the test images."""
+
+    what: Positional[str]
+    """Folder of a prune run, or a model as for prune."""
+    data: DataConfig = field(default_factory=DataConfig)
+    weights: str | None = None
+    """Of a dense model; a run has its own, and its own data unless others are given."""
+    json: bool = False
+    """Print JSON."""
+    seed: int = 0
+    """Of the data's splits, for a dense model."""
+
+    def run(self) -> None:
+        """Measure and print."""
+        run = Path(self.what)
+        if (run / "config.yaml").is_file():
+            model, task = pruned_run(run, None if self.data == DataConfig() else self.data)
+        elif run.is_dir():
+            raise ValueError(f"{run} is no finished run: it has no config.yaml")
+        else:
+            task = load_task(self.data, self.seed)
+            model = dense_network(self.what, task, self.weights, self.seed)
+            if self.weights is None and ":" not in self.what:
+                raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
+        network = trace(model, torch.zeros(2, *task.input_shape))
+        choose_threads(network)
+        measured = measure(model, task, "test")
+        found = {
+            "metric": metric_name(task),
+            "accuracy": measured.accuracy,
+            "details": dict(measured.details),
+            "loss": measured.loss,
+            **asdict(cost(network)),
+            "latency_ms": measured_latency(model, task.input_shape, LatencyConfig()),
+            "images": measured.images,
+        }
+        if self.json:
+            json.dump(found, sys.stdout, indent=2)
+            print()
+        else:
+            console().print(measurements(self.what, found))

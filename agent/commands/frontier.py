@@ -1,0 +1,90 @@
+"""``secateur frontier``: accuracy over size, an agent beside baselines."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ...envs.io.atomic_write import write_aside
+from ...envs.problem.problem import PruningProblem
+from ...envs.tasks import measure
+from ...envs.tasks.optional_members import metric_name
+from ..deciders.base import Decider
+from ..deciders.baselines import Baseline
+from ..learning.frozen_agent import PRETRAINED, LearnedDecider
+from ..procedures.config import DataConfig, PruningConfig
+from ..procedures.frontier import draw_frontier, frontier
+from ..procedures.loading import dense_network, load_task
+from ..procedures.prune import check
+from ..run.folder import check_free, default_folder
+from ..run.progress import Stage
+from .console import console
+from .process import choose_threads
+
+_IMAGES = 2048
+"""Validation images that a decider's proposals are chosen on, as in ``secateur prune``."""
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Draw accuracy over size for a trained agent and for baselines, without fine-tuning."""
+
+    model: Positional[str]
+    """As for prune."""
+    agent: str = PRETRAINED
+    """Folder of a trained agent, or pretrained, the one that comes with Secateur."""
+    data: DataConfig = field(default_factory=DataConfig)
+    weights: str | None = None
+    """Of the dense network: a file or a torchvision weights name."""
+    methods: tuple[str, ...] = ("taylor-global-per-mac", "fpgm-global", "l2-uniform")
+    """Baselines beside it."""
+    targets: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    """Shares of the MACs, in (0, 1]."""
+    seed: int = 0
+    """For everything that is drawn."""
+    out: Path | None = None
+    """Folder for frontier.png and frontier.json, new or empty; by default
+    runs/frontier-<model>-<data>-<time>."""
+
+    def run(self) -> None:
+        """Measure, write and print."""
+        if not self.targets:
+            raise ValueError("no target was given; give at least one share of the MACs, such as 0.5")
+        # Every wrong wish is refused before anything takes time.
+        wishes = [PruningConfig(target_macs=target) for target in sorted(self.targets)]
+        baselines = [Baseline.from_name(name, self.seed) for name in self.methods]
+        deciders: list[Decider] = [LearnedDecider.load(self.agent, seed=self.seed), *baselines]
+        if self.out is not None:
+            check_free(self.out)
+        if self.weights is None and ":" not in self.model:
+            raise ValueError(f"{self.model} has random weights; give --weights")
+        task = load_task(self.data, self.seed)
+        model = dense_network(self.model, task, self.weights, self.seed)
+        network = check(model, task, wishes[0])
+        choose_threads(network)
+        problem = PruningProblem.build(self.model, model, task, network=network, seed=self.seed)
+        problem = problem.for_choice(_IMAGES, seed=self.seed)
+        stage = Stage("frontier", len(deciders) * len(self.targets), "networks")
+        points = []
+        for point in frontier(problem, deciders, sorted(self.targets), seed=self.seed):
+            points.append(point)
+            stage.advance(len(points), f"{point.method} at {point.macs_ratio:.1%}: {point.accuracy:.2f} %")
+        stage.close()
+        dense = measure(model, task, "test").accuracy
+        metric = metric_name(task)
+        out = self.out or default_folder("frontier", self.model, task.name)
+        out.mkdir(parents=True, exist_ok=True)
+        content = {"model": self.model, "data": task.name, "metric": metric, "dense": dense,
+                   "points": [asdict(point) for point in points]}  # fmt: skip
+        write_aside(out / "frontier.json", lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
+        figure = draw_frontier(points, dense, f"{self.model} on {task.name}", metric)
+        write_aside(out / "frontier.png", lambda path: figure.savefig(path, dpi=150, format="png"))
+        page = console()
+        page.print(f"dense: {metric} {dense:.2f} %")
+        for point in points:
+            page.print(
+                f"{point.method:24} target {100 * point.target:g} %: MACs {point.macs_ratio:.1%}, "
+                f"{metric} {point.accuracy:.2f} %, {point.evaluations} candidates"
+            )
+        page.print(f"everything is in {out}", soft_wrap=True)

@@ -1,0 +1,43 @@
+"""``secateur inspect``: what can go, and what cannot."""
+
+import json
+import sys
+from dataclasses import dataclass
+
+import torch
+from tyro.conf import Positional
+
+from ...envs.models import get_model
+from ...envs.surgery.constraints import Limits, trace_limited
+from ..procedures.loading import example_outputs, example_shape
+from ..reporting.trace_page import describe, page
+from .console import console
+from .constraint_flags import Repeated
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Show a network's layers, what is coupled with what, and what is pinned and why."""
+
+    model: Positional[str] = "demo"
+    """demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or segmentation
+    network, or package.module:factory."""
+    input_shape: tuple[int, int, int] | None = None
+    """Channels, height and width of an image; by default what the network is made for."""
+    protect: Repeated = ()
+    """Pattern of layers that keep all their filters, as for prune."""
+    json: bool = False
+    """Print JSON instead of a page."""
+
+    def run(self) -> None:
+        """Print the page."""
+        shape = self.input_shape or example_shape(self.model)
+        classes = example_outputs(self.model, shape)
+        model = get_model(self.model, num_classes=classes, in_channels=shape[0])
+        network = trace_limited(model, torch.zeros(2, *shape), Limits(protect=self.protect))
+        description = describe(self.model, shape, network)
+        if self.json:
+            json.dump(description, sys.stdout, indent=2)
+            print()
+        else:
+            print(page(description, console().width))

@@ -1,0 +1,21 @@
+"""``secateur report``: the page of a finished run, again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from ..reporting.report import rewrite_page
+from .console import console
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write report.html of a finished run again, from its report.json."""
+
+    folder: Positional[Path]
+    """Folder of a prune run."""
+
+    def run(self) -> None:
+        """Write and say where."""
+        console().print(str(rewrite_page(self.folder)), soft_wrap=True, markup=False)

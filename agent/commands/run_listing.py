@@ -1,0 +1,137 @@
+"""The runs in a folder, and how far each of them came, by its files alone."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from ...envs.io.untrusted import parse_json, read_text, read_yaml
+from ..procedures.config import DEFAULT_TARGET
+from ..run.locks import is_held
+
+State = Literal["finished", "running", "unfinished", "damaged"]
+
+TRAIN = "train"
+"""The method of runs that train an agent to be used frozen."""
+
+_CONFIG, _REPORT, _AGENT = "config.yaml", "report.json", "agent.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is known of a run; None where nothing is.
+
+    Args:
+        folder: Where it is.
+        state: Damaged means that ``config.yaml`` or ``report.json`` cannot be read.
+        began: When ``config.yaml`` was written, local time, ISO 8601.
+        model: As on the command line.
+        data: Likewise.
+        method: Who decided; ``train`` where an agent was trained to be used frozen.
+        target: What was wanted, in words.
+        macs_ratio: MACs that are left, pruned / dense, in [0, 1].
+        accuracy_dense: On test, percent.
+        accuracy_pruned: Likewise.
+    """
+
+    folder: str
+    state: State
+    began: str
+    model: str | None = None
+    data: str | None = None
+    method: str | None = None
+    target: str | None = None
+    macs_ratio: float | None = None
+    accuracy_dense: float | None = None
+    accuracy_pruned: float | None = None
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """List the runs in a folder and in the folders below it, the oldest first.
+
+    Args:
+        folder: Of many runs, or of one.
+
+    Raises:
+        ValueError: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}; give the folder that runs were written to with --out")
+    return sorted((_describe(path) for path in _folders(folder)), key=lambda run: (run.began, run.folder))
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    for path, below, files in os.walk(folder):
+        if _CONFIG in files or _REPORT in files:
+            below.clear()  # a run holds no other runs
+            yield Path(path)
+
+
+def _describe(folder: Path) -> Run:
+    began = _began(folder)
+    try:
+        config, report = folder / _CONFIG, folder / _REPORT
+        asked = _asked(read_yaml(config) if config.exists() else {})
+        result = _result(parse_json(read_text(report)) if report.exists() else {})
+    except (AttributeError, LookupError, OSError, TypeError, ValueError):
+        return Run(str(folder), "damaged", began)
+    return Run(str(folder), _state(folder, asked), began, **asked | result)
+
+
+def _state(folder: Path, asked: dict[str, Any]) -> State:
+    is_training = asked.get("method") == TRAIN
+    if (folder / (_AGENT if is_training else _REPORT)).is_file():
+        return "finished"
+    return "running" if is_held(folder) else "unfinished"
+
+
+def _began(folder: Path) -> str:
+    path = next((path for path in (folder / _CONFIG, folder / _REPORT) if path.exists()), folder)
+    return datetime.fromtimestamp(path.stat().st_mtime).isoformat(timespec="seconds")
+
+
+def _asked(config: dict[str, Any]) -> dict[str, Any]:
+    """Say what was asked for."""
+    if not config:
+        return {}
+    is_training = "models" in config
+    model = ", ".join(config["models"]) if is_training else config["model"]
+    return {
+        "model": _text(model),
+        "data": _text(config["data"]["data"]),
+        "method": TRAIN if is_training else _text(config["method"]),
+        "target": _target(config, is_training),
+    }
+
+
+def _target(config: dict[str, Any], is_training: bool) -> str:
+    if config.get("drop_bound") is not None:
+        return f"drop of {float(config['drop_bound']):g} points"
+    if config.get("target_latency") is not None:
+        return f"{float(config['target_latency']):g} ms"
+    if config.get("target_macs") is None and is_training:
+        return "any size"
+    macs = config.get("target_macs")
+    return f"{100 * (DEFAULT_TARGET if macs is None else float(macs)):.4g} % of the MACs"
+
+
+def _result(report: dict[str, Any]) -> dict[str, Any]:
+    """Say what came of it."""
+    if not report:
+        return {}
+    return {
+        "model": _text(report["model"]),
+        "data": _text(report["data"]),
+        "method": _text(report["method"]),
+        "macs_ratio": float(report["ratios"]["macs"]),
+        "accuracy_dense": float(report["dense"]["accuracy"]),
+        "accuracy_pruned": float(report["pruned"]["accuracy"]),
+    }
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} is no text")
+    return value

@@ -1,0 +1,56 @@
+"""``secateur runs``: what there is, and how far it came."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+from tyro.conf import Positional
+
+from ..reporting.formatting import in_percent, percent
+from .console import console
+from .run_listing import Run, find_runs
+
+_HEADINGS = ("run", "state", "model", "data", "method", "target", "MACs left", "dense", "pruned", "began")
+_TO_THE_RIGHT = ("MACs left", "dense", "pruned")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List the runs in a folder: their state, what was asked for, and what came of it."""
+
+    folder: Positional[Path] = Path("runs")
+    """Where the runs are, also in folders below it."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """Print the list."""
+        found = find_runs(self.folder)
+        if self.json:
+            json.dump([asdict(run) for run in found], sys.stdout, indent=2)
+            print()
+            return
+        shown = Table()
+        for heading in _HEADINGS:
+            shown.add_column(heading, justify="right" if heading in _TO_THE_RIGHT else "left")
+        for run in found:
+            shown.add_row(*map(Text, _row(run, self.folder)))
+        console().print(shown if found else f"no runs in {self.folder}")
+
+
+def _row(run: Run, folder: Path) -> tuple[str, ...]:
+    return (
+        str(Path(run.folder).relative_to(folder)),
+        run.state,
+        run.model or "",
+        run.data or "",
+        run.method or "",
+        run.target or "",
+        "" if run.macs_ratio is None else percent(run.macs_ratio),
+        "" if run.accuracy_dense is None else in_percent(run.accuracy_dense),
+        "" if run.accuracy_pruned is None else in_percent(run.accuracy_pruned),
+        run.began.replace("T", " "),
+    )

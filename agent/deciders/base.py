@@ -1,0 +1,133 @@
+"""What decides which filters stay, behind one interface: give me masks that meet a size.
+
+Shapes: L layers, N filters of a layer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ...envs.cost.counts import size_ratio
+from ...envs.problem.problem import PruningProblem
+from ...envs.surgery.constraints import PROTECTED, resized
+from ...envs.surgery.cutting import Mask
+from ...envs.tracing import Layer, TracedNetwork
+from ...rewards import Size
+
+Priorities = Sequence[npt.NDArray[np.floating]]
+"""One array (N,) a layer: of two removed filters the one with the higher number comes back first."""
+
+
+class Decider(Protocol):
+    """A way to choose filters."""
+
+    @property
+    def name(self) -> str:
+        """What it is called on the command line and in tables."""
+
+    def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
+        """Propose candidates that meet a size.
+
+        Args:
+            problem: The network.
+            target: Largest size ratio, pruned / dense, in (0, 1].
+            size: What counts.
+
+        Returns:
+            At least one candidate, each with one keep mask (N,) a layer; the first is the decider's own
+            choice.
+
+        Raises:
+            ValueError: If even the fewest filters that may stay are more than the target.
+        """
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A size that must not be exceeded.
+
+    Args:
+        network: A trace.
+        target: Largest size ratio, in (0, 1].
+        size: What counts.
+
+    Raises:
+        ValueError: If the target is outside (0, 1], or even the fewest filters that may stay are more than
+            it.
+    """
+
+    network: TracedNetwork
+    target: float
+    size: Size
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target <= 1:
+            raise ValueError(f"the target is {self.target}; it has to be above 0 and at most 1")
+        if self.smallest > self.target:
+            raise ValueError(
+                f"the target {self.target:g} of the {self.size} cannot be reached: {self._least_in_words()} "
+                f"the network keeps {self.smallest:.4f}; "
+                f"ask for at least {np.ceil(self.smallest * 1e3) / 1e3:g}"
+            )
+
+    @property
+    def smallest(self) -> float:
+        """The smallest size ratio that pinned filters and limits allow."""
+        return float(size_ratio(self.network, self.network.least, self.size))
+
+    def allows(self, counts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Say which kept counts (..., L) are within the budget, shape (...)."""
+        return np.asarray(size_ratio(self.network, counts, self.size) <= self.target + 1e-12)
+
+    def fill(self, masks: Sequence[Mask], priorities: Priorities) -> list[Mask]:
+        """Bring back removed filters, the most important first, as long as there is room.
+
+        A layer grows by steps, each to the next number of filters that may stay: a single filter unless
+        limits make it several, and then their mean priority counts.
+
+        Args:
+            masks: A candidate within the budget.
+            priorities: Which filters come back first.
+
+        Returns:
+            A candidate to which no step can be added.
+        """
+        layers = self.network.layers
+        filled = list(masks)
+        grown = [_grown(*each) for each in zip(layers, filled, priorities, strict=True)]
+        while True:
+            counts = np.array([mask.sum() for mask in filled])
+            steps = np.array([mask.sum() for mask in grown]) - counts
+            open_layers = (steps > 0) & self.allows(counts + np.diag(steps))
+            if not open_layers.any():
+                return filled
+            best = [
+                float(priority[after & ~before].mean()) if is_open else -np.inf
+                for before, after, priority, is_open in zip(
+                    filled, grown, priorities, open_layers, strict=True
+                )
+            ]
+            one = int(np.argmax(best))
+            filled[one] = grown[one]
+            grown[one] = _grown(layers[one], filled[one], priorities[one])
+
+    def _least_in_words(self) -> str:
+        """Say what keeps the network from being smaller."""
+        protected = any(layer.cause.operation == PROTECTED for layer in self.network.pinned)
+        if protected or (self.network.least > 1).any():
+            return "with the fewest filters that --round-to, --protect and --max-sparsity allow"
+        return f"with one filter left in each of {len(self.network.layers)} layers"
+
+
+def _grown(layer: Layer, mask: Mask, priority: npt.NDArray[np.floating]) -> Mask:
+    """Bring a layer to the next allowed count; a full one stays."""
+    larger = layer.allowed[layer.allowed > mask.sum()]
+    return resized(mask, int(larger[0]), priority) if len(larger) else mask
+
+
+def keep_top(scores: npt.NDArray[np.floating], count: int) -> Mask:
+    """Keep the ``count`` filters with the highest scores (N,); at least one, ties by position."""
+    return resized(np.zeros(len(scores), np.bool_), max(1, count), scores)

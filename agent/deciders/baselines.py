@@ -1,0 +1,127 @@
+"""Deciders that do not learn: a criterion and a scope.
+
+Shapes: L layers, N filters of a layer.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from ...envs.io.suggestions import unknown_name
+from ...envs.problem.importance import CRITERIA, Scores
+from ...envs.problem.problem import PruningProblem
+from ...envs.surgery.cutting import Mask
+from ...rewards import Size
+from .base import Budget, keep_top
+
+Scope = Literal["uniform", "global", "global-per-mac"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+BASELINES = tuple(f"{criterion}-{scope}" for criterion in ("random", *CRITERIA) for scope in SCOPES)
+"""Names such as ``l2-uniform`` and ``taylor-global-per-mac``."""
+
+_LAYER_NORMALISED = ("l1", "l2", "fpgm")
+"""Norms of weights say nothing across layers of different fan-in; globally they are divided by the layer's
+mean."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Keep what a criterion of the literature finds important.
+
+    Args:
+        criterion: ``random`` or one of :data:`secateur.envs.problem.importance.CRITERIA`.
+        scope: ``uniform`` keeps the same ratio of every layer, ``global`` ranks all filters of the network
+            together, ``global-per-mac`` ranks them by score per MAC that goes with a filter.
+        seed: For ``random``.
+    """
+
+    criterion: str
+    scope: Scope
+    seed: int = 0
+
+    @classmethod
+    def from_name(cls, name: str, seed: int = 0) -> "Baseline":
+        """Make the baseline of a name in :data:`BASELINES`.
+
+        Raises:
+            ValueError: If there is none of that name.
+        """
+        criterion, _, scope = name.partition("-")
+        if name not in BASELINES:
+            raise ValueError(unknown_name("baseline", name, BASELINES))
+        return cls(criterion, scope, seed)  # type: ignore[arg-type]
+
+    @property
+    def name(self) -> str:
+        """The name in :data:`BASELINES`."""
+        return f"{self.criterion}-{self.scope}"
+
+    def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
+        """Give the one largest candidate within the target; see :class:`.base.Decider`."""
+        budget = Budget(problem.network, target, size)
+        scores = self._scores(problem)
+        masks = (
+            _largest_uniform(budget, scores) if self.scope == "uniform" else _largest_global(budget, scores)
+        )
+        return [budget.fill(masks, scores)]
+
+    def _scores(self, problem: PruningProblem) -> Scores:
+        """Give scores that may be compared across layers, as far as the scope compares them."""
+        if self.criterion == "random":
+            generator = np.random.default_rng(self.seed)
+            scores = [generator.random(layer.filters) for layer in problem.network.layers]
+        else:
+            scores = problem.scores[self.criterion]
+        if self.criterion == "bn":
+            scores = _without_gaps(scores, problem.scores["l2"])
+        if self.scope == "uniform":  # filling up compares layers too: by rank
+            return [(np.argsort(np.argsort(s, kind="stable"), kind="stable") + 1) / len(s) for s in scores]
+        if self.criterion in _LAYER_NORMALISED:
+            scores = [score / max(score.mean(), 1e-30) for score in scores]
+        if self.scope == "global-per-mac":
+            scores = [s / max(cost, 1.0) for s, cost in zip(scores, problem.macs_of_filter, strict=True)]
+        return scores
+
+
+def _without_gaps(scores: Scores, stand_in: Scores) -> Scores:
+    """Let layers without batch-norm, whose scores are all 0, take another score at the others' mean scale."""
+    present = [score.mean() for score in scores if score.any()]
+    scale = float(np.mean(present)) if present else 1.0
+    return [
+        score if score.any() else other / max(other.mean(), 1e-30) * scale
+        for score, other in zip(scores, stand_in, strict=True)
+    ]
+
+
+def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
+    """Bisect the keep ratio that all layers share."""
+    network = budget.network
+
+    def counts(ratio: float) -> npt.NDArray[np.int64]:
+        return network.nearest(np.floor(ratio * network.widths))
+
+    low, high = 0.0, 1.0
+    if budget.allows(counts(high)):
+        low = high
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (middle, high) if budget.allows(counts(middle)) else (low, middle)
+    return [keep_top(score, count) for score, count in zip(scores, counts(low).tolist(), strict=True)]
+
+
+def _largest_global(budget: Budget, scores: Scores) -> list[Mask]:
+    """Keep the longest prefix of the ranking that is within the budget; a layer its best filters."""
+    ranked = np.argsort(-np.concatenate(scores), kind="stable")
+    layer_of = np.repeat(np.arange(len(scores)), [len(score) for score in scores])[ranked]
+
+    def counts(prefix: int) -> npt.NDArray[np.int64]:
+        return budget.network.nearest(np.bincount(layer_of[:prefix], minlength=len(scores)))
+
+    low, high = 0, len(ranked)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if budget.allows(counts(middle)) else (low, middle - 1)
+    return [keep_top(score, count) for score, count in zip(scores, counts(low).tolist(), strict=True)]

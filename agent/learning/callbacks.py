@@ -1,0 +1,202 @@
+"""What happens while the agent learns: the budget, TensorBoard, the progress line."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Figure
+
+from ...envs.environment.rendering import figure_of_layers
+from ...envs.problem.problem import PruningProblem
+from ...envs.surgery.cutting import Mask
+from ...envs.tasks.optional_members import metric_name
+from ..reporting.search_figures import figure_of_candidates, figure_of_keep_ratios
+from ..run.folder import NOT_TEXT
+from ..run.progress import Stage, detail
+from ..run.search_history import Candidate, SearchHistory
+
+FIGURES = 10
+"""How often a search is drawn."""
+
+
+class SearchRecord(BaseCallback):
+    """Write the history of a search, and stop when enough candidates were measured.
+
+    Args:
+        problems: Whose evaluators count.
+        evaluations: How many may be measured; the update that reaches it is finished.
+        history: Is written on.
+    """
+
+    def __init__(self, problems: Sequence[PruningProblem], evaluations: int, history: SearchHistory) -> None:
+        super().__init__()
+        self._problems = problems
+        self._limit = evaluations
+        self._history = history
+        self._is_spent = False
+        self._current: list[float] = []
+        self._kept: dict[str, list[float]] = defaultdict(list)
+        self._before = sum(problem.evaluator.evaluations for problem in problems)
+
+    @property
+    def used(self) -> int:
+        """Candidates measured since this callback was made."""
+        return sum(problem.evaluator.evaluations for problem in self._problems) - self._before
+
+    def _on_rollout_start(self) -> None:
+        # Not in the middle: what a rollout has gathered is learned from only at its end.
+        self._is_spent = self.used >= self._limit
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "reward" in info:
+                self._note(info)
+        return not self._is_spent
+
+    def _note(self, info: dict[str, Any]) -> None:
+        quantities = (field.name for field in fields(Candidate))
+        self._history.candidates.append(Candidate(**{name: info[name] for name in quantities}))
+        self._current.append(float(info["reward"]))
+        network = f"{info['network']}/" if len(self._problems) > 1 else ""
+        for layer, ratio in info["layer_keep_ratios"].items():
+            self._kept[f"{network}{layer}"].append(ratio)
+
+    def _on_rollout_end(self) -> None:
+        self.logger.record("search/evaluations", self.used)
+        if self._current:
+            self._history.rewards.append(float(np.mean(self._current)))
+            self._history.keep_ratios.append(
+                {layer: float(np.mean(ratios)) for layer, ratios in self._kept.items()}
+            )
+            self._current, self._kept = [], defaultdict(list)
+
+
+class FurtherImages(BaseCallback):
+    """Let each update's candidates be measured on other images of val than the last one's.
+
+    Candidates of an update are compared with each other, so they share their images.
+
+    Args:
+        problems: Whose candidates.
+    """
+
+    def __init__(self, problems: Sequence[PruningProblem]) -> None:
+        super().__init__()
+        self._problems = problems
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        for problem in self._problems:
+            problem.evaluator.look_further()
+
+
+class SearchMonitor(BaseCallback):
+    """Write what the search finds to SB3's logger, once an update.
+
+    Scalars ``search/*`` (reward, accuracy, accuracy_drop, loss, macs_ratio, params_ratio, meets_target,
+    repaired, candidates_per_second) and ``layer/<name>/keep_ratio`` (of several networks
+    ``layer/<network>/<name>/keep_ratio``) are means over the update's candidates. Pictures: ``search/layers``
+    shows the best candidate so far, ``search/candidates`` all of them in the plane of size and accuracy,
+    ``search/keep_probabilities`` what each layer kept in each update.
+
+    Args:
+        history: Of this search.
+        updates: How many there will be.
+        figures: How often it is drawn, about.
+    """
+
+    def __init__(self, history: SearchHistory, updates: int, figures: int = FIGURES) -> None:
+        super().__init__()
+        self._history = history
+        self._updates, self._every = updates, max(1, updates // figures)
+        self._seen: dict[str, list[float]] = defaultdict(list)
+        self._started = time.perf_counter()
+        self._best: tuple[float, str, list[Mask]] | None = None
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            self._seen["repaired"].append(float(info["repaired"]))
+            if "reward" in info:
+                self._note(info)
+        return True
+
+    def _note(self, info: dict[str, Any]) -> None:
+        for key in (
+            "reward", "accuracy", "accuracy_drop", "loss", "macs_ratio", "params_ratio", "meets_target"
+        ):  # fmt: skip
+            self._seen[key].append(float(info[key]))
+        if self._best is None or info["reward"] > self._best[0]:
+            self._best = (info["reward"], info["network"], info["masks"])
+
+    def _on_rollout_end(self) -> None:
+        means = {key: float(np.mean(values)) for key, values in self._seen.items()}
+        now, candidates = time.perf_counter(), len(self._seen["reward"])
+        means["candidates_per_second"] = candidates / max(now - self._started, 1e-9)
+        self._started = now
+        self._seen.clear()
+        for key, mean in means.items():
+            self.logger.record(f"search/{key}", mean)
+        for layer, ratio in self._history.keep_ratios[-1].items():
+            self.logger.record(f"layer/{layer}/keep_ratio", ratio)
+        update = len(self._history.rewards)
+        detail(
+            f"update {update} of {self._updates}: reward {means['reward']:.4f}, loss {means['loss']:.4f}, "
+            f"MACs {means['macs_ratio']:.1%}, {means['meets_target']:.0%} meet the target, "
+            f"{means['candidates_per_second']:.1f} candidates/s"
+        )
+        if update % self._every == 0 or update == self._updates:
+            self._draw()
+
+    def _draw(self) -> None:
+        problems: list[PruningProblem] = self.training_env.get_attr("problems")[0]
+        assert self._best is not None
+        reward, name, masks = self._best
+        network = next(problem.network for problem in problems if problem.name == name)
+        title = f"{name}: best candidate so far, reward {reward:.3f}"
+        figures = {
+            "layers": figure_of_layers(network, masks, title),
+            "candidates": figure_of_candidates(self._history.clouds(), metric_name(problems[0].task)),
+            "keep_probabilities": figure_of_keep_ratios(self._history.keep_ratios),
+        }
+        for kind, figure in figures.items():
+            self.logger.record(f"search/{kind}", Figure(figure, close=True), exclude=NOT_TEXT)
+
+
+class ProgressBar(BaseCallback):
+    """Show how many candidates were measured, and the latest mean reward.
+
+    Args:
+        history: Of this search.
+        evaluations: All that will be.
+        label: What the search is called.
+        leave: Whether the line stays when the search is over.
+    """
+
+    def __init__(
+        self, history: SearchHistory, evaluations: int, *, label: str = "search", leave: bool = True
+    ) -> None:
+        super().__init__()
+        self._history = history
+        self._total, self._label, self._leave = evaluations, label, leave
+        self._stage: Stage | None = None
+
+    def _on_training_start(self) -> None:
+        self._stage = Stage(self._label, self._total, "candidates", leave=self._leave)
+
+    def _on_step(self) -> bool:
+        assert self._stage is not None
+        candidates = self._history.candidates
+        if candidates:
+            reward = np.mean([one.reward for one in candidates[-64:]])
+            self._stage.advance(len(candidates), f"reward {reward:.3f}")
+        return True
+
+    def _on_training_end(self) -> None:
+        assert self._stage is not None
+        self._stage.close()

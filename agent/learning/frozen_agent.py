@@ -1,0 +1,211 @@
+"""A trained agent as a decider, and as two files that are safe to share.
+
+Shapes: K candidates, L layers, N filters of a layer, M slots.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...envs.environment.episode import Episode
+from ...envs.io.atomic_write import write_aside, write_tensors
+from ...envs.io.untrusted import check_numbers, parse_json, read_tensors, read_text, short
+from ...envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
+from ...envs.problem.problem import PruningProblem
+from ...envs.surgery.cutting import Mask
+from ...rewards import Reward, Size, TargetReward, TryAndLearnReward
+from ..deciders.base import Budget
+from .budget_matching import Draws, Floats, Proposals, at_size, decision, shifted
+from .policy import FilterScorer
+
+AGENT_FORMAT = "secateur-agent-3"
+
+PRETRAINED = "pretrained"
+"""Name of the agent that comes with the package."""
+
+
+@dataclass(frozen=True)
+class LearnedDecider:
+    """A frozen agent: it prunes any network to any size.
+
+    The agent's logits are shifted by one offset for the whole network, bisected until the size is met;
+    everything relative, which layers and which filters, is the agent's. That is done in two ways, as either
+    may be much the better one: while the agent walks, which answers to what the shift left of the budget, and
+    after it has walked. What it prefers among the filters of one network counts in that network only.
+
+    Args:
+        scorer: The trained network.
+        trained_on: What it was trained on, for people.
+        samples: Candidates drawn from the policy beside its deterministic decisions, half of them each way.
+        seed: For the draws.
+    """
+
+    scorer: FilterScorer
+    trained_on: dict[str, Any] = field(default_factory=dict)
+    samples: int = 16
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        return "ppo"
+
+    @property
+    def origin(self) -> str:
+        """Say in words what it was trained on."""
+        card = self.trained_on
+        networks = card.get("networks")
+        names = ", ".join(map(str, networks)) if isinstance(networks, list) else "an unknown network"
+        return f"trained on {short(names)} ({short(str(card.get('task', 'unknown data')))})"
+
+    def state(self, problem: PruningProblem | None) -> dict[str, Tensor]:
+        """Give what it has learned, by name.
+
+        Args:
+            problem: Where it is to be used. Preferences among the filters of another network are left out.
+        """
+        state = self.scorer.state_dict()
+        if problem is None or not self._knows(problem):
+            state.pop("preferences", None)
+        return state
+
+    def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
+        """Propose the deterministic decision, top-k with the expected count, and samples, in both ways."""
+        budget, wish = Budget(problem.network, target, size), self._wish(target, size)
+        generator = np.random.default_rng(self.seed)
+        half = self.samples // 2
+        # One fixed draw a filter makes a sample a monotone function of the offset.
+        draws, others = (
+            [generator.random((samples, layer.filters)) for layer in problem.network.layers]
+            for samples in (self.samples - half, half)
+        )
+        layers = problem.network.layers
+        _, logits = self._walk(problem, wish, np.zeros(1 + half), others)
+        return [
+            *at_size(budget, 1 + self.samples - half, lambda by: self._walk(problem, wish, by, draws)),
+            *at_size(budget, 1 + half, lambda by: (shifted(layers, logits, by, others), logits)),
+        ]
+
+    def _wish(self, target: float, size: Size) -> Reward:
+        """Want what was wanted in training: an agent that learned to keep a bound never saw a target."""
+        bound = self.trained_on.get("reward", {}).get("drop_bound")
+        return (
+            TryAndLearnReward(bound, size) if isinstance(bound, int | float) else TargetReward(target, size)
+        )
+
+    @torch.inference_mode()
+    def _walk(self, problem: PruningProblem, reward: Reward, offsets: Floats, draws: Draws) -> Proposals:
+        """Walk K episodes in lock-step; the first is deterministic, the others follow the draws."""
+        slots, knows = int(problem.network.widths.max()), self._knows(problem)
+        episodes = [Episode(problem, reward, slots) for _ in offsets]
+        logits: list[list[Floats]] = [[] for _ in episodes]
+        for layer in problem.network.layers:
+            seen = [episode.observe() for episode in episodes]
+            observation = {
+                key: torch.from_numpy(np.stack([o[key] for o in seen]))
+                for key in seen[0]
+                if knows or key != "position"
+            }
+            scores = self.scorer.forward_actor(observation)[:, : layer.filters].double().numpy()  # (K, N)
+            position = episodes[0].position
+            for k, episode in enumerate(episodes):
+                logits[k].append(scores[k])
+                episode.decide(decision(layer, scores[k], offsets[k], draws[position][k - 1] if k else None))
+        return [episode.masks for episode in episodes], logits
+
+    def _knows(self, problem: PruningProblem) -> bool:
+        """Tell whether the agent's preferences are among the filters of this network."""
+        own, widths = self.scorer.preferences, problem.network.widths
+        return (
+            own is not None
+            and own.shape == (len(widths), widths.max())
+            and self.trained_on.get("preferences") == problem.fingerprint
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write ``agent.safetensors`` and ``agent.json`` into an existing folder."""
+        card = {
+            "format": AGENT_FORMAT,
+            "filter_features": list(FILTER_FEATURES),
+            "layer_features": list(LAYER_FEATURES),
+            "hidden": self.scorer.hidden,
+            "trained_on": self.trained_on,
+        }
+        write_tensors(folder / "agent.safetensors", self.scorer.state_dict())
+        write_aside(folder / "agent.json", lambda path: path.write_text(json.dumps(card, indent=2) + "\n"))
+
+    @classmethod
+    def load(cls, folder: str | Path, *, samples: int = 16, seed: int = 0) -> "LearnedDecider":
+        """Read what :meth:`save` wrote.
+
+        Args:
+            folder: Where; or :data:`PRETRAINED`.
+            samples: See the class.
+            seed: See the class.
+
+        Raises:
+            ValueError: If there is no agent, or one for other features, or its weights are damaged.
+        """
+        folder = Path(__file__).parents[1] / PRETRAINED if folder == PRETRAINED else Path(folder)
+        card_path, weights_path = folder / "agent.json", folder / "agent.safetensors"
+        for path in (card_path, weights_path):
+            if not path.is_file():
+                raise ValueError(_missing(path))
+        text = read_text(card_path)
+        try:
+            card = parse_json(text)
+        except ValueError as error:
+            raise ValueError(f"the agent in {folder} cannot be read: {error}") from error
+        try:
+            hidden, trained_on = _checked(card)
+        except ValueError as error:
+            raise ValueError(f"the agent in {folder} {error}") from error
+        state, _ = read_tensors(weights_path)
+        preferences = tuple(state["preferences"].shape) if "preferences" in state else None
+        with torch.device("meta"):  # its size is only a claim so far
+            scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden, preferences)
+        own = scorer.state_dict()
+        if {k: t.shape for k, t in own.items()} != {k: t.shape for k, t in state.items()}:
+            raise ValueError(f"the weights of the agent in {folder} do not fit its description in agent.json")
+        check_numbers(state, own, f"the weights of the agent in {folder}")
+        scorer.load_state_dict({name: tensor.float().clone() for name, tensor in state.items()}, assign=True)
+        return cls(scorer, trained_on, samples=samples, seed=seed)
+
+
+def _missing(path: Path) -> str:
+    """Say that there is no agent, and what is mistaken for one."""
+    folder = path.parent
+    if folder.suffix == ".zip" or any(folder.glob("*.zip")) or any(folder.glob("checkpoints/*.zip")):
+        return (
+            f"{path} does not exist, and a zip file of Stable-Baselines3 is not loaded as an agent: it is a "
+            "pickle, which can run code; --agent wants agent.json and agent.safetensors"
+        )
+    return f"{path} does not exist; --agent wants the folder of a `secateur train` or PPO run"
+
+
+def _checked(card: Any) -> tuple[int, dict[str, Any]]:
+    """Give the hidden units and what the agent was trained on.
+
+    Raises:
+        ValueError: If the card is none, or for other features; the message goes on from "the agent in ...".
+    """
+    if not isinstance(card, dict) or card.get("format") != AGENT_FORMAT:
+        raise ValueError(f"is not of the format {AGENT_FORMAT!r}")
+    expected = {"filter_features": list(FILTER_FEATURES), "layer_features": list(LAYER_FEATURES)}
+    if any(card.get(key) != names for key, names in expected.items()):
+        raise ValueError("looks at other features than this version; train it anew")
+    hidden, trained_on = card.get("hidden"), card.get("trained_on", {})
+    if type(hidden) is not int or not 1 <= hidden <= 4096:
+        raise ValueError(f"names {short(repr(hidden))} hidden units; allowed are 1 to 4096")
+    reward = trained_on.get("reward", {}) if isinstance(trained_on, dict) else None
+    if not isinstance(reward, dict):
+        raise ValueError("has no object under 'trained_on', or none under its 'reward'")
+    bound = reward.get("drop_bound")
+    if bound is not None and not (type(bound) in (int, float) and 0 < bound <= 100):
+        raise ValueError(f"was trained for a drop bound of {short(repr(bound))}; allowed is up to 100 points")
+    return hidden, trained_on

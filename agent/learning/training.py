@@ -1,0 +1,199 @@
+"""PPO over the pruning environment (Schulman et al. 2017, arXiv 1707.06347), stock Stable-Baselines3."""
+
+import contextlib
+import copy
+import math
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
+from stable_baselines3.common.logger import Logger, configure
+from stable_baselines3.common.vec_env import VecMonitor
+
+from ...envs.environment.vectorized import LockstepVecEnv
+from ...envs.problem.problem import PruningProblem
+from ...rewards import Reward, TargetRange
+from ..run.search_history import SearchHistory
+from .callbacks import FurtherImages, SearchRecord
+from .frozen_agent import LearnedDecider
+from .policy import FilterPolicy, FilterScorer
+
+_PREFERENCE_RATE = 150.0
+"""By the root of the number of filters: how much faster preferences are learned than all else. One of N
+filters makes 1/sqrt(N) of what rewards vary by, and Adam moves its preference alike where all is chance. Half
+of ResNet-20, 352 filters, ends at 79.7, 80.5, 80.7 and 81.2 % on test with 0, 1, 3 and 8 times the rate of
+all else (one seed)."""
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """How the agent learns.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    evaluations: int = 2000
+    """Candidates to try and learn from; 0 is for an agent that has learned already, and decides frozen."""
+    episodes_per_update: int = 16
+    """Candidates between two updates of the policy."""
+    epochs_per_update: int = 12
+    """Passes over the candidates of an update; with 4 the policy hardly moves."""
+    learning_rate: float = 3e-3
+    """Adam's at the beginning; it falls to a tenth."""
+    clip_range: float = 0.2
+    """Of PPO, on log-probabilities of a layer divided by sqrt(filters)."""
+    entropy_weight: float = 0.0
+    """Reward for keeping decisions open."""
+    hidden_features: float = 0.0
+    """Probability that an episode does not show one of the static layer features, in [0, 1]. Where networks
+    that were never seen are to be pruned, an agent must not rely on any of them."""
+
+    def __post_init__(self) -> None:
+        if self.evaluations < 0:
+            raise ValueError(f"evaluations is {self.evaluations}; allowed is at least 0")
+        if self.episodes_per_update < 2:
+            raise ValueError(f"episodes_per_update is {self.episodes_per_update}; allowed is at least 2")
+        if not 0 <= self.hidden_features <= 1:
+            raise ValueError(f"hidden_features is {self.hidden_features}; allowed is 0 to 1")
+
+
+@dataclass
+class Training:
+    """A trained agent and how it came to be.
+
+    Args:
+        decider: The agent, to be used frozen.
+        model: SB3's, to go on training.
+        seconds: Wall-clock time.
+        evaluations: Candidates measured.
+        rewards: Mean reward of each update's candidates.
+    """
+
+    decider: LearnedDecider
+    model: PPO = field(repr=False)
+    seconds: float
+    evaluations: int
+    rewards: list[float]
+
+
+@contextlib.contextmanager
+def _preserved_random_state() -> Iterator[None]:
+    """Give the caller back what SB3's ``seed`` sets: the global generators, and cuDNN's choice of kernels."""
+    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (it is SB3 that uses it)
+    cudnn = torch.backends.cudnn
+    deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+        random.setstate(python)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
+def train_agent(
+    problems: Sequence[PruningProblem],
+    reward: Reward | TargetRange,
+    config: AgentConfig,
+    *,
+    preferences: bool = False,
+    start: LearnedDecider | None = None,
+    seed: int = 0,
+    logger: Logger | None = None,
+    callbacks: Sequence[BaseCallback] = (),
+    history: SearchHistory | None = None,
+    first_step: int = 0,
+) -> Training:
+    """Let an agent try and learn.
+
+    Args:
+        problems: The networks; each episode draws one.
+        reward: What the agent is to want; of a range each episode draws its target.
+        config: How it learns.
+        preferences: Whether it also learns of each filter alone whether to keep it, which is of use on this
+            network only, and takes something from what is learned for others.
+        start: An agent to go on from; None begins with random weights.
+        seed: For the policy's weights, its draws and the networks' order.
+        logger: Where SB3 writes; None writes nothing.
+        callbacks: SB3's; see :mod:`secateur.agent.learning.callbacks`.
+        history: Is written on, before the callbacks are called, which may read it; None makes one.
+        first_step: Of TensorBoard's axis: where an earlier agent with the same logger left off.
+
+    Returns:
+        The agent, on the CPU.
+
+    Raises:
+        ValueError: If it may not try a single candidate, or is to have preferences in several networks.
+    """
+    if config.evaluations < 1:
+        raise ValueError(f"evaluations is {config.evaluations}; an agent needs at least 1 to learn from")
+    if preferences and len(problems) > 1:
+        raise ValueError(f"{len(problems)} networks were given; an agent has preferences in one only")
+    started = time.perf_counter()
+    environment = LockstepVecEnv(
+        problems, reward, config.episodes_per_update, hidden_features=config.hidden_features
+    )
+    environment.seed(seed)
+    layers = max(len(problem.network.layers) for problem in problems)
+    steps = layers * config.episodes_per_update
+    # Networks with fewer layers finish earlier, so steps bound evaluations from below; the budget stops at
+    # them.
+    total = steps * math.ceil(config.evaluations / config.episodes_per_update)
+
+    def learning_rate(remaining: float) -> float:
+        """Fall in a line; SB3 counts ``first_step`` among the steps that are over."""
+        return config.learning_rate * max(0.1, remaining * (first_step + total) / total)
+
+    with _preserved_random_state():
+        model = PPO(
+            FilterPolicy,
+            VecMonitor(environment),
+            n_steps=layers,
+            batch_size=steps,
+            n_epochs=config.epochs_per_update,
+            learning_rate=learning_rate,
+            clip_range=config.clip_range,
+            ent_coef=config.entropy_weight,
+            gamma=1.0,  # the reward comes at the end, and every layer shares it
+            gae_lambda=1.0,
+            policy_kwargs={"layers": layers if preferences else None},
+            seed=seed,
+            device=next(problems[0].model.parameters()).device,
+        )
+        scorer = scorer_of(model)
+        if start is not None:
+            scorer.load_state_dict(scorer.state_dict() | start.state(problems[0] if preferences else None))
+        scorer.learn_preferences_at(_PREFERENCE_RATE / math.sqrt(problems[0].network.widths.sum()))
+        model.set_logger(logger or configure(None, []))
+        history = SearchHistory() if history is None else history
+        record = SearchRecord(problems, config.evaluations, history)
+        model.num_timesteps = first_step
+        watchers = CallbackList([record, FurtherImages(problems), *callbacks])
+        model.learn(total, callback=watchers, reset_num_timesteps=False)
+        model.logger.dump(model.num_timesteps + 1)  # the last update's figures, else they come later
+    scorer = copy.deepcopy(scorer).cpu()
+    scorer.learn_preferences_at(1.0)
+    card = {
+        "networks": [problem.name for problem in problems],
+        "task": problems[0].task.name,
+        "reward": {"name": type(reward).__name__, **asdict(reward)},  # type: ignore[arg-type]
+        "evaluations": record.used,
+        "seed": seed,
+        **({"preferences": problems[0].fingerprint} if preferences else {}),
+        **({"went_on_from": start.trained_on} if start is not None else {}),
+    }
+    decider = LearnedDecider(scorer.eval(), card, seed=seed)
+    return Training(decider, model, time.perf_counter() - started, record.used, history.rewards)
+
+
+def scorer_of(model: PPO) -> FilterScorer:
+    """Give the network of SB3's PPO that decides."""
+    scorer = model.policy.mlp_extractor
+    assert isinstance(scorer, FilterScorer)
+    return scorer

@@ -1,0 +1,320 @@
+"""Huang et al.'s procedure: from the input on, one layer after the other is decided about, cut and recovered.
+
+Each layer has an agent of its own, which sees that layer alone and learns on the network as the layers before
+it left it, cut and fine-tuned (Huang et al. 2018, arXiv 1801.07365, section 3). Accuracy drops are against
+the dense network, so that what one layer loses and fine-tuning does not bring back, later layers cannot lose
+again.
+
+With a drop bound an agent's reward is theirs, with the layer's own filters as the size (eq. 3-5). A target is
+not theirs: the filters that each layer keeps are counted out before the walk, and the agents say which.
+
+Shapes: L layers, N filters of a layer.
+"""
+
+import copy
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+from ...envs.cost.counts import size_ratio
+from ...envs.evaluation.evaluator import CandidateEvaluator
+from ...envs.evaluation.journal import Journal
+from ...envs.modules.copying import replica
+from ...envs.problem.features import StaticFeatures, static_features
+from ...envs.problem.importance import importance
+from ...envs.problem.problem import PruningProblem
+from ...envs.recovery.compensation import Compensation
+from ...envs.recovery.finetuning import finetune, reestimate_batchnorm
+from ...envs.surgery.plan import PruningPlan
+from ...envs.surgery.verification import verify_cut
+from ...envs.tasks import measure
+from ...envs.tasks.optional_members import metric_name
+from ...envs.tracing.derived import after_cut, restricted
+from ...rewards import Reward, TargetReward, TryAndLearnReward
+from ...rewards.target import OVERSHOOT_PRICE
+from ..deciders.base import Budget, Decider
+from ..deciders.baselines import Baseline
+from ..deciders.selection import Choice, Found, choose
+from ..learning.callbacks import ProgressBar, SearchMonitor
+from ..learning.frozen_agent import LearnedDecider
+from ..learning.training import train_agent
+from ..run.folder import RunFolder
+from ..run.progress import RecoveryMonitor, say
+from ..run.search_history import SearchHistory
+from .config import PruningConfig
+
+KEEP_RATIOS = (0.05, *np.arange(1, 10) / 10)
+"""With a drop bound: shares of a layer's filters that its decider proposes for."""
+
+SAMPLES = 4
+"""With a target: candidates that are drawn from a policy beside its deterministic decision."""
+
+
+def prune_layer_by_layer(problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> Found:
+    """Walk the layers.
+
+    Args:
+        problem: The dense network.
+        config: What is wanted. A layer's agent has an equal share of the evaluations, at least one update.
+        folder: Gets each layer's agent, under ``layers``, and the scalars ``layerwise/*``, one step a layer.
+
+    Raises:
+        ValueError: If no layer can lose a filter within the drop bound.
+        InexactCutError: If a cut network would not compute what the masked one does.
+    """
+    walk = _Walk(problem, config, folder)
+    for index in walk.layers:
+        walk.prune_layer(index)
+    if config.drop_bound is not None and walk.plan == PruningPlan.dense(problem.network):
+        raise ValueError(
+            f"no layer can lose a filter and keep the accuracy drop on val within {config.drop_bound:g} "
+            "points; raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
+        )
+    verify_cut(problem.model, problem.network, walk.plan, torch.zeros(2, *problem.task.input_shape))
+    return walk.found()
+
+
+@dataclass(frozen=True)
+class _Yardstick:
+    """A way to measure candidates of any stage: against the dense network, measured in the same way."""
+
+    images: int
+    statistics_images: int
+    seed: int
+    journal: Journal | None
+    dense: CandidateEvaluator | None = None
+
+    @classmethod
+    def of(
+        cls, problem: PruningProblem, images: int, statistics_images: int, seed: int, journal: Journal | None
+    ) -> "_Yardstick":
+        alone = cls(images, statistics_images, seed, journal)
+        return replace(alone, dense=alone.evaluator(problem, "dense"))
+
+    def evaluator(self, problem: PruningProblem, stage: str) -> CandidateEvaluator:
+        return CandidateEvaluator(
+            problem.model,
+            problem.network,
+            problem.task,
+            images=self.images,
+            statistics_images=self.statistics_images,
+            compensation=problem.compensation,
+            seed=self.seed,
+            dense=self.dense,
+            journal=self.journal,
+            scope=f"{stage}, {self.images} images",
+            name=problem.name,
+        )
+
+
+class _Walk:
+    """The network as the layers so far left it, and what is known of the way there.
+
+    Args:
+        problem: The dense network.
+        config: What is wanted.
+        folder: Where it is written down.
+    """
+
+    def __init__(self, problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> None:
+        self._dense, self._config, self._folder = problem, config, folder
+        self.model = replica(problem.model)
+        self.network = problem.network
+        self.plan = PruningPlan.dense(problem.network)
+        self.rows: list[dict[str, Any]] = []
+        self._rewards: list[float] = []
+        self._steps = 0
+        self._began, self._seconds = time.perf_counter(), 0.0
+        self._decider = config.decider()
+        self._beginning = config.beginning() if self._decider is None else None
+        if folder is not None and isinstance(self._decider, LearnedDecider):
+            self._decider.save(folder.path)
+        self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
+        few, many = config.search_images, config.choice_images
+        journal = folder.journal if folder else None
+        self._quick = _Yardstick.of(problem, few, -(-few // 2), config.seed, journal)
+        self._careful = _Yardstick.of(problem, many, min(512, many), config.seed + 1, journal)
+        self._counts = self._planned_counts()
+        self.layers: list[int] = np.flatnonzero(self._counts < problem.network.widths).tolist()
+
+    def _planned_counts(self) -> npt.NDArray[np.int64]:
+        """Count the filters (L,) that each layer keeps; with a drop bound, at least.
+
+        What knows the whole network, a baseline or a frozen agent, decides about it as a whole first and only
+        its counts are kept. Agents that see one layer each cannot weigh layers: all keep the same ratio.
+        """
+        wanted = self._config.reward(self._dense.network)
+        if wanted.target is None:
+            return self.network.least
+        planner = self._decider or Baseline("l2", "uniform")
+        masks = planner.decide(self._dense, wanted.target, wanted.size)[0]
+        return np.array([mask.sum() for mask in masks], np.int64)
+
+    def prune_layer(self, index: int) -> None:
+        """Decide about one layer, cut, fine-tune, and write it down."""
+        problem = self._problem(index)
+        layer = problem.network.layers[0]
+        reward = self._reward(problem, index)
+        label = f"layer {index + 1} of {len(self.network.layers)}"
+        decider, tried = self._trained(problem, reward, index, label)
+        measured = replace(problem, evaluator=self._careful.evaluator(problem, f"layer {index}"))
+        choice = _choose(measured, decider, reward)
+        row: dict[str, Any] = {"name": layer.name, "filters": layer.filters, "kept": layer.filters}
+        if choice is not None:
+            self._cut(problem, choice, index)
+            row["kept"] = int(choice.masks[0].sum())
+            row["val_accuracy_drop_before"] = choice.outcome.accuracy_drop
+            self._finetune(label, index)
+        row["val_accuracy"] = self._accuracy()
+        row["evaluations"] = tried + measured.evaluator.evaluations
+        self.rows.append(row)
+        say(
+            f"{label}, {layer.name}: {row['kept']} of {layer.filters} filters stay, "
+            f"{metric_name(problem.task)} {row['val_accuracy']:.2f} % on val"
+        )
+        if self._folder is not None:
+            ratio = size_ratio(self._dense.network, self.plan.counts(self._dense.network), "macs")
+            scalars = {
+                "layerwise/val_accuracy": row["val_accuracy"],
+                "layerwise/keep_ratio": row["kept"] / layer.filters,
+                "layerwise/macs_ratio": float(ratio),
+            }
+            self._folder.log(scalars, index + 1)
+
+    def _problem(self, index: int) -> PruningProblem:
+        """Make the problem of one layer of the network as it is now, seen as a part of the whole."""
+        task, network = self._dense.task, self.network
+        scores = importance(self.model, network, task, images=min(1024, self._config.search_images))
+        features = static_features(network, scores)
+        single, images = restricted(network, index), self._config.recovery.compensation_images
+        one = replace(
+            self._dense,
+            model=self.model,
+            network=single,
+            compensation=Compensation(self.model, single, task, images=images, seed=self._config.seed),
+            scores={criterion: [by_layer[index]] for criterion, by_layer in scores.items()},
+            features=StaticFeatures([features.filters[index]], features.layers[index : index + 1]),
+        )
+        return replace(one, evaluator=self._quick.evaluator(one, f"layer {index}"))
+
+    def _reward(self, problem: PruningProblem, index: int) -> Reward:
+        """Say what is wanted of one layer: Huang's reward, or so many filters."""
+        if self._config.drop_bound is not None:
+            return TryAndLearnReward(self._config.drop_bound, "filters")
+        network = problem.network
+        # The network's MACs have their usual price, so the layer has its share of it.
+        share = 1 - float(size_ratio(network, [0], "macs"))
+        target = float(self._counts[index] / network.widths[0])
+        return TargetReward(target, "filters", OVERSHOOT_PRICE * share)
+
+    def _trained(
+        self, problem: PruningProblem, reward: Reward, index: int, label: str
+    ) -> tuple[Decider, int]:
+        """Give who decides about a layer, and the candidates that its training took."""
+        if self._decider is not None:
+            return self._decider, 0
+        config, folder = self._config, self._folder
+        update = config.learning.episodes_per_update
+        updates = max(1, config.learning.evaluations // (len(self.layers) * update))
+        search = replace(config.learning, evaluations=updates * update)
+        history = SearchHistory()
+        watchers: list[BaseCallback] = [ProgressBar(history, search.evaluations, label=label, leave=False)]
+        if folder is not None:
+            watchers.append(SearchMonitor(history, updates, figures=1))
+        training = train_agent(
+            [problem],
+            reward,
+            search,
+            start=self._beginning,
+            seed=config.seed,
+            logger=folder.logger if folder else None,
+            callbacks=watchers,
+            history=history,
+            first_step=self._steps,
+        )
+        self._steps = training.model.num_timesteps
+        self._rewards += training.rewards
+        if folder is not None:
+            name = problem.network.layers[0].name.replace("/", "_")
+            place = folder.path / "layers" / f"{index + 1:03d}-{name}"
+            place.mkdir(parents=True, exist_ok=True)  # a resumed run passes here again
+            training.decider.save(place)
+        samples = 0 if reward.target is None else SAMPLES
+        return replace(training.decider, samples=samples), training.evaluations
+
+    def _cut(self, problem: PruningProblem, choice: Choice, index: int) -> None:
+        """Remove filters of one layer from the network, its trace, and the plan."""
+        later = PruningPlan.from_masks(problem.network, choice.masks)
+        self.model = problem.cut(later)
+        masks = [np.ones(layer.filters, np.bool_) for layer in self.network.layers]
+        masks[index] = choice.masks[0]
+        self.network = after_cut(self.network, masks)
+        self.plan = self.plan.then(later)
+
+    def _finetune(self, label: str, index: int) -> None:
+        """Recover from the cut of one layer, learning from the dense network too."""
+        task, config = self._dense.task, self._config
+        recovery = replace(config.recovery, epochs=config.layer_epochs)
+        if recovery.epochs:
+            folder = self._folder
+            with RecoveryMonitor(self.model, task, folder, label, leave=False) as monitor:
+                self._seconds += finetune(
+                    self.model,
+                    task,
+                    recovery,
+                    teacher=self._teacher,
+                    seed=config.seed + len(self.rows),
+                    checkpoint=folder.checkpoint(f"layer-{index + 1:03d}") if folder else None,
+                    on_step=monitor.on_step,
+                ).seconds
+        self.model.eval()
+        reestimate_batchnorm(self.model, task, images=recovery.batchnorm_images, seed=config.seed)
+
+    def _accuracy(self) -> float:
+        limit = self._config.choice_images
+        return measure(self.model, self._dense.task, "val", limit=limit).accuracy
+
+    def found(self) -> Found:
+        """Give what the walk came to."""
+        dense = measure(self._dense.model, self._dense.task, "val", limit=self._config.choice_images)
+        accuracy = self._accuracy()
+        search = {
+            "evaluations": sum(row["evaluations"] for row in self.rows),
+            "seconds": round(time.perf_counter() - self._began - self._seconds, 1),
+            "layer_epochs": self._config.layer_epochs,
+            "finetuning_seconds": round(self._seconds, 1),
+            "val_accuracy": accuracy,
+            "val_accuracy_drop": dense.accuracy - accuracy,
+            "rewards": [round(reward, 4) for reward in self._rewards],
+            "layers": self.rows,
+        }
+        name = "ppo" if self._decider is None else self._decider.name
+        return Found(self.model, self.plan, name, search)
+
+
+def _choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice | None:
+    """Choose for one layer; None keeps all its filters.
+
+    With a drop bound the highest reward wins if it is positive, which it is where a filter goes and the bound
+    holds.
+    """
+    if reward.target is not None:
+        return choose(problem, decider, reward)
+    filters = problem.network.layers[0].filters
+    least = Budget(problem.network, 1.0, reward.size).smallest
+    counts = sorted({round(ratio * filters) for ratio in KEEP_RATIOS})
+    candidates = [
+        masks
+        for count in counts
+        if least <= count / filters < 1
+        for masks in decider.decide(problem, count / filters, reward.size)
+    ]
+    outcomes = problem.evaluator(candidates)
+    rewards = [reward(outcome) for outcome in outcomes]
+    best = int(np.argmax([0.0, *rewards])) - 1
+    return None if best < 0 else Choice(candidates[best], outcomes[best], len(outcomes))

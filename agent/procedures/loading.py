@@ -1,0 +1,251 @@
+"""From names to things: the task, the dense network and its input, on the best device there is."""
+
+import math
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from torch import nn
+
+from ...envs.io.atomic_write import write_tensors
+from ...envs.io.suggestions import unknown_name
+from ...envs.io.untrusted import first_line, parse_json, read_text, read_yaml, short
+from ...envs.models import get_model, predicts_pixels
+from ...envs.recovery.finetuning import RecoveryConfig, finetune
+from ...envs.surgery.cutting import load_pruned
+from ...envs.tasks import SegmentationTask, SplitName, Task, get_task, load_segmentation, measure
+from ...envs.tasks.optional_members import ACCURACY, metric_name
+from ...envs.tasks.user_task import on_device, own_task
+from ..run.folder import RunFolder
+from ..run.progress import RecoveryMonitor, say
+from .config import SEGMENTATION, TASKS, DataConfig
+
+_MEMORISED = 99.0
+"""A network above this accuracy on val, and as good on train, has probably seen val before; percent."""
+
+_MOST_OUTPUTS, _LARGEST_EXAMPLE = 2**16, 2**26
+"""What a report may claim before memory is taken for it: classes, and numbers of an example."""
+
+_SEEN: tuple[SplitName, ...] = ("val", "train")
+
+
+def device() -> torch.device:
+    """Take the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_task(config: DataConfig, seed: int) -> Task:
+    """Load data onto the device.
+
+    Raises:
+        ValueError: If the task or the data are unknown, missing or unreadable, or options exclude each other.
+        TypeError: If a member of a task of one's own is of the wrong type.
+    """
+    if ":" in config.task:
+        plain = DataConfig(task=config.task)
+        if odd := [f.name for f in fields(config) if getattr(config, f.name) != getattr(plain, f.name)]:
+            raise ValueError(
+                f"the task {config.task} brings its own data; leave out --{odd[0].replace('_', '-')}"
+            )
+        return on_device(own_task(config.task, seed=seed), device())
+    if config.task not in TASKS:
+        raise ValueError(unknown_name("task", config.task, (*TASKS, "package.module:Task")))
+    if config.task == SEGMENTATION:
+        return _segmentation(config, seed).to(device())
+    return get_task(
+        config.data,
+        root=config.data_root,
+        download=config.download,
+        val_from=config.val_from,
+        seed=seed,
+        normalisation=config.normalisation,
+        image_size=config.image_size,
+    ).to(device())
+
+
+def _segmentation(config: DataConfig, seed: int) -> SegmentationTask:
+    if not Path(config.data).is_dir():
+        raise ValueError(
+            f"there is no folder {config.data!r}; --task segmentation wants --data FOLDER with "
+            "train/images/*.jpg and train/masks/*.png"
+        )
+    return load_segmentation(
+        Path(config.data),
+        ignore_label=config.ignore_label,
+        balance=config.balance_classes,
+        val_from=config.val_from,
+        seed=seed,
+        normalisation=config.normalisation,
+        image_size=config.image_size,
+    )
+
+
+def dense_network(name: str, task: Task, weights: str | None, seed: int) -> nn.Module:
+    """Build a network for a task, with weights or at random.
+
+    Args:
+        name: As for :func:`secateur.envs.models.get_model`.
+        task: Says how many outputs and input channels there are.
+        weights: A file or the name of torchvision weights; None leaves random ones.
+        seed: Of random weights.
+
+    Raises:
+        ValueError: If the network or the weights are unknown or do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = get_model(
+            name, num_classes=task.num_outputs, in_channels=task.input_shape[0], weights=weights
+        )
+    return model.to(device()).eval()
+
+
+def train_dense(model: nn.Module, task: Task, epochs: int, seed: int, folder: RunFolder, name: str) -> None:
+    """Train a network that came without weights, with the trainer of the recovery, and keep it.
+
+    Args:
+        model: The network, at random; trained in place.
+        task: Its data.
+        epochs: Passes over the training images.
+        seed: Of their order and augmentation.
+        folder: Gets ``<name>.safetensors``, to be used with ``--weights``.
+        name: Of the file.
+    """
+    say(f"no weights given: training the dense network for {epochs} epochs")
+    with RecoveryMonitor(model, task, folder, prefix="dense") as monitor:
+        finetune(
+            model,
+            task,
+            RecoveryConfig.from_scratch(epochs),
+            seed=seed,
+            checkpoint=folder.checkpoint(name),
+            on_step=monitor.on_step,
+            on_epoch=monitor.on_epoch,
+        )
+    model.eval()
+    write_tensors(folder.path / f"{name}.safetensors", model.state_dict())
+
+
+def warn_if_memorised(model: nn.Module, task: Task) -> str | None:
+    """Compare a network that came with weights on val and on train.
+
+    Returns:
+        A warning where val looks like something it was trained on: accuracy drops there say little.
+    """
+    if metric_name(task) != ACCURACY:
+        return None  # other metrics are high for other reasons
+    val, train = (measure(model, task, split, limit=1024).accuracy for split in _SEEN)
+    if val < _MEMORISED or train - val > 0.5:
+        return None
+    warning = (
+        f"The dense network has {val:.1f} % on val and {train:.1f} % on train: it was probably trained on "
+        "both, so accuracy drops on val say little; give --val-from test"
+    )
+    say(f"warning: {warning}")
+    return warning
+
+
+def pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:
+    """Rebuild the pruned network of a run, and load the data that it was pruned on.
+
+    Args:
+        folder: Of a ``secateur prune`` run.
+        data: Where the data are now; None takes what the run was given.
+
+    Raises:
+        ValueError: If the run is not finished, or its files do not fit together.
+    """
+    path = folder / "config.yaml"
+    config = read_yaml(path)
+    try:
+        own = _data_config(config["data"])
+        name, seed = config["model"], config["seed"]
+        if not isinstance(name, str) or type(seed) is not int or not 0 <= seed < 2**63:
+            raise ValueError("the model has to be a name, and the seed a whole number from 0 on")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a prune run: {first_line(error)}") from error
+    task = load_task(data or own, seed)
+    model = load_pruned(lambda: dense_network(name, task, None, seed).cpu(), folder)
+    _check_runs(model, task.input_shape, folder)
+    return model.to(device()), task
+
+
+def _data_config(given: dict[str, Any]) -> DataConfig:
+    """Turn what a run says of its data into what it was.
+
+    Raises:
+        ValueError: If a value is not of the type of its option.
+    """
+    values = {**given, "data_root": Path(given["data_root"])}
+    kinds = get_type_hints(DataConfig)
+    for key, value in values.items():
+        kind = kinds.get(key, ())
+        fits = value in get_args(kind) if get_origin(kind) is Literal else isinstance(value, kind)
+        if not fits:
+            raise ValueError(f"{short(str(key))} cannot be {short(repr(value))}")
+    return DataConfig(**values)
+
+
+def pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
+    """Rebuild the pruned network of a run without its data.
+
+    Args:
+        folder: Of a finished ``secateur prune`` run.
+
+    Returns:
+        The network, on the CPU and in evaluation mode, and the shape of one example, (C, H, W) of images.
+
+    Raises:
+        ValueError: If the run is not finished, or its files do not fit together.
+    """
+    path = folder / "report.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no finished prune run: it has no report.json")
+    text = read_text(path)
+    try:
+        report = parse_json(text)
+        if missing := {"model", "num_outputs", "input_shape"} - set(report):
+            raise ValueError(f"it does not tell its {min(missing)}")
+        name, outputs, shape = report["model"], report["num_outputs"], tuple(report["input_shape"])
+        whole = all(type(size) is int and size >= 1 for size in (outputs, *shape))
+        if not isinstance(name, str) or not whole or not shape:
+            raise ValueError("the model has to be a name, its outputs and input shape whole numbers")
+        if outputs > _MOST_OUTPUTS or math.prod(shape) > _LARGEST_EXAMPLE:
+            raise ValueError(f"examples of {shape} and {outputs} outputs are too large")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a pruned network: {first_line(error)}") from error
+    model = load_pruned(lambda: get_model(name, num_classes=outputs, in_channels=shape[0]), folder)
+    _check_runs(model, shape, folder)
+    return model, shape
+
+
+def _check_runs(model: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
+    """Run a rebuilt network once.
+
+    Raises:
+        ValueError: If its layers do not fit each other.
+    """
+    try:
+        with torch.no_grad():
+            model(torch.zeros(2, *shape))
+    except RuntimeError as error:
+        raise ValueError(
+            f"the files in {folder} do not fit together: the network does not run ({first_line(error)})"
+        ) from error
+
+
+def example_outputs(name: str, shape: tuple[int, ...]) -> int:
+    """Guess the outputs that a named network is made for, where there is no data to tell."""
+    if predicts_pixels(name):
+        return 21
+    return 10 if shape[-1] <= 32 else 1000
+
+
+def example_shape(name: str) -> tuple[int, int, int]:
+    """Guess the (C, H, W) that a named network is made for, where there is no data to tell."""
+    if name == "demo":
+        return (1, 8, 8)
+    if name == "vgg16" or (name.startswith("resnet") and name[6:] in ("20", "32", "44", "56", "110")):
+        return (3, 32, 32)
+    return (3, 299, 299) if name == "inception_v3" else (3, 224, 224)

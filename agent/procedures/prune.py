@@ -1,0 +1,279 @@
+"""The whole job: trace, decide, cut, recover, measure, save, report."""
+
+import copy
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from torch import nn
+
+from ...envs.cost.latency_table import LatencyTable
+from ...envs.cost.profiling import with_latency
+from ...envs.problem.problem import PruningProblem
+from ...envs.recovery.finetuning import finetune, reestimate_batchnorm
+from ...envs.surgery.constraints import trace_limited
+from ...envs.surgery.cutting import save_pruned
+from ...envs.surgery.plan import PruningPlan
+from ...envs.tasks import Task, measure
+from ...envs.tasks.optional_members import metric_name
+from ...envs.tasks.user_task import check_answers, check_task
+from ...envs.tracing import TracedNetwork
+from ..deciders.base import Budget
+from ..deciders.selection import Found, choose
+from ..learning.callbacks import ProgressBar, SearchMonitor
+from ..learning.frozen_agent import LearnedDecider
+from ..learning.training import AgentConfig, train_agent
+from ..reporting.report import write_report
+from ..reporting.summary import summarise
+from ..reporting.trace_page import pinned_markdown
+from ..run.folder import RunFolder
+from ..run.progress import RecoveryMonitor, say
+from ..run.search_history import SearchHistory
+from .config import PruningConfig
+from .layerwise import prune_layer_by_layer
+from .rounding import size_of, unrounded
+from .tensorboard_summary import log_result
+
+
+@dataclass(frozen=True)
+class PruningResult:
+    """What pruning gave.
+
+    Args:
+        model: The cut and recovered network, in evaluation mode.
+        plan: What it kept.
+        report: As in ``report.json``.
+    """
+
+    model: nn.Module
+    plan: PruningPlan
+    report: dict[str, Any]
+
+
+def check(
+    model: nn.Module, task: Task, config: PruningConfig, *, latency: LatencyTable | None = None
+) -> TracedNetwork:
+    """Trace a network and find out, before anything is trained or written, whether what is wanted can be had.
+
+    Args:
+        model: The dense network.
+        task: Data and metric.
+        config: What is wanted.
+        latency: Of the network, where it was timed before.
+
+    Raises:
+        ValueError: If the network does not run on the task's images, the task's loss or metric does not take
+            its answers, pinned filters or limits make the target unreachable, a limit names no layer, or the
+            agent cannot be loaded.
+        TypeError: If the network answers with something that is not known, or the task with the wrong type.
+    """
+    check_task(task)
+    network = trace_limited(model, torch.zeros(2, *task.input_shape), config.limits)
+    check_answers(model, task)
+    if network.layers:
+        if config.target_latency is not None:
+            if latency is None:
+                say("timing the network's layers")
+                network = with_latency(model, network, task.input_shape, config.latency)
+            else:
+                network = dataclasses.replace(network, latency=latency)
+        reward = config.reward(network)
+        if reward.target is not None:
+            Budget(network, reward.target, reward.size)
+    if config.decider() is None:
+        config.beginning()
+    return network
+
+
+def prune(
+    model: nn.Module,
+    task: Task,
+    config: PruningConfig | None = None,
+    *,
+    network: TracedNetwork | None = None,
+    folder: RunFolder | None = None,
+    name: str = "model",
+    notes: Sequence[str] = (),
+) -> PruningResult:
+    """Prune a trained network.
+
+    Args:
+        model: The dense network; it is left as it is, in evaluation mode.
+        task: Data and metric, on the network's device.
+        config: What is wanted; by default half of the MACs, decided by PPO.
+        network: Its trace, if :func:`check` was called before.
+        folder: Where the run is kept; None keeps nothing on disk.
+        name: Of the network, for logs and the report.
+        notes: Sentences for the report.
+
+    Raises:
+        ValueError: If nothing can be pruned, or not what is wanted.
+        InexactCutError: If the cut network would not compute what the masked one does.
+    """
+    config = config or PruningConfig()
+    network = network or check(model, task, config)
+    problem = PruningProblem.build(
+        name,
+        model.eval(),
+        task,
+        network=network,
+        images=config.search_images,
+        compensation_images=config.recovery.compensation_images,
+        journal=folder.journal if folder else None,
+        seed=config.seed,
+    )
+    if folder is not None:
+        folder.log_text("pinned", pinned_markdown(network))
+    search = prune_layer_by_layer if config.procedure == "layerwise" else _prune_at_once
+    found = search(problem, config, folder)
+    smaller, plan = found.model, found.plan
+    recovery = _recover(smaller, model, task, config, folder)
+    report = summarise(
+        problem,
+        smaller,
+        plan,
+        list(notes),
+        method=_method(found.decider, config),
+        search=found.search,
+        recovery=recovery,
+        seed=config.seed,
+        latency=config.latency,
+        drop_bound=config.drop_bound,
+        command=folder.command if folder else "",
+    )
+    if found.unrounded is not None:  # timed right after the pruned network, as they are compared
+        report["unrounded"] = size_of(found.unrounded, problem, config.latency)
+    if folder is not None:
+        _save(folder, problem, smaller, plan, config, report)
+    return PruningResult(smaller, plan, report)
+
+
+def _method(decider: str, config: PruningConfig) -> str:
+    """Say in a word or two who decided, and how."""
+    said = ["frozen"] if config.method == "ppo" and not config.learning.evaluations else []
+    said += [config.procedure] if config.procedure != "network" else []
+    return f"{decider} ({', '.join(said)})" if said else decider
+
+
+def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> Found:
+    """Find who decides, training it if need be, let it decide about all layers, and cut."""
+    journal = folder.journal if folder else None
+    earlier, started = journal.begin() if journal else 0.0, time.perf_counter()
+    decider = config.decider()
+    history = SearchHistory()
+    tried = 0
+    if decider is None:
+        learning, start = config.learning, config.beginning()
+        if start is not None:
+            say(f"the search begins with an agent that was {start.origin}")
+        training = train_agent(
+            [problem],
+            config.reward(problem.network),
+            learning,
+            preferences=True,
+            start=start,
+            seed=config.seed,
+            logger=folder.logger if folder else None,
+            callbacks=search_callbacks(history, learning, folder),
+            history=history,
+        )
+        decider, tried = training.decider, training.evaluations
+    if folder is not None and isinstance(decider, LearnedDecider):
+        decider.save(folder.path)  # before anything else can fail
+    # Among the decider's proposals, on more and partly other images than the search looked at.
+    careful = problem.for_choice(config.choice_images, seed=config.seed + 1, journal=journal)
+    choice = choose(careful, decider, config.reward(problem.network))
+    outcome = choice.outcome
+    latency = "" if outcome.latency_ratio is None else f", latency {outcome.latency_ratio:.1%}"
+    say(
+        f"chosen: MACs {outcome.macs_ratio:.1%}{latency}, "
+        f"{metric_name(problem.task)} {outcome.accuracy:.2f} % on val before fine-tuning"
+    )
+    search = {
+        "evaluations": tried + choice.evaluations,
+        "seconds": round(earlier + time.perf_counter() - started, 1),
+        "val_accuracy": outcome.accuracy,
+        "val_accuracy_drop": outcome.accuracy_drop,
+        "rewards": [round(reward, 4) for reward in history.rewards],
+        "candidates": history.clouds().get(problem.name, {}),
+    }
+    if isinstance(decider, LearnedDecider):
+        search["agent"] = decider.trained_on
+    plan = PruningPlan.from_masks(problem.network, choice.masks)
+    return Found(
+        problem.cut(plan),
+        plan,
+        decider.name,
+        search,
+        unrounded(problem, decider, choice, config) if config.limits.rounding else None,
+    )
+
+
+def search_callbacks(
+    history: SearchHistory, config: AgentConfig, folder: RunFolder | None
+) -> list[BaseCallback]:
+    """Watch a search: always a progress line, and TensorBoard where there is a folder."""
+    watchers: list[BaseCallback] = [ProgressBar(history, config.evaluations)]
+    if folder is not None:
+        watchers += [
+            SearchMonitor(history, -(-config.evaluations // config.episodes_per_update)),
+        ]
+    return watchers
+
+
+def _recover(
+    smaller: nn.Module, dense: nn.Module, task: Task, config: PruningConfig, folder: RunFolder | None
+) -> dict[str, Any]:
+    """Re-estimate batch-norm, fine-tune, learning from the dense network too, and re-estimate again."""
+    recovery, logger = config.recovery, folder.logger if folder else None
+
+    def reestimate() -> float:
+        reestimate_batchnorm(smaller, task, images=recovery.batchnorm_images, seed=config.seed)
+        return measure(smaller, task, "val", limit=config.choice_images).accuracy
+
+    before = after = reestimate()
+    if logger is not None:
+        logger.record("recovery/val_accuracy", before)
+        logger.dump(0)
+    seconds, losses = 0.0, []
+    if recovery.epochs:
+        with RecoveryMonitor(smaller, task, folder, prefix="recovery") as monitor:
+            summary = finetune(
+                smaller,
+                task,
+                recovery,
+                teacher=copy.deepcopy(dense) if recovery.distillation_weight else None,
+                seed=config.seed,
+                checkpoint=folder.checkpoint("recovery") if folder else None,
+                on_step=monitor.on_step,
+                on_epoch=monitor.on_epoch,
+            )
+        after = reestimate()
+        seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
+    smaller.eval()
+    return {
+        "compensation_images": recovery.compensation_images,
+        "epochs": recovery.epochs,
+        "seconds": round(seconds, 1),
+        "losses": losses,
+        "val_accuracy_before": before,
+        "val_accuracy_after": after,
+    }
+
+
+def _save(
+    folder: RunFolder,
+    problem: PruningProblem,
+    model: nn.Module,
+    plan: PruningPlan,
+    config: PruningConfig,
+    report: dict[str, Any],
+) -> None:
+    """Write what a finished run leaves behind."""
+    save_pruned(model, plan, folder.path)
+    log_result(folder, problem, plan, config, report)
+    write_report(folder.path, report)

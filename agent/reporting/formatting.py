@@ -1,0 +1,142 @@
+"""Numbers for people: with units, and no more digits than mean something."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+_UNITS = {"seconds": "s", "accuracy": "%", "drop": "points"}
+"""By the last word of a figure's name."""
+
+
+_MET = {"yes": "kept", "no": "exceeded", "undecided": "undecided"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison.
+
+    Args:
+        label: What is compared.
+        dense: Of the dense network.
+        pruned: Of the pruned one.
+        ratio: Pruned / dense, or the difference where a ratio says nothing.
+    """
+
+    label: str
+    dense: str
+    pruned: str
+    ratio: str
+
+
+def comparison(report: dict[str, Any]) -> list[Row]:
+    """Give the lines dense, pruned, ratio; see :func:`secateur.agent.reporting.report.write_report`."""
+    dense, pruned, ratios = report["dense"], report["pruned"], report["ratios"]
+    change = signed(-report["accuracy_drop"], 2) + " points"
+    how = report["latency"]
+    threads = "1 thread" if how["threads"] == 1 else f"{how['threads']} threads"
+    rows = [
+        Row(f"test {metric_of(report)}", f"{dense['accuracy']:.2f} %", f"{pruned['accuracy']:.2f} %", change),
+        *_certainty(report),
+        Row(
+            "test loss",
+            f"{dense['loss']:.4f}",
+            f"{pruned['loss']:.4f}",
+            signed(pruned["loss"] - dense["loss"], 4),
+        ),
+        Row("MACs", large(dense["macs"]), large(pruned["macs"]), percent(ratios["macs"])),
+        Row("parameters", large(dense["params"]), large(pruned["params"]), percent(ratios["params"])),
+        Row("filters", f"{dense['filters']:,}", f"{pruned['filters']:,}", percent(ratios["filters"])),
+        Row(
+            f"latency, batch {how['batch']}, {threads}, {how['dtype']}",
+            f"{dense['latency_ms']:.3g} ms",
+            f"{pruned['latency_ms']:.3g} ms",
+            percent(ratios["latency_ms"]),
+        ),
+    ]
+    if "predicted_latency_ms" in dense:
+        before, after = dense["predicted_latency_ms"], pruned["predicted_latency_ms"]
+        rows.append(
+            Row("latency as predicted", f"{before:.3g} ms", f"{after:.3g} ms", percent(after / before))
+        )
+    if other := report.get("unrounded"):
+        label = f"latency without rounding, at {percent(other['macs_ratio'])} of the MACs"
+        ratio = percent(other["latency_ms"] / dense["latency_ms"])
+        rows.append(Row(label, f"{dense['latency_ms']:.3g} ms", f"{other['latency_ms']:.3g} ms", ratio))
+    return rows
+
+
+def _certainty(report: dict[str, Any]) -> list[Row]:
+    """Say between what the change lies, and whether the drop is within its bound."""
+    rows = []
+    if interval := change_interval(report):
+        rows.append(Row("its 95 % interval, points", "", "", interval))
+    if bound := report.get("drop_bound"):
+        rows.append(Row("bound on the drop", "", f"{bound['bound']:g} points", _MET[bound["met"]]))
+    return rows
+
+
+def change_interval(report: dict[str, Any]) -> str:
+    """Write the 95 % interval of the change in accuracy, percentage points; empty where there is none."""
+    interval = report.get("accuracy_drop_interval")
+    return "" if interval is None else f"{signed(-interval[1], 2)} to {signed(-interval[0], 2)}"
+
+
+def metric_of(report: dict[str, Any]) -> str:
+    """Say what the accuracy is called."""
+    return str(report.get("metric", "accuracy"))
+
+
+def details(report: dict[str, Any]) -> list[Row]:
+    """Give a line for each class or output that the task tells about; the last column is the change."""
+    rows = []
+    for one in report.get("details", ()):
+        dense, pruned = one["dense"], one["pruned"]
+        change = "" if dense is None or pruned is None else signed(pruned - dense, 2) + " points"
+        rows.append(Row(str(one["name"]), in_percent(dense), in_percent(pruned), change))
+    return rows
+
+
+def in_percent(value: float | None) -> str:
+    """Write percentage points; a dash where there is nothing to measure."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.2f} %"  # noqa: RUF001
+
+
+def figures(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Give the numbers and texts among ``values`` as pairs of label and value with unit."""
+    return [
+        (key.replace("_", " "), _with_unit(key, value))
+        for key, value in values.items()
+        if not _is_group(value)
+    ]
+
+
+def large(count: float) -> str:
+    """Write a count with three digits and a prefix: ``2.83 M``."""
+    if count < 1000:
+        return f"{count:g}"
+    power = min(4, int(math.log10(count) / 3))
+    if round(count / 1000**power, 2) >= 1000 and power < 4:
+        power += 1
+    return f"{count / 1000**power:.3g} {' kMGT'[power]}"
+
+
+def percent(ratio: float) -> str:
+    """Write a ratio: ``49.8 %``."""
+    return f"{ratio:.1%}".replace("%", " %")
+
+
+def signed(change: float, digits: int) -> str:
+    """Write a change with its sign, a real minus among them."""
+    return f"{round(change, digits) + 0.0:+.{digits}f}".replace("-", "−")  # noqa: RUF001
+
+
+def _is_group(value: Any) -> bool:
+    return isinstance(value, (dict, list, tuple)) or value is None
+
+
+def _with_unit(key: str, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    unit = _UNITS.get(key.removesuffix("_before").removesuffix("_after").rpartition("_")[2], "")
+    digits = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return f"{digits} {unit}".rstrip()

@@ -1,0 +1,121 @@
+"""What a finished run has to say: both networks measured on test, once, and everything that led there."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ...envs.cost.counts import cost
+from ...envs.cost.latency_table import LatencyConfig, measured_latency
+from ...envs.problem.problem import PruningProblem
+from ...envs.surgery.plan import PruningPlan
+from ...envs.tasks import Measurement, Task, measure
+from ...envs.tasks.intervals import drop_interval, meets
+from ...envs.tasks.optional_members import ACCURACY, metric_name
+from ...envs.tracing import TracedNetwork
+from ...envs.tracing.network import Ints
+from .versions import device_name, versions
+
+_RATIOS = ("macs", "params", "filters", "latency_ms")
+
+_SUSPICIOUS = 3.0
+"""A dense network this much better on val than on test, percentage points, has seen val before."""
+
+
+def summarise(
+    problem: PruningProblem,
+    pruned: nn.Module,
+    plan: PruningPlan,
+    notes: list[str],
+    *,
+    latency: LatencyConfig,
+    drop_bound: float | None = None,
+    **told: Any,
+) -> dict[str, Any]:
+    """Make the content of ``report.json``.
+
+    Args:
+        problem: The dense network and its data.
+        pruned: The cut and recovered network.
+        plan: What it kept.
+        notes: Sentences about the run, beside the task's own about its splits.
+        latency: How latencies are measured.
+        drop_bound: The accuracy drop that was wanted at most, percentage points, if one was.
+        **told: What only the run itself knows: ``method``, ``search``, ``recovery``, ``seed``, ``command``.
+    """
+    task, network = problem.task, problem.network
+    kept = np.asarray(plan.counts(network))
+    dense, dense_measured = _row(problem.model, task, _size(network, network.widths), latency)
+    smaller, measured = _row(pruned, task, _size(network, kept), latency)
+    interval = drop_interval(task, dense_measured, measured)
+    bound = {} if drop_bound is None else {"bound": drop_bound, "met": meets(interval, drop_bound)}
+    on_val, metric = problem.evaluator.dense.accuracy, metric_name(task)
+    if metric == ACCURACY and on_val - dense["accuracy"] > _SUSPICIOUS:
+        notes = [
+            *notes,
+            f"The dense network has {on_val:.1f} % on val and {dense['accuracy']:.1f} % on test: it knows "
+            "val by heart, and accuracy drops on val say little.",
+        ]
+    return {
+        "model": problem.name,
+        "data": task.name,
+        "num_outputs": task.num_outputs,
+        "input_shape": list(task.input_shape),
+        "normalisation": _normalisation(task),
+        "dense": dense,
+        "pruned": smaller,
+        "latency": {**asdict(latency), "device": latency.device or next(pruned.parameters()).device.type},
+        "ratios": {key: smaller[key] / dense[key] for key in _RATIOS},
+        "accuracy_drop": dense["accuracy"] - smaller["accuracy"],
+        "accuracy_drop_interval": None if interval is None else list(interval),
+        **({"drop_bound": bound} if bound else {}),
+        "metric": metric,
+        "details": [
+            {"name": name, "dense": dense_measured.details[name], "pruned": value}
+            for name, value in measured.details.items()
+        ],
+        "layers": [
+            {"name": name, "filters": plan.filters[name], "kept": len(kept)}
+            for name, kept in plan.kept.items()
+        ],
+        "splits": {
+            "train": task.size("train"),
+            "val": task.size("val"),
+            "test": task.size("test"),
+            "notes": [*task.notes, *notes],
+        },
+        "versions": versions(),
+        "device": device_name(pruned),
+        "pinned": [
+            {"name": p.name, "pinned": p.pinned, "filters": p.filters, "cause": str(p.cause)}
+            for p in network.pinned
+        ],
+        **told,
+    }
+
+
+def _normalisation(task: Task) -> dict[str, list[float]] | None:
+    """Give what images in [0, 1] are normalised with before the network sees them, where the task says so."""
+    mean, std = getattr(task, "mean", None), getattr(task, "std", None)
+    return None if mean is None or std is None else {"mean": list(mean), "std": list(std)}
+
+
+def _size(network: TracedNetwork, kept: Ints) -> dict[str, float]:
+    """Count, and predict the latency where there is a table of it."""
+    predicted = {} if network.latency is None else {"predicted_latency_ms": float(network.latency(kept))}
+    return {**asdict(cost(network, kept)), **predicted}
+
+
+def _row(
+    model: nn.Module, task: Task, size: dict[str, float], latency: LatencyConfig
+) -> tuple[dict[str, float], Measurement]:
+    """Measure one network on test."""
+    measured = measure(model, task, "test", by_example=True)
+    row = {
+        "accuracy": measured.accuracy,
+        "loss": measured.loss,
+        **size,
+        "latency_ms": measured_latency(model, task.input_shape, latency),
+    }
+    return row, measured

@@ -1,0 +1,183 @@
+"""The folder of a run, and what goes into it while the run goes on."""
+
+import dataclasses
+import json
+import shlex
+import shutil
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat, configure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ...envs.cost.latency_table import LatencyTable
+from ...envs.evaluation.journal import Journal
+from ...envs.io.atomic_write import write_aside
+from ...envs.io.untrusted import parse_json, read_text, read_yaml
+from ...envs.recovery.checkpoint import Checkpoint
+from .graceful_stop import Stopping
+from .locks import hold
+
+NOT_TEXT = ("stdout", "log", "json", "csv")
+"""Outputs of SB3's logger that cannot show figures and tables."""
+
+CONFIG = "config.yaml"
+
+_LATENCY = "latency.json"
+
+_CHECKPOINTS = "checkpoints"
+"""What a run needs to go on; gone when it is finished."""
+
+
+class RunFolder:
+    """A folder with everything about a run, and with what it needs to go on after an interruption.
+
+    As a context, Ctrl-C is granted where :attr:`check` is called, and a run that ends well leaves nothing
+    behind that was only for going on.
+
+    Args:
+        path: The folder; made here.
+        config: Everything that was asked for, a dataclass; written as ``config.yaml``.
+        resumed: Go on in the folder that an earlier process left.
+
+    Raises:
+        ValueError: If the folder of a new run holds something already, or is a file, or another process works
+            in it.
+    """
+
+    def __init__(self, path: Path, config: Any, *, resumed: bool = False) -> None:
+        if not resumed:
+            check_free(path)
+        path.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = hold(path)
+        self._stopping = Stopping(shlex.join(["secateur", "resume", str(path)]))
+        self.check = self._stopping.check
+        self.journal = Journal(path / _CHECKPOINTS / "candidates.jsonl", self.check)
+        if resumed:
+            for half in path.rglob(".*.tmp"):  # written when the process was killed
+                half.unlink()
+            self.command = str(read_config(path).get("command", ""))
+            self.logger = Logger(str(path), [_Continued(str(path))])
+        else:
+            self.command = repeat_command()
+            content = {"verb": type(config).__name__.lower(), "command": self.command}
+            text = yaml.safe_dump({**content, **_plain(dataclasses.asdict(config))}, sort_keys=False)
+            write_aside(path / CONFIG, lambda aside: aside.write_text(text))
+            self.logger = configure(str(path), ["tensorboard"])
+            self.log_text("configuration", f"```yaml\n{text}```")
+
+    def __enter__(self) -> Self:
+        self._stopping.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stopping.__exit__()
+        self.logger.close()
+        if kind is None:
+            shutil.rmtree(self.path / _CHECKPOINTS, ignore_errors=True)
+        self._lock.release()
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Give the checkpoint of one of the run's trainings."""
+        return Checkpoint(self.path / _CHECKPOINTS / f"{name}.checkpoint")
+
+    def keep_latency(self, table: LatencyTable) -> None:
+        """Write latencies down for :func:`timed_before`."""
+        path = self.path / _CHECKPOINTS / _LATENCY
+        path.parent.mkdir(exist_ok=True)
+        write_aside(path, lambda aside: aside.write_text(json.dumps(table.to_dict())))
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Write scalars to TensorBoard."""
+        for name, value in values.items():
+            self.logger.record(name, value)
+        self.logger.dump(step)
+
+    def log_text(self, name: str, markdown: str) -> None:
+        """Write a page to TensorBoard."""
+        self.logger.record(name, markdown, exclude=NOT_TEXT)
+        self.logger.dump(0)
+
+
+class _Continued(TensorBoardOutputFormat):
+    """Write only what no process before this one wrote: a resumed search comes by it again."""
+
+    def __init__(self, folder: str) -> None:
+        events = EventAccumulator(folder).Reload()
+        tags: dict[str, Any] = events.Tags()
+        self._written = {
+            **{tag: events.Scalars(tag)[-1].step for tag in tags["scalars"]},
+            **{tag: events.Images(tag)[-1].step for tag in tags["images"]},
+            **{tag.removesuffix("/text_summary"): events.Tensors(tag)[-1].step for tag in tags["tensors"]},
+        }
+        super().__init__(folder)
+
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
+    ) -> None:
+        """Write what is new at a step."""
+        fresh = {key: value for key, value in key_values.items() if step > self._written.get(key, -1)}
+        super().write(fresh, {key: key_excluded[key] for key in fresh}, step)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read what a run was asked for.
+
+    Raises:
+        ValueError: If the folder is none of a run.
+    """
+    file = path / CONFIG
+    if not file.is_file():
+        raise ValueError(f"{path} is no run: it has no {CONFIG}")
+    content = read_yaml(file)
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} does not describe a run")
+    return content
+
+
+def timed_before(path: Path) -> LatencyTable | None:
+    """Give the latencies that an interrupted run had measured: measured again they would be others.
+
+    Raises:
+        ValueError: If they cannot be read.
+    """
+    file = path / _CHECKPOINTS / _LATENCY
+    try:
+        return LatencyTable.from_dict(parse_json(read_text(file))) if file.is_file() else None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{file} holds no latencies: {error}") from error
+
+
+def check_free(path: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        ValueError: If it does, or is a file.
+    """
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise ValueError(f"{path} exists and is not empty; give --out a new folder, nothing is overwritten")
+
+
+def default_folder(*parts: str) -> Path:
+    """Name a new folder under ``runs`` by what runs and when."""
+    name = "-".join(part.replace("/", "_").replace(":", "_") for part in parts)
+    return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def repeat_command() -> str:
+    """Give the command line that started this process, as far as it was secateur's."""
+    program = Path(sys.argv[0]).name
+    return shlex.join(["secateur", *sys.argv[1:]]) if program in ("secateur", "__main__.py", "cli.py") else ""
+
+
+def _plain(value: Any) -> Any:
+    """Turn paths and tuples into what YAML writes without tags."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

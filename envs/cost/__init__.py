@@ -1,0 +1,1 @@
+"""What a cut costs: operations, parameters, milliseconds."""

@@ -1,0 +1,1 @@
+"""Gymnasium's and Stable-Baselines3's side of the world."""

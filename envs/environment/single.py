@@ -1,0 +1,143 @@
+"""The Gymnasium environment ``secateur/FilterPruning-v0``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium import spaces
+
+from ...rewards import Reward, TargetRange, TargetReward, drawn
+from ..problem.features import FILTER_FEATURES, LAYER_FEATURES, LIMIT
+from ..problem.problem import PruningProblem
+from .episode import Episode, Observation
+from .rendering import draw_layers
+
+
+class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
+    """Decide, layer by layer, which filters of a trained CNN stay.
+
+    ## Description
+    One episode walks the layers of one network in forward order. After the last layer the candidate is
+    measured on held-out data, with batch-norm statistics taken anew. With several networks, each episode
+    draws one.
+
+    ## Action space
+    ``MultiBinary(M)``: the keep mask of the layer at hand, 1 stays. M is the width of the widest layer; slots
+    beyond the layer's width are ignored. A mask that keeps no filter, or a number that a limit forbids, is
+    repaired: to the nearest number that may stay, by Taylor score.
+
+    ## Observation space
+    ``Dict``: ``filters`` (M, F), features of each filter, zero in empty slots; ``layer`` (G,), features of
+    the layer, what has been spent so far and what is wanted, all within [-3, 3]; ``mask`` (M,), 1 for real
+    slots; ``position`` (1,), the number of the layer, from 0. See
+    :mod:`secateur.envs.problem.features` for the features by name.
+
+    ## Rewards
+    0 until the last layer, then what ``reward`` gives for the measured candidate (:mod:`secateur.rewards`).
+
+    ## Termination
+    After the last layer; episodes are never truncated. ``info`` carries ``layer``, ``keep_ratio``,
+    ``repaired``, ``macs_ratio``, ``params_ratio`` (undecided layers counted dense) and ``accuracy_drop`` in
+    percentage points (None until measured); after the last layer also ``accuracy``, ``loss``, ``reward``,
+    ``meets_target`` (the size or the drop bound that the reward wants) and ``layer_keep_ratios``.
+
+    ## Registered configurations
+    ``gymnasium.make("secateur/FilterPruning-v0")`` prunes the demo CNN, trained for a moment on the bundled
+    digits. ``gymnasium.make("secateur/FilterPruning-v0", problems=problem, reward=reward)`` prunes your own.
+
+    Args:
+        problems: The networks to prune, one or several.
+        reward: Judges candidates.
+        slots: M; None takes the widest layer of all networks.
+        render_mode: ``rgb_array`` or None.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 2}  # noqa: RUF012 (as gymnasium declares it)
+
+    def __init__(
+        self,
+        problems: PruningProblem | Sequence[PruningProblem] | None = None,
+        reward: Reward | TargetRange | None = None,
+        *,
+        slots: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if problems is None:
+            from .demo import demo_problem  # trains a network, so only where nothing was given
+
+            problems = demo_problem()
+        self.problems = [problems] if isinstance(problems, PruningProblem) else list(problems)
+        self.reward = reward or TargetReward()
+        self.render_mode = render_mode
+        self.slots = enough_slots(self.problems, slots)
+        self.observation_space, self.action_space = make_spaces(self.slots)  # type: ignore[assignment]
+        self._episode: Episode | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin at the first layer of a network drawn at random."""
+        super().reset(seed=seed)
+        problem = self.problems[int(self.np_random.integers(len(self.problems)))]
+        self._episode = Episode(problem, drawn(self.reward, self.np_random.random), self.slots)
+        return self._episode.observe(), {"network": problem.name}
+
+    def step(self, action: npt.ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Decide about the layer at hand; measure the candidate after the last one."""
+        episode = self._running()
+        if episode.done:
+            raise RuntimeError("the episode is over; call reset() to begin the next one")
+        info, reward = episode.decide(action), 0.0
+        if episode.done:
+            reward = episode.finish(episode.problem.evaluator([episode.masks])[0], info)
+        return episode.observe(), reward, episode.done, False, info
+
+    def render(self) -> npt.NDArray[np.uint8] | None:
+        """Draw the layers as bars, kept and removed filters apart.
+
+        Returns:
+            (height, width, 3) uint8, or None without a render mode.
+        """
+        if self.render_mode is None:
+            return None
+        episode = self._running()
+        return draw_layers(episode.problem.network, episode.masks)
+
+    def _running(self) -> Episode:
+        if self._episode is None:
+            raise RuntimeError("no episode is running; call reset() first")
+        return self._episode
+
+
+def enough_slots(problems: Sequence[PruningProblem], slots: int | None) -> int:
+    """Give the wanted number of action slots, or that of the widest layer where none is wanted.
+
+    Raises:
+        ValueError: If a layer has more filters than that.
+    """
+    widest = widest_layer(problems)
+    if slots is not None and slots < widest:
+        raise ValueError(f"slots is {slots}; the widest layer has {widest} filters, so give at least that")
+    return slots or widest
+
+
+def widest_layer(problems: Sequence[PruningProblem]) -> int:
+    """Give the number of action slots that several networks need."""
+    if not problems:
+        raise ValueError("no network to prune was given; give at least one PruningProblem")
+    return max(int(problem.network.widths.max()) for problem in problems)
+
+
+def make_spaces(slots: int) -> tuple[spaces.Dict, spaces.MultiBinary]:
+    """Make the observation and the action space; they depend on networks only through ``slots``."""
+    observation = spaces.Dict(
+        {
+            "filters": spaces.Box(-LIMIT, LIMIT, (slots, len(FILTER_FEATURES)), np.float32),
+            "layer": spaces.Box(-LIMIT, LIMIT, (len(LAYER_FEATURES),), np.float32),
+            "mask": spaces.MultiBinary(slots),
+            "position": spaces.Box(0, np.iinfo(np.int32).max, (1,), np.int32),
+        }
+    )
+    return observation, spaces.MultiBinary(slots)

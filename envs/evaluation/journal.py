@@ -1,0 +1,107 @@
+"""What was measured, candidate by candidate, kept in a file as it is found.
+
+A search that is begun again with the same seed asks for the same candidates in the same order; what is in the
+journal need not be measured again, so it comes to where it was interrupted in a fraction of the time, and
+goes on from there to the same end.
+
+Shapes: N filters of a layer.
+"""
+
+import hashlib
+import json
+import os
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..surgery.plan import Mask
+
+_SYNC_SECONDS = 5.0
+"""How often the system is made to write to the disk; a process that dies alone loses nothing in any case."""
+
+
+class Found(NamedTuple):
+    """What one candidate came to, as in :class:`.tasks.base.Measurement`."""
+
+    accuracy: float
+    loss: float
+
+
+class Journal:
+    """Measurements by candidate, appended to a file of one line each.
+
+    A line that was cut off, or damaged later, ends the journal: it and what follows is measured again.
+
+    Args:
+        path: Of the file; its folder is made with the first line.
+        after: Called after each line; may raise :class:`.checkpoint.Stopped`.
+    """
+
+    def __init__(self, path: Path, after: Callable[[], None] = lambda: None) -> None:
+        self._path, self._after = path, after
+        self._known: dict[str, Found] = {}
+        self._earlier, self._began, self._synced = 0.0, time.perf_counter(), time.monotonic()
+        if path.is_file():
+            self._read()
+
+    def begin(self) -> float:
+        """Start the clock of this process.
+
+        Returns:
+            Seconds that processes before this one spent.
+        """
+        self._began = time.perf_counter()
+        return self._earlier
+
+    def recall(self, scope: str, masks: Sequence[Mask]) -> Found | None:
+        """Give what is known of a candidate.
+
+        Args:
+            scope: What it was measured on, and how; a candidate counts for one scope only.
+            masks: One keep mask (N,) a layer.
+        """
+        return self._known.get(_key(scope, masks))
+
+    def note(self, scope: str, masks: Sequence[Mask], found: Found) -> None:
+        """Write down what a candidate came to.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        key = _key(scope, masks)
+        self._known[key] = found
+        text = json.dumps([key, *found, self._earlier + time.perf_counter() - self._began])
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{_checksum(text)} {text}\n")
+            file.flush()
+            if time.monotonic() - self._synced > _SYNC_SECONDS:
+                os.fsync(file.fileno())
+                self._synced = time.monotonic()
+        self._after()
+
+    def _read(self) -> None:
+        content = self._path.read_bytes()
+        whole = 0
+        for line in content.splitlines(keepends=True):
+            checksum, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
+            if not line.endswith(b"\n") or checksum != _checksum(text):
+                break
+            key, accuracy, loss, self._earlier = json.loads(text)
+            self._known[key] = Found(accuracy, loss)
+            whole += len(line)
+        if whole < len(content):
+            os.truncate(self._path, whole)
+
+
+def _key(scope: str, masks: Sequence[Mask]) -> str:
+    kept = np.packbits(np.concatenate(masks)).tobytes()
+    return hashlib.sha1(f"{scope}\n".encode() + kept).hexdigest()
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"

@@ -1,0 +1,1 @@
+"""``nn.Module``s, without any knowledge of pruning."""

@@ -1,0 +1,1 @@
+"""What an agent can know of a network before anything is removed."""

@@ -1,0 +1,119 @@
+"""What the agent sees of a filter and of a layer.
+
+Nothing here depends on one network's scale: filter features are standardised inside their layer or ranked
+over the network, layer features are ratios. So an agent that learned on one network can look at another.
+
+Shapes: L layers, N filters of a layer, F features of a filter, G features of a layer.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..tracing import TracedNetwork
+from .importance import Scores
+
+Floats32 = npt.NDArray[np.float32]
+
+STANDARDISED = ("l1", "l2", "bn", "shift", "fpgm", "consumer", "taylor")
+"""Scores that enter as z-scores inside the layer, clipped to [-3, 3]."""
+
+FILTER_FEATURES = (*STANDARDISED, "taylor_rank", "taylor_rank_network", "taylor_per_mac_rank_network")
+"""What is seen of each filter; ranks lie in [-1, 1], the last two are taken over all filters of the
+network."""
+
+STATIC_LAYER_FEATURES = (
+    "depth", "width_share", "macs_share", "params_share", "producers", "sensitivity", "sensitivity_per_mac",
+)  # fmt: skip
+DYNAMIC_LAYER_FEATURES = ("spent", "undecided", "needed_keep_ratio", "kept_so_far", "target", "drop_bound")
+LAYER_FEATURES = (*STATIC_LAYER_FEATURES, *DYNAMIC_LAYER_FEATURES)
+"""What is seen of the layer at hand; see :func:`static_features` and
+:class:`secateur.envs.environment.episode.Episode`."""
+
+LIMIT = 3.0
+"""Every feature lies in [-LIMIT, LIMIT]."""
+
+
+@dataclass(frozen=True)
+class StaticFeatures:
+    """What is known before anything is removed.
+
+    Args:
+        filters: One array (N, F) a layer.
+        layers: Shape (L, number of static layer features).
+    """
+
+    filters: list[Floats32]
+    layers: Floats32
+
+
+def static_features(network: TracedNetwork, scores: dict[str, Scores]) -> StaticFeatures:
+    """Make features of importance scores and of the network's shape.
+
+    Args:
+        network: A trace.
+        scores: By criterion, one array (N,) a layer.
+    """
+    widths = network.widths
+    saved_macs = np.asarray(
+        network.macs(widths) - network.macs(widths - np.eye(len(widths)))
+    )  # (L,) a filter
+    saved_params = np.asarray(network.params(widths) - network.params(widths - np.eye(len(widths))))
+    taylor = scores["taylor"]
+    per_mac = [score / max(cost, 1.0) for score, cost in zip(taylor, saved_macs, strict=True)]
+    by_network, by_mac = _ranks_over_network(taylor), _ranks_over_network(per_mac)
+    filters = []
+    for layer in range(len(widths)):
+        columns = [_standardised(_even(name, scores[name][layer])) for name in STANDARDISED]
+        columns += [_ranks(taylor[layer]), by_network[layer], by_mac[layer]]
+        filters.append(np.stack(columns, axis=1).astype(np.float32))
+    return StaticFeatures(filters, _layer_features(network, saved_macs, saved_params, taylor, per_mac))
+
+
+def _even(name: str, score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Take the root of the one score that is a square, else its largest values hide all others."""
+    return np.sqrt(score) if name == "taylor" else score
+
+
+def _layer_features(
+    network: TracedNetwork,
+    saved_macs: npt.NDArray[np.float64],
+    saved_params: npt.NDArray[np.float64],
+    taylor: Scores,
+    per_mac: Scores,
+) -> Floats32:
+    widths = network.widths
+    rows = [
+        np.linspace(-1, 1, len(widths)) if len(widths) > 1 else np.zeros(1),
+        _share(widths.astype(np.float64)),
+        _share(saved_macs * widths),
+        _share(saved_params * widths),
+        np.array([np.log2(len(layer.producers)) for layer in network.layers]) / 2,
+        _standardised(np.log([score.mean() + 1e-20 for score in taylor])),
+        _standardised(np.log([score.mean() + 1e-30 for score in per_mac])),
+    ]
+    return np.clip(np.stack(rows, axis=1), -LIMIT, LIMIT).astype(np.float32)
+
+
+def _share(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Compare each layer with an average one, on a log scale."""
+    return np.log2(np.maximum(values / values.mean(), 1e-3)) / 2
+
+
+def _standardised(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    deviation = values.std()
+    if not deviation > 1e-12 * max(1.0, float(np.abs(values).max(initial=0.0))):
+        return np.zeros_like(values)
+    return np.clip((values - values.mean()) / deviation, -LIMIT, LIMIT)
+
+
+def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Rank values from -1, the least, to 1."""
+    order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+    return 2 * order / max(1, len(values) - 1) - 1
+
+
+def _ranks_over_network(scores: Scores) -> Scores:
+    ranks = _ranks(np.concatenate(scores))
+    return np.split(ranks, np.cumsum([len(score) for score in scores])[:-1])

@@ -1,0 +1,1 @@
+"""What changes weights after the cut, and the state of trainings."""

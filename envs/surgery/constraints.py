@@ -1,0 +1,192 @@
+"""Limits on a cut beside its size: what is protected, how few filters stay, and which numbers of them.
+
+They are kept by the trace, and so by all that decide about it.
+
+Shapes: N filters of a layer.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ..io.suggestions import nearest
+from ..tracing import Cause, Layer, Pin, Slice, TracedNetwork, trace
+from ..tracing.network import Ints
+from .plan import Mask
+from .verification import trace_exactly
+
+PROTECTED = "protection"
+"""Stands where the cause of a pin names the operation at fault."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a cut has to respect beside its size.
+
+    Patterns such as ``layer1.*`` are matched against the module names of a layer's producers, ``*`` matches
+    all; of several that match one layer the last one counts.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    round_to: Mapping[str, int] = field(default_factory=dict)
+    """By pattern, what the producers' channels are to be a multiple of, at least 1. Kernels are made for some
+    widths: a MobileNetV2 of half the MACs is 1.7 times faster in onnxruntime with multiples of 8 than without
+    (``benchmarks/latency.py``). Not rounded by default: it coarsens the choice, and the pruned network may
+    run elsewhere than here."""
+    protect: tuple[str, ...] = ()
+    """Patterns of layers that keep all their filters."""
+    max_sparsity: Mapping[str, float] = field(default_factory=dict)
+    """By pattern, the largest share of a layer's filters that may go, in (0, 1)."""
+
+    def __post_init__(self) -> None:
+        for step in self.round_to.values():
+            if step < 1:
+                raise ValueError(f"filters are to be rounded to multiples of {step}; allowed is at least 1")
+        for share in self.max_sparsity.values():
+            if not 0 < share < 1:
+                raise ValueError(
+                    f"the largest sparsity is {share}; it has to be above 0 and below 1 (--protect keeps all)"
+                )
+
+    @property
+    def rounding(self) -> bool:
+        """Whether any layer is rounded."""
+        return any(step > 1 for step in self.round_to.values())
+
+
+class _Axis(NamedTuple):
+    """Where a layer's filters are produced."""
+
+    channels: int  # all along the axis, also those of other layers and pinned ones
+    each: int  # channels that go with one filter
+    shared: bool  # with another layer
+
+
+def trace_limited(model: nn.Module, example: torch.Tensor | tuple[Any, ...], limits: Limits) -> TracedNetwork:
+    """Trace a network exactly, pin what is protected, and limit how many filters of each layer may stay.
+
+    Args:
+        model: Any CNN.
+        example: A batch of at least two inputs; see :func:`secateur.envs.surgery.verification.trace_exactly`.
+        limits: What to respect.
+
+    Raises:
+        ValueError: If the model cannot run on ``example``, a pattern matches nothing, or nothing is left to
+            prune.
+    """
+    if not limits.protect:
+        return limited(trace_exactly(model, example), model, limits)
+    unprotected = trace(model, example)
+    _check_patterns(limits.protect, unprotected)
+    pins = [pin for layer in unprotected.layers if (pin := _pin(layer, limits.protect))]
+    network = trace_exactly(model, example, pins=pins)
+    if unprotected.layers and not network.layers:
+        raise ValueError(f"--protect {' '.join(limits.protect)} leaves no filter to prune; protect less")
+    return limited(network, model, limits)
+
+
+def limited(network: TracedNetwork, model: nn.Module, limits: Limits) -> TracedNetwork:
+    """Limit how many filters of each layer may stay; all of them always may.
+
+    Args:
+        network: A trace, whose own limits are forgotten.
+        model: What was traced.
+        limits: What to respect; protection is the trace's own affair.
+
+    Raises:
+        ValueError: If a pattern matches nothing.
+    """
+    _check_patterns((*limits.round_to, *limits.max_sparsity), network)
+    state = dict([*model.named_parameters(), *model.named_buffers()])
+    sharing = Counter((s.parameter, s.axis) for layer in network.layers for s in _producing(layer))
+    layers = []
+    for layer in network.layers:
+        producing = [
+            _Axis(state[s.parameter].shape[s.axis], s.index.shape[1], sharing[s.parameter, s.axis] > 1)
+            for s in _producing(layer)
+        ]
+        allowed = _multiples(layer.filters, _last_match(limits.round_to, layer, 1), producing)
+        share = _last_match(limits.max_sparsity, layer, 1.0)
+        least = np.ceil(layer.filters * (1 - share) - 1e-9)  # 10 * (1 - 0.9) is above 1
+        layers.append(dataclasses.replace(layer, allowed=allowed[allowed >= least]))
+    return dataclasses.replace(network, layers=tuple(layers))
+
+
+def resized(mask: Mask, count: int, priorities: npt.NDArray[np.floating]) -> Mask:
+    """Bring a keep mask to a number of filters.
+
+    Args:
+        mask: (N,).
+        count: How many are to stay.
+        priorities: (N,); the filters with the highest come back or stay, ties by position.
+    """
+    order = np.lexsort((-np.asarray(priorities), ~mask))  # kept ones first, each part by priority
+    changed = np.zeros_like(mask)
+    changed[order[:count]] = True
+    return changed
+
+
+def _multiples(filters: int, step: int, producing: Sequence[_Axis]) -> Ints:
+    """Give the kept counts at which every producer has a multiple of ``step`` channels, or all it ever had.
+
+    Layers that share a producer are counted each with the others full: each then removes a multiple, and so
+    do all together. A layer without such a count, a narrow one for instance, is left free.
+    """
+    kept = np.arange(1, filters + 1)
+    fits = np.ones(filters, np.bool_)
+    for axis in producing:
+        if axis.shared and axis.channels % step:
+            return kept  # multiples only together, and each layer is decided about alone
+        fits &= (axis.channels - axis.each * (filters - kept)) % step == 0
+    if not fits.any():
+        return kept
+    fits[-1] = True
+    return kept[fits]
+
+
+def _producing(layer: Layer) -> list[Slice]:
+    return [where for where in layer.slices if where.role == "producer"]
+
+
+def _pin(layer: Layer, patterns: Sequence[str]) -> Pin | None:
+    """Keep a layer whole if a pattern matches one of its producers."""
+    for pattern in patterns:
+        for producer in layer.producers:
+            if fnmatchcase(producer, pattern):
+                where = layer.slices[0]  # every slice holds all filters
+                cause = Cause(f"protected by --protect {pattern}", PROTECTED, producer)
+                return Pin(where.parameter, where.axis, where.index, cause)
+    return None
+
+
+def _last_match(by_pattern: Mapping[str, T], layer: Layer, default: T) -> T:
+    """Give what the last pattern that matches one of the layer's producers says."""
+    found = default
+    for pattern, value in by_pattern.items():
+        if any(fnmatchcase(producer, pattern) for producer in layer.producers):
+            found = value
+    return found
+
+
+def _check_patterns(patterns: Iterable[str], network: TracedNetwork) -> None:
+    """Refuse a pattern that matches no producer, prunable or not."""
+    own = [producer for layer in network.layers for producer in layer.producers]
+    names = list(dict.fromkeys([*own, *(layer.name for layer in network.pinned)]))
+    for pattern in patterns:
+        if names and not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"no layer is named like {pattern!r}{nearest(pattern, names)}; "
+                f"names are {', '.join(names[:3])} and so on, `secateur inspect` lists them"
+            )

@@ -1,0 +1,205 @@
+"""Networks as files that run without their class: torch's ``.pt2``, ONNX, and plain tensors.
+
+Each file is loaded again and compared with the network before it is there under its name.
+
+Shapes: B examples of a batch, behind it the shape of one example of an input.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.utils import prune
+from torch.utils._pytree import tree_leaves
+
+from ..io.atomic_write import unshared, write_aside
+from ..modules.reparametrization import bake
+
+Format = Literal["safetensors", "pt2", "onnx"]
+
+TOLERANCE = 1e-4
+"""Largest difference of an exported network's outputs, relative to the largest output."""
+
+BATCHES = (1, 3)
+"""Batch sizes at which a file is compared with the network; neither is the example's."""
+
+_EXAMPLES = 2
+"""Batch of the example: torch.export takes a batch of one for a constant."""
+
+_ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+Run = Callable[[tuple[Tensor, ...]], Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Args:
+        path: The file.
+        difference: Largest difference between the file's outputs and the network's, relative to the largest
+            output; 0 for plain tensors, which compute nothing.
+        opset: Version of the ONNX operators, None for other formats.
+    """
+
+    path: Path
+    difference: float = 0.0
+    opset: int | None = None
+
+
+def export(model: nn.Module, path: str | Path, format: Format, *shapes: tuple[int, ...]) -> Exported:
+    """Write a network, in evaluation mode and with any batch size, to a file that needs none of its classes.
+
+    Weights under masks of ``torch.nn.utils.prune`` and normalised weights are written as plain weights.
+
+    Args:
+        model: Any network, on any device; it is left as it is.
+        path: A file that does not exist, in a folder that does.
+        format: ``pt2`` for ``torch.export.load``, ``onnx``, or ``safetensors``: the state dict, for tools
+            that bring the network's code themselves.
+        *shapes: Of one example of each input, without the batch; not needed for ``safetensors``.
+
+    Raises:
+        ValueError: If the file exists, a package is missing, torch's exporters cannot handle the network, or
+            the file would compute something else; then nothing is written.
+    """
+    path = Path(path)
+    check_writable(path)
+    if format == "onnx":
+        require_onnx()
+    plain = _plain(model)
+    write = {"safetensors": _write_tensors, "pt2": _write_pt2, "onnx": _write_onnx}[format]
+    difference, opset = write_aside(path, partial(write, plain, shapes))
+    return Exported(path, difference, opset)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that exists, or whose folder does not.
+
+    Raises:
+        ValueError: If it is so.
+    """
+    if path.exists():
+        raise ValueError(f"{path} exists; give another file with --out, nothing is overwritten")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent} to write {path.name} into; make it first")
+
+
+def require_onnx() -> None:
+    """Refuse to begin without the packages that ONNX needs.
+
+    Raises:
+        ValueError: If one is not installed.
+    """
+    if missing := [name for name in _ONNX_PACKAGES if find_spec(name) is None]:
+        raise ValueError(f"ONNX needs {' and '.join(missing)}; install with: pip install 'secateur[onnx]'")
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    """Copy a network to the CPU, without whatever computes its weights anew in every forward pass."""
+    plain = bake(model).cpu().eval()
+    for module in plain.modules():
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                prune.remove(module, hook._tensor_name)
+    return plain
+
+
+def _write_tensors(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path) -> tuple[float, None]:
+    state = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    save_file(unshared(state), path, metadata={"format": "pt"})
+    return 0.0, None
+
+
+def _write_pt2(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path) -> tuple[float, None]:
+    content = io.BytesIO()  # torch warns about file names that do not end in .pt2
+    torch.export.save(_program(model, shapes), content)
+    path.write_bytes(content.getbuffer())
+    content.seek(0)
+    module = torch.export.load(content).module()
+    return _compare(model, shapes, lambda inputs: _tensors(module(*inputs))), None
+
+
+def _write_onnx(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path) -> tuple[float, int]:
+    import onnx
+    import onnxruntime
+
+    program = _program(model, shapes)
+    try:
+        exported = torch.onnx.export(program, dynamo=True, verbose=False, dynamic_shapes=_any_batch(shapes))
+    except Exception as error:  # many kinds, one for each stage of torch's exporter
+        raise ValueError(f"torch cannot write this network as ONNX: {_first_line(error)}") from error
+    assert exported is not None
+    exported.save(str(path), external_data=False)
+    onnx.checker.check_model(str(path), full_check=True)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+
+    def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
+        fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(found) for found in session.run(None, fed)]
+
+    opsets = {entry.domain: entry.version for entry in onnx.load(str(path)).opset_import}
+    return _compare(model, shapes, run), opsets[""]
+
+
+def _program(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> torch.export.ExportedProgram:
+    """Export with a batch that may have any size."""
+    example = _inputs(model, shapes, _EXAMPLES)
+    try:
+        with torch.no_grad():
+            return torch.export.export(model, example, dynamic_shapes=_any_batch(shapes))
+    except Exception as error:  # whatever the model's own code raises when it is traced
+        raise ValueError(f"torch.export cannot handle this network: {_first_line(error)}") from error
+
+
+def _any_batch(shapes: Sequence[tuple[int, ...]]) -> tuple[dict[int, torch.export.Dim], ...]:
+    """Let the first axis of every input have any size, the same for all."""
+    batch = torch.export.Dim("batch")
+    return tuple({0: batch} for _ in shapes)
+
+
+def _inputs(model: nn.Module, shapes: Sequence[tuple[int, ...]], batch: int) -> tuple[Tensor, ...]:
+    """Draw one tensor (B, ...) an input, in the network's precision."""
+    generator = torch.Generator().manual_seed(batch)
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    return tuple(torch.randn(batch, *shape, generator=generator, dtype=dtype) for shape in shapes)
+
+
+def _compare(model: nn.Module, shapes: Sequence[tuple[int, ...]], run: Run) -> float:
+    """Give the largest relative difference over all outputs and batch sizes.
+
+    Raises:
+        ValueError: If it is above the tolerance.
+    """
+    worst = 0.0
+    for batch in BATCHES:
+        inputs = _inputs(model, shapes, batch)
+        with torch.no_grad():
+            expected, found = _tensors(model(*inputs)), run(inputs)
+        for one, other in zip(expected, found, strict=True):
+            scale = float(one.abs().max()) or 1.0
+            difference = float((one - other).abs().max()) / scale
+            if not difference <= TOLERANCE:  # also where it is not a number
+                raise ValueError(
+                    f"the exported network differs by {difference:.1e} at a batch of {batch}, allowed is "
+                    f"{TOLERANCE:.0e}; nothing was written"
+                )
+            worst = max(worst, difference)
+    return worst
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

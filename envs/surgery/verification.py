@@ -1,0 +1,246 @@
+"""Check actual cuts: the cut network must compute what the masked dense one computes.
+
+A trace cannot tell a literal integer in a forward pass from shape arithmetic, so every cut is tried on a copy
+with random weights in float64 before it is trusted.
+"""
+
+import math
+import os
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ..modules.copying import replica
+from ..tracing import Cause, Pin, TracedNetwork, trace
+from ..tracing.trace import as_inputs
+from .cutting import Mask, PruningPlan, cut, mask_
+from .deterministic_mode import Calm
+
+TOLERANCE = 1e-9
+"""Largest relative difference between the masked and the cut network in float64."""
+
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+_VISIBLE = 1e-6
+"""A mask that changes every output by less than this part of the largest one has not been seen."""
+
+
+class InexactCutError(ValueError):
+    """A cut network does not compute what the masked dense one computes.
+
+    Args:
+        message: What was wrong.
+        source: "file:line" of the model's code that failed, or "".
+    """
+
+    def __init__(self, message: str, source: str = "") -> None:
+        super().__init__(message)
+        self.source = source
+
+
+def trace_exactly(
+    model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Sequence[Pin] = ()
+) -> TracedNetwork:
+    """Trace a network and try skewed cuts on it; layers whose cut is not exact are pinned, with that reason.
+
+    Args:
+        model: Any CNN.
+        example: A batch of at least two inputs; see :func:`trace`.
+        pins: What to keep by decree.
+
+    Returns:
+        A trace whose probed cuts are exact.
+
+    Raises:
+        ValueError: If the model cannot run on ``example``.
+    """
+    probe = Probe(model, example)
+    pins = list(pins)
+    while True:
+        network = trace(model, example, pins=pins)
+        culprits = _culprits(probe, network)
+        if not culprits:
+            return network
+        for index, error in culprits.items():
+            layer = network.layers[index]
+            first = next((s for s in layer.slices if s.role == "producer"), layer.slices[0])
+            cause = Cause(f"its cut was tried and refused: {error}", "verification", layer.name, error.source)
+            pins.append(Pin(first.parameter, first.axis, first.index, cause))
+
+
+def verify_cut(
+    model: nn.Module, network: TracedNetwork, plan: PruningPlan, example: Tensor | tuple[Any, ...]
+) -> float:
+    """Compare the cut with the masked network in float64, in evaluation and in training mode.
+
+    Args:
+        model: The dense network.
+        network: Its trace.
+        plan: The cut to try.
+        example: A batch of at least two inputs.
+
+    Returns:
+        The largest relative difference.
+
+    Raises:
+        InexactCutError: If the difference is above 1e-9, the cut network does not run, or masking changes
+            nothing (a check that sees nothing is no check).
+    """
+    return Probe(model, example).check(network, plan)
+
+
+class Probe:
+    """A randomised float64 copy of a network to try cuts on.
+
+    Args:
+        model: The dense network; it is left as it is.
+        example: A batch of at least two inputs.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor | tuple[Any, ...]) -> None:
+        self.model = randomised(model)
+        self.inputs = tree_map_only(Tensor, _never_constant, as_inputs(example, torch.float64))
+
+    @cached_property
+    def dense(self) -> list[list[Tensor]]:
+        """Outputs of the dense network in evaluation and in training mode."""
+        own_statistics = replica(self.model, {p: p for p in self.model.parameters()})
+        return self._outputs(own_statistics)
+
+    def check(self, network: TracedNetwork, plan: PruningPlan) -> float:
+        """Do what :func:`verify_cut` does."""
+        masked = replica(self.model)
+        mask_(masked, network, plan)
+        expected = self._outputs(masked)
+        with _refusing_what_does_not_run():
+            found = self._outputs(cut(self.model, network, plan))
+        pruned = any(len(kept) < plan.filters[name] for name, kept in plan.kept.items())
+        # Not `not any(... > ...)`: a dense network that gives NaN shows nothing either.
+        if pruned and not any(
+            _difference(d, e) > _VISIBLE for d, e in zip(self.dense, expected, strict=True)
+        ):
+            raise InexactCutError("masking changed nothing, so the check of the cut is blind")
+        worst = max(_difference(e, f) for e, f in zip(expected, found, strict=True))
+        if not worst <= TOLERANCE:
+            raise InexactCutError(f"the cut network differs from the masked one by {worst:.1e}")
+        return worst
+
+    def _outputs(self, model: nn.Module) -> list[list[Tensor]]:
+        """Run a network that nobody needs afterwards in evaluation, then in training mode."""
+        outputs = []
+        for training in (False, True):
+            model.train(training)
+            inputs = tree_map_only(Tensor, torch.clone, self.inputs)
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), Calm():
+                outputs.append([x for x in tree_leaves(model(*inputs)) if isinstance(x, Tensor)])
+        return outputs
+
+
+def _never_constant(x: Tensor) -> Tensor:
+    """Replace an example of zeros, on which a network without biases shows nothing, by a random one."""
+    if not x.is_floating_point() or x.numel() < 2 or bool((x != x.flatten()[0]).any()):
+        return x
+    return torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    """Copy a network into float64 with every parameter shaken and random batch-norm state.
+
+    No weight is left at zero, where a mask could not be seen; batch-norm's epsilon is raised, so that
+    training mode on a few pixels stays well conditioned.
+    """
+    probe = replica(model).cpu().double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in [*probe.named_parameters(), *probe.named_buffers()]:
+            if not tensor.is_floating_point() or not tensor.numel():
+                continue
+            noise = torch.rand(tensor.shape, generator=generator, dtype=tensor.dtype).mul_(2.0).sub_(1.0)
+            if name.endswith("running_var"):
+                tensor.copy_(1.5 + noise)
+            elif name.endswith("running_mean"):
+                tensor.copy_(noise * 0.1)
+            elif isinstance(tensor, nn.Parameter):
+                if tensor.ndim == 1 and name.endswith("weight"):
+                    tensor.fill_(1.0)
+                spread = 0.4 if tensor.ndim <= 1 else float(tensor.std(correction=0)) or 0.4
+                tensor.add_(noise, alpha=spread)
+    for module in probe.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eps = 0.1
+    return probe
+
+
+def _culprits(probe: Probe, network: TracedNetwork) -> dict[int, InexactCutError]:
+    """Bisect for the layers whose skewed cuts are not exact; give the error of each."""
+    found: dict[int, InexactCutError] = {}
+    for first in (True, False):
+        masks = [_skewed(layer.filters, number, first) for number, layer in enumerate(network.layers)]
+        found |= _search(probe, network, masks, [i for i in range(len(masks)) if i not in found])
+    return found
+
+
+def _search(
+    probe: Probe, network: TracedNetwork, masks: Sequence[Mask], chosen: Sequence[int]
+) -> dict[int, InexactCutError]:
+    actual = [mask if i in chosen else np.ones_like(mask) for i, mask in enumerate(masks)]
+    try:
+        probe.check(network, PruningPlan.from_masks(network, actual))
+    except InexactCutError as error:
+        middle = len(chosen) // 2
+        halves = (chosen[:middle], chosen[middle:]) if middle else ()
+        found = {i: e for half in halves for i, e in _search(probe, network, masks, half).items()}
+        return found or dict.fromkeys(chosen, error)  # not exact alone, or only together
+    return {}
+
+
+def _skewed(filters: int, number: int, first: bool) -> Mask:
+    """Drop the first or the last filters of a layer: even cuts hide constants like ``channels // 2``.
+
+    Between a quarter and three quarters go, another part of each layer, by the golden ratio: equal parts hide
+    sizes that are taken for those of another layer.
+    """
+    share = 0.25 + 0.5 * (_GOLDEN * (number + 1) % 1.0)
+    gone = min(filters - 1, max(1, round(share * filters)))
+    mask = np.ones(filters, np.bool_)
+    mask[slice(gone) if first else slice(filters - gone, None)] = False
+    return mask
+
+
+@contextmanager
+def _refusing_what_does_not_run() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        message = f"the cut network does not run: {str(error) or repr(error)}"
+        raise InexactCutError(message, _source_of(error)) from error
+
+
+def _source_of(error: BaseException) -> str:
+    """Find the innermost line of the model's own code, if an error passed through any."""
+    others = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
+    if not frames or frames[-1].name in ("<module>",):
+        return ""
+    path = Path(frames[-1].filename)
+    return f"{path.parent.name}/{path.name}:{frames[-1].lineno}"
+
+
+def _difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """Give the largest difference relative to the largest entry; infinite for other shapes and for NaN."""
+    if [x.shape for x in one] != [x.shape for x in other]:
+        return math.inf
+    worst = 0.0
+    for a, b in zip(one, other, strict=True):
+        if a.numel():
+            relative = float((a - b).abs().max() / a.abs().max().clamp_min(1e-30))
+            worst = math.inf if math.isnan(relative) else max(worst, relative)
+    return worst

@@ -1,0 +1,196 @@
+"""A task of the user's own: found by name, and every mistake in it said in one line before anything runs."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..io.plugins import accepted, imported
+from ..io.suggestions import nearest
+from ..modules.outputs import main_output
+from .base import SplitName, Task, restored_modes
+
+_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+_MEMBERS = (
+    "name",
+    "input_shape",
+    "num_outputs",
+    "notes",
+    "size",
+    "batch",
+    "loss",
+    "statistics",
+    "metric",
+)
+
+
+def own_task(name: str, *, seed: int = 0) -> Task:
+    """Make the task that ``package.module:thing`` names.
+
+    Args:
+        name: Of a class or function that gives a task, called with ``seed`` if it has that parameter, else
+            with nothing; or of a task.
+        seed: For a task that splits its data itself.
+
+    Raises:
+        ValueError: If it cannot be imported or called, or is no task.
+        TypeError: If a member of the task is of the wrong type.
+    """
+    attribute = name.partition(":")[2]
+    with imported(name) as module:
+        if not hasattr(module, attribute):
+            public = [key for key in vars(module) if not key.startswith("_")]
+            raise ValueError(f"{module.__name__} has no task {attribute!r}{nearest(attribute, public)}")
+        thing = getattr(module, attribute)
+        if inspect.isclass(thing) or (callable(thing) and _missing(thing)):
+            try:
+                offered = accepted(thing, seed=seed)
+            except TypeError as error:
+                raise ValueError(
+                    f"the task {name} cannot be made ({error}): it gets seed where it has that parameter, "
+                    "and nothing else"
+                ) from error
+            with _naming(f"{name} cannot be made"):
+                thing = thing(**offered)
+        check_task(thing, name)
+    return cast(Task, thing)
+
+
+def check_task(task: Any, name: str = "the task") -> None:
+    """Look at every member of a task, and at two examples of every split.
+
+    Args:
+        task: What may be one.
+        name: What messages call it.
+
+    Raises:
+        ValueError: If a member is missing, fails, or gives what does not fit.
+        TypeError: If a member is of the wrong type.
+    """
+    if missing := _missing(task):
+        raise ValueError(
+            f"{name} is no task: {type(task).__name__} has no {', '.join(missing)}; a task has "
+            f"{', '.join(_MEMBERS)}, see secateur.envs.tasks.Task, or begin with TensorTask"
+        )
+    shape = task.input_shape
+    wholes = isinstance(shape, (tuple, list)) and all(_is_count(side) for side in shape) and len(shape)
+    _demand(isinstance(task.name, str), name, "name", task.name, "a str")
+    _demand(bool(wholes), name, "input_shape", shape, "a tuple such as (3, 32, 32)")
+    _demand(_is_count(task.num_outputs), name, "num_outputs", task.num_outputs, "an int of at least 1")
+    sentences = isinstance(task.notes, (tuple, list)) and all(isinstance(note, str) for note in task.notes)
+    _demand(sentences, name, "notes", task.notes, "a tuple of str")
+    for split in _SPLITS:
+        with _naming(f"size({split!r}) of {name} failed"):
+            size = task.size(split)
+        least = 2 if split == "train" else 1
+        _demand(_is_count(size) and size >= least, name, f"size({split!r})", size, f"at least {least}")
+        _check_batch(task, name, split, min(2, size))
+
+
+def check_answers(model: nn.Module, task: Task) -> None:
+    """Try the loss and the metric on what a network gives for two examples.
+
+    Args:
+        model: The network, on the CPU or the task's device; it is left as it is.
+        task: A task that :func:`check_task` found right.
+
+    Raises:
+        ValueError: If the loss or the metric fails or gives what does not fit.
+        TypeError: If the network or one of them gives something of the wrong type.
+    """
+    inputs, targets = task.batch("train", torch.arange(min(2, task.size("train"))))
+    with restored_modes(model), torch.no_grad():
+        outputs = main_output(model.eval()(inputs)).requires_grad_()
+    what = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
+    with _naming(f"the loss of {task.name} failed on {what}"):
+        loss = task.loss(outputs, targets)
+    scalar = isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad
+    _demand(scalar, task.name, "loss", loss, "one differentiable number, a tensor")
+    with _naming(f"the statistics of {task.name} failed on {what}"):
+        statistics = task.statistics(outputs.detach(), targets)
+        task.statistics(outputs[:1].detach(), targets[:1])  # as the report does, hours later
+    _demand(isinstance(statistics, Tensor), task.name, "statistics", statistics, "a tensor")
+    with _naming(f"the metric of {task.name} failed"):
+        metric = task.metric(statistics + statistics)
+    number = isinstance(metric, (int, float)) and not isinstance(metric, bool) and not math.isinf(metric)
+    _demand(number, task.name, "metric", metric, "a float, percent")
+
+
+def _check_batch(task: Any, name: str, split: SplitName, count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    what = f"batch({split!r}, ...) of {name}"
+    with _naming(f"{what} failed"):
+        batch = task.batch(split, torch.arange(count), augment=split == "train", generator=generator)
+    pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and all(isinstance(x, Tensor) for x in batch)
+    if not pair:
+        raise TypeError(f"{what} gives a {type(batch).__name__}; give a pair of tensors: inputs and targets")
+    inputs, targets = batch
+    expected = (count, *task.input_shape)
+    if inputs.dtype != torch.float32 or tuple(inputs.shape) != expected or len(targets) != count:
+        raise ValueError(
+            f"{what} gives inputs of {tuple(inputs.shape)} {str(inputs.dtype).removeprefix('torch.')} and "
+            f"targets of {tuple(targets.shape)} for {count} examples; inputs have to be {expected} float32, "
+            f"and targets {count} rows"
+        )
+    if not bool(torch.isfinite(inputs).all()):
+        raise ValueError(f"{what} gives inputs that are infinite or undefined; repair the data")
+
+
+def _missing(task: Any) -> list[str]:
+    return [member for member in _MEMBERS if not hasattr(task, member)]
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _demand(held: bool, name: str, member: str, found: Any, wanted: str) -> None:
+    if not held:
+        text = repr(found)
+        given = text if len(text) < 60 and "\n" not in text else f"a {type(found).__name__}"
+        raise TypeError(f"{member} of {name} is {given}; it has to be {wanted}")
+
+
+@contextlib.contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Say in one line what of the user's own code failed; words that are meant for people pass."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{what} ({type(error).__name__}: {first}); --debug shows where") from error
+
+
+class MovedTask:
+    """A task whose batches are moved to a device one by one, because it cannot move its data.
+
+    Args:
+        task: The task.
+        device: Where the network is.
+    """
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        self._task, self._device = task, device
+
+    def __getattr__(self, name: str) -> Any:
+        """Be the task in everything else."""
+        return getattr(self._task, name)
+
+    def batch(self, *given: Any, **named: Any) -> tuple[Tensor, Tensor]:
+        """Give a batch on the device."""
+        inputs, targets = self._task.batch(*given, **named)
+        return inputs.to(self._device), targets.to(self._device)
+
+
+def on_device(task: Task, device: torch.device) -> Task:
+    """Give a task with its data, or at least its batches, on a device."""
+    move = getattr(task, "to", None)
+    return cast(Task, move(device) if move is not None else MovedTask(task, device))

@@ -1,0 +1,7 @@
+"""``python -m secateur`` is the command ``secateur``."""
+
+import sys
+
+from .agent.cli import main
+
+sys.exit(main())

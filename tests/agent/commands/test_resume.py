@@ -1,0 +1,241 @@
+"""What resuming promises: whatever happens to a process, its run ends as if nothing had."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from secateur.agent.cli import main
+from secateur.agent.commands import Prune
+from secateur.agent.run.folder import RunFolder, timed_before
+from secateur.envs.cost.latency_table import LatencyTable
+from secateur.envs.evaluation.journal import Found, Journal
+from support.processes import begin, finish
+
+SMALL = ["--evaluations", "48", "--epochs", "3", "--dense-epochs", "3", "--seed", "1"]
+LAYERWISE = ["--procedure", "layerwise", "--layer-epochs", "1", *SMALL]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run without an interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert finish(["prune", *SMALL, "--out", str(folder)], folder.parent / "whole.err") == 0
+    return folder
+
+
+def assert_same(one: Path, other: Path) -> None:
+    for name in ("plan.json", "model.safetensors", "dense.safetensors", "agent.safetensors"):
+        if (one / name).is_file():
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    figures = [json.loads((folder / "report.json").read_text()) for folder in (one, other)]
+    for key in ("accuracy", "loss", "macs"):
+        assert figures[0]["pruned"][key] == figures[1]["pruned"][key]
+    assert figures[0]["recovery"]["losses"] == figures[1]["recovery"]["losses"]
+    assert figures[0]["search"]["rewards"] == figures[1]["search"]["rewards"]
+    assert not list(other.rglob("*.tmp"))
+    assert not (other / "checkpoints").exists()
+
+
+def wait_for(condition: Callable[[], bool], process: BaseProcess) -> None:
+    while not condition() and process.is_alive():
+        time.sleep(0.01)
+
+
+def lines(path: Path) -> int:
+    return len(path.read_bytes().splitlines()) if path.is_file() else 0
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_twenty_moments_ends_as_if_nothing_had_happened(whole: Path, tmp_path: Path) -> None:
+    drawn = random.Random(0)
+    out, errors = tmp_path / "run", tmp_path / "errors"
+    words = ["prune", *SMALL, "--out", str(out)]
+    kills = 0
+    while kills < 20:
+        process = begin(words, errors)
+        process.join(drawn.uniform(0.2, 3.0))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            kills += 1
+        elif kills < 20:  # it ended well: begin another one, there are moments left to try
+            assert process.exitcode == 0, errors.read_text()
+            assert_same(whole, out)
+            shutil.rmtree(out)
+        began = (out / "config.yaml").is_file()
+        words = ["resume", str(out)] if began else ["prune", *SMALL, "--out", str(out)]
+        if not began:
+            shutil.rmtree(out, ignore_errors=True)
+    assert finish(words, errors) == 0, errors.read_text()
+    assert_same(whole, out)
+
+
+@pytest.mark.parametrize("place", ["candidates.jsonl", "recovery.checkpoint"])
+def test_a_run_killed_in_search_or_recovery_ends_as_if_nothing_had_happened(
+    place: str, whole: Path, tmp_path: Path
+) -> None:
+    out, errors = tmp_path / "run", tmp_path / "errors"
+    process = begin(["prune", *SMALL, "--out", str(out)], errors)
+    wait_for(lambda: lines(out / "checkpoints" / place) >= 5, process)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    (out / ".plan.json.1.tmp").write_text("half of a")  # as a process that is killed while it writes leaves
+    assert not (out / "report.json").exists()
+    assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    assert_same(whole, out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_a_run_is_told_how_to_go_on(number: signal.Signals, whole: Path, tmp_path: Path) -> None:
+    out, errors = tmp_path / "run", tmp_path / "errors"
+    process = begin(["prune", *SMALL, "--out", str(out)], errors)
+    wait_for(lambda: lines(out / "checkpoints" / "candidates.jsonl") >= 5, process)
+    os.kill(process.pid or 0, number)
+    process.join()
+    assert process.exitcode == 130
+    assert (
+        errors.read_text().strip().splitlines()[-1] == f"secateur: stopped; go on with: secateur resume {out}"
+    )
+    assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    assert_same(whole, out)
+
+
+def test_layer_after_layer_is_resumed_too(tmp_path: Path) -> None:
+    out, errors = tmp_path / "run", tmp_path / "errors"
+    assert finish(["prune", *LAYERWISE, "--out", str(tmp_path / "whole")], errors) == 0, errors.read_text()
+    process = begin(["prune", *LAYERWISE, "--out", str(out)], errors)
+    wait_for(lambda: (out / "checkpoints" / "layer-003.checkpoint").is_file(), process)
+    process.kill()
+    process.join()
+    assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    assert_same(tmp_path / "whole", out)
+
+
+def test_the_training_of_an_agent_is_resumed_too(tmp_path: Path) -> None:
+    out, errors = tmp_path / "run", tmp_path / "errors"
+    words = ["train", "demo", "--dense-epochs", "1", "--evaluations", "48", "--out"]
+    assert finish([*words, str(tmp_path / "whole")], errors) == 0, errors.read_text()
+    process = begin([*words, str(out)], errors)
+    wait_for(lambda: lines(out / "checkpoints" / "candidates.jsonl") >= 20, process)
+    process.kill()
+    process.join()
+    assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    one, other = (folder / "agent.safetensors" for folder in (tmp_path / "whole", out))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_tensorboard_shows_a_resumed_run_once(whole: Path, tmp_path: Path) -> None:
+    out, errors = tmp_path / "run", tmp_path / "errors"
+    process = begin(["prune", *SMALL, "--out", str(out)], errors)
+    wait_for(lambda: lines(out / "checkpoints" / "candidates.jsonl") >= 40, process)
+    process.kill()
+    process.join()
+    assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    found = [EventAccumulator(str(folder)).Reload() for folder in (whole, out)]
+    for tag in ("search/reward", "recovery/loss", "dense/loss"):
+        one, other = ([(event.step, event.value) for event in each.Scalars(tag)] for each in found)
+        assert one == other
+
+
+def test_a_full_disk_ends_with_one_line_and_what_there_was(whole: Path, tmp_path: Path) -> None:
+    out, errors = tmp_path / "run", tmp_path / "errors"
+    dense = (whole / "dense.safetensors").stat().st_size
+    assert finish(["prune", *SMALL, "--out", str(out)], errors, file_size=dense // 2) == 2
+    last = [line for line in errors.read_text().splitlines() if line.startswith("secateur:")]
+    assert len(last) == 1
+    assert "File too large" in last[0]
+    assert not list(out.rglob("*.tmp"))
+    assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    assert_same(whole, out)
+
+
+def test_two_processes_do_not_work_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunFolder(tmp_path / "run", Prune()):
+        assert main(["resume", str(tmp_path / "run")]) == 2
+    assert "another process is working in" in capsys.readouterr().err
+
+
+def test_a_finished_run_is_left_as_it_is(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    assert main(["resume", str(whole)]) == 0
+    assert "is finished already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "is no run: it has no config.yaml"),
+        ("- a\n- b\n", "does not describe a run"),
+        ("[" * 10_000, "is not YAML that can be read"),
+        ("verb: evaluate\n", "names no verb that can be resumed"),
+        ("verb: prune\nmodle: demo\n", "does not describe a run of this version"),
+        ("verb: prune\ndata: 3\n", "does not describe a run of this version"),
+    ],
+)
+def test_what_is_no_run_is_refused_in_one_line(
+    content: str | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / "config.yaml").write_text(content)
+    assert main(["resume", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_the_configuration_says_everything_that_was_asked_for(whole: Path) -> None:
+    config = yaml.safe_load((whole / "config.yaml").read_text())
+    assert config["verb"] == "prune"
+    assert config["evaluations"] == 48
+
+
+def test_a_journal_forgets_only_what_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    candidates = [[np.arange(9) < kept, np.arange(7) < 3] for kept in range(1, 6)]
+    journal = Journal(path)
+    for number, masks in enumerate(candidates):
+        journal.note("search", masks, Found(number / 3, -number / 7))
+    with path.open("ab") as file:
+        file.write(b"0badc0de [")
+    again = Journal(path)
+    assert [again.recall("search", masks) for masks in candidates] == [
+        Found(number / 3, -number / 7) for number in range(5)
+    ]
+    assert again.recall("choice", candidates[0]) is None
+    content = path.read_bytes()
+    path.write_bytes(content[:-20] + b"9" + content[-19:])
+    damaged = Journal(path)
+    assert damaged.recall("search", candidates[3]) is not None
+    assert damaged.recall("search", candidates[4]) is None
+    damaged.note("search", candidates[4], Found(1.0, 2.0))
+    assert Journal(path).recall("search", candidates[4]) == Found(1.0, 2.0)
+
+
+def test_measured_latencies_are_kept(tmp_path: Path) -> None:
+    table = LatencyTable(
+        fixed=np.array([[1, 2]]), slope=np.ones((1, 2, 3), np.int64), vector=16,
+        knots=np.arange(8).reshape(1, 2, 2, 2), values=np.random.default_rng(0).random((1, 4, 4)),
+        activations=np.array([[0.1, 0.2]]), coefficients=(0.1, 1.2, 0.3),
+    )  # fmt: skip
+    with RunFolder(tmp_path / "run", Prune()) as folder:
+        folder.keep_latency(table)
+        known = timed_before(tmp_path / "run")
+    assert known is not None
+    kept = np.array([2, 3, 4])
+    assert known(kept) == table(kept)
+    assert timed_before(tmp_path) is None

@@ -1,0 +1,310 @@
+"""What the report promises: a page and a JSON file that say what was gained and need nothing else."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from secateur.agent.reporting.formatting import figures, large, percent, signed
+from secateur.agent.reporting.html import loading_code
+from secateur.agent.reporting.report import rewrite_page, table, write_report
+
+VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    return {
+        "model": "demo",
+        "data": "digits",
+        "method": "ppo",
+        "dense": {"accuracy": 97.77, "loss": 0.0853, "macs": 2834432, "params": 134762, "filters": 352,
+                  "latency_ms": 0.812},
+        "pruned": {"accuracy": 97.21, "loss": 0.1012, "macs": 1411022, "params": 62001, "filters": 172,
+                   "latency_ms": 0.55},
+        "latency": {"batch": 1, "threads": 2, "dtype": "float32", "device": "cpu"},
+        "ratios": {"macs": 0.4978, "params": 0.46, "filters": 0.4886, "latency_ms": 0.677},
+        "accuracy_drop": 0.56,
+        "layers": [{"name": "stem.0", "filters": 32, "kept": 20},
+                   {"name": "hidden", "filters": 64, "kept": 7}],
+        "search": {"evaluations": 3012, "seconds": 71.3, "val_accuracy": 95.1, "rewards": [-0.5, -0.2, -0.1]},
+        "recovery": {"epochs": 3, "seconds": 9.1, "losses": [0.9, 0.5, 0.4]},
+        "splits": {"train": 1295, "val": 143, "test": 359, "notes": ["val was taken from train"]},
+        "seed": 0,
+        "command": "secateur prune demo --target-macs 0.5",
+        "versions": {"python": "3.11.7", "torch": "2.15.0"},
+        "device": "cpu (x86_64)",
+        "pinned": [{"name": "classifier", "pinned": 10, "filters": 10, "cause": "the network's output"}],
+        "num_outputs": 10,
+        "input_shape": [1, 8, 8],
+    }  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Check that tags nest, and collect what matters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [value or "" for key, value in attrs if key in ("src", "href") or key.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page_of(report: dict[str, Any], folder: Path) -> tuple[str, Reader]:
+    write_report(folder, report)
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(html)
+    assert not reader.open
+    return html, reader
+
+
+def shown(report: dict[str, Any], width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(report))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_the_folder_holds_the_two_files_and_nothing_half_written(
+    report: dict[str, Any], tmp_path: Path
+) -> None:
+    write_report(tmp_path, report)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+
+
+def test_the_json_is_the_report_in_a_stable_order(report: dict[str, Any], tmp_path: Path) -> None:
+    write_report(tmp_path, report)
+    text = (tmp_path / "report.json").read_text()
+    assert json.loads(text) == report
+    write_report(tmp_path, dict(reversed(report.items())))
+    assert (tmp_path / "report.json").read_text() == text
+    assert text.endswith("}\n")
+
+
+def test_the_json_is_standard_whatever_numbers_come(report: dict[str, Any], tmp_path: Path) -> None:
+    report["pruned"]["loss"] = math.nan
+    report["search"]["best"] = math.inf
+    report["layers"][0]["kept"] = np.int64(20)
+    report["accuracy_drop"] = np.float32(0.5)
+    report["recovery"]["losses"] = (0.5, math.nan, 0.25)
+    write_report(tmp_path, report)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    read = json.loads((tmp_path / "report.json").read_text(), parse_constant=refuse)
+    assert read["pruned"]["loss"] is None
+    assert read["search"]["best"] is None
+    assert read["layers"][0]["kept"] == 20
+    assert read["accuracy_drop"] == 0.5
+    assert read["recovery"]["losses"] == [0.5, None, 0.25]
+
+
+def test_the_page_needs_nothing_else(report: dict[str, Any], tmp_path: Path) -> None:
+    html, reader = page_of(report, tmp_path)
+    assert reader.links == []
+    assert not reader.tags & {"script", "link", "iframe", "object", "img", "base", "form"}
+    assert not re.search(r"@import|url\(", html)
+    assert [url for url in re.findall(r"\w+://[^\"' <]+", html) if url != "http://www.w3.org/2000/svg"] == []
+    assert "default-src 'none'" in html
+
+
+def test_the_page_can_be_read_on_a_phone_and_printed(report: dict[str, Any], tmp_path: Path) -> None:
+    html, _ = page_of(report, tmp_path)
+    assert 'name="viewport" content="width=device-width, initial-scale=1"' in html
+    assert "@media print" in html
+    assert '<html lang="en">' in html
+    assert '<meta charset="utf-8">' in html
+
+
+def test_the_page_says_what_was_gained_and_how_to_have_it_again(
+    report: dict[str, Any], tmp_path: Path
+) -> None:
+    _, reader = page_of(report, tmp_path)
+    facts = (
+        "demo on digits, pruned by ppo", "97.77 %", "97.21 %", "−0.56 points", "2.83 M", "1.41 M", "49.8 %",  # noqa: RUF001
+        "0.812 ms", "0.55 ms", "67.7 %", "stem.0", "62.5 %", "3,012", "71.3 s", "95.1 %", "1,295 images",
+        "359 images", "val was taken from train", "secateur prune demo --target-macs 0.5", "load_pruned",
+        "3.11.7", "cpu (x86_64)", "10 of 10", "the network's output", "mean reward by update",
+        "loss by epoch",
+    )  # fmt: skip
+    for fact in facts:
+        assert fact in reader.text, fact
+
+
+def test_the_page_can_be_written_again_from_the_numbers_alone(report: dict[str, Any], tmp_path: Path) -> None:
+    report["pruned"]["loss"] = math.nan
+    report["recovery"]["losses"] = [0.9, math.nan, 0.4]
+    _, first = page_of(report, tmp_path)
+    (tmp_path / "report.html").unlink()
+    assert rewrite_page(tmp_path) == tmp_path / "report.html"
+    again = Reader()
+    again.feed((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert sorted(again.text.split()) == sorted(first.text.split())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "the folder of no run"),
+        ("", "is damaged"),
+        ("[1]", "is damaged"),
+        ("[" * 100_000, "is damaged"),
+        ("{}", "does not describe a pruned network"),
+        ('{"dense": 3, "model": "x"}', "does not describe a pruned network"),
+    ],
+)
+def test_a_damaged_report_is_named_and_its_page_left_alone(
+    content: str | None, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "report.html").write_text("as it was")
+    if content is not None:
+        (tmp_path / "report.json").write_text(content)
+    with pytest.raises(ValueError, match=said):
+        rewrite_page(tmp_path)
+    assert (tmp_path / "report.html").read_text() == "as it was"
+
+
+def test_the_report_of_an_unfinished_run_is_not_there_yet(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ValueError, match="the run is unfinished"):
+        rewrite_page(tmp_path)
+
+
+def test_long_lists_of_numbers_are_a_line_each(report: dict[str, Any], tmp_path: Path) -> None:
+    report["search"]["candidates"] = {"loss": [0.1234, -1e-05] * 1000}
+    report["command"] = "[\n 1,\n 2\n]"
+    write_report(tmp_path, report)
+    text = (tmp_path / "report.json").read_text()
+    assert max(map(len, text.splitlines())) > 10_000
+    assert json.loads(text) == report
+
+
+def test_names_cannot_smuggle_markup_into_the_page(report: dict[str, Any], tmp_path: Path) -> None:
+    evil = "<script>alert('x')</script>\"&<b>"
+    for key in ("model", "data", "method", "command", "device"):
+        report[key] = evil
+    report["layers"][0]["name"] = evil
+    report["splits"]["notes"] = [evil]
+    report["pinned"][0] = {"name": evil, "pinned": 1, "filters": 2, "cause": evil}
+    report["versions"] = {evil: evil}
+    report["search"][evil] = evil
+    _, clean = page_of(copy.deepcopy(report) | {"model": "demo"}, tmp_path)
+    html, reader = page_of(report, tmp_path)
+    assert reader.tags == clean.tags
+    assert "script" not in reader.tags
+    assert "<script" not in html
+    assert reader.text.count(evil) >= 10
+
+
+def test_what_is_missing_leaves_no_empty_section(report: dict[str, Any], tmp_path: Path) -> None:
+    for key in ("pinned", "num_outputs", "input_shape"):
+        del report[key]
+    report["command"] = ""
+    report["search"].pop("rewards")
+    report["recovery"] = {"epochs": 0, "seconds": 0.0, "losses": []}
+    report["splits"]["notes"] = []
+    html, reader = page_of(report, tmp_path)
+    assert "Repeat the run" not in reader.text
+    assert "have to stay" not in reader.text
+    assert "by epoch" not in reader.text
+    assert "by update" not in reader.text
+    assert not re.search(r"</h2>\s*</section>", html)
+
+
+def test_the_lines_that_load_the_network_are_python_that_does(report: dict[str, Any]) -> None:
+    code = loading_code(report, Path("runs/it's mine"))
+    compile(code, "report", "exec")
+    assert "get_model('demo', num_classes=10, in_channels=1)" in code
+    assert '"runs/it\'s mine"' in code
+    own = loading_code(report | {"model": "my network"}, Path("runs/one"))
+    compile(own, "report", "exec")
+    assert "get_model" not in own
+    assert "load_pruned(build_dense, 'runs/one')" in own
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0"), (7, "7"), (999, "999"), (1000, "1 k"), (134762, "135 k"), (999_999, "1 M"), (40.8e6, "40.8 M"),
+     (15.5e9, "15.5 G"), (3e15, "3e+03 T")],
+)  # fmt: skip
+def test_large_counts_are_short(count: float, text: str) -> None:
+    assert large(count) == text
+
+
+def test_changes_have_a_sign_and_ratios_a_unit() -> None:
+    assert signed(-0.561, 2) == "−0.56"  # noqa: RUF001
+    assert signed(0.561, 2) == "+0.56"
+    assert signed(-0.0001, 2) == "+0.00"
+    assert percent(0.4978) == "49.8 %"
+
+
+def test_figures_have_the_units_that_their_names_say() -> None:
+    values = {"seconds": 71.3, "val_accuracy": 95.104, "val_accuracy_drop": 2, "val_accuracy_before": 94.4,
+              "evaluations": 3012, "losses": [1, 2], "nothing": None, "who": "ppo", "best": True}  # fmt: skip
+    assert figures(values) == [
+        ("seconds", "71.3 s"),
+        ("val accuracy", "95.1 %"),
+        ("val accuracy drop", "2 points"),
+        ("val accuracy before", "94.4 %"),
+        ("evaluations", "3,012"),
+        ("who", "ppo"),
+        ("best", "True"),
+    ]
+
+
+def test_the_terminal_shows_dense_pruned_and_ratio(report: dict[str, Any]) -> None:
+    text = shown(report)
+    for part in (
+        "demo on digits, pruned by ppo",
+        "dense",
+        "pruned",
+        "ratio",
+        "97.77 %",
+        "2.83 M",
+        "49.8 %",
+        "0.55 ms",
+    ):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_accuracy_comes_with_its_interval_and_its_bound(report: dict[str, Any], tmp_path: Path) -> None:
+    assert "95 %" not in shown(report)
+    report |= {"accuracy_drop_interval": [-0.83, 1.951], "drop_bound": {"bound": 2.0, "met": "yes"}}
+    text = shown(report)
+    assert "−1.95 to +0.83" in text  # noqa: RUF001
+    assert re.search(r"bound on the drop .* 2 points .* kept", text)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "points of test accuracy (95 %: −1.95 to +0.83)" in page_of(report, tmp_path)[1].text  # noqa: RUF001
+    for met, word in (("no", "exceeded"), ("undecided", "undecided")):
+        report["drop_bound"]["met"] = met
+        assert word in shown(report)
+
+
+def test_the_terminal_takes_names_literally(report: dict[str, Any]) -> None:
+    report["model"] = "[bold red]net[/]"
+    assert "[bold red]net[/]" in shown(report)

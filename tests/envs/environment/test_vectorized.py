@@ -1,0 +1,110 @@
+"""Episodes in lock-step equal single ones.
+
+Shapes: K episodes, M slots.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import data_equivalence
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from secateur.envs import FilterPruningEnv, LockstepVecEnv, PruningProblem
+from secateur.envs.problem.features import LAYER_FEATURES, STATIC_LAYER_FEATURES
+from secateur.rewards import Reward, TargetRange, TargetReward
+
+
+def assert_same(one: Any, other: Any) -> None:
+    assert set(one) == set(other)
+    for key in one:
+        assert one[key].dtype == other[key].dtype, key
+        np.testing.assert_array_equal(one[key], other[key])
+
+
+@pytest.mark.parametrize(
+    ("networks", "reward"), [(1, TargetReward(0.5)), (2, TargetReward(0.5)), (2, TargetRange(0.2, 0.9))]
+)
+def test_episodes_in_lock_step_equal_single_ones_step_by_step(
+    problem: PruningProblem, plain_problem: PruningProblem, networks: int, reward: Reward | TargetRange
+) -> None:
+    problems, k = [problem, plain_problem][:networks], 3
+    together = LockstepVecEnv(problems, reward, k)
+    alone = DummyVecEnv([lambda: FilterPruningEnv(problems, reward) for _ in range(k)])
+    for vectorized in (together, alone):
+        vectorized.seed(5)
+    assert_same(together.reset(), alone.reset())
+    assert together.reset_infos == alone.reset_infos
+    drawn = np.random.default_rng(0)
+    seen_dones = 0
+    for _ in range(15):
+        actions = (drawn.random((k, together.slots)) < 0.6).astype(np.int8)
+        mine, rewards, dones, infos = together.step(actions)
+        theirs, their_rewards, their_dones, their_infos = alone.step(actions)
+        assert_same(mine, theirs)
+        np.testing.assert_array_equal(rewards, their_rewards)
+        np.testing.assert_array_equal(dones, their_dones)
+        for info, their_info, done in zip(infos, their_infos, dones, strict=True):
+            assert ("masks" in info) == ("terminal_observation" in info) == done
+            info.pop("masks", None)  # what only the training's monitors need
+            their_info.setdefault("TimeLimit.truncated", False)
+            info.setdefault("TimeLimit.truncated", False)
+            assert data_equivalence(info, their_info, exact=True)
+        seen_dones += int(dones.sum())
+    assert seen_dones >= 2 * k
+
+
+def test_observations_in_lock_step_are_fresh_arrays(problem: PruningProblem) -> None:
+    together = LockstepVecEnv([problem], TargetReward(), 2)
+    first = together.reset()
+    kept = copy.deepcopy(first)
+    together.step(np.ones((2, together.slots)))
+    assert_same(first, kept)  # SB3 stores them one step late
+
+
+def test_the_masks_that_lock_step_reports_are_those_that_were_measured(problem: PruningProblem) -> None:
+    together = LockstepVecEnv([problem], TargetReward(), 1)
+    together.reset()
+    for action in np.random.default_rng(0).random((len(problem.network.layers), together.slots)) < 0.7:
+        _, _, _, infos = together.step(action[None])
+    masks = infos[0]["masks"]
+    assert [float(mask.mean()) for mask in masks] == list(infos[0]["layer_keep_ratios"].values())
+    assert problem.evaluator([masks])[0].accuracy == infos[0]["accuracy"]
+
+
+def test_each_episode_draws_its_target_and_sees_it(problem: PruningProblem) -> None:
+    together = LockstepVecEnv([problem], TargetRange(0.3, 0.6), 40)
+    together.seed(0)
+    targets = together.reset()["layer"][:, LAYER_FEATURES.index("target")]
+    assert targets.min() >= 0.3
+    assert targets.max() <= 0.6
+    assert len(np.unique(targets)) == 40
+    assert abs(float(targets.mean()) - 0.45) < 0.05
+
+
+def test_each_episode_hides_some_static_features_of_layers_and_nothing_else(problem: PruningProblem) -> None:
+    plain, hiding = (
+        LockstepVecEnv([problem], TargetReward(0.5), 200, hidden_features=share) for share in (0.0, 0.25)
+    )
+    static = len(STATIC_LAYER_FEATURES)
+    action = np.ones((200, plain.slots), np.int8)
+    seen = []
+    for environment in (plain, hiding):
+        environment.seed(0)
+        first = environment.reset()
+        second, *_ = environment.step(action)
+        seen.append((first, second))
+    hidden = []
+    for shown, partly in zip(*seen, strict=True):
+        np.testing.assert_array_equal(shown["filters"], partly["filters"])
+        np.testing.assert_array_equal(shown["layer"][:, static:], partly["layer"][:, static:])
+        told = shown["layer"][:, :static] != 0
+        hidden.append(told & (partly["layer"][:, :static] == 0))
+        np.testing.assert_array_equal(partly["layer"][:, :static], shown["layer"][:, :static] * ~hidden[-1])
+        assert abs(hidden[-1].sum() / told.sum() - 0.25) < 0.05
+        assert len(np.unique(hidden[-1], axis=0)) > 10
+    both = (seen[0][0]["layer"][:, :static] != 0) & (seen[0][1]["layer"][:, :static] != 0)
+    np.testing.assert_array_equal(hidden[0][both], hidden[1][both])  # for the whole of an episode

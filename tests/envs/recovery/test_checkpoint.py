@@ -1,0 +1,137 @@
+"""What a checkpoint promises: training goes on as if it had never stopped, whatever befell the last file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
+from secateur.envs.recovery.finetuning import Progress, RecoveryConfig, finetune
+from secateur.envs.tasks import ClassificationTask, get_task
+
+CONFIG = RecoveryConfig(epochs=3, batch_size=32, distillation_weight=0.5)
+STEPS = 6  # of an epoch
+
+
+@pytest.fixture(scope="module")
+def few() -> ClassificationTask:
+    digits = get_task("digits", root=Path())
+    train = digits.splits["train"].take(torch.arange(0, 1000, 5))
+    return dataclasses.replace(digits, splits={**digits.splits, "train": train})
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3),
+        nn.Linear(512, 10),
+    )  # fmt: skip
+
+
+class StopAt:
+    """Ask for the end after so many steps."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def __call__(self, progress: Progress) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Stopped
+
+
+def train(task: ClassificationTask, checkpoint: Checkpoint | None, stop: int = 0) -> tuple[nn.Module, Tensor]:
+    model = small()
+    summary = finetune(
+        model, task, CONFIG, teacher=small(), seed=3, checkpoint=checkpoint, on_step=StopAt(stop)
+    )
+    return model, torch.tensor(summary.losses)
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    return all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("stops", [[1], [4, 7, 1], [STEPS, STEPS], [2 * STEPS + 5], [3 * STEPS]])
+def test_training_that_was_stopped_ends_as_if_it_had_not_been(
+    few: ClassificationTask, stops: list[int], tmp_path: Path
+) -> None:
+    whole, losses = train(few, None)
+    for stop in stops:
+        with pytest.raises(Stopped):
+            train(few, Checkpoint(tmp_path / "training"), stop)
+    resumed, resumed_losses = train(few, Checkpoint(tmp_path / "training"))
+    assert same(resumed, whole)
+    assert torch.equal(resumed_losses, losses)
+
+
+def test_a_process_that_is_killed_loses_what_came_after_the_last_state(
+    few: ClassificationTask, tmp_path: Path
+) -> None:
+    """Killed is what nothing is done about: an exception that is none of ours stands for it."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(progress: Progress) -> None:
+        if (progress.epoch, progress.step) == (2, 4):
+            raise Killed
+
+    whole, _ = train(few, None)
+    with pytest.raises(Killed):
+        finetune(
+            small(), few, CONFIG, teacher=small(), seed=3, on_step=kill,
+            checkpoint=Checkpoint(tmp_path / "training", seconds=0.0),
+        )  # fmt: skip
+    assert same(train(few, Checkpoint(tmp_path / "training"))[0], whole)
+
+
+def test_finished_training_is_not_repeated(few: ClassificationTask, tmp_path: Path) -> None:
+    whole, losses = train(few, Checkpoint(tmp_path / "training"))
+    again, same_losses = train(few, Checkpoint(tmp_path / "training"), stop=1)  # there is no step to stop at
+    assert same(again, whole)
+    assert torch.equal(losses, same_losses)
+
+
+def truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, lambda _: b""])
+def test_of_a_damaged_state_the_one_before_is_taken(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "state")
+    for number in (1, 2, 3):
+        checkpoint.save({"number": number, "tensor": torch.full((4,), number)})
+    assert (checkpoint.load() or {})["number"] == 3
+    checkpoint.path.write_bytes(damage(checkpoint.path.read_bytes()))
+    assert (checkpoint.load() or {})["number"] == 2
+    checkpoint.before.write_bytes(damage(checkpoint.before.read_bytes()))
+    assert checkpoint.load() is None
+
+
+def test_a_state_that_cannot_be_written_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = Checkpoint(tmp_path / "state")
+    checkpoint.save({"number": 1})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("secateur.envs.recovery.checkpoint.hashlib.sha256", full)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.save({"number": 2})
+    assert (checkpoint.load() or {})["number"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]

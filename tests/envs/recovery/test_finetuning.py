@@ -1,0 +1,296 @@
+"""What recovery promises: exact statistics, training that follows its seed, and no other traces."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.googlenet import GoogLeNetOutputs
+
+from secateur.envs.models import get_model
+from secateur.envs.modules.outputs import main_and_auxiliary
+from secateur.envs.recovery.finetuning import Progress, RecoveryConfig, finetune, reestimate_batchnorm
+from secateur.envs.recovery.training_state import one_cycle
+from secateur.envs.tasks import ClassificationTask, get_task, measure
+from secateur.envs.tasks.distillation import distillation_loss
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from a second thread, and lose much where the machine is busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ClassificationTask:
+    return get_task("digits", root=Path())
+
+
+@pytest.fixture(scope="module")
+def few(digits: ClassificationTask) -> ClassificationTask:
+    """Keep 200 digits for training, so that an epoch costs nothing."""
+    train = digits.splits["train"].take(torch.arange(0, 1000, 5))
+    return dataclasses.replace(digits, splits={**digits.splits, "train": train})
+
+
+def small(dropout: float = 0.0) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Conv2d(8, 8, 3, stride=2, padding=1),
+        nn.BatchNorm2d(8, momentum=0.3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(128, 10),
+    )
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_reestimated_statistics_are_the_averages_of_the_batches(few: ClassificationTask) -> None:
+    task = dataclasses.replace(few, padding=0)  # no augmentation: the batches can be recomputed by hand
+    model = small()
+    order = torch.randperm(200, generator=torch.Generator().manual_seed(3))[:150]
+    batches = [model[0](task.batch("train", part)[0]) for part in order.split(50)]
+    reestimate_batchnorm(model, task, images=150, batch_size=50, seed=3)
+    means = torch.stack([batch.mean((0, 2, 3)) for batch in batches]).mean(0)
+    variances = torch.stack([batch.transpose(0, 1).flatten(1).var(1) for batch in batches]).mean(0)
+    torch.testing.assert_close(model[1].running_mean, means)
+    torch.testing.assert_close(model[1].running_var, variances)
+
+
+def test_reestimation_changes_nothing_but_statistics(few: ClassificationTask) -> None:
+    model = small(dropout=0.9)
+    model[1].eval()
+    before = weights(model)
+    reestimate_batchnorm(model, few)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[1] for name in changed} == {"running_mean", "running_var", "num_batches_tracked"}
+    assert [model[1].momentum, model[4].momentum] == [0.1, 0.3]
+    assert [module.training for module in model] == [True, False] + [True] * 7
+
+
+def test_reestimation_follows_its_seed_and_ignores_dropout(few: ClassificationTask) -> None:
+    found = []
+    for seed in (0, 0, 1):
+        model = small(dropout=0.5)
+        reestimate_batchnorm(model, few, images=64, seed=seed)
+        found.append(weights(model))
+    assert equal(found[0], found[1])
+    assert not equal(found[0], found[2])
+
+
+def test_reestimation_keeps_the_statistics_of_layers_that_no_image_reaches(few: ClassificationTask) -> None:
+    model = small()
+    model.register_module("9", nn.Identity())
+    idle = nn.BatchNorm2d(2)
+    idle.running_mean.fill_(5.0)  # type: ignore[union-attr]
+    model[9].add_module("idle", idle)
+    reestimate_batchnorm(model, few)
+    assert idle.running_mean.tolist() == [5.0, 5.0]  # type: ignore[union-attr]
+
+
+def test_reestimation_repairs_wrong_statistics(digits: ClassificationTask) -> None:
+    model = get_model("demo", num_classes=10, in_channels=1)
+    finetune(model, digits, RecoveryConfig.from_scratch(3))
+    good = measure(model, digits, "val").accuracy
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_()  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 20)  # type: ignore[union-attr]
+    assert measure(model, digits, "val").accuracy < good - 20
+    reestimate_batchnorm(model, digits)
+    assert measure(model, digits, "val").accuracy > good - 3
+
+
+def test_the_demo_network_learns_digits_from_scratch(digits: ClassificationTask) -> None:
+    torch.manual_seed(0)
+    model = get_model("demo", num_classes=10, in_channels=1)
+    finetune(model, digits, RecoveryConfig.from_scratch(12))
+    assert measure(model, digits, "test").accuracy >= 98
+
+
+def test_training_follows_its_seed_and_leaves_torchs_own_generator_alone(few: ClassificationTask) -> None:
+    found = []
+    config = RecoveryConfig(epochs=2, batch_size=64)
+    for seed in (0, 0, 1):
+        model = small(dropout=0.5)
+        torch.manual_seed(len(found))
+        state = torch.get_rng_state()
+        finetune(model, few, config, seed=seed)
+        assert torch.equal(torch.get_rng_state(), state)
+        found.append(weights(model))
+    assert equal(found[0], found[1])
+    assert not equal(found[0], found[2])
+
+
+def test_training_restores_modes_and_contiguous_weights_and_leaves_the_teacher_alone(
+    few: ClassificationTask,
+) -> None:
+    model, teacher = small().eval(), small()
+    before = weights(teacher)
+    finetune(model, few, RecoveryConfig(epochs=1), teacher=teacher)
+    assert not model.training
+    assert teacher.training
+    assert equal(weights(teacher), before)
+    assert all(value.is_contiguous() for value in model.state_dict().values())
+
+
+def test_no_epochs_leave_the_weights_as_they_are(few: ClassificationTask) -> None:
+    model = small()
+    before = weights(model)
+    assert finetune(model, few, RecoveryConfig(epochs=0)).epochs == 0
+    assert equal(weights(model), before)
+
+
+@pytest.mark.parametrize("size", [2, 40, 200])
+def test_any_number_of_training_images_can_be_trained_on(few: ClassificationTask, size: int) -> None:
+    train = few.splits["train"].take(torch.arange(size))
+    task = dataclasses.replace(few, splits={**few.splits, "train": train})
+    seen: list[Progress] = []
+    finetune(small(), task, RecoveryConfig(epochs=1, batch_size=64), on_step=seen.append)
+    assert len(seen) == max(1, size // 64)
+
+
+def test_progress_counts_epochs_and_steps(few: ClassificationTask) -> None:
+    steps: list[Progress] = []
+    epochs: list[Progress] = []
+    config = RecoveryConfig(epochs=2, batch_size=50, learning_rate=0.1)
+    summary = finetune(small(), few, config, on_step=steps.append, on_epoch=epochs.append)
+    assert [(p.epoch, p.step) for p in steps] == [(e, s) for e in (1, 2) for s in (1, 2, 3, 4)]
+    assert [p.epoch for p in epochs] == [1, 2]
+    assert summary.losses == tuple(p.loss for p in epochs)
+    assert epochs[0].loss == pytest.approx(sum(p.loss for p in steps[:4]) / 4)
+    assert max(p.learning_rate for p in steps) == pytest.approx(0.1)
+    assert all(p.images_per_second > 0 for p in steps)
+
+
+def test_a_student_moves_towards_its_teacher(few: ClassificationTask) -> None:
+    teacher, student = get_model("demo", num_classes=10, in_channels=1), small()
+    finetune(teacher, few, dataclasses.replace(RecoveryConfig.from_scratch(10), batch_size=32))
+    indices = torch.arange(200)
+
+    def distance(model: nn.Module) -> float:
+        inputs, _ = few.batch("train", indices)
+        with torch.no_grad():
+            return distillation_loss(model.eval()(inputs), teacher.eval()(inputs), 4.0).item()
+
+    before = distance(student)
+    config = RecoveryConfig(epochs=10, batch_size=32, distillation_weight=1.0)
+    finetune(student, few, config, teacher=teacher)
+    assert distance(student) < 0.3 * before
+
+
+def test_weight_zero_turns_distillation_off(few: ClassificationTask) -> None:
+    config = RecoveryConfig(epochs=1, batch_size=64, distillation_weight=0.0)
+    alone, taught = small(), small()
+    finetune(alone, few, config)
+    finetune(taught, few, config, teacher=small(dropout=0.1))
+    assert equal(weights(alone), weights(taught))
+
+
+def test_the_distillation_loss_is_zero_for_equal_answers_and_has_the_gradient_of_matched_logits() -> None:
+    torch.manual_seed(0)
+    student = torch.randn(6, 10, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(6, 10, dtype=torch.float64)
+    assert distillation_loss(teacher, teacher, 4.0).item() == pytest.approx(0)
+    (gradient,) = torch.autograd.grad(distillation_loss(student, teacher, 4.0), student)
+    # Hinton et al. 2015, eq. 2, times T^2 and averaged over the batch.
+    torch.testing.assert_close(gradient, 4.0 * (F.softmax(student / 4, 1) - F.softmax(teacher / 4, 1)) / 6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("weights", r"the loss became nan in epoch 1, step 1 of 1, first in the weights of 3: lower the"),
+        ("output", r"the loss became nan in epoch 1, step 1 of 1, first in the output of 2: lower the"),
+        ("gradient", r"gradient became nan in epoch 1, step 1 of 1, first in the gradient of 3: lower the"),
+        ("target", r"the loss became nan in epoch 1, step 1 of 1, though every layer's weights and answers"),
+    ],
+)
+def test_a_diverged_training_says_where_and_leaves_the_network_as_it_was_before_the_step(
+    few: ClassificationTask, kind: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small()
+    if kind == "weights":
+        with torch.no_grad():
+            model[3].weight[0, 0, 0, 0] = math.nan
+    elif kind == "output":
+        model[2].register_forward_hook(lambda module, inputs, outputs: outputs / 0 - outputs / 0)
+    elif kind == "gradient":
+        model[3].weight.register_hook(lambda gradient: gradient * math.nan)
+    else:
+        monkeypatch.setattr(ClassificationTask, "loss", lambda *given: F.cross_entropy(*given[1:]) * math.nan)
+    before = weights(model)
+    with pytest.raises(FloatingPointError, match=message):
+        finetune(model, few, RecoveryConfig(epochs=1))
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_networks_that_view_their_feature_maps_can_be_trained(few: ClassificationTask) -> None:
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 1)
+            self.linear = nn.Linear(192, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(self.conv(x).view(-1, 192))
+
+    finetune(Views(), few, RecoveryConfig(epochs=1), teacher=small())
+
+
+@pytest.mark.parametrize("total", range(1, 12))
+def test_the_cycle_rises_to_one_and_falls_for_any_length(total: int) -> None:
+    rates = [one_cycle(step, total) for step in range(total)]
+    peak = rates.index(max(rates))
+    assert rates == sorted(rates[: peak + 1]) + sorted(rates[peak + 1 :], reverse=True)
+    assert all(0 < rate <= 1 for rate in rates)
+    assert max(rates) == 1 or total == 1
+
+
+def test_auxiliary_answers_are_told_from_the_main_one() -> None:
+    main, first = torch.ones(2, 3), torch.zeros(2, 3)
+    outputs, auxiliary = main_and_auxiliary(GoogLeNetOutputs(main, None, first))
+    assert outputs is main
+    assert len(auxiliary) == 1
+    assert auxiliary[0] is first
+    assert main_and_auxiliary(main) == (main, [])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": -1},
+        {"batch_size": 1},
+        {"learning_rate": 0.0},
+        {"momentum": 1.0},
+        {"weight_decay": -1.0},
+        {"distillation_weight": 1.5},
+        {"temperature": 0.0},
+        {"batchnorm_images": -1},
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(change: dict[str, float]) -> None:
+    (name,) = change
+    with pytest.raises(ValueError, match=f"{name} has to be .*, got"):
+        RecoveryConfig(**change)  # type: ignore[arg-type]
