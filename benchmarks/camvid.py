@@ -28,8 +28,8 @@ import torch
 from torch import nn
 
 from secateur.agent.commands import Prune
-from secateur.agent.procedures.config import DataConfig
-from secateur.agent.procedures.loading import dense_network, device, load_task, train_dense
+from secateur.agent.procedures.data_config import DataConfig
+from secateur.agent.procedures.loading import build_dense_network, device, load_task, train_dense_network
 from secateur.agent.run.folder import RunFolder
 from secateur.envs.models import get_model
 from secateur.envs.modules.outputs import main_output
@@ -118,10 +118,10 @@ def trained(asked: argparse.Namespace, data: DataConfig) -> Path:
     if not weights.is_file():
         move_aside(folder)
         task = load_task(data, seed=0)
-        model = dense_network(asked.model, task, None, seed=0)
+        model = build_dense_network(asked.model, task, None, seed=0)
         began = time.perf_counter()
         config = Prune(model=asked.model, data=data, dense_epochs=asked.dense_epochs)
-        train_dense(model, task, asked.dense_epochs, 0, RunFolder(folder, config), "dense")
+        train_dense_network(model, task, asked.dense_epochs, 0, RunFolder(folder, config), "dense")
         print(f"trained {asked.model} in {time.perf_counter() - began:.0f} s")
     return weights
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.envs.environment.rendering import figure_of_counts
-from secateur.envs.io.atomic_write import write_aside
+from secateur.envs.io.atomic_write import write_atomically
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,9 @@ class Table:
         with self._lock:
             self.rows += [row] if row else []
             if row and self._file:
-                write_aside(self._file, lambda path: path.write_text(json.dumps(self.rows, indent=2) + "\n"))
+                write_atomically(
+                    self._file, lambda path: path.write_text(json.dumps(self.rows, indent=2) + "\n")
+                )
 
 
 def identity(run: Run, asked: argparse.Namespace) -> dict[str, Any]:

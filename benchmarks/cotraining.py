@@ -18,7 +18,8 @@ from torch.func import functional_call
 
 from secateur.envs.modules.outputs import main_output
 from secateur.envs.modules.precision import autocast
-from secateur.envs.recovery.finetuning import Progress, RecoveryConfig, finetune
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import Progress, finetune
 from secateur.envs.recovery.training_loss import StepLoss
 from secateur.envs.surgery.cutting import Mask
 from secateur.envs.tasks.base import Task
@@ -100,7 +101,7 @@ def masked_weights(model: nn.Module, network: TracedNetwork, masks: Sequence[Mas
     weights: dict[str, Tensor] = {}
     for layer, mask in zip(network.layers, masks, strict=True):
         for where in layer.slices if not mask.all() else ():
-            if where.role == "consumer" and where.parameter in parameters:
+            if where.role == "input_channel" and where.parameter in parameters:
                 weight = weights.get(where.parameter, parameters[where.parameter])
                 gone = torch.from_numpy(where.index[~mask].ravel()).to(weight.device)
                 weights[where.parameter] = weight.index_fill(where.axis, gone, 0.0)

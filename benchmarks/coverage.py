@@ -2,12 +2,12 @@
 
     python benchmarks/coverage.py [--only 'timm res*'] [--peer] [--json benchmarks/coverage.json [--resume]]
 
-The networks are those of the contract test (``tests/support/networks.py``, ``tests/support/published.py``). *prunable* is the
-share of filters that can go, *difference* the largest relative one between the masked and the cut network in
-float64 over cuts of 30 % and 60 % at random; a network is exact if it is at most 1e-9, if MACs and parameters
-are those that torch counts, and if the cut network takes a training step. ``--peer`` lets Torch-Pruning (if
-installed) prune the same networks, judged alike, and notes why it failed. The rows are written after each
-network; ``--resume`` goes on where the file ends.
+The networks are those of the contract test (``tests/support/networks.py`` and ``published.py``). *prunable*
+is the share of filters that can go, *difference* the largest relative one between the masked and the cut
+network in float64 over cuts of 30 % and 60 % at random; a network is exact if it is at most 1e-9, if MACs and
+parameters are those that torch counts, and if the cut network takes a training step. ``--peer`` lets Torch-
+Pruning (if installed) prune the same networks, judged alike, and notes why it failed. The rows are written
+after each network; ``--resume`` goes on where the file ends.
 """
 
 from __future__ import annotations

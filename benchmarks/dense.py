@@ -12,11 +12,12 @@ import argparse
 import time
 from pathlib import Path
 
-from secateur.agent.procedures.config import DataConfig
-from secateur.agent.procedures.loading import dense_network, load_task
-from secateur.envs.io.atomic_write import write_tensors
+from secateur.agent.procedures.data_config import DataConfig
+from secateur.agent.procedures.loading import build_dense_network, load_task
+from secateur.envs.io.tensor_files import write_tensors
 from secateur.envs.recovery.checkpoint import Checkpoint
-from secateur.envs.recovery.finetuning import Progress, RecoveryConfig, finetune
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import Progress, finetune
 from secateur.envs.tasks import measure
 
 TEACHERS_SHARE = 0.9
@@ -40,7 +41,7 @@ def main() -> None:
     asked = parser.parse_args()
 
     task = load_task(DataConfig(data=asked.data, data_root=asked.data_root), seed=asked.seed)
-    model = dense_network(asked.model, task, asked.weights, seed=asked.seed)
+    model = build_dense_network(asked.model, task, asked.weights, seed=asked.seed)
     print(f"before: {measure(model, task, 'test').accuracy:.2f} % on test", flush=True)
     began = time.perf_counter()
 
@@ -52,7 +53,7 @@ def main() -> None:
     teacher, share = None, 0.0
     if asked.teacher:
         name, weights = asked.teacher.split("=", 1)
-        teacher, share = dense_network(name, task, weights, seed=asked.seed), TEACHERS_SHARE
+        teacher, share = build_dense_network(name, task, weights, seed=asked.seed), TEACHERS_SHARE
     config = RecoveryConfig(asked.epochs, learning_rate=asked.learning_rate, distillation_weight=share)
     checkpoint = Checkpoint(asked.out.with_suffix(".checkpoint"))
     finetune(model, task, config, teacher=teacher, seed=asked.seed, checkpoint=checkpoint, on_epoch=note)

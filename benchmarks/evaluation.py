@@ -32,8 +32,8 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.agent.deciders.baselines import Baseline
-from secateur.agent.procedures.config import DataConfig
-from secateur.agent.procedures.loading import dense_network, device, load_task
+from secateur.agent.procedures.data_config import DataConfig
+from secateur.agent.procedures.loading import build_dense_network, device, load_task
 from secateur.envs.cost.counts import cost
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.cutting import Mask, PruningPlan, mask_
@@ -183,7 +183,7 @@ def main() -> None:
     task = load_task(DataConfig(data=asked.data), seed=0)
     rows = []
     for name, weights in zip(asked.models, asked.weights or [None] * len(asked.models), strict=True):
-        model = dense_network(name, task, weights, seed=0)
+        model = build_dense_network(name, task, weights, seed=0)
         for images_bn in dict.fromkeys((asked.statistics_images, 0)):
             problem = PruningProblem.build(
                 name,

@@ -27,11 +27,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secateur.envs.cost.counts import latency_ms, size_ratio
+from secateur.envs.cost.counts import size_ratio
 from secateur.envs.cost.latency_table import LatencyConfig
 from secateur.envs.cost.profiling import cut_to, random_counts, with_latency
+from secateur.envs.cost.timer import latency_ms
 from secateur.envs.models import get_model
-from secateur.envs.surgery.constraints import Limits, limited
+from secateur.envs.surgery.constraints import Constraints, constrain
 from secateur.envs.surgery.export import export
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tracing import TracedNetwork
@@ -122,7 +123,7 @@ def compare_backends(name: str, asked: argparse.Namespace) -> Iterator[Row]:
     """Run the dense and the pruned networks alternately wherever they run."""
     model, network = dense(name)
     kept = uniform_counts(network, 0.5)
-    rounded = uniform_counts(limited(network, model, Limits(round_to={"*": MULTIPLE})), 0.5)
+    rounded = uniform_counts(constrain(network, model, Constraints(round_to={"*": MULTIPLE})), 0.5)
     networks = (model, cut_to(model, network, kept), cut_to(model, network, rounded))
     for backend in asked.backends:
         for batch in asked.batches:
@@ -157,7 +158,7 @@ def dense(name: str) -> tuple[nn.Module, TracedNetwork]:
 def uniform_counts(network: TracedNetwork, target: float) -> Ints:
     """Keep the same share of every layer, the largest within a share of the MACs."""
     shares = np.linspace(0, 1, 1001)[:, None]
-    counts = np.array([network.nearest(kept) for kept in np.floor(shares * network.widths)])
+    counts = np.array([network.nearest_allowed(kept) for kept in np.floor(shares * network.widths)])
     return counts[np.flatnonzero(size_ratio(network, counts, "macs") <= target)[-1]]
 
 

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from secateur.agent.deciders.baselines import Baseline
-from secateur.agent.learning.frozen_agent import LearnedDecider
-from secateur.agent.procedures.config import DataConfig
-from secateur.agent.procedures.loading import dense_network, load_task
+from secateur.agent.learning.frozen_agent import FrozenAgent
+from secateur.agent.procedures.data_config import DataConfig
+from secateur.agent.procedures.loading import build_dense_network, load_task
 from secateur.envs.cost.counts import size_ratio
 from secateur.envs.problem.features import STATIC_LAYER_FEATURES, StaticFeatures
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.finetuning import reestimate_batchnorm
+from secateur.envs.recovery.batchnorm import reestimate_batchnorm
 from secateur.envs.surgery.cutting import Mask, PruningPlan
 from secateur.envs.tasks import measure
 
@@ -58,9 +58,7 @@ VIEWS: dict[str, Callable[[StaticFeatures], StaticFeatures]] = {
 }
 
 
-def decisions(
-    problem: PruningProblem, agent: LearnedDecider, target: float
-) -> Iterator[tuple[str, list[Mask]]]:
+def decisions(problem: PruningProblem, agent: FrozenAgent, target: float) -> Iterator[tuple[str, list[Mask]]]:
     """Give every decision at a size, the agent's own first."""
     for name, view in VIEWS.items():
         seen = dataclasses.replace(problem, features=view(problem.features))
@@ -93,8 +91,10 @@ def main() -> None:
     asked = parser.parse_args()
 
     task = load_task(DataConfig(data=asked.data), seed=0)
-    problem = PruningProblem.build(asked.model, dense_network(asked.model, task, asked.weights, seed=0), task)
-    agent = dataclasses.replace(LearnedDecider.load(asked.agent), samples=0)
+    problem = PruningProblem.build(
+        asked.model, build_dense_network(asked.model, task, asked.weights, seed=0), task
+    )
+    agent = dataclasses.replace(FrozenAgent.load(asked.agent), samples=0)
     rows: list[dict[str, Any]] = []
     for target in asked.targets:
         own: list[Mask] | None = None

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from secateur.envs.recovery.batchnorm import reestimate_batchnorm
 from secateur.envs.recovery.compensation import Compensation
-from secateur.envs.recovery.finetuning import RecoveryConfig, finetune, reestimate_batchnorm
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
 from secateur.envs.tasks import ClassificationTask
 from secateur.envs.tracing import TracedNetwork
@@ -167,7 +169,7 @@ def _readers(
         for where in layer.slices:
             size = (
                 setting.dense.get_parameter(where.parameter).shape[where.axis]
-                if where.role != "vector"
+                if where.role != "per_channel"
                 else 0
             )
             if size:

@@ -29,14 +29,17 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.deciders.selection import choose
-from secateur.agent.learning.frozen_agent import PRETRAINED, LearnedDecider
+from secateur.agent.learning.frozen_agent import PRETRAINED, FrozenAgent
 from secateur.agent.learning.training import AgentConfig, train_agent
-from secateur.agent.procedures.config import DataConfig
-from secateur.agent.procedures.loading import dense_network, load_task
-from secateur.envs.io.atomic_write import write_aside, write_tensors
+from secateur.agent.procedures.data_config import DataConfig
+from secateur.agent.procedures.loading import build_dense_network, load_task
+from secateur.envs.io.atomic_write import write_atomically
+from secateur.envs.io.tensor_files import write_tensors
 from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.recovery.batchnorm import reestimate_batchnorm
 from secateur.envs.recovery.checkpoint import Checkpoint
-from secateur.envs.recovery.finetuning import RecoveryConfig, finetune, reestimate_batchnorm
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import measure
@@ -72,7 +75,7 @@ def main() -> None:
 
     asked.runs.mkdir(parents=True, exist_ok=True)
     task = load_task(DataConfig(data=asked.data, val_from="test"), seed=0)
-    dense = dense_network(asked.model, task, asked.weights, seed=0)
+    dense = build_dense_network(asked.model, task, asked.weights, seed=0)
     network = trace_exactly(dense, torch.zeros(2, *task.input_shape))
     problem = PruningProblem.build(asked.model, dense, task, network=network)
     candidates = kept(asked.runs / "candidates.json", lambda: draw_candidates(problem, asked.target_macs))
@@ -106,7 +109,7 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
     """Read what was made before, or make and write it."""
     if not path.is_file():
         made = json.dumps(make())
-        write_aside(path, lambda aside: aside.write_text(made))
+        write_atomically(path, lambda aside: aside.write_text(made))
     return json.loads(path.read_text())
 
 
@@ -154,9 +157,9 @@ def draw_candidates(problem: PruningProblem, target: float) -> list[dict[str, An
 def searched(setting: Setting, name: str, target: float) -> dict[str, Any]:
     """Search as ``secateur prune`` does, on the co-trained weights."""
     problem = PruningProblem.build(name, setting.cotrained, setting.task, network=setting.network, images=256)
-    reward, start = TargetReward(target), LearnedDecider.load(PRETRAINED)
+    reward, start = TargetReward(target), FrozenAgent.load(PRETRAINED)
     decider = train_agent([problem], reward, AgentConfig(), start=start).decider
-    masks = choose(problem.for_choice(2048, seed=1), decider, reward).masks
+    masks = choose(problem.choice_problem(2048, seed=1), decider, reward).masks
     plan = PruningPlan.from_masks(problem.network, masks)
     return {"name": "ppo on co-trained weights", "plan": json.loads(plan.to_json())}
 
@@ -204,7 +207,7 @@ def cotrained(asked: argparse.Namespace, problem: PruningProblem) -> torch.nn.Mo
         model = cotrain(problem.model, problem.network, problem.task, draw, config)
         print(f"co-trained in {time.perf_counter() - began:.0f} s", flush=True)
         write_tensors(path, model.state_dict())
-    return dense_network(asked.model, problem.task, str(path), seed=0)
+    return build_dense_network(asked.model, problem.task, str(path), seed=0)
 
 
 def proxy(name: str, setting: Setting, masks: list[Mask]) -> dict[str, float]:

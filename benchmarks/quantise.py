@@ -23,7 +23,7 @@ from torch import nn
 from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
-from secateur.agent.procedures.loading import pruned_run
+from secateur.agent.procedures.loading import load_pruned_run
 from secateur.envs.models import get_model
 from secateur.envs.tasks import Task, measure
 
@@ -83,7 +83,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # torch's own, that its quantisation has a successor
 
     report = json.loads((asked.run / "report.json").read_text())
-    model, task = pruned_run(asked.run, None)
+    model, task = load_pruned_run(asked.run, None)
     model, task = model.cpu(), task.to(torch.device("cpu"))
     shape = task.input_shape
     dense = get_model(report["model"], num_classes=task.num_outputs, in_channels=shape[0]).eval()

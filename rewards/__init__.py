@@ -3,7 +3,7 @@
 from .outcome import Outcome, Size
 from .reward import Reward, is_met
 from .target import TargetReward
-from .target_range import TargetRange, drawn
+from .target_range import TargetRange, sample_reward
 from .try_and_learn import TryAndLearnReward
 
 __all__ = [
@@ -13,6 +13,6 @@ __all__ = [
     "TargetRange",
     "TargetReward",
     "TryAndLearnReward",
-    "drawn",
     "is_met",
+    "sample_reward",
 ]

@@ -25,7 +25,7 @@ class Outcome:
         dense_accuracy: The same for the dense network.
         loss: Mean loss.
         dense_loss: The same for the dense network.
-        blind_loss: The same for one answer to all examples, the mean of the dense network's.
+        constant_prediction_loss: The same for one answer to all examples, the mean of the dense network's.
         macs_ratio: Multiply-accumulate operations, pruned / dense, in [0, 1].
         params_ratio: Parameters, pruned / dense, in [0, 1].
         filters_ratio: Prunable filters, pruned / dense, in [0, 1].
@@ -36,7 +36,7 @@ class Outcome:
     dense_accuracy: float
     loss: float
     dense_loss: float
-    blind_loss: float
+    constant_prediction_loss: float
     macs_ratio: float
     params_ratio: float
     filters_ratio: float
@@ -54,7 +54,9 @@ class Outcome:
         0 is as good as dense, 1 no better than answering blindly; negative where pruning helped. Of a dense
         network that knows next to nothing, a tenth of the blind loss stands for what it knows.
         """
-        known = max(self.blind_loss - self.dense_loss, 0.1 * abs(self.blind_loss), 1e-9)
+        known = max(
+            self.constant_prediction_loss - self.dense_loss, 0.1 * abs(self.constant_prediction_loss), 1e-9
+        )
         return (self.loss - self.dense_loss) / known
 
     def ratio(self, size: Size) -> float:

@@ -38,7 +38,7 @@ class TargetRange:
         return TargetReward(self.low + number * (self.high - self.low), self.size)
 
 
-def drawn(wish: Reward | TargetRange, random: Callable[[], float]) -> Reward:
+def sample_reward(wish: Reward | TargetRange, random: Callable[[], float]) -> Reward:
     """Give the reward of one episode: a fixed one as it is, without drawing a number.
 
     Args:

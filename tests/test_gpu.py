@@ -16,9 +16,10 @@ from torchvision.models.googlenet import GoogLeNetOutputs
 from secateur.agent.cli import main
 from secateur.envs.environment.demo import demo_problem
 from secateur.envs.evaluation.evaluator import CandidateEvaluator
-from secateur.envs.modules.cuda_graphs import recorded, recorded_training
+from secateur.envs.modules.cuda_graphs import capture_graph, capture_training_graph
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.finetuning import RecoveryConfig, finetune
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.surgery.cutting import Mask, PruningPlan
 from secateur.envs.tasks import ClassificationTask, get_task, measure
 from secateur.envs.tracing import TracedNetwork
@@ -79,7 +80,7 @@ def small(dropout: float = 0.0) -> nn.Module:
 def without_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("recovery.finetuning", "evaluation.candidate_network"):
         monkeypatch.setattr(f"secateur.envs.{module}.recorded", lambda *_: None)
-    monkeypatch.setattr("secateur.envs.recovery.finetuning.recorded_training", lambda model, _: model)
+    monkeypatch.setattr("secateur.envs.recovery.finetuning.capture_training_graph", lambda model, _: model)
 
 
 def test_candidates_are_replayed_and_as_good_as_their_physical_cut(on_gpu: PruningProblem) -> None:
@@ -107,9 +108,9 @@ def test_a_replayed_result_does_not_depend_on_what_was_run_before(on_gpu: Prunin
 
 def test_replays_measure_what_launches_do(on_gpu: PruningProblem, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = candidates(on_gpu.network, 4)
-    replayed = on_gpu.for_choice(200).evaluator(asked)
+    replayed = on_gpu.choice_problem(200).evaluator(asked)
     without_recordings(monkeypatch)
-    launched = on_gpu.for_choice(200)
+    launched = on_gpu.choice_problem(200)
     assert launched.evaluator._candidates.shares
     for one, other in zip(replayed, launched.evaluator(asked), strict=True):
         assert one.loss == pytest.approx(other.loss, rel=0.02)
@@ -123,7 +124,7 @@ def test_who_looks_further_replays_on_other_images(on_gpu: PruningProblem) -> No
     found = []
     for _ in range(parts + 1):
         found.append(evaluator([asked])[0])
-        evaluator.look_further()
+        evaluator.next_val_subset()
     assert found[0] == found[-1]
     assert len({outcome.loss for outcome in found}) == parts
 
@@ -132,8 +133,8 @@ def test_a_network_that_looks_at_numbers_is_not_recorded(digits: ClassificationT
     curious = Curious(small()).train()
     example, labels = digits.batch("train", torch.arange(32))
     with torch.no_grad():
-        assert recorded(curious, example) is None
-    assert recorded_training(curious, example) is curious
+        assert capture_graph(curious, example) is None
+    assert capture_training_graph(curious, example) is curious
     torch.nn.functional.cross_entropy(curious(example), labels).backward()  # the GPU is none the worse
     summary = finetune(curious, digits, RecoveryConfig(epochs=2, batch_size=32, distillation_weight=0.0))
     assert summary.losses[1] < summary.losses[0]
@@ -167,7 +168,7 @@ def test_recording_leaves_a_network_as_it_was(digits: ClassificationTask) -> Non
     model = small().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     example, _ = digits.batch("train", torch.arange(32))
-    running = recorded_training(model, example)
+    running = capture_training_graph(model, example)
     assert running is not model
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(weight.grad is None for weight in model.parameters())
@@ -178,7 +179,7 @@ def test_a_replayed_step_has_the_gradient_of_a_launched_one(digits: Classificati
     example, _ = digits.batch("train", torch.arange(32))
     inputs, labels = digits.batch("train", torch.arange(100, 132))
     gradients = []
-    for run in (model, recorded_training(model, example)):
+    for run in (model, capture_training_graph(model, example)):
         model.zero_grad()
         with torch.autocast("cuda", torch.bfloat16):
             loss = torch.nn.functional.cross_entropy(run(inputs).float(), labels)
@@ -191,7 +192,7 @@ def test_a_replayed_step_has_the_gradient_of_a_launched_one(digits: Classificati
 
 def test_every_replay_drops_other_channels(digits: ClassificationTask) -> None:
     example, _ = digits.batch("train", torch.arange(32))
-    running = recorded_training(small(dropout=0.5).train(), example)
+    running = capture_training_graph(small(dropout=0.5).train(), example)
     assert not torch.equal(running(example).clone(), running(example).clone())
 
 
@@ -205,7 +206,7 @@ def test_a_replayed_network_gives_its_outputs_in_their_form(digits: Classificati
             return GoogLeNetOutputs(self.main(x), self.aux(x), self.aux(x))
 
     example, _ = digits.batch("train", torch.arange(32))
-    running = recorded_training(Auxiliary().train(), example)
+    running = capture_training_graph(Auxiliary().train(), example)
     outputs = running(example)
     assert isinstance(outputs, GoogLeNetOutputs)
     assert outputs.aux_logits2.requires_grad

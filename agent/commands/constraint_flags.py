@@ -1,4 +1,4 @@
-"""Limits as words of the command line."""
+"""Constraints as words of the command line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 
-from ...envs.surgery.constraints import Limits
+from ...envs.surgery.constraints import Constraints
 
 T = TypeVar("T", int, float)
 
@@ -15,7 +15,7 @@ Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
 @dataclass(frozen=True)
-class LimitFlags:
+class ConstraintFlags:
     """What a cut has to respect beside its size; each may be given several times, the last match counts."""
 
     round_to: Repeated = ()
@@ -25,13 +25,13 @@ class LimitFlags:
     max_sparsity: Repeated = ()
     """Largest share of a layer's filters that may go, in (0, 1): 0.8, or PATTERN=0.8 for some layers."""
 
-    def parse(self) -> Limits:
+    def parse(self) -> Constraints:
         """Read the words.
 
         Raises:
             ValueError: If one has no number, or one out of its range.
         """
-        return Limits(
+        return Constraints(
             round_to=_by_pattern("--round-to", self.round_to, int, "8"),
             protect=self.protect,
             max_sparsity=_by_pattern("--max-sparsity", self.max_sparsity, float, "0.8"),

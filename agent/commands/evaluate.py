@@ -9,12 +9,12 @@ import torch
 from tyro.conf import Positional
 
 from ...envs.cost.counts import cost
-from ...envs.cost.latency_table import LatencyConfig, measured_latency
+from ...envs.cost.latency_table import LatencyConfig, measure_latency
 from ...envs.tasks import measure
 from ...envs.tasks.optional_members import metric_name
 from ...envs.tracing import trace
-from ..procedures.config import DataConfig
-from ..procedures.loading import dense_network, load_task, pruned_run
+from ..procedures.data_config import DataConfig
+from ..procedures.loading import build_dense_network, load_pruned_run, load_task
 from ..reporting.trace_page import measurements
 from .console import console
 from .process import choose_threads
@@ -38,12 +38,12 @@ class Evaluate:
         """Measure and print."""
         run = Path(self.what)
         if (run / "config.yaml").is_file():
-            model, task = pruned_run(run, None if self.data == DataConfig() else self.data)
+            model, task = load_pruned_run(run, None if self.data == DataConfig() else self.data)
         elif run.is_dir():
             raise ValueError(f"{run} is no finished run: it has no config.yaml")
         else:
             task = load_task(self.data, self.seed)
-            model = dense_network(self.what, task, self.weights, self.seed)
+            model = build_dense_network(self.what, task, self.weights, self.seed)
             if self.weights is None and ":" not in self.what:
                 raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
         network = trace(model, torch.zeros(2, *task.input_shape))
@@ -55,7 +55,7 @@ class Evaluate:
             "details": dict(measured.details),
             "loss": measured.loss,
             **asdict(cost(network)),
-            "latency_ms": measured_latency(model, task.input_shape, LatencyConfig()),
+            "latency_ms": measure_latency(model, task.input_shape, LatencyConfig()),
             "images": measured.images,
         }
         if self.json:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ...envs.surgery.export import BATCHES, Format, check_writable, export, require_onnx
-from ..procedures.loading import pruned_network
+from ..procedures.loading import load_pruned_network
 from .console import console
 
 _RUNS_IN = {"pt2": "torch.export.load", "onnx": "onnxruntime"}
@@ -37,7 +37,7 @@ class Export:
             check_writable(out)
         if self.format == "onnx":
             require_onnx()
-        model, shape = pruned_network(self.folder)
+        model, shape = load_pruned_network(self.folder)
         written = export(model, out, self.format, shape)
         size = f"{written.path} ({out.stat().st_size / 1e6:.2f} MB)"
         if self.format == "safetensors":

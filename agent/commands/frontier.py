@@ -6,18 +6,19 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ...envs.io.atomic_write import write_aside
+from ...envs.io.atomic_write import write_atomically
 from ...envs.problem.problem import PruningProblem
 from ...envs.tasks import measure
 from ...envs.tasks.optional_members import metric_name
 from ..deciders.base import Decider
 from ..deciders.baselines import Baseline
-from ..learning.frozen_agent import PRETRAINED, LearnedDecider
-from ..procedures.config import DataConfig, PruningConfig
+from ..learning.frozen_agent import PRETRAINED, FrozenAgent
+from ..procedures.config import PruningConfig
+from ..procedures.data_config import DataConfig
 from ..procedures.frontier import draw_frontier, frontier
-from ..procedures.loading import dense_network, load_task
+from ..procedures.loading import build_dense_network, load_task
 from ..procedures.prune import check
-from ..run.folder import check_free, default_folder
+from ..run.folder import check_new_folder, default_folder
 from ..run.progress import Stage
 from .console import console
 from .process import choose_threads
@@ -54,17 +55,17 @@ class Frontier:
         # Every wrong wish is refused before anything takes time.
         wishes = [PruningConfig(target_macs=target) for target in sorted(self.targets)]
         baselines = [Baseline.from_name(name, self.seed) for name in self.methods]
-        deciders: list[Decider] = [LearnedDecider.load(self.agent, seed=self.seed), *baselines]
+        deciders: list[Decider] = [FrozenAgent.load(self.agent, seed=self.seed), *baselines]
         if self.out is not None:
-            check_free(self.out)
+            check_new_folder(self.out)
         if self.weights is None and ":" not in self.model:
             raise ValueError(f"{self.model} has random weights; give --weights")
         task = load_task(self.data, self.seed)
-        model = dense_network(self.model, task, self.weights, self.seed)
+        model = build_dense_network(self.model, task, self.weights, self.seed)
         network = check(model, task, wishes[0])
         choose_threads(network)
         problem = PruningProblem.build(self.model, model, task, network=network, seed=self.seed)
-        problem = problem.for_choice(_IMAGES, seed=self.seed)
+        problem = problem.choice_problem(_IMAGES, seed=self.seed)
         stage = Stage("frontier", len(deciders) * len(self.targets), "networks")
         points = []
         for point in frontier(problem, deciders, sorted(self.targets), seed=self.seed):
@@ -77,9 +78,11 @@ class Frontier:
         out.mkdir(parents=True, exist_ok=True)
         content = {"model": self.model, "data": task.name, "metric": metric, "dense": dense,
                    "points": [asdict(point) for point in points]}  # fmt: skip
-        write_aside(out / "frontier.json", lambda path: path.write_text(json.dumps(content, indent=1) + "\n"))
+        write_atomically(
+            out / "frontier.json", lambda path: path.write_text(json.dumps(content, indent=1) + "\n")
+        )
         figure = draw_frontier(points, dense, f"{self.model} on {task.name}", metric)
-        write_aside(out / "frontier.png", lambda path: figure.savefig(path, dpi=150, format="png"))
+        write_atomically(out / "frontier.png", lambda path: figure.savefig(path, dpi=150, format="png"))
         page = console()
         page.print(f"dense: {metric} {dense:.2f} %")
         for point in points:

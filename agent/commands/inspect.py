@@ -8,7 +8,7 @@ import torch
 from tyro.conf import Positional
 
 from ...envs.models import get_model
-from ...envs.surgery.constraints import Limits, trace_limited
+from ...envs.surgery.constraints import Constraints, trace_constrained
 from ..procedures.loading import example_outputs, example_shape
 from ..reporting.trace_page import describe, page
 from .console import console
@@ -34,7 +34,7 @@ class Inspect:
         shape = self.input_shape or example_shape(self.model)
         classes = example_outputs(self.model, shape)
         model = get_model(self.model, num_classes=classes, in_channels=shape[0])
-        network = trace_limited(model, torch.zeros(2, *shape), Limits(protect=self.protect))
+        network = trace_constrained(model, torch.zeros(2, *shape), Constraints(protect=self.protect))
         description = describe(self.model, shape, network)
         if self.json:
             json.dump(description, sys.stdout, indent=2)

@@ -8,15 +8,16 @@ from tyro.conf import Positional
 
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.recovery.compensation import COMPENSATION_IMAGES
-from ...envs.recovery.finetuning import RecoveryConfig
+from ...envs.recovery.config import RecoveryConfig
 from ..learning.training import AgentConfig
-from ..procedures.config import DataConfig, LatencyOptions, Procedure, PruningConfig
-from ..procedures.loading import dense_network, load_task, train_dense, warn_if_memorised
+from ..procedures.config import LatencyOptions, Procedure, PruningConfig
+from ..procedures.data_config import DataConfig
+from ..procedures.loading import build_dense_network, load_task, train_dense_network, warn_if_memorised
 from ..procedures.prune import check, prune
 from ..reporting.report import details_table, table
-from ..run.folder import RunFolder, check_free, default_folder, timed_before
+from ..run.folder import RunFolder, check_new_folder, default_folder, load_latency_table
 from .console import console
-from .constraint_flags import LimitFlags
+from .constraint_flags import ConstraintFlags
 from .process import choose_threads
 
 
@@ -41,7 +42,7 @@ class Prune:
     points."""
     method: str = "ppo"
     """ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
-    limits: LimitFlags = field(default_factory=LimitFlags)
+    limits: ConstraintFlags = field(default_factory=ConstraintFlags)
     procedure: Procedure = "network"
     """network searches for all layers together; layerwise is Huang et al.'s: layer after layer from the
     input, each with an agent of its own, cut and fine-tuned before the next."""
@@ -103,18 +104,18 @@ class Prune:
             seed=self.seed,
         )
         if self.out is not None and not resumed:
-            check_free(self.out)
+            check_new_folder(self.out)
         task = load_task(self.data, self.seed)
-        model = dense_network(self.model, task, self.weights, self.seed)
+        model = build_dense_network(self.model, task, self.weights, self.seed)
         out = self.out or default_folder(self.model, task.name, self.method)
-        network = check(model, task, config, latency=timed_before(out) if resumed else None)
+        network = check(model, task, config, latency=load_latency_table(out) if resumed else None)
         choose_threads(network)
         with RunFolder(out, self, resumed=resumed) as folder:
             if isinstance(network.latency, LatencyTable):
-                folder.keep_latency(network.latency)
+                folder.save_latency_table(network.latency)
             notes = []
             if self.weights is None and self.dense_epochs:
-                train_dense(model, task, self.dense_epochs, self.seed, folder, "dense")
+                train_dense_network(model, task, self.dense_epochs, self.seed, folder, "dense")
             elif warning := warn_if_memorised(model, task):
                 notes = [warning]
             result = prune(model, task, config, network=network, folder=folder, name=self.model, notes=notes)

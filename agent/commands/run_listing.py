@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ...envs.io.untrusted import parse_json, read_text, read_yaml
 from ..procedures.config import DEFAULT_TARGET
-from ..run.locks import is_held
+from ..run.locks import is_locked
 
 State = Literal["finished", "running", "unfinished", "damaged"]
 
@@ -84,7 +84,7 @@ def _state(folder: Path, asked: dict[str, Any]) -> State:
     is_training = asked.get("method") == TRAIN
     if (folder / (_AGENT if is_training else _REPORT)).is_file():
         return "finished"
-    return "running" if is_held(folder) else "unfinished"
+    return "running" if is_locked(folder) else "unfinished"
 
 
 def _began(folder: Path) -> str:

@@ -10,14 +10,15 @@ from ...envs.cost.counts import cost
 from ...envs.problem.problem import PruningProblem
 from ...rewards import TargetRange
 from ..learning.training import AgentConfig, train_agent
-from ..procedures.config import RANDOM_WEIGHTS, DataConfig, PruningConfig
-from ..procedures.loading import dense_network, load_task, train_dense
+from ..procedures.config import RANDOM_WEIGHTS, PruningConfig
+from ..procedures.data_config import DataConfig
+from ..procedures.loading import build_dense_network, load_task, train_dense_network
 from ..procedures.prune import check, search_callbacks
 from ..reporting.trace_page import pinned_markdown
-from ..run.folder import RunFolder, check_free, default_folder
+from ..run.folder import RunFolder, check_new_folder, default_folder
 from ..run.search_history import SearchHistory
 from .console import console
-from .constraint_flags import LimitFlags
+from .constraint_flags import ConstraintFlags
 from .process import choose_threads
 
 _HIDDEN_FEATURES = 0.2
@@ -38,7 +39,7 @@ class Train:
     so that the agent learns every size."""
     drop_bound: float | None = None
     """Instead of targets: largest accuracy drop on val, percentage points."""
-    limits: LimitFlags = field(default_factory=LimitFlags)
+    limits: ConstraintFlags = field(default_factory=ConstraintFlags)
     evaluations: int = 4000
     """Candidates that the agent tries and learns from."""
     search_images: int = 256
@@ -77,10 +78,12 @@ class Train:
             search_images=self.search_images,
         )
         if self.out is not None and not resumed:
-            check_free(self.out)
+            check_new_folder(self.out)
         task = load_task(self.data, self.seed)
         weights = self.weights or (None,) * len(self.models)
-        models = [dense_network(n, task, w, self.seed) for n, w in zip(self.models, weights, strict=True)]
+        models = [
+            build_dense_network(n, task, w, self.seed) for n, w in zip(self.models, weights, strict=True)
+        ]
         traces = [check(model, task, wanted) for model in models]
         choose_threads(max(traces, key=lambda trace: cost(trace).macs))
         names = [f"{n}#{k}" if self.models.count(n) > 1 else n for k, n in enumerate(self.models, start=1)]
@@ -91,7 +94,7 @@ class Train:
             for name, model, traced in zip(names, models, traces, strict=True):
                 folder.log_text(f"pinned/{name}", pinned_markdown(traced))
                 if not self.weights and self.dense_epochs:
-                    train_dense(model, task, self.dense_epochs, self.seed, folder, f"dense-{name}")
+                    train_dense_network(model, task, self.dense_epochs, self.seed, folder, f"dense-{name}")
                 problem = PruningProblem.build(
                     name,
                     model,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...envs.cost.counts import size_ratio
 from ...envs.problem.problem import PruningProblem
-from ...envs.surgery.constraints import PROTECTED, resized
+from ...envs.surgery.constraints import PROTECTED, resize_mask
 from ...envs.surgery.cutting import Mask
 from ...envs.tracing import Layer, TracedNetwork
 from ...rewards import Size
@@ -76,7 +76,7 @@ class Budget:
     @property
     def smallest(self) -> float:
         """The smallest size ratio that pinned filters and limits allow."""
-        return float(size_ratio(self.network, self.network.least, self.size))
+        return float(size_ratio(self.network, self.network.min_widths, self.size))
 
     def allows(self, counts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Say which kept counts (..., L) are within the budget, shape (...)."""
@@ -117,7 +117,7 @@ class Budget:
     def _least_in_words(self) -> str:
         """Say what keeps the network from being smaller."""
         protected = any(layer.cause.operation == PROTECTED for layer in self.network.pinned)
-        if protected or (self.network.least > 1).any():
+        if protected or (self.network.min_widths > 1).any():
             return "with the fewest filters that --round-to, --protect and --max-sparsity allow"
         return f"with one filter left in each of {len(self.network.layers)} layers"
 
@@ -125,9 +125,9 @@ class Budget:
 def _grown(layer: Layer, mask: Mask, priority: npt.NDArray[np.floating]) -> Mask:
     """Bring a layer to the next allowed count; a full one stays."""
     larger = layer.allowed[layer.allowed > mask.sum()]
-    return resized(mask, int(larger[0]), priority) if len(larger) else mask
+    return resize_mask(mask, int(larger[0]), priority) if len(larger) else mask
 
 
 def keep_top(scores: npt.NDArray[np.floating], count: int) -> Mask:
     """Keep the ``count`` filters with the highest scores (N,); at least one, ties by position."""
-    return resized(np.zeros(len(scores), np.bool_), max(1, count), scores)
+    return resize_mask(np.zeros(len(scores), np.bool_), max(1, count), scores)

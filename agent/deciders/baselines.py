@@ -101,7 +101,7 @@ def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
     network = budget.network
 
     def counts(ratio: float) -> npt.NDArray[np.int64]:
-        return network.nearest(np.floor(ratio * network.widths))
+        return network.nearest_allowed(np.floor(ratio * network.widths))
 
     low, high = 0.0, 1.0
     if budget.allows(counts(high)):
@@ -118,7 +118,7 @@ def _largest_global(budget: Budget, scores: Scores) -> list[Mask]:
     layer_of = np.repeat(np.arange(len(scores)), [len(score) for score in scores])[ranked]
 
     def counts(prefix: int) -> npt.NDArray[np.int64]:
-        return budget.network.nearest(np.bincount(layer_of[:prefix], minlength=len(scores)))
+        return budget.network.nearest_allowed(np.bincount(layer_of[:prefix], minlength=len(scores)))
 
     low, high = 0, len(ranked)
     while low < high:

@@ -1,4 +1,4 @@
-"""Scores become masks of a wanted size: one offset on all of an agent's logits, bisected.
+"""Scores become masks of a wanted size: one shift of all of an agent's logits, bisected.
 
 Shapes: K candidates, L layers, N filters of a layer.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...envs.surgery.constraints import resized
+from ...envs.surgery.constraints import resize_mask
 from ...envs.surgery.cutting import Mask
 from ...envs.tracing import Layer
 from ..deciders.base import Budget, keep_top
@@ -23,16 +23,16 @@ Proposals = tuple[list[list[Mask]], list[list[Floats]]]
 """K candidates, each with one mask (N,) a layer, and an agent's logits (N,) for each."""
 
 _BISECTIONS = 18
-"""Halvings of the offset's range of 40: to 1.5e-4, far finer than one filter of a layer."""
+"""Halvings of the shift's range of 40: to 1.5e-4, far finer than one filter of a layer."""
 
 
-def at_size(budget: Budget, count: int, propose: Callable[[Floats], Proposals]) -> list[list[Mask]]:
-    """Bisect the offset of each candidate until its size is met, and fill up what is left.
+def match_budget(budget: Budget, count: int, propose: Callable[[Floats], Proposals]) -> list[list[Mask]]:
+    """Bisect the shift of each candidate until its size is met, and fill up what is left.
 
     Args:
         budget: The size.
         count: K.
-        propose: Gives candidates for their offsets (K,); the larger an offset, the more is kept.
+        propose: Gives candidates for their shifts (K,); the larger a shift, the more is kept.
 
     Returns:
         Those that can be within the budget.
@@ -55,41 +55,41 @@ def at_size(budget: Budget, count: int, propose: Callable[[Floats], Proposals]) 
     ]
 
 
-def shifted(
-    layers: Sequence[Layer], logits: Sequence[Sequence[Floats]], offsets: Floats, draws: Draws
+def masks_from_logits(
+    layers: Sequence[Layer], logits: Sequence[Sequence[Floats]], logit_shifts: Floats, draws: Draws
 ) -> list[list[Mask]]:
     """Decide by given logits.
 
     Args:
         layers: L of them.
         logits: For each of K candidates one array (N,) a layer.
-        offsets: Are added to them, (K,).
+        logit_shifts: Are added to them, (K,).
         draws: Decide for all candidates but the first.
     """
     return [
         [
-            decision(layer, own[position], offset, draws[position][k - 1] if k else None)
+            decide_layer(layer, own[position], logit_shift, draws[position][k - 1] if k else None)
             for position, layer in enumerate(layers)
         ]
-        for k, (own, offset) in enumerate(zip(logits, offsets, strict=True))
+        for k, (own, logit_shift) in enumerate(zip(logits, logit_shifts, strict=True))
     ]
 
 
-def decision(layer: Layer, logits: Floats, offset: float, draw: Floats | None) -> Mask:
+def decide_layer(layer: Layer, logits: Floats, logit_shift: float, draw: Floats | None) -> Mask:
     """Decide about a layer.
 
     Args:
         layer: The layer.
         logits: Of keeping each filter, (N,).
-        offset: Is added to them.
+        logit_shift: Is added to them.
         draw: A number in [0, 1) a filter, (N,): those below their probability stay. With None the best stay,
             as many as are to be expected.
     """
-    probabilities = 1 / (1 + np.exp(-np.clip(logits + offset, -30, 30)))
+    probabilities = 1 / (1 + np.exp(-np.clip(logits + logit_shift, -30, 30)))
     if draw is None:
-        return keep_top(logits, layer.nearest(round(float(probabilities.sum()))))
+        return keep_top(logits, layer.nearest_allowed(round(float(probabilities.sum()))))
     drawn = draw < probabilities
-    return resized(drawn, layer.nearest(int(drawn.sum())), logits)
+    return resize_mask(drawn, layer.nearest_allowed(int(drawn.sum())), logits)
 
 
 def _counts(masks: Sequence[Mask]) -> npt.NDArray[np.int64]:

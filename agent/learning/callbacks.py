@@ -16,14 +16,14 @@ from ...envs.surgery.cutting import Mask
 from ...envs.tasks.optional_members import metric_name
 from ..reporting.search_figures import figure_of_candidates, figure_of_keep_ratios
 from ..run.folder import NOT_TEXT
-from ..run.progress import Stage, detail
+from ..run.progress import Stage, log_verbose
 from ..run.search_history import Candidate, SearchHistory
 
 FIGURES = 10
 """How often a search is drawn."""
 
 
-class SearchRecord(BaseCallback):
+class SearchRecorder(BaseCallback):
     """Write the history of a search, and stop when enough candidates were measured.
 
     Args:
@@ -75,7 +75,7 @@ class SearchRecord(BaseCallback):
             self._current, self._kept = [], defaultdict(list)
 
 
-class FurtherImages(BaseCallback):
+class NextValSubset(BaseCallback):
     """Let each update's candidates be measured on other images of val than the last one's.
 
     Candidates of an update are compared with each other, so they share their images.
@@ -93,7 +93,7 @@ class FurtherImages(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         for problem in self._problems:
-            problem.evaluator.look_further()
+            problem.evaluator.next_val_subset()
 
 
 class SearchMonitor(BaseCallback):
@@ -145,7 +145,7 @@ class SearchMonitor(BaseCallback):
         for layer, ratio in self._history.keep_ratios[-1].items():
             self.logger.record(f"layer/{layer}/keep_ratio", ratio)
         update = len(self._history.rewards)
-        detail(
+        log_verbose(
             f"update {update} of {self._updates}: reward {means['reward']:.4f}, loss {means['loss']:.4f}, "
             f"MACs {means['macs_ratio']:.1%}, {means['meets_target']:.0%} meet the target, "
             f"{means['candidates_per_second']:.1f} candidates/s"

@@ -13,27 +13,31 @@ import torch
 from torch import Tensor
 
 from ...envs.environment.episode import Episode
-from ...envs.io.atomic_write import write_aside, write_tensors
-from ...envs.io.untrusted import check_numbers, parse_json, read_tensors, read_text, short
+from ...envs.io.atomic_write import write_atomically
+from ...envs.io.tensor_files import check_numbers, read_tensors, write_tensors
+from ...envs.io.untrusted import parse_json, read_text, short
 from ...envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.cutting import Mask
 from ...rewards import Reward, Size, TargetReward, TryAndLearnReward
 from ..deciders.base import Budget
-from .budget_matching import Draws, Floats, Proposals, at_size, decision, shifted
+from .budget_matching import Draws, Floats, Proposals, decide_layer, masks_from_logits, match_budget
 from .policy import FilterScorer
 
 AGENT_FORMAT = "secateur-agent-3"
+
+_RENAMED_FEATURES = {"shift": "bn_bias", "consumer": "next_layer_l2"}
+"""What agents of version 0.1 call features, and what they are called now."""
 
 PRETRAINED = "pretrained"
 """Name of the agent that comes with the package."""
 
 
 @dataclass(frozen=True)
-class LearnedDecider:
+class FrozenAgent:
     """A frozen agent: it prunes any network to any size.
 
-    The agent's logits are shifted by one offset for the whole network, bisected until the size is met;
+    The agent's logits are shifted by one number for the whole network, bisected until the size is met;
     everything relative, which layers and which filters, is the agent's. That is done in two ways, as either
     may be much the better one: while the agent walks, which answers to what the shift left of the budget, and
     after it has walked. What it prefers among the filters of one network counts in that network only.
@@ -79,7 +83,7 @@ class LearnedDecider:
         budget, wish = Budget(problem.network, target, size), self._wish(target, size)
         generator = np.random.default_rng(self.seed)
         half = self.samples // 2
-        # One fixed draw a filter makes a sample a monotone function of the offset.
+        # One fixed draw a filter makes a sample a monotone function of the shift.
         draws, others = (
             [generator.random((samples, layer.filters)) for layer in problem.network.layers]
             for samples in (self.samples - half, half)
@@ -87,8 +91,10 @@ class LearnedDecider:
         layers = problem.network.layers
         _, logits = self._walk(problem, wish, np.zeros(1 + half), others)
         return [
-            *at_size(budget, 1 + self.samples - half, lambda by: self._walk(problem, wish, by, draws)),
-            *at_size(budget, 1 + half, lambda by: (shifted(layers, logits, by, others), logits)),
+            *match_budget(budget, 1 + self.samples - half, lambda by: self._walk(problem, wish, by, draws)),
+            *match_budget(
+                budget, 1 + half, lambda by: (masks_from_logits(layers, logits, by, others), logits)
+            ),
         ]
 
     def _wish(self, target: float, size: Size) -> Reward:
@@ -99,10 +105,10 @@ class LearnedDecider:
         )
 
     @torch.inference_mode()
-    def _walk(self, problem: PruningProblem, reward: Reward, offsets: Floats, draws: Draws) -> Proposals:
+    def _walk(self, problem: PruningProblem, reward: Reward, logit_shifts: Floats, draws: Draws) -> Proposals:
         """Walk K episodes in lock-step; the first is deterministic, the others follow the draws."""
         slots, knows = int(problem.network.widths.max()), self._knows(problem)
-        episodes = [Episode(problem, reward, slots) for _ in offsets]
+        episodes = [Episode(problem, reward, slots) for _ in logit_shifts]
         logits: list[list[Floats]] = [[] for _ in episodes]
         for layer in problem.network.layers:
             seen = [episode.observe() for episode in episodes]
@@ -115,7 +121,9 @@ class LearnedDecider:
             position = episodes[0].position
             for k, episode in enumerate(episodes):
                 logits[k].append(scores[k])
-                episode.decide(decision(layer, scores[k], offsets[k], draws[position][k - 1] if k else None))
+                episode.decide(
+                    decide_layer(layer, scores[k], logit_shifts[k], draws[position][k - 1] if k else None)
+                )
         return [episode.masks for episode in episodes], logits
 
     def _knows(self, problem: PruningProblem) -> bool:
@@ -137,10 +145,12 @@ class LearnedDecider:
             "trained_on": self.trained_on,
         }
         write_tensors(folder / "agent.safetensors", self.scorer.state_dict())
-        write_aside(folder / "agent.json", lambda path: path.write_text(json.dumps(card, indent=2) + "\n"))
+        write_atomically(
+            folder / "agent.json", lambda path: path.write_text(json.dumps(card, indent=2) + "\n")
+        )
 
     @classmethod
-    def load(cls, folder: str | Path, *, samples: int = 16, seed: int = 0) -> "LearnedDecider":
+    def load(cls, folder: str | Path, *, samples: int = 16, seed: int = 0) -> "FrozenAgent":
         """Read what :meth:`save` wrote.
 
         Args:
@@ -188,6 +198,12 @@ def _missing(path: Path) -> str:
     return f"{path} does not exist; --agent wants the folder of a `secateur train` or PPO run"
 
 
+def _current_names(features: Any) -> Any:
+    return (
+        [_RENAMED_FEATURES.get(str(name), name) for name in features] if isinstance(features, list) else None
+    )
+
+
 def _checked(card: Any) -> tuple[int, dict[str, Any]]:
     """Give the hidden units and what the agent was trained on.
 
@@ -197,7 +213,8 @@ def _checked(card: Any) -> tuple[int, dict[str, Any]]:
     if not isinstance(card, dict) or card.get("format") != AGENT_FORMAT:
         raise ValueError(f"is not of the format {AGENT_FORMAT!r}")
     expected = {"filter_features": list(FILTER_FEATURES), "layer_features": list(LAYER_FEATURES)}
-    if any(card.get(key) != names for key, names in expected.items()):
+    given = {key: _current_names(card.get(key)) for key in expected}
+    if given != expected:
         raise ValueError("looks at other features than this version; train it anew")
     hidden, trained_on = card.get("hidden"), card.get("trained_on", {})
     if type(hidden) is not int or not 1 <= hidden <= 4096:

@@ -132,7 +132,7 @@ class FilterScorer(nn.Module):
             logits = logits + self._rate * self.preferences[features["position"].squeeze(-1).long()]
         return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).masked_fill(~mask, EMPTY_SLOT)
 
-    def learn_preferences_at(self, rate: float) -> None:
+    def set_preference_lr_scale(self, rate: float) -> None:
         """Have each step of an optimiser move preferences by a multiple of what it moves all other weights.
 
         What the preferences say stays.

@@ -19,8 +19,8 @@ from ...envs.environment.vectorized import LockstepVecEnv
 from ...envs.problem.problem import PruningProblem
 from ...rewards import Reward, TargetRange
 from ..run.search_history import SearchHistory
-from .callbacks import FurtherImages, SearchRecord
-from .frozen_agent import LearnedDecider
+from .callbacks import NextValSubset, SearchRecorder
+from .frozen_agent import FrozenAgent
 from .policy import FilterPolicy, FilterScorer
 
 _PREFERENCE_RATE = 150.0
@@ -75,7 +75,7 @@ class Training:
         rewards: Mean reward of each update's candidates.
     """
 
-    decider: LearnedDecider
+    decider: FrozenAgent
     model: PPO = field(repr=False)
     seconds: float
     evaluations: int
@@ -103,7 +103,7 @@ def train_agent(
     config: AgentConfig,
     *,
     preferences: bool = False,
-    start: LearnedDecider | None = None,
+    start: FrozenAgent | None = None,
     seed: int = 0,
     logger: Logger | None = None,
     callbacks: Sequence[BaseCallback] = (),
@@ -169,16 +169,16 @@ def train_agent(
         scorer = scorer_of(model)
         if start is not None:
             scorer.load_state_dict(scorer.state_dict() | start.state(problems[0] if preferences else None))
-        scorer.learn_preferences_at(_PREFERENCE_RATE / math.sqrt(problems[0].network.widths.sum()))
+        scorer.set_preference_lr_scale(_PREFERENCE_RATE / math.sqrt(problems[0].network.widths.sum()))
         model.set_logger(logger or configure(None, []))
         history = SearchHistory() if history is None else history
-        record = SearchRecord(problems, config.evaluations, history)
+        record = SearchRecorder(problems, config.evaluations, history)
         model.num_timesteps = first_step
-        watchers = CallbackList([record, FurtherImages(problems), *callbacks])
+        watchers = CallbackList([record, NextValSubset(problems), *callbacks])
         model.learn(total, callback=watchers, reset_num_timesteps=False)
         model.logger.dump(model.num_timesteps + 1)  # the last update's figures, else they come later
     scorer = copy.deepcopy(scorer).cpu()
-    scorer.learn_preferences_at(1.0)
+    scorer.set_preference_lr_scale(1.0)
     card = {
         "networks": [problem.name for problem in problems],
         "task": problems[0].task.name,
@@ -188,7 +188,7 @@ def train_agent(
         **({"preferences": problems[0].fingerprint} if preferences else {}),
         **({"went_on_from": start.trained_on} if start is not None else {}),
     }
-    decider = LearnedDecider(scorer.eval(), card, seed=seed)
+    decider = FrozenAgent(scorer.eval(), card, seed=seed)
     return Training(decider, model, time.perf_counter() - started, record.used, history.rewards)
 
 

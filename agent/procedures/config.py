@@ -6,13 +6,13 @@ from typing import Literal, get_args
 
 from ...envs.cost.latency_table import LatencyConfig, Precision
 from ...envs.io.suggestions import unknown_name
-from ...envs.recovery.finetuning import RecoveryConfig
-from ...envs.surgery.constraints import Limits
+from ...envs.recovery.config import RecoveryConfig
+from ...envs.surgery.constraints import Constraints
 from ...envs.tracing import TracedNetwork
 from ...rewards import Reward, TargetReward, TryAndLearnReward
 from ..deciders.base import Budget, Decider
 from ..deciders.baselines import BASELINES, Baseline
-from ..learning.frozen_agent import PRETRAINED, LearnedDecider
+from ..learning.frozen_agent import PRETRAINED, FrozenAgent
 from ..learning.training import AgentConfig
 
 METHODS = ("ppo", *BASELINES)
@@ -20,42 +20,12 @@ METHODS = ("ppo", *BASELINES)
 Procedure = Literal["network", "layerwise"]
 PROCEDURES: tuple[Procedure, ...] = get_args(Procedure)
 
-CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 
 RANDOM_WEIGHTS = "none"
 """What stands for an agent that has learned nothing."""
 
 DEFAULT_TARGET = 0.5
 """Share of the MACs that stays where neither a target nor a drop bound is given."""
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Which images, and how they are split and normalised."""
-
-    task: str = CLASSIFICATION
-    """classification, segmentation, or package.module:Task for one's own data, loss and metric, which
-    excludes all other options of data."""
-
-    data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with train/<class>/*.png and perhaps val/,
-    test/; for segmentation a folder with train/images/*, train/masks/*.png."""
-    data_root: Path = Path("data")
-    """Where torchvision keeps the data sets that it knows."""
-    download: bool = False
-    """Fetch a known data set that is not there."""
-    val_from: Literal["train", "test"] = "train"
-    """Where a missing validation part is split from; `test` where the weights were trained on all of
-    train."""
-    normalisation: str | None = None
-    """Of pixels: the name of a data set such as cifar10 or imagenet; by default the data's customary one."""
-    image_size: int | None = None
-    """Height and width in pixels; by default the images' own, 224 for a folder of images that differ (256 for
-    segmentation)."""
-    ignore_label: int = 255
-    """Of segmentation: pixels of masks with this label count nowhere."""
-    balance_classes: bool = False
-    """Of segmentation: weigh rare classes more in the loss, by median frequency balancing."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +68,7 @@ class PruningConfig:
     """How latencies are measured."""
     method: str = "ppo"
     """Who decides: ppo, or a baseline such as l2-uniform, taylor-global, bn-global-per-mac."""
-    limits: Limits = field(default_factory=Limits)
+    limits: Constraints = field(default_factory=Constraints)
     """What is protected, and how many filters of a layer may stay."""
     agent: str | Path | None = None
     """What ppo begins with: ``pretrained``, the agent that comes with Secateur; the folder of a trained one;
@@ -173,14 +143,14 @@ class PruningConfig:
         is_folder = self._agent not in (PRETRAINED, RANDOM_WEIGHTS)
         return AgentConfig(evaluations=0) if is_folder else AgentConfig()
 
-    def beginning(self) -> LearnedDecider | None:
+    def beginning(self) -> FrozenAgent | None:
         """Load what ppo begins with; None begins with random weights.
 
         Raises:
             ValueError: If the agent cannot be loaded.
         """
         agent = self._agent
-        return None if agent == RANDOM_WEIGHTS else LearnedDecider.load(agent, seed=self.seed)
+        return None if agent == RANDOM_WEIGHTS else FrozenAgent.load(agent, seed=self.seed)
 
     def decider(self) -> Decider | None:
         """Make who decides, or None where ppo learns first.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from ...envs.problem.problem import PruningProblem
-from ...envs.recovery.finetuning import reestimate_batchnorm
+from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.surgery.cutting import PruningPlan
 from ...envs.tasks import measure
 from ...rewards import TargetReward

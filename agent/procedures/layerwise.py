@@ -24,12 +24,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from ...envs.cost.counts import size_ratio
 from ...envs.evaluation.evaluator import CandidateEvaluator
 from ...envs.evaluation.journal import Journal
-from ...envs.modules.copying import replica
+from ...envs.modules.copying import copy_model
 from ...envs.problem.features import StaticFeatures, static_features
 from ...envs.problem.importance import importance
 from ...envs.problem.problem import PruningProblem
+from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.compensation import Compensation
-from ...envs.recovery.finetuning import finetune, reestimate_batchnorm
+from ...envs.recovery.finetuning import finetune
 from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import verify_cut
 from ...envs.tasks import measure
@@ -39,12 +40,12 @@ from ...rewards import Reward, TargetReward, TryAndLearnReward
 from ...rewards.target import OVERSHOOT_PRICE
 from ..deciders.base import Budget, Decider
 from ..deciders.baselines import Baseline
-from ..deciders.selection import Choice, Found, choose
+from ..deciders.selection import Choice, SearchResult, choose
 from ..learning.callbacks import ProgressBar, SearchMonitor
-from ..learning.frozen_agent import LearnedDecider
+from ..learning.frozen_agent import FrozenAgent
 from ..learning.training import train_agent
 from ..run.folder import RunFolder
-from ..run.progress import RecoveryMonitor, say
+from ..run.progress import RecoveryMonitor, log_info
 from ..run.search_history import SearchHistory
 from .config import PruningConfig
 
@@ -55,7 +56,9 @@ SAMPLES = 4
 """With a target: candidates that are drawn from a policy beside its deterministic decision."""
 
 
-def prune_layer_by_layer(problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> Found:
+def prune_layer_by_layer(
+    problem: PruningProblem, config: PruningConfig, folder: RunFolder | None
+) -> SearchResult:
     """Walk the layers.
 
     Args:
@@ -123,7 +126,7 @@ class _Walk:
 
     def __init__(self, problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> None:
         self._dense, self._config, self._folder = problem, config, folder
-        self.model = replica(problem.model)
+        self.model = copy_model(problem.model)
         self.network = problem.network
         self.plan = PruningPlan.dense(problem.network)
         self.rows: list[dict[str, Any]] = []
@@ -132,7 +135,7 @@ class _Walk:
         self._began, self._seconds = time.perf_counter(), 0.0
         self._decider = config.decider()
         self._beginning = config.beginning() if self._decider is None else None
-        if folder is not None and isinstance(self._decider, LearnedDecider):
+        if folder is not None and isinstance(self._decider, FrozenAgent):
             self._decider.save(folder.path)
         self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
         few, many = config.search_images, config.choice_images
@@ -150,7 +153,7 @@ class _Walk:
         """
         wanted = self._config.reward(self._dense.network)
         if wanted.target is None:
-            return self.network.least
+            return self.network.min_widths
         planner = self._decider or Baseline("l2", "uniform")
         masks = planner.decide(self._dense, wanted.target, wanted.size)[0]
         return np.array([mask.sum() for mask in masks], np.int64)
@@ -173,7 +176,7 @@ class _Walk:
         row["val_accuracy"] = self._accuracy()
         row["evaluations"] = tried + measured.evaluator.evaluations
         self.rows.append(row)
-        say(
+        log_info(
             f"{label}, {layer.name}: {row['kept']} of {layer.filters} filters stay, "
             f"{metric_name(problem.task)} {row['val_accuracy']:.2f} % on val"
         )
@@ -279,7 +282,7 @@ class _Walk:
         limit = self._config.choice_images
         return measure(self.model, self._dense.task, "val", limit=limit).accuracy
 
-    def found(self) -> Found:
+    def found(self) -> SearchResult:
         """Give what the walk came to."""
         dense = measure(self._dense.model, self._dense.task, "val", limit=self._config.choice_images)
         accuracy = self._accuracy()
@@ -294,7 +297,7 @@ class _Walk:
             "layers": self.rows,
         }
         name = "ppo" if self._decider is None else self._decider.name
-        return Found(self.model, self.plan, name, search)
+        return SearchResult(self.model, self.plan, name, search)
 
 
 def _choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice | None:

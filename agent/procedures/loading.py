@@ -8,18 +8,19 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import nn
 
-from ...envs.io.atomic_write import write_tensors
 from ...envs.io.suggestions import unknown_name
+from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text, read_yaml, short
 from ...envs.models import get_model, predicts_pixels
-from ...envs.recovery.finetuning import RecoveryConfig, finetune
+from ...envs.recovery.config import RecoveryConfig
+from ...envs.recovery.finetuning import finetune
 from ...envs.surgery.cutting import load_pruned
 from ...envs.tasks import SegmentationTask, SplitName, Task, get_task, load_segmentation, measure
 from ...envs.tasks.optional_members import ACCURACY, metric_name
-from ...envs.tasks.user_task import on_device, own_task
+from ...envs.tasks.user_task import load_user_task, on_device
 from ..run.folder import RunFolder
-from ..run.progress import RecoveryMonitor, say
-from .config import SEGMENTATION, TASKS, DataConfig
+from ..run.progress import RecoveryMonitor, log_info
+from .data_config import SEGMENTATION, TASKS, DataConfig
 
 _MEMORISED = 99.0
 """A network above this accuracy on val, and as good on train, has probably seen val before; percent."""
@@ -48,7 +49,7 @@ def load_task(config: DataConfig, seed: int) -> Task:
             raise ValueError(
                 f"the task {config.task} brings its own data; leave out --{odd[0].replace('_', '-')}"
             )
-        return on_device(own_task(config.task, seed=seed), device())
+        return on_device(load_user_task(config.task, seed=seed), device())
     if config.task not in TASKS:
         raise ValueError(unknown_name("task", config.task, (*TASKS, "package.module:Task")))
     if config.task == SEGMENTATION:
@@ -81,7 +82,7 @@ def _segmentation(config: DataConfig, seed: int) -> SegmentationTask:
     )
 
 
-def dense_network(name: str, task: Task, weights: str | None, seed: int) -> nn.Module:
+def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -> nn.Module:
     """Build a network for a task, with weights or at random.
 
     Args:
@@ -101,7 +102,9 @@ def dense_network(name: str, task: Task, weights: str | None, seed: int) -> nn.M
     return model.to(device()).eval()
 
 
-def train_dense(model: nn.Module, task: Task, epochs: int, seed: int, folder: RunFolder, name: str) -> None:
+def train_dense_network(
+    model: nn.Module, task: Task, epochs: int, seed: int, folder: RunFolder, name: str
+) -> None:
     """Train a network that came without weights, with the trainer of the recovery, and keep it.
 
     Args:
@@ -112,7 +115,7 @@ def train_dense(model: nn.Module, task: Task, epochs: int, seed: int, folder: Ru
         folder: Gets ``<name>.safetensors``, to be used with ``--weights``.
         name: Of the file.
     """
-    say(f"no weights given: training the dense network for {epochs} epochs")
+    log_info(f"no weights given: training the dense network for {epochs} epochs")
     with RecoveryMonitor(model, task, folder, prefix="dense") as monitor:
         finetune(
             model,
@@ -142,11 +145,11 @@ def warn_if_memorised(model: nn.Module, task: Task) -> str | None:
         f"The dense network has {val:.1f} % on val and {train:.1f} % on train: it was probably trained on "
         "both, so accuracy drops on val say little; give --val-from test"
     )
-    say(f"warning: {warning}")
+    log_info(f"warning: {warning}")
     return warning
 
 
-def pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:
+def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:
     """Rebuild the pruned network of a run, and load the data that it was pruned on.
 
     Args:
@@ -166,7 +169,7 @@ def pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a prune run: {first_line(error)}") from error
     task = load_task(data or own, seed)
-    model = load_pruned(lambda: dense_network(name, task, None, seed).cpu(), folder)
+    model = load_pruned(lambda: build_dense_network(name, task, None, seed).cpu(), folder)
     _check_runs(model, task.input_shape, folder)
     return model.to(device()), task
 
@@ -187,7 +190,7 @@ def _data_config(given: dict[str, Any]) -> DataConfig:
     return DataConfig(**values)
 
 
-def pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
+def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
     """Rebuild the pruned network of a run without its data.
 
     Args:

@@ -14,8 +14,9 @@ from torch import nn
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import with_latency
 from ...envs.problem.problem import PruningProblem
-from ...envs.recovery.finetuning import finetune, reestimate_batchnorm
-from ...envs.surgery.constraints import trace_limited
+from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.finetuning import finetune
+from ...envs.surgery.constraints import trace_constrained
 from ...envs.surgery.cutting import save_pruned
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task, measure
@@ -23,19 +24,19 @@ from ...envs.tasks.optional_members import metric_name
 from ...envs.tasks.user_task import check_answers, check_task
 from ...envs.tracing import TracedNetwork
 from ..deciders.base import Budget
-from ..deciders.selection import Found, choose
+from ..deciders.selection import SearchResult, choose
 from ..learning.callbacks import ProgressBar, SearchMonitor
-from ..learning.frozen_agent import LearnedDecider
+from ..learning.frozen_agent import FrozenAgent
 from ..learning.training import AgentConfig, train_agent
 from ..reporting.report import write_report
-from ..reporting.summary import summarise
+from ..reporting.summary import summarize_run
 from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
-from ..run.progress import RecoveryMonitor, say
+from ..run.progress import RecoveryMonitor, log_info
 from ..run.search_history import SearchHistory
 from .config import PruningConfig
 from .layerwise import prune_layer_by_layer
-from .rounding import size_of, unrounded
+from .rounding import measure_plan, plan_without_rounding
 from .tensorboard_summary import log_result
 
 
@@ -72,12 +73,12 @@ def check(
         TypeError: If the network answers with something that is not known, or the task with the wrong type.
     """
     check_task(task)
-    network = trace_limited(model, torch.zeros(2, *task.input_shape), config.limits)
+    network = trace_constrained(model, torch.zeros(2, *task.input_shape), config.limits)
     check_answers(model, task)
     if network.layers:
         if config.target_latency is not None:
             if latency is None:
-                say("timing the network's layers")
+                log_info("timing the network's layers")
                 network = with_latency(model, network, task.input_shape, config.latency)
             else:
                 network = dataclasses.replace(network, latency=latency)
@@ -132,7 +133,7 @@ def prune(
     found = search(problem, config, folder)
     smaller, plan = found.model, found.plan
     recovery = _recover(smaller, model, task, config, folder)
-    report = summarise(
+    report = summarize_run(
         problem,
         smaller,
         plan,
@@ -146,7 +147,7 @@ def prune(
         command=folder.command if folder else "",
     )
     if found.unrounded is not None:  # timed right after the pruned network, as they are compared
-        report["unrounded"] = size_of(found.unrounded, problem, config.latency)
+        report["unrounded"] = measure_plan(found.unrounded, problem, config.latency)
     if folder is not None:
         _save(folder, problem, smaller, plan, config, report)
     return PruningResult(smaller, plan, report)
@@ -159,7 +160,7 @@ def _method(decider: str, config: PruningConfig) -> str:
     return f"{decider} ({', '.join(said)})" if said else decider
 
 
-def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> Found:
+def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> SearchResult:
     """Find who decides, training it if need be, let it decide about all layers, and cut."""
     journal = folder.journal if folder else None
     earlier, started = journal.begin() if journal else 0.0, time.perf_counter()
@@ -169,7 +170,7 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
     if decider is None:
         learning, start = config.learning, config.beginning()
         if start is not None:
-            say(f"the search begins with an agent that was {start.origin}")
+            log_info(f"the search begins with an agent that was {start.origin}")
         training = train_agent(
             [problem],
             config.reward(problem.network),
@@ -182,14 +183,14 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
             history=history,
         )
         decider, tried = training.decider, training.evaluations
-    if folder is not None and isinstance(decider, LearnedDecider):
+    if folder is not None and isinstance(decider, FrozenAgent):
         decider.save(folder.path)  # before anything else can fail
     # Among the decider's proposals, on more and partly other images than the search looked at.
-    careful = problem.for_choice(config.choice_images, seed=config.seed + 1, journal=journal)
+    careful = problem.choice_problem(config.choice_images, seed=config.seed + 1, journal=journal)
     choice = choose(careful, decider, config.reward(problem.network))
     outcome = choice.outcome
     latency = "" if outcome.latency_ratio is None else f", latency {outcome.latency_ratio:.1%}"
-    say(
+    log_info(
         f"chosen: MACs {outcome.macs_ratio:.1%}{latency}, "
         f"{metric_name(problem.task)} {outcome.accuracy:.2f} % on val before fine-tuning"
     )
@@ -201,15 +202,15 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
         "rewards": [round(reward, 4) for reward in history.rewards],
         "candidates": history.clouds().get(problem.name, {}),
     }
-    if isinstance(decider, LearnedDecider):
+    if isinstance(decider, FrozenAgent):
         search["agent"] = decider.trained_on
     plan = PruningPlan.from_masks(problem.network, choice.masks)
-    return Found(
+    return SearchResult(
         problem.cut(plan),
         plan,
         decider.name,
         search,
-        unrounded(problem, decider, choice, config) if config.limits.rounding else None,
+        plan_without_rounding(problem, decider, choice, config) if config.limits.rounding else None,
     )
 
 

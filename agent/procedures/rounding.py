@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from ...envs.cost.latency_table import LatencyConfig, measured_latency
+from ...envs.cost.latency_table import LatencyConfig, measure_latency
 from ...envs.problem.problem import PruningProblem
-from ...envs.surgery.constraints import limited
+from ...envs.surgery.constraints import constrain
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import PruningPlan
 from ..deciders.base import Decider
@@ -12,7 +12,7 @@ from ..deciders.selection import Choice
 from .config import PruningConfig
 
 
-def unrounded(
+def plan_without_rounding(
     problem: PruningProblem, decider: Decider, choice: Choice, config: PruningConfig
 ) -> PruningPlan:
     """Let a decider make its own choice at the same size, within all limits but rounding.
@@ -25,12 +25,12 @@ def unrounded(
     """
     reward = config.reward(problem.network)
     target = choice.outcome.ratio(reward.size) if reward.target is None else reward.target
-    network = limited(problem.network, problem.model, dataclasses.replace(config.limits, round_to={}))
+    network = constrain(problem.network, problem.model, dataclasses.replace(config.limits, round_to={}))
     masks = decider.decide(dataclasses.replace(problem, network=network), target, reward.size)[0]
     return PruningPlan.from_masks(network, masks)
 
 
-def size_of(plan: PruningPlan, problem: PruningProblem, latency: LatencyConfig) -> dict[str, float]:
+def measure_plan(plan: PruningPlan, problem: PruningProblem, latency: LatencyConfig) -> dict[str, float]:
     """Measure a plan without recovering anything, as weights take no time.
 
     Args:
@@ -45,5 +45,5 @@ def size_of(plan: PruningPlan, problem: PruningProblem, latency: LatencyConfig) 
     smaller = cut(problem.model, network, plan)
     return {
         "macs_ratio": float(network.macs(plan.counts(network)) / network.macs(network.widths)),
-        "latency_ms": measured_latency(smaller, problem.task.input_shape, latency),
+        "latency_ms": measure_latency(smaller, problem.task.input_shape, latency),
     }

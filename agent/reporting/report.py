@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ...envs.io.atomic_write import write_aside
+from ...envs.io.atomic_write import write_atomically
 from ...envs.io.untrusted import parse_json, read_text
 from .formatting import comparison, details, metric_of
 from .html import page
@@ -41,8 +41,8 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
     text = json.dumps(_plain(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     text = _LIST_OF_NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
     html = page(report, folder)
-    write_aside(folder / _NUMBERS, lambda aside: aside.write_text(text, encoding="utf-8"))
-    write_aside(folder / _PAGE, lambda aside: aside.write_text(html, encoding="utf-8"))
+    write_atomically(folder / _NUMBERS, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_atomically(folder / _PAGE, lambda aside: aside.write_text(html, encoding="utf-8"))
 
 
 def rewrite_page(folder: Path) -> Path:
@@ -62,7 +62,7 @@ def rewrite_page(folder: Path) -> Path:
         html = page(_with_undefined(report), folder)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / _NUMBERS} does not describe a pruned network: {error!r}") from error
-    write_aside(folder / _PAGE, lambda aside: aside.write_text(html, encoding="utf-8"))
+    write_atomically(folder / _PAGE, lambda aside: aside.write_text(html, encoding="utf-8"))
     return folder / _PAGE
 
 

@@ -1,13 +1,16 @@
 """What a finished run has to say: both networks measured on test, once, and everything that led there."""
 
+import platform
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ...envs.cost.counts import cost
-from ...envs.cost.latency_table import LatencyConfig, measured_latency
+from ...envs.cost.latency_table import LatencyConfig, measure_latency
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Measurement, Task, measure
@@ -15,7 +18,6 @@ from ...envs.tasks.intervals import drop_interval, meets
 from ...envs.tasks.optional_members import ACCURACY, metric_name
 from ...envs.tracing import TracedNetwork
 from ...envs.tracing.network import Ints
-from .versions import device_name, versions
 
 _RATIOS = ("macs", "params", "filters", "latency_ms")
 
@@ -23,7 +25,7 @@ _SUSPICIOUS = 3.0
 """A dense network this much better on val than on test, percentage points, has seen val before."""
 
 
-def summarise(
+def summarize_run(
     problem: PruningProblem,
     pruned: nn.Module,
     plan: PruningPlan,
@@ -116,6 +118,31 @@ def _row(
         "accuracy": measured.accuracy,
         "loss": measured.loss,
         **size,
-        "latency_ms": measured_latency(model, task.input_shape, latency),
+        "latency_ms": measure_latency(model, task.input_shape, latency),
     }
     return row, measured
+
+
+_PACKAGES = ("secateur", "torch", "torchvision", "stable-baselines3", "gymnasium", "numpy")
+
+
+def versions() -> dict[str, Any]:
+    """Give the versions of Python and of the packages that decide results, and torch's threads."""
+    found = {"python": platform.python_version(), "threads": torch.get_num_threads()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def device_name(model: nn.Module) -> str:
+    """Name the processor that holds a network, such as ``NVIDIA H200`` or ``cpu (x86_64, AVX512)``.
+
+    Of a CPU the instructions count: where there are none for bfloat16, all is computed in float32.
+    """
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.machine()}, {torch.backends.cpu.get_cpu_capability()})"

@@ -15,11 +15,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.evaluation.journal import Journal
-from ...envs.io.atomic_write import write_aside
+from ...envs.io.atomic_write import write_atomically
 from ...envs.io.untrusted import parse_json, read_text, read_yaml
 from ...envs.recovery.checkpoint import Checkpoint
-from .graceful_stop import Stopping
-from .locks import hold
+from .graceful_stop import GracefulStop
+from .locks import lock_folder
 
 NOT_TEXT = ("stdout", "log", "json", "csv")
 """Outputs of SB3's logger that cannot show figures and tables."""
@@ -50,11 +50,11 @@ class RunFolder:
 
     def __init__(self, path: Path, config: Any, *, resumed: bool = False) -> None:
         if not resumed:
-            check_free(path)
+            check_new_folder(path)
         path.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._lock = hold(path)
-        self._stopping = Stopping(shlex.join(["secateur", "resume", str(path)]))
+        self._lock = lock_folder(path)
+        self._stopping = GracefulStop(shlex.join(["secateur", "resume", str(path)]))
         self.check = self._stopping.check
         self.journal = Journal(path / _CHECKPOINTS / "candidates.jsonl", self.check)
         if resumed:
@@ -66,7 +66,7 @@ class RunFolder:
             self.command = repeat_command()
             content = {"verb": type(config).__name__.lower(), "command": self.command}
             text = yaml.safe_dump({**content, **_plain(dataclasses.asdict(config))}, sort_keys=False)
-            write_aside(path / CONFIG, lambda aside: aside.write_text(text))
+            write_atomically(path / CONFIG, lambda aside: aside.write_text(text))
             self.logger = configure(str(path), ["tensorboard"])
             self.log_text("configuration", f"```yaml\n{text}```")
 
@@ -85,11 +85,11 @@ class RunFolder:
         """Give the checkpoint of one of the run's trainings."""
         return Checkpoint(self.path / _CHECKPOINTS / f"{name}.checkpoint")
 
-    def keep_latency(self, table: LatencyTable) -> None:
-        """Write latencies down for :func:`timed_before`."""
+    def save_latency_table(self, table: LatencyTable) -> None:
+        """Write latencies down for :func:`load_latency_table`."""
         path = self.path / _CHECKPOINTS / _LATENCY
         path.parent.mkdir(exist_ok=True)
-        write_aside(path, lambda aside: aside.write_text(json.dumps(table.to_dict())))
+        write_atomically(path, lambda aside: aside.write_text(json.dumps(table.to_dict())))
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Write scalars to TensorBoard."""
@@ -139,7 +139,7 @@ def read_config(path: Path) -> dict[str, Any]:
     return content
 
 
-def timed_before(path: Path) -> LatencyTable | None:
+def load_latency_table(path: Path) -> LatencyTable | None:
     """Give the latencies that an interrupted run had measured: measured again they would be others.
 
     Raises:
@@ -152,7 +152,7 @@ def timed_before(path: Path) -> LatencyTable | None:
         raise ValueError(f"{file} holds no latencies: {error}") from error
 
 
-def check_free(path: Path) -> None:
+def check_new_folder(path: Path) -> None:
     """Refuse a folder that holds something.
 
     Raises:

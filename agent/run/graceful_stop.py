@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """Ctrl-C, and what a scheduler sends before it kills."""
 
 
-class Stopping:
+class GracefulStop:
     """Turn the first wish to end into one that is granted at the next safe place; the second ends at once.
 
     Args:

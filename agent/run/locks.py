@@ -7,7 +7,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 _NAME = ".lock"
 
 
-def hold(folder: Path) -> BaseFileLock:
+def lock_folder(folder: Path) -> BaseFileLock:
     """Hold a folder until the lock is released or the process dies.
 
     Raises:
@@ -21,7 +21,7 @@ def hold(folder: Path) -> BaseFileLock:
     return lock
 
 
-def is_held(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
     """Say whether a process works in a folder."""
     if not (folder / _NAME).is_file():
         return False

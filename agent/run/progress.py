@@ -54,13 +54,13 @@ def verbosity(level: Verbosity) -> Iterator[None]:
         _verbosity = before
 
 
-def say(sentence: str) -> None:
+def log_info(sentence: str) -> None:
     """Tell the person at the terminal something, unless they want it quiet."""
     if _verbosity > Verbosity.QUIET:
         tqdm.write(sentence, file=sys.stderr)
 
 
-def detail(sentence: str) -> None:
+def log_verbose(sentence: str) -> None:
     """Tell something that only those want to know who asked for all."""
     if _verbosity == Verbosity.VERBOSE:
         tqdm.write(sentence, file=sys.stderr)
@@ -112,7 +112,7 @@ class Stage:
         left = pace * (self._total - self._done)
         when = f"{_clock(left)} left" if self._done < self._total else f"took {_clock(now - self._began)}"
         note = f", {self._note}" if self._note else ""
-        say(f"{self._label}: {self._done:,} of {self._total:,} {self._unit}, {when}{note}")
+        log_info(f"{self._label}: {self._done:,} of {self._total:,} {self._unit}, {when}{note}")
 
 
 def _clock(seconds: float) -> str:
@@ -173,7 +173,7 @@ class RecoveryMonitor:
             "val_accuracy": accuracy,
         }
         self._folder.log({f"{self._prefix}/{name}": value for name, value in scalars.items()}, progress.epoch)
-        detail(
+        log_verbose(
             f"{self._prefix}, epoch {progress.epoch} of {progress.epochs}: loss {progress.loss:.4f}, "
             f"{metric_name(self._task)} {accuracy:.2f} % on val, learning rate {progress.learning_rate:.2g}, "
             f"{progress.images_per_second:.0f} images/s"

@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..modules.copying import replica
+from ..modules.copying import copy_model
 from ..tracing.network import Floats, Ints
-from .counts import latency_ms
+from .timer import latency_ms
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -66,7 +66,7 @@ class LatencyConfig:
         """
         device = torch.device(self.device) if self.device else next(model.parameters()).device
         dtype = getattr(torch, self.dtype)
-        placed = replica(model).to(device, dtype).eval()
+        placed = copy_model(model).to(device, dtype).eval()
         batch = torch.zeros(self.batch, *shape, device=device, dtype=dtype)
         try:
             with torch.inference_mode():
@@ -79,7 +79,7 @@ class LatencyConfig:
         return placed, batch
 
 
-def measured_latency(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> float:
+def measure_latency(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> float:
     """Time a whole network.
 
     Args:

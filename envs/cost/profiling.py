@@ -23,8 +23,8 @@ from ..surgery.cutting import cut
 from ..surgery.plan import PruningPlan
 from ..tracing import TracedNetwork
 from ..tracing.network import Floats, Ints
-from .counts import latency_ms
 from .latency_table import LatencyConfig, LatencyTable
+from .timer import latency_ms
 
 _KNOTS = 4
 """Sizes that are timed along an axis, of either kind: multiples of the vector width, and others."""
@@ -60,8 +60,8 @@ def with_latency(
     calls = _calls(placed, network, batch)
     if not calls:
         raise ValueError(
-            "no layer can be timed: their weights are computed from others; bake them in first, "
-            "see secateur.envs.modules.reparametrization.bake"
+            "no layer can be timed: all weights are computed from others in the forward pass; call "
+            "secateur.envs.modules.reparametrization.remove_reparametrizations on the network first"
         )
     vector = _vector_width(batch.device)
     knots = [[_knots(axis, network.widths, vector) for axis in call.axes] for call in calls]

@@ -7,7 +7,8 @@ import torch
 
 from ..models import get_model
 from ..problem.problem import PruningProblem
-from ..recovery.finetuning import RecoveryConfig, finetune
+from ..recovery.config import RecoveryConfig
+from ..recovery.finetuning import finetune
 from ..tasks import get_task
 
 

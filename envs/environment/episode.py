@@ -15,7 +15,7 @@ from ...rewards import Outcome, Reward, is_met
 from ..cost.counts import size_ratio
 from ..problem.features import FILTER_FEATURES, LAYER_FEATURES, LIMIT
 from ..problem.problem import PruningProblem
-from ..surgery.constraints import resized
+from ..surgery.constraints import resize_mask
 from ..surgery.cutting import Mask
 
 Observation = dict[str, npt.NDArray[Any]]
@@ -100,8 +100,8 @@ class Episode:
                 "give one a filter"
             )
         wanted = given[:width] > 0.5
-        count = layer.nearest(int(wanted.sum()))
-        mask = resized(wanted, count, self.problem.scores["taylor"][self.position])
+        count = layer.nearest_allowed(int(wanted.sum()))
+        mask = resize_mask(wanted, count, self.problem.scores["taylor"][self.position])
         self.masks.append(mask)
         network, counts = self.problem.network, self._counts()
         return {
@@ -151,7 +151,7 @@ class Episode:
         """See what has been spent and what is wanted; ratios of the size that the reward counts."""
         counts = self._counts()
         least = counts.copy()
-        least[self.position :] = self.problem.network.least[self.position :]
+        least[self.position :] = self.problem.network.min_widths[self.position :]
         spent = self._size_ratio(least)
         undecided = self._size_ratio(counts) - spent
         target = self.reward.target

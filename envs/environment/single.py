@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from ...rewards import Reward, TargetRange, TargetReward, drawn
+from ...rewards import Reward, TargetRange, TargetReward, sample_reward
 from ..problem.features import FILTER_FEATURES, LAYER_FEATURES, LIMIT
 from ..problem.problem import PruningProblem
 from .episode import Episode, Observation
@@ -81,7 +81,7 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
         """Begin at the first layer of a network drawn at random."""
         super().reset(seed=seed)
         problem = self.problems[int(self.np_random.integers(len(self.problems)))]
-        self._episode = Episode(problem, drawn(self.reward, self.np_random.random), self.slots)
+        self._episode = Episode(problem, sample_reward(self.reward, self.np_random.random), self.slots)
         return self._episode.observe(), {"network": problem.name}
 
     def step(self, action: npt.ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

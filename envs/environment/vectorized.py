@@ -13,7 +13,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from ...rewards import Outcome, Reward, TargetRange, drawn
+from ...rewards import Outcome, Reward, TargetRange, sample_reward
 from ..problem.features import STATIC_LAYER_FEATURES
 from ..problem.problem import PruningProblem
 from .episode import Episode, Observation
@@ -95,7 +95,7 @@ class LockstepVecEnv(VecEnv):
     def _begin(self, k: int) -> Episode:
         problem = self.problems[int(self._generators[k].integers(len(self.problems)))]
         draw = self._generators[k].random
-        reward = drawn(self.reward, draw)
+        reward = sample_reward(self.reward, draw)
         if not self._hidden_features:
             return Episode(problem, reward, self.slots)
         shown = draw(len(STATIC_LAYER_FEATURES)) >= self._hidden_features

@@ -24,12 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..modules.cuda_graphs import recorded
+from ..modules.cuda_graphs import capture_graph
+from ..modules.modes import fastest_layout
 from ..modules.outputs import main_output
 from ..modules.precision import working_dtype
 from ..recovery.compensation import Compensation
 from ..surgery.cutting import Mask, PruningPlan, cut
-from ..tasks.base import Task, fastest_layout
+from ..tasks.base import Task
 from ..tracing import TracedNetwork
 from .shared_prefix import SharedPrefix
 
@@ -104,8 +105,8 @@ class CandidateNetwork:
         def take(*pieces: Tensor) -> None:
             self._take_statistics(self.model, pieces, repeat(nullcontext()))
 
-        taken = recorded(take, *self._statistics) if self._statistics else lambda: None
-        answers = {len(piece): recorded(self.dense_answer, piece) for piece in pieces} if taken else {}
+        taken = capture_graph(take, *self._statistics) if self._statistics else lambda: None
+        answers = {len(piece): capture_graph(self.dense_answer, piece) for piece in pieces} if taken else {}
         known = {size: answer for size, answer in answers.items() if answer}
         if taken and len(known) == len(answers):
             self._recording = _Recording(taken, known)

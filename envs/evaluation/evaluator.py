@@ -18,13 +18,14 @@ from torch import nn
 
 from ...rewards import Outcome
 from ..cost.counts import size_ratio
-from ..modules.nonfinite import check_measured, first_undefined
+from ..modules.nonfinite import first_nonfinite
 from ..recovery.compensation import Compensation
 from ..surgery.cutting import Mask
-from ..tasks.base import Measurement, Task
+from ..tasks.base import Task
+from ..tasks.measuring import Measurement, check_measured
 from ..tracing import TracedNetwork
 from .candidate_network import CandidateNetwork
-from .journal import Found, Journal
+from .journal import CachedMeasurement, Journal
 from .shared_prefix import SharedPrefix
 
 
@@ -33,10 +34,10 @@ class Reference(Measurement):
     """What candidates are compared with: the dense network.
 
     Args:
-        blind_loss: Mean loss of one answer to all examples, the mean of the network's.
+        constant_prediction_loss: Mean loss of one answer to all examples, the mean of the network's.
     """
 
-    blind_loss: float
+    constant_prediction_loss: float
 
 
 class CandidateEvaluator:
@@ -49,7 +50,7 @@ class CandidateEvaluator:
         model: The dense network; it is copied.
         network: Its trace.
         task: Data and metric.
-        images: V, taken evenly from ``val``; fewer where it has fewer. :meth:`look_further` takes others.
+        images: V, taken evenly from ``val``; fewer where it has fewer. :meth:`next_val_subset` takes others.
         statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
             statistics.
         compensation: Gives what removed channels contributed to the kept ones; None lets them just go.
@@ -101,7 +102,7 @@ class CandidateEvaluator:
         """What candidates are compared with, on the images at hand."""
         return self._references[self._part]
 
-    def look_further(self) -> None:
+    def next_val_subset(self) -> None:
         """Measure on other images of ``val`` from now on, and on the first again when all had their turn.
 
         Whoever searches on the same images all the time learns these images.
@@ -143,7 +144,7 @@ class CandidateEvaluator:
                     dense_accuracy=self.dense.accuracy,
                     loss=found.loss,
                     dense_loss=self.dense.loss,
-                    blind_loss=self.dense.blind_loss,
+                    constant_prediction_loss=self.dense.constant_prediction_loss,
                     macs_ratio=float(size_ratio(network, kept, "macs")),
                     params_ratio=float(size_ratio(network, kept, "params")),
                     filters_ratio=float(size_ratio(network, kept, "filters")),
@@ -160,7 +161,7 @@ class CandidateEvaluator:
             return self._dense.dense
         dense = self._measure([np.ones(layer.filters, np.bool_) for layer in self.network.layers])
         if not math.isfinite(dense.accuracy + dense.loss):
-            where = first_undefined(self._candidates.model, self._val[0])
+            where = first_nonfinite(self._candidates.model, self._val[0])
             check_measured(dense, f"{self.name}, before anything is removed,", f", {where}")
         with torch.inference_mode():
             answers = [self._candidates.dense_answer(piece).sum(0) for piece in self._val]
@@ -169,9 +170,11 @@ class CandidateEvaluator:
                 float(self.task.loss(answer.expand(len(targets), *answer.shape), targets)) * len(targets)
                 for targets in self._targets
             ]
-        return Reference(dense.accuracy, dense.loss, dense.images, blind_loss=sum(losses) / dense.images)
+        return Reference(
+            dense.accuracy, dense.loss, dense.images, constant_prediction_loss=sum(losses) / dense.images
+        )
 
-    def _find(self, candidates: Sequence[Sequence[Mask]]) -> list[Found]:
+    def _find(self, candidates: Sequence[Sequence[Mask]]) -> list[CachedMeasurement]:
         """Recall candidates from the journal, measure the others, and write these down one by one."""
         shared = self._shared_prefix(candidates) if self._candidates.shares else None
         known, scope = self._journal, f"{self._scope}, part {self._part} of val"
@@ -183,9 +186,9 @@ class CandidateEvaluator:
             for k, measured in zip(wanted, results, strict=True):
                 if found[k] is None:
                     check_measured(measured, f"candidate {self.evaluations + k + 1} of {self.name}")
-                    found[k] = one = Found(measured.accuracy, measured.loss)
+                    found[k] = one = CachedMeasurement(measured.accuracy, measured.loss)
                     if known:
-                        known.note(scope, candidates[k], one)
+                        known.append(scope, candidates[k], one)
         return [one for one in found if one is not None]
 
     def _measured(

@@ -24,7 +24,7 @@ _SYNC_SECONDS = 5.0
 """How often the system is made to write to the disk; a process that dies alone loses nothing in any case."""
 
 
-class Found(NamedTuple):
+class CachedMeasurement(NamedTuple):
     """What one candidate came to, as in :class:`.tasks.base.Measurement`."""
 
     accuracy: float
@@ -43,7 +43,7 @@ class Journal:
 
     def __init__(self, path: Path, after: Callable[[], None] = lambda: None) -> None:
         self._path, self._after = path, after
-        self._known: dict[str, Found] = {}
+        self._known: dict[str, CachedMeasurement] = {}
         self._earlier, self._began, self._synced = 0.0, time.perf_counter(), time.monotonic()
         if path.is_file():
             self._read()
@@ -57,7 +57,7 @@ class Journal:
         self._began = time.perf_counter()
         return self._earlier
 
-    def recall(self, scope: str, masks: Sequence[Mask]) -> Found | None:
+    def recall(self, scope: str, masks: Sequence[Mask]) -> CachedMeasurement | None:
         """Give what is known of a candidate.
 
         Args:
@@ -66,7 +66,7 @@ class Journal:
         """
         return self._known.get(_key(scope, masks))
 
-    def note(self, scope: str, masks: Sequence[Mask], found: Found) -> None:
+    def append(self, scope: str, masks: Sequence[Mask], found: CachedMeasurement) -> None:
         """Write down what a candidate came to.
 
         Raises:
@@ -92,7 +92,7 @@ class Journal:
             if not line.endswith(b"\n") or checksum != _checksum(text):
                 break
             key, accuracy, loss, self._earlier = json.loads(text)
-            self._known[key] = Found(accuracy, loss)
+            self._known[key] = CachedMeasurement(accuracy, loss)
             whole += len(line)
         if whole < len(content):
             os.truncate(self._path, whole)

@@ -11,7 +11,7 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def imported(name: str) -> Iterator[ModuleType]:
+def imported_module(name: str) -> Iterator[ModuleType]:
     """Import the module of ``package.module:thing``; inside, the current directory can be imported from.
 
     Raises:
@@ -31,7 +31,7 @@ def imported(name: str) -> Iterator[ModuleType]:
         yield module
 
 
-def accepted(factory: Callable[..., Any], **offered: Any) -> dict[str, Any]:
+def accepted_arguments(factory: Callable[..., Any], **offered: Any) -> dict[str, Any]:
     """Choose what a factory takes by name.
 
     Raises:

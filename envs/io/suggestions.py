@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from itertools import takewhile
 
 
-def nearest(given: str, known: Iterable[str]) -> str:
+def did_you_mean(given: str, known: Iterable[str]) -> str:
     """Ask whether the nearest known name was meant, as the rest of a sentence; empty where none is near.
 
     Of names that are as near the one that begins like the given one for longer is nearer.
@@ -28,4 +28,4 @@ def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
         known: All names.
     """
     names = list(known)
-    return f"there is no {kind} {given!r}{nearest(given, names)}; give {', '.join(names)}"
+    return f"there is no {kind} {given!r}{did_you_mean(given, names)}; give {', '.join(names)}"

@@ -11,8 +11,8 @@ from typing import Any
 import torchvision
 from torch import Tensor, nn
 
-from ..io.plugins import accepted, imported
-from ..io.suggestions import nearest
+from ..io.plugins import accepted_arguments, imported_module
+from ..io.suggestions import did_you_mean
 from .cifar import RESNET_DEPTHS, CifarResNet, CifarVGG16
 from .demo import DemoNet
 from .segmentation import build_segmentation, list_segmentation
@@ -72,8 +72,8 @@ def get_model(
             return model
     else:
         raise ValueError(
-            f"there is no model {name!r}{nearest(name, list_models())}; give {', '.join(_OWN)}, the name of "
-            "a torchvision classifier or segmentation network, or package.module:factory for your own"
+            f"there is no model {name!r}{did_you_mean(name, list_models())}; give {', '.join(_OWN)}, the "
+            "name of a torchvision classifier or segmentation network, or package.module:factory for your own"
         )
     if published:
         raise ValueError(
@@ -116,7 +116,7 @@ def _published(name: str, weights: str, num_classes: int, in_channels: int) -> d
     names = list(known.__members__)  # DEFAULT among them, an alias
     if weights not in names:
         raise ValueError(
-            f"there are no weights {weights!r} for {name}{nearest(weights, names)}; "
+            f"there are no weights {weights!r} for {name}{did_you_mean(weights, names)}; "
             f"give {' or '.join(names)}, or a {', '.join(SUFFIXES)} file that exists"
         )
     entry = known[weights]
@@ -131,11 +131,13 @@ def _published(name: str, weights: str, num_classes: int, in_channels: int) -> d
 
 def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
     attribute = name.partition(":")[2]
-    with imported(name) as module:
+    with imported_module(name) as module:
         factory = getattr(module, attribute, None)
         if not callable(factory):
             public = [key for key, value in vars(module).items() if callable(value)]
-            raise ValueError(f"{module.__name__} has no factory {attribute!r}{nearest(attribute, public)}")
+            raise ValueError(
+                f"{module.__name__} has no factory {attribute!r}{did_you_mean(attribute, public)}"
+            )
         model = factory(**_accepted(factory, name, num_classes=num_classes, in_channels=in_channels))
     if not isinstance(model, nn.Module):
         raise TypeError(f"{name} gave a {type(model).__name__}, a factory has to give a torch.nn.Module")
@@ -145,7 +147,7 @@ def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
 def _accepted(factory: Callable[..., Any], name: str, **offered: int) -> dict[str, int]:
     """Choose what the factory takes by name; ``**kwargs`` (as in timm) takes the number of classes."""
     try:
-        chosen = accepted(factory, **offered)
+        chosen = accepted_arguments(factory, **offered)
     except TypeError as error:
         raise ValueError(
             f"the factory {name} cannot be called ({error}): it gets num_classes and in_channels "

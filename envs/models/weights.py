@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..io.untrusted import check_numbers, first_line, read_tensors, short
+from ..io.tensor_files import check_numbers, read_tensors
+from ..io.untrusted import first_line, short
 from .pickles import check_pickle
 
 SUFFIXES = (".safetensors", ".pt", ".pth")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 
-def replica(model: nn.Module, instead: Mapping[Tensor, Tensor] | None = None) -> nn.Module:
+def copy_model(model: nn.Module, instead: Mapping[Tensor, Tensor] | None = None) -> nn.Module:
     """Copy a network, its hooks and shared parameters included.
 
     ``copy.deepcopy`` refuses tensors that were computed from parameters, which ``torch.nn.utils.prune`` and

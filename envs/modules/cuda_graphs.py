@@ -21,7 +21,7 @@ _WARM_UP = 3
 """Runs before a recording, in which libraries choose their kernels: as many as torch itself takes."""
 
 
-def recorded(work: Callable[..., Any], *examples: Tensor) -> Callable[..., Any] | None:
+def capture_graph(work: Callable[..., Any], *examples: Tensor) -> Callable[..., Any] | None:
     """Record what a function does on the GPU, without gradients.
 
     Args:
@@ -57,7 +57,7 @@ def recorded(work: Callable[..., Any], *examples: Tensor) -> Callable[..., Any] 
     return replay
 
 
-def recorded_training(model: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
+def capture_training_graph(model: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
     """Record a network's forward and backward pass, in the mode that it is in.
 
     Args:

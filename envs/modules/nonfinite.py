@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..io.untrusted import is_finite
-from ..tasks.base import Measurement
+from ..io.tensor_files import is_finite
 from .precision import autocast
 
 
 @contextlib.contextmanager
-def located(model: nn.Module, inputs: Tensor, when: str, advice: str) -> Iterator[None]:
+def explain_nonfinite(model: nn.Module, inputs: Tensor, when: str, advice: str) -> Iterator[None]:
     """Complete a ``FloatingPointError`` of a training step, and leave the network as it was before the step.
 
     Args:
@@ -33,7 +32,7 @@ def located(model: nn.Module, inputs: Tensor, when: str, advice: str) -> Iterato
     try:
         yield
     except FloatingPointError as error:
-        where = first_undefined(model, inputs)
+        where = first_nonfinite(model, inputs)
         for buffer, old in zip(model.buffers(), before, strict=True):
             buffer.copy_(old)
         raise FloatingPointError(f"{error} in {when}, {where}: {advice}") from error
@@ -52,7 +51,7 @@ def check_gradient(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def first_undefined(model: nn.Module, inputs: Tensor) -> str:
+def first_nonfinite(model: nn.Module, inputs: Tensor) -> str:
     """Say in which layer numbers begin to be infinite or undefined.
 
     Going forward that is the first one with such weights or such an answer; if there is none, going backward
@@ -93,22 +92,3 @@ def _tensors(outputs: Any) -> list[Tensor]:
     several = outputs.values() if isinstance(outputs, Mapping) else outputs
     several = several if isinstance(outputs, Mapping | tuple | list) else [outputs]
     return [tensor for tensor in several if isinstance(tensor, Tensor) and tensor.is_floating_point()]
-
-
-def check_measured(measured: Measurement, what: str, where: str = "") -> None:
-    """Refuse a network that was measured as nothing.
-
-    Args:
-        measured: On val.
-        what: Names the network.
-        where: What is known of the layer.
-
-    Raises:
-        FloatingPointError: If the metric or the loss is infinite or undefined.
-    """
-    for kind, value in (("metric", measured.accuracy), ("loss", measured.loss)):
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the {kind} of {what} on val is {value}{where}: look at the data, the weights, the loss and "
-                "the metric"
-            )

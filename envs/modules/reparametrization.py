@@ -20,7 +20,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .copying import replica
+from .copying import copy_model
 
 
 class SameConv2d(nn.Conv2d):
@@ -41,7 +41,7 @@ class SameConv2d(nn.Conv2d):
         return super().forward(F.pad(x, edges))
 
 
-def bake(model: nn.Module) -> nn.Module:
+def remove_reparametrizations(model: nn.Module) -> nn.Module:
     """Replace weights that are computed from others by their values.
 
     Covers weight and spectral normalisation in torch's two ways, all other parametrisations, and convolutions
@@ -54,7 +54,7 @@ def bake(model: nn.Module) -> nn.Module:
         A copy that computes the same in evaluation mode. If anything was baked, its attribute ``baked`` is
         True, and :func:`.load_pruned` does the same to what the factory gives.
     """
-    baked = replica(model).eval()
+    baked = copy_model(model).eval()
     done = False
     with torch.no_grad():
         for name, module in list(baked.named_modules()):

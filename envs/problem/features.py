@@ -16,7 +16,7 @@ from .importance import Scores
 
 Floats32 = npt.NDArray[np.float32]
 
-STANDARDISED = ("l1", "l2", "bn", "shift", "fpgm", "consumer", "taylor")
+STANDARDISED = ("l1", "l2", "bn", "bn_bias", "fpgm", "next_layer_l2", "taylor")
 """Scores that enter as z-scores inside the layer, clipped to [-3, 3]."""
 
 FILTER_FEATURES = (*STANDARDISED, "taylor_rank", "taylor_rank_network", "taylor_per_mac_rank_network")

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..modules.modes import restored_modes
 from ..modules.outputs import main_output
-from ..tasks.base import Task, restored_modes
+from ..tasks.base import Task
 from ..tasks.optional_members import batch_size_for
 from ..tracing import Layer, Slice, TracedNetwork
 
@@ -66,7 +67,7 @@ def weight_importance(model: nn.Module, network: TracedNetwork) -> dict[str, Sco
 
     def of_norm(ending: str) -> Callable[[Slice], bool]:
         return lambda s: (
-            s.role == "vector" and s.parameter.rpartition(".")[::2] in {(n, ending) for n in norms}
+            s.role == "per_channel" and s.parameter.rpartition(".")[::2] in {(n, ending) for n in norms}
         )
 
     def produces(s: Slice) -> bool:
@@ -76,11 +77,11 @@ def weight_importance(model: nn.Module, network: TracedNetwork) -> dict[str, Sco
         "l1": by_slice(produces, lambda w: w.abs().sum(1)),
         "l2": by_slice(produces, lambda w: w.norm(dim=1)),
         "bn": by_slice(of_norm("weight"), lambda w: w.abs().sum(1)),
-        "shift": by_slice(of_norm("bias"), lambda w: w.sum(1)),
+        "bn_bias": by_slice(of_norm("bias"), lambda w: w.sum(1)),
         "fpgm": by_slice(
             produces, lambda w: torch.cdist(w, w, compute_mode="donot_use_mm_for_euclid_dist").sum(1)
         ),
-        "consumer": by_slice(lambda s: s.role == "consumer", lambda w: w.norm(dim=1)),
+        "next_layer_l2": by_slice(lambda s: s.role == "input_channel", lambda w: w.norm(dim=1)),
     }
 
 
@@ -114,7 +115,7 @@ def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, b
     MAC).
     """
     parameters = dict(model.named_parameters())
-    needed = {w.parameter for layer in network.layers for w in layer.slices if w.role == "consumer"}
+    needed = {w.parameter for layer in network.layers for w in layer.slices if w.role == "input_channel"}
     weights = {name: parameters[name] for name in sorted(needed & set(parameters))}
     scores = [np.zeros(layer.filters) for layer in network.layers]
     indices = torch.randperm(task.size("train"), generator=torch.Generator().manual_seed(0))[:images]
@@ -134,7 +135,7 @@ def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, b
                 if grad is not None
             }
             for score, layer in zip(scores, network.layers, strict=True):
-                change = _sum(layer, products, lambda s: s.role == "consumer", lambda w: w.sum(1))
+                change = _sum(layer, products, lambda s: s.role == "input_channel", lambda w: w.sum(1))
                 score += change**2 / len(batches)
     for weight, before in zip(weights.values(), wanted, strict=True):
         weight.requires_grad_(before)

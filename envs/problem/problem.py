@@ -110,7 +110,7 @@ class PruningProblem:
         features = static_features(network, scores)
         return cls(name, model, network, task, compensation, evaluator, scores, features)
 
-    def for_choice(self, images: int, *, seed: int = 0, journal: Journal | None = None) -> Self:
+    def choice_problem(self, images: int, *, seed: int = 0, journal: Journal | None = None) -> Self:
         """Give the same problem, with an evaluator that looks at other images.
 
         Args:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..io.atomic_write import write_aside
+from ..io.atomic_write import write_atomically
 
 SECONDS = 30.0
 """At most about this much work is lost when a process is killed."""
@@ -68,7 +68,7 @@ class Checkpoint:
             if self.path.is_file():
                 self.path.replace(self.before)
 
-        write_aside(self.path, write)
+        write_atomically(self.path, write)
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:

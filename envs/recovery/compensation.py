@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from ..modules.copying import replica
+from ..modules.copying import copy_model
+from ..modules.modes import restored_modes
 from ..surgery.plan import Mask
-from ..tasks.base import Task, restored_modes
+from ..tasks.base import Task
 from ..tasks.optional_members import measuring_batch
 from ..tracing import TracedNetwork
 
@@ -66,7 +67,7 @@ class Compensation:
     ) -> None:
         self._readers = _readers(model, network)
         if images:
-            with restored_modes(model), torch.no_grad(), _Spectators(model, self._readers):
+            with restored_modes(model), torch.no_grad(), _ActivationRecorder(model, self._readers):
                 model.eval()
                 generator = torch.Generator().manual_seed(seed)
                 chosen = torch.randperm(task.size("train"), generator=generator)[:images]
@@ -95,7 +96,7 @@ class Compensation:
             model: The dense network.
             masks: One keep mask (N,) a layer.
         """
-        copied = replica(model)
+        copied = copy_model(model)
         self.apply(dict(copied.named_parameters()), masks)
         return copied
 
@@ -105,7 +106,7 @@ class Compensation:
         return {name for reader in self._readers for name in (reader.weight, reader.bias)}
 
 
-class _Spectators:
+class _ActivationRecorder:
     """Take down what readers read, and which of them batch-norm follows, while a network runs.
 
     Args:
@@ -156,7 +157,7 @@ def _readers(model: nn.Module, network: TracedNetwork) -> list["_Reader"]:
     parts: dict[tuple[str, int, int], list[tuple[int, Tensor]]] = {}
     for number, layer in enumerate(network.layers):
         for where in layer.slices:
-            if where.role == "consumer" and where.parameter in parameters:
+            if where.role == "input_channel" and where.parameter in parameters:
                 index = torch.from_numpy(where.index)
                 parts.setdefault((where.parameter, where.axis, index.shape[1]), []).append((number, index))
     readers = []

@@ -12,67 +12,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import SGD
 
-from ..modules.cuda_graphs import recorded, recorded_training
-from ..modules.nonfinite import located
+from ..modules.cuda_graphs import capture_graph, capture_training_graph
+from ..modules.modes import fastest_layout, restored_modes
+from ..modules.nonfinite import explain_nonfinite
 from ..modules.precision import autocast
-from ..tasks.base import Task, fastest_layout, restored_modes
-from ..tasks.optional_members import batch_size_for, measuring_batch
+from ..tasks.base import Task
+from ..tasks.optional_members import batch_size_for
 from .checkpoint import Checkpoint, Stopped
-from .compensation import COMPENSATION_IMAGES
+from .config import RecoveryConfig
 from .training_loss import StepLoss
 from .training_state import TrainingState
-
-
-@dataclass(frozen=True)
-class RecoveryConfig:
-    """How a network is trained after the cut.
-
-    Raises:
-        ValueError: If a number is out of its range.
-    """
-
-    epochs: int = 10
-    """Passes over the training images; 0 leaves the weights as the cut left them."""
-    batch_size: int = 128
-    """Images a step, at least 2; fewer where the task's images are large and it says so."""
-    learning_rate: float = 0.02
-    """The largest one of the cycle, > 0."""
-    momentum: float = 0.9
-    """Nesterov's, in (0, 1)."""
-    weight_decay: float = 5e-4
-    """Pull of all weights towards zero, >= 0."""
-    distillation_weight: float = 0.5
-    """Share of the dense network's answers in the loss, in [0, 1]; 0 trains on the labels alone."""
-    temperature: float = 4.0
-    """Softens both networks' answers where they are classes and compared, > 0."""
-    batchnorm_images: int = 2048
-    """Training images that batch-norm statistics are re-estimated from; 0 keeps the statistics."""
-    compensation_images: int = COMPENSATION_IMAGES
-    """Training images that tell how kept channels make up for removed ones; 0 lets these just go."""
-
-    def __post_init__(self) -> None:
-        limits = {
-            "epochs": (self.epochs >= 0, "at least 0"),
-            "batch_size": (self.batch_size >= 2, "at least 2"),
-            "learning_rate": (self.learning_rate > 0, "greater than 0"),
-            "momentum": (0 < self.momentum < 1, "between 0 and 1"),
-            "weight_decay": (self.weight_decay >= 0, "at least 0"),
-            "distillation_weight": (0 <= self.distillation_weight <= 1, "between 0 and 1"),
-            "temperature": (self.temperature > 0, "greater than 0"),
-            "batchnorm_images": (self.batchnorm_images >= 0, "at least 0"),
-            "compensation_images": (self.compensation_images >= 0, "at least 0"),
-        }
-        for name, (held, limit) in limits.items():
-            if not held:
-                raise ValueError(f"{name} has to be {limit}, got {getattr(self, name)}")
-
-    @classmethod
-    def from_scratch(cls, epochs: int = 30) -> RecoveryConfig:
-        """Give the settings that train a dense network from random weights."""
-        return cls(epochs=epochs, learning_rate=0.1, distillation_weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -111,47 +62,6 @@ class TrainingSummary:
     epochs: int
     seconds: float
     losses: tuple[float, ...]
-
-
-def reestimate_batchnorm(
-    model: nn.Module, task: Task, *, images: int = 2048, batch_size: int = 256, seed: int = 0
-) -> None:
-    """Replace batch-norm statistics by their averages over batches of training images, in place.
-
-    The images are augmented as in training, else the statistics are those of other images (Li et al. 2020,
-    arXiv 2007.02491). All but batch-norm stays in evaluation mode; modes and momenta come back.
-
-    Args:
-        model: The network, on the task's device.
-        task: Its training images.
-        images: How many are looked at; 0 does nothing.
-        batch_size: How many at a time, about: batches are of equal size, as their averages count equally.
-        seed: Of the choice of images and their augmentation.
-    """
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    images, batch_size = min(images, task.size("train")), measuring_batch(task, batch_size)
-    if not layers or images < 1:
-        return
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(task.size("train"), generator=generator)[:images]
-    before = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
-    momenta = [layer.momentum for layer in layers]
-    with restored_modes(model), torch.no_grad():
-        model.eval()
-        layout = fastest_layout(model, task.batch("train", chosen[:2])[0])
-        for layer in layers:
-            layer.reset_running_stats()
-            layer.momentum = None  # None makes PyTorch average over all batches
-            layer.train()
-        try:
-            for part in chosen.tensor_split(math.ceil(images / batch_size)):
-                inputs, _ = task.batch("train", part, augment=True, generator=generator)
-                model(inputs.contiguous(memory_format=layout))
-        finally:
-            for layer, momentum, buffers in zip(layers, momenta, before, strict=True):
-                layer.momentum = momentum
-                if layer.num_batches_tracked == 0:  # not reached, as auxiliary heads in evaluation mode
-                    layer.load_state_dict(buffers, strict=False)
 
 
 def finetune(
@@ -208,7 +118,9 @@ def finetune(
                 inputs, targets = task.batch("train", indices, augment=True, generator=state.generator)
                 inputs = inputs.contiguous(memory_format=layout)
                 when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
-                with located(model, inputs, when, f"lower the learning rate, now {config.learning_rate}"):
+                with explain_nonfinite(
+                    model, inputs, when, f"lower the learning rate, now {config.learning_rate}"
+                ):
                     loss = step(inputs, targets)
                     value = loss.item()
                     if not math.isfinite(value):
@@ -260,9 +172,9 @@ def _step(
         with torch.no_grad(), autocast(inputs.device, cache=False):
             return teacher(inputs)
 
-    taught = None if teacher is None else recorded(answers, example) or teacher
+    taught = None if teacher is None else capture_graph(answers, example) or teacher
     loss = StepLoss(task, taught, config.distillation_weight, config.temperature)
-    return functools.partial(loss, recorded_training(model, example))
+    return functools.partial(loss, capture_training_graph(model, example))
 
 
 def _optimizer(model: nn.Module, config: RecoveryConfig) -> SGD:

@@ -1,4 +1,4 @@
-"""Limits on a cut beside its size: what is protected, how few filters stay, and which numbers of them.
+"""Constraints on a cut beside its size: what is protected, how few filters stay, and which numbers of them.
 
 They are kept by the trace, and so by all that decide about it.
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..io.suggestions import nearest
+from ..io.suggestions import did_you_mean
 from ..tracing import Cause, Layer, Pin, Slice, TracedNetwork, trace
 from ..tracing.network import Ints
 from .plan import Mask
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Limits:
+class Constraints:
     """What a cut has to respect beside its size.
 
     Patterns such as ``layer1.*`` are matched against the module names of a layer's producers, ``*`` matches
@@ -74,7 +74,9 @@ class _Axis(NamedTuple):
     shared: bool  # with another layer
 
 
-def trace_limited(model: nn.Module, example: torch.Tensor | tuple[Any, ...], limits: Limits) -> TracedNetwork:
+def trace_constrained(
+    model: nn.Module, example: torch.Tensor | tuple[Any, ...], limits: Constraints
+) -> TracedNetwork:
     """Trace a network exactly, pin what is protected, and limit how many filters of each layer may stay.
 
     Args:
@@ -87,17 +89,17 @@ def trace_limited(model: nn.Module, example: torch.Tensor | tuple[Any, ...], lim
             prune.
     """
     if not limits.protect:
-        return limited(trace_exactly(model, example), model, limits)
+        return constrain(trace_exactly(model, example), model, limits)
     unprotected = trace(model, example)
     _check_patterns(limits.protect, unprotected)
     pins = [pin for layer in unprotected.layers if (pin := _pin(layer, limits.protect))]
     network = trace_exactly(model, example, pins=pins)
     if unprotected.layers and not network.layers:
         raise ValueError(f"--protect {' '.join(limits.protect)} leaves no filter to prune; protect less")
-    return limited(network, model, limits)
+    return constrain(network, model, limits)
 
 
-def limited(network: TracedNetwork, model: nn.Module, limits: Limits) -> TracedNetwork:
+def constrain(network: TracedNetwork, model: nn.Module, limits: Constraints) -> TracedNetwork:
     """Limit how many filters of each layer may stay; all of them always may.
 
     Args:
@@ -124,7 +126,7 @@ def limited(network: TracedNetwork, model: nn.Module, limits: Limits) -> TracedN
     return dataclasses.replace(network, layers=tuple(layers))
 
 
-def resized(mask: Mask, count: int, priorities: npt.NDArray[np.floating]) -> Mask:
+def resize_mask(mask: Mask, count: int, priorities: npt.NDArray[np.floating]) -> Mask:
     """Bring a keep mask to a number of filters.
 
     Args:
@@ -187,6 +189,6 @@ def _check_patterns(patterns: Iterable[str], network: TracedNetwork) -> None:
     for pattern in patterns:
         if names and not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(
-                f"no layer is named like {pattern!r}{nearest(pattern, names)}; "
+                f"no layer is named like {pattern!r}{did_you_mean(pattern, names)}; "
                 f"names are {', '.join(names[:3])} and so on, `secateur inspect` lists them"
             )

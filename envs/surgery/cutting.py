@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..io.atomic_write import write_aside, write_tensors
-from ..io.untrusted import check_numbers, read_tensors, read_text, short
-from ..modules.copying import refresh_masked_weights, replica
-from ..modules.reparametrization import bake
+from ..io.atomic_write import write_atomically
+from ..io.tensor_files import check_numbers, read_tensors, write_tensors
+from ..io.untrusted import read_text, short
+from ..modules.copying import copy_model, refresh_masked_weights
+from ..modules.reparametrization import remove_reparametrizations
 from ..modules.sizes import fit_attributes, set_attributes
 from ..tracing import TracedNetwork
 from .plan import Mask, PruningPlan
@@ -63,7 +64,7 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
     for old, new in shrunk.items():
         if isinstance(old, nn.Parameter):
             shrunk[old] = nn.Parameter(new, old.requires_grad)
-    smaller = replica(model, shrunk)
+    smaller = copy_model(model, shrunk)
     # From the masks and not from plan.attributes: a plan written by hand has none.
     set_attributes(smaller, PruningPlan.from_masks(network, masks).attributes)
     _settle(smaller)
@@ -92,7 +93,7 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
         plan: The plan that it was cut by.
         folder: An existing folder.
     """
-    write_aside(folder / "plan.json", lambda path: path.write_text(plan.to_json(), encoding="utf-8"))
+    write_atomically(folder / "plan.json", lambda path: path.write_text(plan.to_json(), encoding="utf-8"))
     baked = {"baked": "true"} if getattr(model, "baked", False) else {}
     write_tensors(folder / "model.safetensors", _tensors(model), baked)
 
@@ -122,7 +123,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     except ValueError as error:
         raise ValueError(f"{plan_path}: {error}") from error
     state, said = read_tensors(weights)
-    model = bake(factory()) if "baked" in said else factory()
+    model = remove_reparametrizations(factory()) if "baked" in said else factory()
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
     set_attributes(model, plan.attributes)
     shrink_to(model, state)

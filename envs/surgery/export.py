@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves
 
-from ..io.atomic_write import unshared, write_aside
-from ..modules.reparametrization import bake
+from ..io.atomic_write import write_atomically
+from ..io.tensor_files import without_shared_memory
+from ..modules.reparametrization import remove_reparametrizations
 
 Format = Literal["safetensors", "pt2", "onnx"]
 
@@ -76,7 +77,7 @@ def export(model: nn.Module, path: str | Path, format: Format, *shapes: tuple[in
         require_onnx()
     plain = _plain(model)
     write = {"safetensors": _write_tensors, "pt2": _write_pt2, "onnx": _write_onnx}[format]
-    difference, opset = write_aside(path, partial(write, plain, shapes))
+    difference, opset = write_atomically(path, partial(write, plain, shapes))
     return Exported(path, difference, opset)
 
 
@@ -104,7 +105,7 @@ def require_onnx() -> None:
 
 def _plain(model: nn.Module) -> nn.Module:
     """Copy a network to the CPU, without whatever computes its weights anew in every forward pass."""
-    plain = bake(model).cpu().eval()
+    plain = remove_reparametrizations(model).cpu().eval()
     for module in plain.modules():
         for hook in list(module._forward_pre_hooks.values()):
             if isinstance(hook, prune.BasePruningMethod):
@@ -114,7 +115,7 @@ def _plain(model: nn.Module) -> nn.Module:
 
 def _write_tensors(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path) -> tuple[float, None]:
     state = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    save_file(unshared(state), path, metadata={"format": "pt"})
+    save_file(without_shared_memory(state), path, metadata={"format": "pt"})
     return 0.0, None
 
 

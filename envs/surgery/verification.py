@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..modules.copying import replica
+from ..modules.copying import copy_model
 from ..tracing import Cause, Pin, TracedNetwork, trace
 from ..tracing.trace import as_inputs
 from .cutting import Mask, PruningPlan, cut, mask_
-from .deterministic_mode import Calm
 
 TOLERANCE = 1e-9
 """Largest relative difference between the masked and the cut network in float64."""
@@ -112,12 +112,12 @@ class Probe:
     @cached_property
     def dense(self) -> list[list[Tensor]]:
         """Outputs of the dense network in evaluation and in training mode."""
-        own_statistics = replica(self.model, {p: p for p in self.model.parameters()})
+        own_statistics = copy_model(self.model, {p: p for p in self.model.parameters()})
         return self._outputs(own_statistics)
 
     def check(self, network: TracedNetwork, plan: PruningPlan) -> float:
         """Do what :func:`verify_cut` does."""
-        masked = replica(self.model)
+        masked = copy_model(self.model)
         mask_(masked, network, plan)
         expected = self._outputs(masked)
         with _refusing_what_does_not_run():
@@ -139,7 +139,7 @@ class Probe:
         for training in (False, True):
             model.train(training)
             inputs = tree_map_only(Tensor, torch.clone, self.inputs)
-            with torch.no_grad(), torch.random.fork_rng(devices=[]), Calm():
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), DeterministicMode():
                 outputs.append([x for x in tree_leaves(model(*inputs)) if isinstance(x, Tensor)])
         return outputs
 
@@ -157,7 +157,7 @@ def randomised(model: nn.Module) -> nn.Module:
     No weight is left at zero, where a mask could not be seen; batch-norm's epsilon is raised, so that
     training mode on a few pixels stays well conditioned.
     """
-    probe = replica(model).cpu().double()
+    probe = copy_model(model).cpu().double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in [*probe.named_parameters(), *probe.named_buffers()]:
@@ -226,7 +226,8 @@ def _refusing_what_does_not_run() -> Iterator[None]:
 
 def _source_of(error: BaseException) -> str:
     """Find the innermost line of the model's own code, if an error passed through any."""
-    others = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
+    folders = (Path(torch.__file__).parent, Path(__file__).parents[1])
+    others = tuple(str(folder) + os.sep for folder in folders)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
     if not frames or frames[-1].name in ("<module>",):
         return ""
@@ -244,3 +245,21 @@ def _difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
             relative = float((a - b).abs().max() / a.abs().max().clamp_min(1e-30))
             worst = math.inf if math.isnan(relative) else max(worst, relative)
     return worst
+
+
+_RANDOM = {"bernoulli", "uniform", "normal", "exponential", "rand", "randn", "rand_like", "randn_like"}
+
+
+class DeterministicMode(TorchDispatchMode):
+    """Give one for every random number, and let dropout keep all.
+
+    A cut network draws fewer numbers than the masked one, so the same seed does not make them comparable.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation; replace what is random in its result."""
+        name = func._schema.name.removeprefix("aten::").rstrip("_")
+        if name == "native_dropout":
+            return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
+        result = func(*args, **(kwargs or {}))
+        return tree_map_only(Tensor, lambda x: x.fill_(1), result) if name in _RANDOM else result

@@ -1,8 +1,9 @@
 """What is pruned on what: data, loss and metric."""
 
-from .base import Measurement, SplitName, Task, measure
+from .base import SplitName, Task
 from .classification import ClassificationTask
 from .datasets import get_task, list_datasets
+from .measuring import Measurement, measure
 from .metrics import R2, Accuracy, MacroF1, Metric
 from .segmentation import SegmentationSplit, SegmentationTask
 from .segmentation_folder import load_segmentation

@@ -15,7 +15,7 @@ import torch
 import torchvision
 from torchvision.transforms.v2.functional import resize
 
-from ..io.suggestions import nearest
+from ..io.suggestions import did_you_mean
 from .base import SplitName
 from .classification import ClassificationTask
 from .folder import load_folder
@@ -89,7 +89,7 @@ def get_task(
         padding, flip = 0, True
     else:
         raise ValueError(
-            f"there is no data set and no folder {data!r}{nearest(data, _DATASETS)}; "
+            f"there is no data set and no folder {data!r}{did_you_mean(data, _DATASETS)}; "
             f"give {', '.join(_DATASETS)}, or a folder with train/<class>/*.png"
         )
     channels, height, width = given["train"].images.shape[1:]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .base import SplitName
-from .distillation import distillation_loss
+from .optional_members import distillation_loss
 
 
 class _Part(Protocol):

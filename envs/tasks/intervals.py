@@ -13,7 +13,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from .base import Measurement, Task
+from .base import Task
+from .measuring import Measurement
 
 LEVEL = 0.95
 """Share of such intervals that hold the drop on all the examples that these are drawn from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..io.suggestions import nearest
+from ..io.suggestions import did_you_mean
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 
@@ -56,7 +56,7 @@ def _parsed(text: str) -> Normalisation:
         mean, std = ([float(number) for number in part.split(",")] for part in text.split("/"))
     except ValueError:
         raise ValueError(
-            f"there is no normalisation {text!r}{nearest(text, PRESETS)}; "
+            f"there is no normalisation {text!r}{did_you_mean(text, PRESETS)}; "
             f"give {', '.join(PRESETS)}, or mean/deviation as in 0.49,0.48,0.45/0.25,0.24,0.26"
         ) from None
     return mean, std

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .base import SplitName
-from .distillation import distillation_loss
 from .metrics import Average, Metric
+from .optional_members import distillation_loss
 
 Pair = tuple[Tensor, Tensor]
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")

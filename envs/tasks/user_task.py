@@ -11,10 +11,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..io.plugins import accepted, imported
-from ..io.suggestions import nearest
+from ..io.plugins import accepted_arguments, imported_module
+from ..io.suggestions import did_you_mean
+from ..modules.modes import restored_modes
 from ..modules.outputs import main_output
-from .base import SplitName, Task, restored_modes
+from .base import SplitName, Task
 
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 _MEMBERS = (
@@ -30,7 +31,7 @@ _MEMBERS = (
 )
 
 
-def own_task(name: str, *, seed: int = 0) -> Task:
+def load_user_task(name: str, *, seed: int = 0) -> Task:
     """Make the task that ``package.module:thing`` names.
 
     Args:
@@ -43,14 +44,14 @@ def own_task(name: str, *, seed: int = 0) -> Task:
         TypeError: If a member of the task is of the wrong type.
     """
     attribute = name.partition(":")[2]
-    with imported(name) as module:
+    with imported_module(name) as module:
         if not hasattr(module, attribute):
             public = [key for key in vars(module) if not key.startswith("_")]
-            raise ValueError(f"{module.__name__} has no task {attribute!r}{nearest(attribute, public)}")
+            raise ValueError(f"{module.__name__} has no task {attribute!r}{did_you_mean(attribute, public)}")
         thing = getattr(module, attribute)
         if inspect.isclass(thing) or (callable(thing) and _missing(thing)):
             try:
-                offered = accepted(thing, seed=seed)
+                offered = accepted_arguments(thing, seed=seed)
             except TypeError as error:
                 raise ValueError(
                     f"the task {name} cannot be made ({error}): it gets seed where it has that parameter, "

@@ -2,7 +2,7 @@
 
 from .labels import Cause
 from .network import Layer, PinnedLayer, Products, Size, Slice, TracedNetwork
+from .propagation import Pin
 from .trace import trace
-from .tracer import Pin
 
 __all__ = ["Cause", "Layer", "Pin", "PinnedLayer", "Products", "Size", "Slice", "TracedNetwork", "trace"]

@@ -15,7 +15,7 @@ from .labels import Cause
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-Role = Literal["producer", "consumer", "vector"]
+Role = Literal["producer", "input_channel", "per_channel"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Layer:
         producers: Module names of all producers, in forward order.
         slices: What has to go with a filter, everywhere.
         allowed: How many filters may stay, ascending, the last is N; all from 1 to N unless
-            :func:`secateur.envs.surgery.constraints.limited` allows fewer.
+            :func:`secateur.envs.surgery.constraints.constrain` allows fewer.
     """
 
     name: str
@@ -61,10 +61,10 @@ class Layer:
     @property
     def consumers(self) -> tuple[str, ...]:
         """Module names of what reads the layer's channels."""
-        names = (s.parameter.rpartition(".")[0] for s in self.slices if s.role == "consumer")
+        names = (s.parameter.rpartition(".")[0] for s in self.slices if s.role == "input_channel")
         return tuple(dict.fromkeys(names))
 
-    def nearest(self, count: int) -> int:
+    def nearest_allowed(self, count: int) -> int:
         """Give the allowed count of kept filters next to a wanted one, the smaller of two."""
         return int(self.allowed[np.abs(self.allowed - count).argmin()])
 
@@ -172,15 +172,15 @@ class TracedNetwork:
         return np.array([layer.filters for layer in self.layers], np.int64)
 
     @property
-    def least(self) -> Ints:
+    def min_widths(self) -> Ints:
         """The fewest filters of each layer that may stay, shape (L,)."""
         return np.array([layer.allowed[0] for layer in self.layers], np.int64)
 
-    def nearest(self, counts: npt.ArrayLike) -> Ints:
+    def nearest_allowed(self, counts: npt.ArrayLike) -> Ints:
         """Give the allowed counts next to wanted ones, shape (L,)."""
         wanted = np.asarray(counts).tolist()
         pairs = zip(self.layers, wanted, strict=True)
-        return np.array([layer.nearest(count) for layer, count in pairs], np.int64)
+        return np.array([layer.nearest_allowed(count) for layer, count in pairs], np.int64)
 
     @property
     def prunable_share(self) -> float:

@@ -5,60 +5,15 @@ Shapes: L layers, N filters of a layer, T product terms, A axes of a term, M mar
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from torch import nn
 
-from .labels import Cause, Labels, LabelVector
+from .labels import Cause, LabelVector
 from .network import Layer, PinnedLayer, Products, Role, Slice, TracedNetwork
-from .sizes import Measure, find_sizes
-
-ALL_OR_NONE = "all its channels can only go together, and one has to stay"
-
-
-class ParameterAxis(NamedTuple):
-    """An axis of a parameter or buffer, and the run of labels it was given."""
-
-    name: str
-    axis: int
-    first: int
-    size: int
-    rank: int
-
-
-class UseOfWeights(NamedTuple):
-    """A product-sum met while tracing; ``produced`` are the labels of the filters that it computes."""
-
-    factor: float
-    axes: tuple[LabelVector, ...]
-    produced: LabelVector | None
-    module: str
-    training: bool
-
-
-@dataclass
-class Records:
-    """All that a tracer writes down while a network runs."""
-
-    labels: Labels = field(default_factory=Labels)
-    axes: list[ParameterAxis] = field(default_factory=list)
-    uses: list[UseOfWeights] = field(default_factory=list)
-    measures: list[Measure] = field(default_factory=list)
-    outputs: list[LabelVector] = field(default_factory=list)
-    couplings: list[tuple[LabelVector, Cause]] = field(default_factory=list)
-    """Channels of one tensor that an operation joined, and which."""
-
-    @cached_property
-    def producing(self) -> npt.NDArray[np.bool_]:
-        """Say of each label whether it is that of a filter that is computed."""
-        produced = [use.produced for use in self.uses if use.produced is not None]
-        flags = np.zeros(self.labels.count, np.bool_)
-        flags[np.concatenate([np.empty(0, np.int64), *produced])] = True
-        return flags
+from .records import ALL_OR_NONE, Records, UseOfWeights
+from .sizes import find_sizes
 
 
 class _Family(NamedTuple):
@@ -183,9 +138,9 @@ def _layer(
     for number in dict.fromkeys(mark for mark in family.marks if mark < len(records.axes)):
         axis = records.axes[number]
         columns = [column for column, mark in enumerate(family.marks) if mark == number]
-        role: Role = "consumer"
+        role: Role = "input_channel"
         if axis.rank == 1:
-            role = "vector"
+            role = "per_channel"
         elif records.producing[axis.first : axis.first + axis.size].any():
             role = "producer"
         slices.append(Slice(axis.name, axis.axis, index[:, columns], role))

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..modules.copying import replica
+from ..modules.copying import copy_model
 from .network import TracedNetwork
+from .propagation import Pin
 from .solving import solve
-from .tracer import Pin, Tracer
+from .tracer import Tracer
 
 
 def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable[Pin] = ()) -> TracedNetwork:
@@ -32,14 +33,14 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
         ValueError: If the model cannot run on ``example``, or a pin names nothing.
     """
     inputs = as_inputs(example, torch.float32)
-    copied = replica(model).cpu().float()
+    copied = copy_model(model).cpu().float()
     tracer = Tracer(copied, batch_size=_batch_size(inputs))
     for pin in pins:
-        tracer.keep(pin)
+        tracer.propagation.keep(pin)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for training in (False, True):
             tracer.run(inputs, training=training)
-    return solve(tracer.records, copied)
+    return solve(tracer.propagation.records, copied)
 
 
 def as_inputs(example: Tensor | tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:

@@ -18,8 +18,8 @@ from secateur.rewards import (
     TargetRange,
     TargetReward,
     TryAndLearnReward,
-    drawn,
     is_met,
+    sample_reward,
 )
 
 SIZES: tuple[Size, ...] = ("filters", "params", "macs", "latency")
@@ -117,7 +117,7 @@ def test_the_excess_loss_is_0_for_the_dense_network_and_1_for_blind_answers() ->
 
 @pytest.mark.parametrize("blind", [0.3, 0.29, 0.0])
 def test_the_excess_loss_of_a_network_that_knows_nothing_is_a_number(blind: float) -> None:
-    clueless = dataclasses.replace(outcome(10.0, 0.5), blind_loss=blind)
+    clueless = dataclasses.replace(outcome(10.0, 0.5), constant_prediction_loss=blind)
     assert math.isfinite(clueless.excess_loss)
     assert clueless.excess_loss > 0
 
@@ -163,10 +163,10 @@ def test_a_range_of_targets_outside_its_range_is_refused_in_one_sentence(ends: t
 
 @given(st.floats(0, 1, exclude_max=True))
 def test_a_range_draws_targets_within_it_and_a_fixed_reward_stays_itself(number: float) -> None:
-    reward = drawn(TargetRange(0.3, 0.6, "params"), lambda: number)
+    reward = sample_reward(TargetRange(0.3, 0.6, "params"), lambda: number)
     assert reward == TargetReward(reward.target or 0.0, "params")
     assert 0.3 <= (reward.target or 0.0) <= 0.6
-    assert drawn(reward, lambda: 1 / 0) is reward
+    assert sample_reward(reward, lambda: 1 / 0) is reward
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf])

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from secateur.agent.learning.frozen_agent import LearnedDecider
+from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.learning.policy import FilterScorer
 from secateur.envs.models import get_model
 from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
@@ -34,7 +34,7 @@ HUGE = {"dtype": "F32", "shape": [2**20, 2**20], "data_offsets": [0, 2**42]}
 def save_agent(folder: Path) -> None:
     torch.manual_seed(0)
     scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), 16)
-    LearnedDecider(scorer, {"networks": ["demo"], "reward": {"drop_bound": 2.0}}).save(folder)
+    FrozenAgent(scorer, {"networks": ["demo"], "reward": {"drop_bound": 2.0}}).save(folder)
 
 
 def save_run(folder: Path) -> None:

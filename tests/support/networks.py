@@ -17,7 +17,7 @@ from torch.nn.utils import parametrizations, prune, weight_norm
 
 from secateur.envs.models import get_model
 from secateur.envs.models.segnet import SegNet
-from secateur.envs.modules.reparametrization import bake
+from secateur.envs.modules.reparametrization import remove_reparametrizations
 
 
 @dataclass(frozen=True)
@@ -308,7 +308,7 @@ OWN = [
     Architecture("dcgan discriminator", DCGANDiscriminator, (3, 32, 32)),
     Architecture("norms and slopes", NormsAndSlopes, (3, 8, 8)),
     Architecture("weight norms", WeightNorms, (3, 8, 8)),
-    Architecture("baked weight norms", lambda: bake(WeightNorms()), (3, 8, 8)),
+    Architecture("baked weight norms", lambda: remove_reparametrizations(WeightNorms()), (3, 8, 8)),
     Architecture("masked weights", MaskedWeights, (3, 8, 8)),
     Architecture("shared twice", SharedTwice, (3, 8, 8)),
     Architecture("tied weights", TiedWeights, (3, 8, 8)),

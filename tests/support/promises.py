@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from secateur.envs.cost.counts import cost
-from secateur.envs.modules.copying import replica
+from secateur.envs.modules.copying import copy_model
 from secateur.envs.surgery.cutting import PruningPlan, cut, load_pruned, mask_, save_pruned
 from secateur.envs.tracing import TracedNetwork
 
@@ -87,7 +87,7 @@ def give_twins(model: nn.Module, network: TracedNetwork) -> None:
     with torch.no_grad():
         for layer in network.layers:
             for where in layer.slices:
-                if where.role != "consumer" and where.parameter in tensors:
+                if where.role != "input_channel" and where.parameter in tensors:
                     rows = tensors[where.parameter].movedim(where.axis, 0)
                     pairs = len(where.index) // 2
                     rows[where.index[1::2]] = rows[where.index[: 2 * pairs : 2]].clone()
@@ -126,7 +126,7 @@ def assert_counts_are_true(
 
 def assert_trains(smaller: nn.Module, inputs: Inputs) -> None:
     """Take one step of an optimiser in training mode."""
-    smaller = replica(smaller).requires_grad_(True).train()
+    smaller = copy_model(smaller).requires_grad_(True).train()
     before = [p.detach().clone() for p in smaller.parameters()]
     optimiser = torch.optim.SGD(smaller.parameters(), lr=1e-3)
     leaves = [x for x in tree_leaves(smaller(*inputs)) if isinstance(x, Tensor) and x.requires_grad]

@@ -9,7 +9,7 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from secateur.envs.modules.reparametrization import bake
+from secateur.envs.modules.reparametrization import remove_reparametrizations
 from support.networks import Architecture
 
 # Transformers, and a network that takes 5 GB in float64, several times over (exact when tried by hand).
@@ -94,7 +94,7 @@ def timm_networks() -> list[Architecture]:
 
 
 def _baked(build: Callable[[], nn.Module]) -> nn.Module:
-    return bake(build())
+    return remove_reparametrizations(build())
 
 
 def published() -> list[Architecture]:

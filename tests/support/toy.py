@@ -29,7 +29,7 @@ class ToyEvaluator:
         self.evaluations += len(candidates)
         return [self._outcome(masks) for masks in candidates]
 
-    def look_further(self) -> None:
+    def next_val_subset(self) -> None:
         """There are no images."""
 
     def _outcome(self, masks: Sequence[Mask]) -> Outcome:

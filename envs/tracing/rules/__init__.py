@@ -1,21 +1,19 @@
 """What each ATen operation does to labels.
 
-A rule is called after the operation ran, as ``rule(tracer, call)``; it ties or pins the labels of the
+A rule is called after the operation ran, as ``rule(propagation, call)``; it ties or pins the labels of the
 arguments and sets those of the result. Operations without a rule pin whatever they touch.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from ..propagation import Propagation
 from . import elementwise, noise, norms, products, reductions, shapes, slices, spatial
 from .registry import RULES, Call, Rule
-
-if TYPE_CHECKING:
-    from ..tracer import Tracer
 
 __all__ = ["Call", "rule_for"]
 
@@ -41,6 +39,6 @@ def rule_for(func: Any) -> Rule:
     return elementwise.pointwise if torch.Tag.pointwise in func.tags else pin_everything
 
 
-def pin_everything(tracer: Tracer, call: Call) -> None:
+def pin_everything(propagation: Propagation, call: Call) -> None:
     """Pin all channels that meet an operation without a rule."""
-    tracer.pin_all(call.operands, f"{call.name} has no tracing rule")
+    propagation.pin_all(call.operands, f"{call.name} has no tracing rule")

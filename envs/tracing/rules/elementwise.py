@@ -2,54 +2,52 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import Tensor
 
 from ..labels import LabelVector
+from ..propagation import Propagation
 from .registry import FIXED, Call, rule
-
-if TYPE_CHECKING:
-    from ..tracer import Tracer
 
 _ZERO_TIMES_ANYTHING = {"mul", "div", "neg"}
 
 
 @rule("hardswish", "hardtanh", "log_sigmoid_forward", "rrelu_with_noise", "floor_divide", "complex")
 @rule("where", "masked_fill", "addcmul", "addcdiv", "lerp", "copy", "fill", "rsub", "_prelu_kernel", "polar")
-def pointwise(tracer: Tracer, call: Call) -> None:
+def pointwise(propagation: Propagation, call: Call) -> None:
     """Tie the aligned axes of all operands; what meets a fixed axis is pinned."""
     for out in call.outputs:
-        axes = [_aligned_axis(tracer, call.operands, out, axis) for axis in range(out.ndim)]
-        tracer.set(out, axes, weight=_stays_a_weight(tracer, call, out))
+        axes = [_aligned_axis(propagation, call.operands, out, axis) for axis in range(out.ndim)]
+        propagation.set(out, axes, weight=_stays_a_weight(propagation, call, out))
 
 
-def _stays_a_weight(tracer: Tracer, call: Call, out: Tensor) -> bool:
+def _stays_a_weight(propagation: Propagation, call: Call, out: Tensor) -> bool:
     """Say whether a result is zero where its labels are masked: a parameter times anything of its size."""
     if call.name.rstrip("_") not in _ZERO_TIMES_ANYTHING or not isinstance(call.args[0], Tensor):
         return False
     factors = call.args[:1] if call.name.startswith("div") else call.operands
-    return any(tracer.value(x).weight and x.shape == out.shape for x in factors)
+    return any(propagation.value(x).weight and x.shape == out.shape for x in factors)
 
 
-def _aligned_axis(tracer: Tracer, operands: list[Tensor], out: Tensor, axis: int) -> LabelVector | None:
+def _aligned_axis(
+    propagation: Propagation, operands: list[Tensor], out: Tensor, axis: int
+) -> LabelVector | None:
     size, labels, fixed = out.shape[axis], [], False
     for operand in operands:
         own = axis - out.ndim + operand.ndim
         if own < 0:
             continue
-        vector = tracer.value(operand).axes[own]
+        vector = propagation.value(operand).axes[own]
         if operand.shape[own] == size:
             fixed |= vector is None and size > 1
             labels += [] if vector is None else [vector]
         else:
-            tracer.pin(vector, "one channel is spread over many")
+            propagation.pin(vector, "one channel is spread over many")
     for vector in labels[1:]:
-        tracer.labels.tie(labels[0], vector)
+        propagation.labels.tie(labels[0], vector)
     if fixed and labels:
-        tracer.pin(labels[0], FIXED)
+        propagation.pin(labels[0], FIXED)
     # A weight under a mask is still made of its parameter.
-    labels.sort(key=tracer.made_of_parameters, reverse=True)
+    labels.sort(key=propagation.made_of_parameters, reverse=True)
     return labels[0] if labels else None
 
 
@@ -58,14 +56,14 @@ _COPIES = ("clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "
 
 @rule(*_COPIES)
 @rule("zeros_like", "ones_like", "empty_like", "full_like", "_conj", "softplus")
-def unchanged(tracer: Tracer, call: Call) -> None:
+def unchanged(propagation: Propagation, call: Call) -> None:
     """Hand the labels on as they are."""
-    source = tracer.value(call.args[0])
+    source = propagation.value(call.args[0])
     for out in call.outputs:
-        tracer.set(out, source.axes, weight=source.weight and call.name in _COPIES)
+        propagation.set(out, source.axes, weight=source.weight and call.name in _COPIES)
 
 
 @rule("new_zeros", "new_ones", "new_empty", "new_full", "new_empty_strided", "empty_strided", "tril_indices")
 @rule("empty", "zeros", "ones", "full", "arange", "scalar_tensor", "linspace", "eye", "zero", "_assert_async")
-def constant(tracer: Tracer, call: Call) -> None:
+def constant(propagation: Propagation, call: Call) -> None:
     """Know nothing of a tensor made from numbers; zeroing in place changes values, not labels."""

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ..propagation import Propagation
 from .registry import Call, rule
-
-if TYPE_CHECKING:
-    from ..tracer import Tracer
 
 
 @rule("native_dropout", "_fused_dropout", "dropout", "rand_like", "randn_like", "rand", "randn")
 @rule("bernoulli", "uniform", "normal", "exponential", "random", "randint", "randint_like")
-def noise(tracer: Tracer, call: Call) -> None:
+def noise(propagation: Propagation, call: Call) -> None:
     """Keep labels where there are some, else hand out fresh ones.
 
     ``dropout2d`` draws one number a channel into an empty tensor of fixed size, which must not pin them.
     """
-    like = tracer.value(call.operands[0]).axes if call.operands else ()
+    like = propagation.value(call.operands[0]).axes if call.operands else ()
     if any(axis is not None for axis in like):
         for out in call.outputs:
-            tracer.set(out, like)
+            propagation.set(out, like)
         return
     for out in call.outputs:
-        tracer.set(out, [tracer.labels.fresh(size) if size > 1 else None for size in out.shape])
+        propagation.set(out, [propagation.labels.fresh(size) if size > 1 else None for size in out.shape])

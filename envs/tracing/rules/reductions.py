@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ..propagation import Propagation
 from .elementwise import pointwise
 from .registry import Call, rule
-
-if TYPE_CHECKING:
-    from ..tracer import Tracer
 
 
 @rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "std_mean", "logsumexp", "prod")
 @rule("argmax", "argmin", "any", "all", "norm", "linalg_vector_norm", "median", "mode", "aminmax", "nansum")
-def reduction(tracer: Tracer, call: Call) -> None:
+def reduction(propagation: Propagation, call: Call) -> None:
     """Drop the reduced axes; channels that are reduced are pinned."""
     if call.has("other"):  # max.other(x, y)
-        pointwise(tracer, call)
+        pointwise(propagation, call)
         return
-    source = tracer.value(call.args[0])
+    source = propagation.value(call.args[0])
     rank = len(source.axes)
     dims = call["dim"] if call.has("dim") else None
     if isinstance(dims, int):
@@ -27,21 +23,21 @@ def reduction(tracer: Tracer, call: Call) -> None:
         return
     reduced = {dim % rank for dim in dims or range(rank)}
     for dim in sorted(reduced):
-        tracer.pin(source.axes[dim], f"{call.name} reduces over channels")
+        propagation.pin(source.axes[dim], f"{call.name} reduces over channels")
     for out in call.outputs:
         if out.ndim == rank:
-            tracer.set(out, [None if dim in reduced else axis for dim, axis in enumerate(source.axes)])
+            propagation.set(out, [None if dim in reduced else axis for dim, axis in enumerate(source.axes)])
         else:
-            tracer.set(out, [axis for dim, axis in enumerate(source.axes) if dim not in reduced])
+            propagation.set(out, [axis for dim, axis in enumerate(source.axes) if dim not in reduced])
 
 
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax", "cumsum", "cumprod", "logcumsumexp")
 @rule("glu", "sort", "topk", "argsort", "cummax", "cummin", "_safe_softmax")
-def along_one_axis(tracer: Tracer, call: Call) -> None:
+def along_one_axis(propagation: Propagation, call: Call) -> None:
     """Pin the axis that is mixed, keep the others."""
-    axes = list(tracer.value(call.args[0]).axes)
+    axes = list(propagation.value(call.args[0]).axes)
     dim = call["dim"]
-    tracer.pin(axes[dim], f"{call.name.strip('_')} mixes the channels")
+    propagation.pin(axes[dim], f"{call.name.strip('_')} mixes the channels")
     axes[dim] = None
     for out in call.outputs:
-        tracer.set(out, axes)
+        propagation.set(out, axes)

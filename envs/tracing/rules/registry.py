@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-if TYPE_CHECKING:
-    from ..tracer import Tracer
+from ..propagation import Propagation
 
 FIXED = "channels meet a tensor whose size is fixed"
 
@@ -60,7 +59,7 @@ class Call:
         raise AssertionError(f"{self.func} has no argument {name}")
 
 
-Rule: TypeAlias = "Callable[[Tracer, Call], None]"
+Rule: TypeAlias = Callable[[Propagation, Call], None]
 
 RULES: dict[str, Rule] = {}
 

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..labels import LabelVector
+from ..propagation import Propagation
 from .registry import Call, rule
-
-if TYPE_CHECKING:
-    from ..tracer import Tracer
 
 
 @rule("view", "reshape", "_unsafe_view", "_reshape_alias", "flatten", "unflatten", "squeeze", "unsqueeze")
 @rule("view_copy", "_reshape_copy", "squeeze_copy", "unsqueeze_copy")
-def reshape(tracer: Tracer, call: Call) -> None:
+def reshape(propagation: Propagation, call: Call) -> None:
     """Factor both shapes into blocks of equal product and carry labels over block by block."""
-    source, out = tracer.value(call.args[0]), call.result
+    source, out = propagation.value(call.args[0]), call.result
     axes: list[LabelVector | None] = [None] * out.ndim
     for old, new in blocks(source.shape, tuple(out.shape)):
-        labels = _merged(tracer, [source.axes[i] for i in old], [source.shape[i] for i in old])
+        labels = _merged(propagation, [source.axes[i] for i in old], [source.shape[i] for i in old])
         if labels is None:
             continue
         if not new:
-            tracer.pin(labels, "a single channel is squeezed away")
+            propagation.pin(labels, "a single channel is squeezed away")
             continue
-        place, vector = _split(tracer, labels, [out.shape[i] for i in new])
+        place, vector = _split(propagation, labels, [out.shape[i] for i in new])
         axes[new[place]] = vector
     if "squeeze" not in call.name:
-        tracer.measure(*(size if axis is None else axis for axis, size in zip(axes, out.shape, strict=True)))
-    tracer.set(out, axes, weight=source.weight)
+        propagation.measure(
+            *(size if axis is None else axis for axis, size in zip(axes, out.shape, strict=True))
+        )
+    propagation.set(out, axes, weight=source.weight)
 
 
 def blocks(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
@@ -56,18 +55,18 @@ def blocks(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[in
         yield ours, theirs
 
 
-def _merged(tracer: Tracer, axes: list[LabelVector | None], sizes: list[int]) -> LabelVector | None:
+def _merged(propagation: Propagation, axes: list[LabelVector | None], sizes: list[int]) -> LabelVector | None:
     """Spread the labels of a run of axes over their product."""
     labelled = [(place, axis) for place, axis in enumerate(axes) if axis is not None]
     if not labelled:
         return None
     for _, axis in labelled[:-1]:
-        tracer.pin(axis, "two axes with channels are merged")
+        propagation.pin(axis, "two axes with channels are merged")
     place, axis = labelled[-1]
     return np.tile(np.repeat(axis, math.prod(sizes[place + 1 :])), math.prod(sizes[:place]))
 
 
-def _split(tracer: Tracer, labels: LabelVector, sizes: list[int]) -> tuple[int, LabelVector]:
+def _split(propagation: Propagation, labels: LabelVector, sizes: list[int]) -> tuple[int, LabelVector]:
     """Find which axis of a split carries the labels, tying where more than one would have to."""
     grid = labels.reshape(sizes)
     varying = [
@@ -78,14 +77,14 @@ def _split(tracer: Tracer, labels: LabelVector, sizes: list[int]) -> tuple[int, 
     others = tuple(axis for axis in range(len(sizes)) if axis != place)
     corner = grid[tuple(slice(None) if axis == place else slice(0, 1) for axis in range(len(sizes)))]
     if len(varying) > 1:
-        tracer.couple(grid, np.broadcast_to(corner, grid.shape))
+        propagation.couple(grid, np.broadcast_to(corner, grid.shape))
     return place, corner.transpose(place, *others).reshape(-1)
 
 
 @rule("permute", "permute_copy", "transpose", "transpose_copy", "t", "t_copy", "numpy_T")
-def permute(tracer: Tracer, call: Call) -> None:
+def permute(propagation: Propagation, call: Call) -> None:
     """Permute the label vectors with the axes."""
-    source = tracer.value(call.args[0])
+    source = propagation.value(call.args[0])
     rank = len(source.axes)
     order = list(range(rank))
     if call.name.startswith("permute"):
@@ -95,56 +94,56 @@ def permute(tracer: Tracer, call: Call) -> None:
         order[one], order[other] = order[other], order[one]
     else:
         order.reverse()
-    tracer.set(call.result, [source.axes[dim] for dim in order], weight=source.weight)
+    propagation.set(call.result, [source.axes[dim] for dim in order], weight=source.weight)
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
-def channel_shuffle(tracer: Tracer, call: Call) -> None:
+def channel_shuffle(propagation: Propagation, call: Call) -> None:
     """Let the same index go in all groups, so that the groups stay equal."""
-    axes = list(tracer.value(call.args[0]).axes)
+    axes = list(propagation.value(call.args[0]).axes)
     if axes[1] is not None:
         rows = axes[1].reshape(call["groups"], -1)
-        tracer.couple(rows, rows[:1])
+        propagation.couple(rows, rows[:1])
         axes[1] = np.repeat(rows[0], call["groups"])
-    tracer.set(call.result, axes)
+    propagation.set(call.result, axes)
 
 
 @rule("expand", "expand_copy", "broadcast_to")
-def expand(tracer: Tracer, call: Call) -> None:
+def expand(propagation: Propagation, call: Call) -> None:
     """Keep labels where the size stays; a single channel that is spread over many is pinned."""
-    source, out = tracer.value(call.args[0]), call.result
+    source, out = propagation.value(call.args[0]), call.result
     new = out.ndim - len(source.axes)
     axes: list[LabelVector | None] = [None] * out.ndim
     for dim, axis in enumerate(source.axes):
         if source.shape[dim] == out.shape[new + dim]:
             axes[new + dim] = axis
         else:
-            tracer.pin(axis, "one channel is spread over many")
-    tracer.set(out, axes, weight=source.weight)
+            propagation.pin(axis, "one channel is spread over many")
+    propagation.set(out, axes, weight=source.weight)
 
 
 @rule("repeat")
-def repeat(tracer: Tracer, call: Call) -> None:
+def repeat(propagation: Propagation, call: Call) -> None:
     """Tile the label vectors."""
-    source, times = tracer.value(call.args[0]), call["repeats"]
+    source, times = propagation.value(call.args[0]), call["repeats"]
     new = len(times) - len(source.axes)
     tiled = [None if a is None else np.tile(a, times[new + dim]) for dim, a in enumerate(source.axes)]
-    tracer.set(call.result, [*[None] * new, *tiled])
+    propagation.set(call.result, [*[None] * new, *tiled])
 
 
 @rule("flip")
-def flip(tracer: Tracer, call: Call) -> None:
+def flip(propagation: Propagation, call: Call) -> None:
     """Turn label vectors round with their axes."""
-    source = tracer.value(call.args[0])
+    source = propagation.value(call.args[0])
     turned = {dim % len(source.axes) for dim in call["dims"]}
     axes = [np.flip(a) if a is not None and dim in turned else a for dim, a in enumerate(source.axes)]
-    tracer.set(call.result, axes, weight=source.weight)
+    propagation.set(call.result, axes, weight=source.weight)
 
 
 @rule("roll")
-def roll(tracer: Tracer, call: Call) -> None:
+def roll(propagation: Propagation, call: Call) -> None:
     """Leave fixed axes to roll; channels that roll by a fixed number are pinned."""
-    axes = tracer.value(call.args[0]).axes
+    axes = propagation.value(call.args[0]).axes
     for dim in call["dims"] or range(len(axes)):
-        tracer.pin(axes[dim], "channels roll by a fixed number")
-    tracer.set(call.result, axes)
+        propagation.pin(axes[dim], "channels roll by a fixed number")
+    propagation.set(call.result, axes)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ..labels import LabelVector
+from ..propagation import Propagation
 from .registry import FIXED, Call, rule
-
-if TYPE_CHECKING:
-    from ..tracer import Tracer
 
 PICKED = "channels are picked by their numbers"
 
 
 @rule("slice")
-def slice_(tracer: Tracer, call: Call) -> None:
+def slice_(propagation: Propagation, call: Call) -> None:
     """Take the labels of the slice."""
-    source = tracer.value(call.args[0])
+    source = propagation.value(call.args[0])
     axes = list(source.axes)
     dim = call["dim"] % len(axes)
     labels = axes[dim]
@@ -26,35 +22,35 @@ def slice_(tracer: Tracer, call: Call) -> None:
         start, end = call["start"], call["end"]
         axes[dim] = labels[start : end : call["step"]]
         for piece in (axes[dim], labels[:start], labels[:end]):
-            tracer.measure(piece)
+            propagation.measure(piece)
         if call["step"] != 1:
-            tracer.pin(labels, "channels are taken with a stride")
-    tracer.set(call.result, axes, weight=source.weight)
+            propagation.pin(labels, "channels are taken with a stride")
+    propagation.set(call.result, axes, weight=source.weight)
 
 
 @rule("select", "select_copy")
-def select(tracer: Tracer, call: Call) -> None:
+def select(propagation: Propagation, call: Call) -> None:
     """Drop an axis; picking one channel by its number pins that axis."""
-    source = tracer.value(call.args[0])
+    source = propagation.value(call.args[0])
     dim = call["dim"] % len(source.axes)
-    tracer.pin(source.axes[dim], PICKED)
-    tracer.set(call.result, [a for d, a in enumerate(source.axes) if d != dim], weight=source.weight)
+    propagation.pin(source.axes[dim], PICKED)
+    propagation.set(call.result, [a for d, a in enumerate(source.axes) if d != dim], weight=source.weight)
 
 
 @rule("unbind", "unbind_copy")
-def unbind(tracer: Tracer, call: Call) -> None:
+def unbind(propagation: Propagation, call: Call) -> None:
     """Drop an axis; channels taken one by one are pinned."""
-    source = tracer.value(call.args[0])
+    source = propagation.value(call.args[0])
     dim = call["dim"] % len(source.axes)
-    tracer.pin(source.axes[dim], PICKED)
+    propagation.pin(source.axes[dim], PICKED)
     for piece in call.outputs:
-        tracer.set(piece, [a for d, a in enumerate(source.axes) if d != dim], weight=source.weight)
+        propagation.set(piece, [a for d, a in enumerate(source.axes) if d != dim], weight=source.weight)
 
 
 @rule("split", "split_with_sizes", "chunk", "tensor_split", "split_copy", "split_with_sizes_copy")
-def split(tracer: Tracer, call: Call) -> None:
+def split(propagation: Propagation, call: Call) -> None:
     """Hand each piece its labels; pieces of equal size shrink together."""
-    source = tracer.value(call.args[0])
+    source = propagation.value(call.args[0])
     dim = call["dim"] % len(source.axes)
     labels = source.axes[dim]
     lengths = [piece.shape[dim] for piece in call.outputs]
@@ -63,22 +59,22 @@ def split(tracer: Tracer, call: Call) -> None:
         parts = np.split(labels, np.cumsum(lengths)[:-1])
         for part in parts[1:]:
             if len(part) == len(parts[0]):
-                tracer.couple(part, parts[0])
-        tracer.measure(*parts)
-        tracer.measure(labels)
+                propagation.couple(part, parts[0])
+        propagation.measure(*parts)
+        propagation.measure(labels)
         pieces = list(parts)
     for piece, own in zip(call.outputs, pieces, strict=True):
         axes = list(source.axes)
         axes[dim] = own
-        tracer.set(piece, axes, weight=source.weight)
+        propagation.set(piece, axes, weight=source.weight)
 
 
 @rule("cat", "concat")
-def concatenate(tracer: Tracer, call: Call) -> None:
+def concatenate(propagation: Propagation, call: Call) -> None:
     """Join the label vectors; fixed parts are filled with pinned labels."""
     rank = call.result.ndim
     values = [
-        tracer.value(x) for x in call.args[0] if x.ndim == rank
+        propagation.value(x) for x in call.args[0] if x.ndim == rank
     ]  # an empty 1-d tensor may be among them
     dim = call["dim"] % rank
     axes: list[LabelVector | None] = []
@@ -90,41 +86,41 @@ def concatenate(tracer: Tracer, call: Call) -> None:
         elif axis == dim:
             sizes = [value.shape[axis] for value in values]
             filled = [
-                _pinned(tracer, n, "a part whose size is fixed") if v is None else v
+                _pinned(propagation, n, "a part whose size is fixed") if v is None else v
                 for v, n in zip(vectors, sizes, strict=True)
             ]
             axes.append(np.concatenate(filled))
         else:
             for vector in vectors:
-                tracer.tie_axes(known[0], vector, FIXED)
+                propagation.tie(known[0], vector, FIXED)
             axes.append(known[0])
-    tracer.set(call.result, axes)
+    propagation.set(call.result, axes)
 
 
-def _pinned(tracer: Tracer, size: int, reason: str) -> LabelVector:
-    labels = tracer.labels.fresh(size)
-    tracer.pin(labels, reason)
+def _pinned(propagation: Propagation, size: int, reason: str) -> LabelVector:
+    labels = propagation.labels.fresh(size)
+    propagation.pin(labels, reason)
     return labels
 
 
 @rule("stack")
-def stack(tracer: Tracer, call: Call) -> None:
+def stack(propagation: Propagation, call: Call) -> None:
     """Tie the operands' axes and add a fixed one."""
-    values = [tracer.value(x) for x in call.args[0]]
+    values = [propagation.value(x) for x in call.args[0]]
     axes: list[LabelVector | None] = []
     for vectors in zip(*(value.axes for value in values), strict=True):
         known = next((vector for vector in vectors if vector is not None), None)
         for vector in vectors:
-            tracer.tie_axes(known, vector, FIXED)
+            propagation.tie(known, vector, FIXED)
         axes.append(known)
     axes.insert(call["dim"] % call.result.ndim, None)
-    tracer.set(call.result, axes)
+    propagation.set(call.result, axes)
 
 
 @rule("constant_pad_nd", "pad")
-def pad(tracer: Tracer, call: Call) -> None:
+def pad(propagation: Propagation, call: Call) -> None:
     """Surround labels with pinned ones: the padding stays."""
-    axes = list(tracer.value(call.args[0]).axes)
+    axes = list(propagation.value(call.args[0]).axes)
     widths = call["pad"]
     for pair in range(len(widths) // 2):
         dim, before, after = len(axes) - 1 - pair, widths[2 * pair], widths[2 * pair + 1]
@@ -132,30 +128,30 @@ def pad(tracer: Tracer, call: Call) -> None:
         if labels is None:
             continue
         if before < 0 or after < 0:
-            tracer.pin(labels, "channels are cropped by a fixed number")
+            propagation.pin(labels, "channels are cropped by a fixed number")
             labels = labels[max(0, -before) : len(labels) + min(0, after)]
-        edges = [_pinned(tracer, max(0, size), "padded channels stay") for size in (before, after)]
+        edges = [_pinned(propagation, max(0, size), "padded channels stay") for size in (before, after)]
         axes[dim] = np.concatenate([edges[0], labels, edges[1]])
-    tracer.set(call.result, axes)
+    propagation.set(call.result, axes)
 
 
 @rule("index", "_unsafe_index")
-def index(tracer: Tracer, call: Call) -> None:
+def index(propagation: Propagation, call: Call) -> None:
     """Pin axes that are indexed by numbers; axes that are left alone keep their labels."""
-    source, indices = tracer.value(call.args[0]), call["indices"]
+    source, indices = propagation.value(call.args[0]), call["indices"]
     touched = [dim for dim, numbers in enumerate(indices) if numbers is not None]
-    tracer.pin_all(indices, PICKED)
+    propagation.pin_all(indices, PICKED)
     for dim in touched:
-        tracer.pin(source.axes[dim], PICKED)
+        propagation.pin(source.axes[dim], PICKED)
     before, after = source.axes[: touched[0]], source.axes[touched[-1] + 1 :]
     new = call.result.ndim - len(before) - len(after)
     if len(touched) != touched[-1] - touched[0] + 1 or new < 0:
-        tracer.pin_all(call.args[0], PICKED)  # scattered indices move their axis to the front
+        propagation.pin_all(call.args[0], PICKED)  # scattered indices move their axis to the front
         return
-    tracer.set(call.result, [*before, *[None] * new, *after])
+    propagation.set(call.result, [*before, *[None] * new, *after])
 
 
 @rule("index_select", "gather")
-def pick(tracer: Tracer, call: Call) -> None:
+def pick(propagation: Propagation, call: Call) -> None:
     """Pin channels that are picked by number."""
-    tracer.pin_all(call.operands, PICKED)
+    propagation.pin_all(call.operands, PICKED)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..propagation import Propagation
 from .registry import Call, rule
-
-if TYPE_CHECKING:
-    from ..tracer import Tracer
 
 
 @rule("max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d")
@@ -21,50 +18,50 @@ if TYPE_CHECKING:
 @rule("upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d", "_upsample_nearest_exact2d")
 @rule("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "reflection_pad1d", "reflection_pad2d")
 @rule("replication_pad1d", "replication_pad2d", "replication_pad3d", "reflection_pad3d")
-def by_channel(tracer: Tracer, call: Call) -> None:
+def by_channel(propagation: Propagation, call: Call) -> None:
     """Keep the labels of batch and channels; a labelled axis that is taken for pixels is pinned."""
     pixels = re.search(r"(\d)_?d", call.name)
     assert pixels is not None, call.name
     image = call.args[0]
     kept = image.ndim - int(pixels[1])
-    axes = tracer.value(image).axes
-    tracer.pin_all([x for x in call.operands if x.ndim != image.ndim], "channels are taken for pixels")
+    axes = propagation.value(image).axes
+    propagation.pin_all([x for x in call.operands if x.ndim != image.ndim], "channels are taken for pixels")
     for axis in axes[kept:]:
-        tracer.pin(axis, "channels are taken for pixels")
+        propagation.pin(axis, "channels are taken for pixels")
     if call.name.startswith("max_unpool"):
-        indices = tracer.value(call["indices"]).axes
+        indices = propagation.value(call["indices"]).axes
         for axis, other in zip(axes[:kept], indices[:kept], strict=True):
-            tracer.tie_axes(axis, other, "pooling indices of fixed size")
+            propagation.tie(axis, other, "pooling indices of fixed size")
     elif call.name.startswith("grid_sampler"):
-        tracer.pin_all(call["grid"], "channels are taken for coordinates")
+        propagation.pin_all(call["grid"], "channels are taken for coordinates")
     for out in call.outputs:
-        tracer.set(out, [*axes[:kept], *[None] * (out.ndim - kept)])
+        propagation.set(out, [*axes[:kept], *[None] * (out.ndim - kept)])
 
 
 @rule("pixel_shuffle")
-def pixel_shuffle(tracer: Tracer, call: Call) -> None:
+def pixel_shuffle(propagation: Propagation, call: Call) -> None:
     """Let the r*r channels that make one output channel go together."""
-    axes = list(tracer.value(call.args[0]).axes)
+    axes = list(propagation.value(call.args[0]).axes)
     if axes[-3] is not None:
         rows = axes[-3].reshape(call.result.shape[-3], -1)
-        tracer.couple(rows, rows[:, :1])
+        propagation.couple(rows, rows[:, :1])
         axes[-3] = rows[:, 0]
-    tracer.set(call.result, [*axes[:-2], None, None])
+    propagation.set(call.result, [*axes[:-2], None, None])
 
 
 @rule("pixel_unshuffle")
-def pixel_unshuffle(tracer: Tracer, call: Call) -> None:
+def pixel_unshuffle(propagation: Propagation, call: Call) -> None:
     """Repeat each channel's label for the r*r channels made of it."""
-    axes = list(tracer.value(call.args[0]).axes)
+    axes = list(propagation.value(call.args[0]).axes)
     if axes[-3] is not None:
         axes[-3] = np.repeat(axes[-3], call.result.shape[-3] // call.args[0].shape[-3])
-    tracer.set(call.result, [*axes[:-2], None, None])
+    propagation.set(call.result, [*axes[:-2], None, None])
 
 
 @rule("im2col")
-def unfold(tracer: Tracer, call: Call) -> None:
+def unfold(propagation: Propagation, call: Call) -> None:
     """Repeat each channel's label for the pixels of its patch."""
-    axes = list(tracer.value(call.args[0]).axes)
+    axes = list(propagation.value(call.args[0]).axes)
     if axes[-3] is not None:
         axes[-3] = np.repeat(axes[-3], call.result.shape[-2] // call.args[0].shape[-3])
-    tracer.set(call.result, [*axes[:-2], None])
+    propagation.set(call.result, [*axes[:-2], None])

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from secateur import agent
 from secateur.agent.cli import main
-from secateur.agent.learning.frozen_agent import PRETRAINED, LearnedDecider
+from secateur.agent.learning.frozen_agent import PRETRAINED, FrozenAgent
 
 QUICK = ["--evaluations", "64", "--epochs", "2", "--dense-epochs", "4"]
 
@@ -182,7 +182,7 @@ def test_a_search_begins_with_that_agent_unless_told_otherwise(
 
 
 def test_the_agent_that_comes_with_secateur_is_small_and_says_what_it_was_trained_on() -> None:
-    pretrained = LearnedDecider.load(PRETRAINED)
+    pretrained = FrozenAgent.load(PRETRAINED)
     assert "resnet20" in pretrained.origin
     files = list((Path(agent.__file__).parent / PRETRAINED).iterdir())
     assert sum(file.stat().st_size for file in files) < 1_000_000

@@ -19,9 +19,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from secateur.agent.cli import main
 from secateur.agent.commands import Prune
-from secateur.agent.run.folder import RunFolder, timed_before
+from secateur.agent.run.folder import RunFolder, load_latency_table
 from secateur.envs.cost.latency_table import LatencyTable
-from secateur.envs.evaluation.journal import Found, Journal
+from secateur.envs.evaluation.journal import CachedMeasurement, Journal
 from support.processes import begin, finish
 
 SMALL = ["--evaluations", "48", "--epochs", "3", "--dense-epochs", "3", "--seed", "1"]
@@ -209,12 +209,12 @@ def test_a_journal_forgets_only_what_was_cut_off(tmp_path: Path) -> None:
     candidates = [[np.arange(9) < kept, np.arange(7) < 3] for kept in range(1, 6)]
     journal = Journal(path)
     for number, masks in enumerate(candidates):
-        journal.note("search", masks, Found(number / 3, -number / 7))
+        journal.append("search", masks, CachedMeasurement(number / 3, -number / 7))
     with path.open("ab") as file:
         file.write(b"0badc0de [")
     again = Journal(path)
     assert [again.recall("search", masks) for masks in candidates] == [
-        Found(number / 3, -number / 7) for number in range(5)
+        CachedMeasurement(number / 3, -number / 7) for number in range(5)
     ]
     assert again.recall("choice", candidates[0]) is None
     content = path.read_bytes()
@@ -222,8 +222,8 @@ def test_a_journal_forgets_only_what_was_cut_off(tmp_path: Path) -> None:
     damaged = Journal(path)
     assert damaged.recall("search", candidates[3]) is not None
     assert damaged.recall("search", candidates[4]) is None
-    damaged.note("search", candidates[4], Found(1.0, 2.0))
-    assert Journal(path).recall("search", candidates[4]) == Found(1.0, 2.0)
+    damaged.append("search", candidates[4], CachedMeasurement(1.0, 2.0))
+    assert Journal(path).recall("search", candidates[4]) == CachedMeasurement(1.0, 2.0)
 
 
 def test_measured_latencies_are_kept(tmp_path: Path) -> None:
@@ -233,9 +233,9 @@ def test_measured_latencies_are_kept(tmp_path: Path) -> None:
         activations=np.array([[0.1, 0.2]]), coefficients=(0.1, 1.2, 0.3),
     )  # fmt: skip
     with RunFolder(tmp_path / "run", Prune()) as folder:
-        folder.keep_latency(table)
-        known = timed_before(tmp_path / "run")
+        folder.save_latency_table(table)
+        known = load_latency_table(tmp_path / "run")
     assert known is not None
     kept = np.array([2, 3, 4])
     assert known(kept) == table(kept)
-    assert timed_before(tmp_path) is None
+    assert load_latency_table(tmp_path) is None

@@ -12,7 +12,7 @@ import yaml
 
 from secateur.agent.cli import main
 from secateur.agent.commands.run_listing import Run, find_runs
-from secateur.agent.run.locks import hold
+from secateur.agent.run.locks import lock_folder
 
 CONFIG: dict[str, Any] = {
     "model": "demo", "data": {"data": "digits"}, "method": "ppo", "target_macs": None,
@@ -48,7 +48,7 @@ def test_a_finished_run_shows_what_came_of_it(tmp_path: Path) -> None:
 def test_a_run_without_a_report_is_unfinished_and_one_that_holds_its_lock_runs(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a")
     assert only(folder).state == "unfinished"
-    lock = hold(folder)
+    lock = lock_folder(folder)
     assert only(folder).state == "running"
     lock.release()
     assert only(folder).state == "unfinished"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from secateur.agent.deciders.base import Budget, Decider, keep_top
 from secateur.agent.deciders.baselines import BASELINES, Baseline
-from secateur.agent.learning.frozen_agent import LearnedDecider
+from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.learning.policy import FilterScorer
 from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from secateur.envs.problem.problem import PruningProblem
@@ -178,7 +178,7 @@ class PrefersDepth(FilterScorer):
 
 
 def test_an_agent_spreads_the_target_over_the_layers_by_its_own_odds(problem: PruningProblem) -> None:
-    agent = LearnedDecider(PrefersDepth(len(FILTER_FEATURES), len(LAYER_FEATURES), 4), samples=30)
+    agent = FrozenAgent(PrefersDepth(len(FILTER_FEATURES), len(LAYER_FEATURES), 4), samples=30)
     candidates = agent.decide(problem, 0.4, "filters")
     for masks in (candidates[0], *[[np.stack(layer) for layer in zip(*candidates[1:], strict=True)]]):
         ratios = np.array([mask.mean() for mask in masks])
@@ -196,7 +196,7 @@ class Saves(FilterScorer):
 
 def test_what_an_agent_does_about_an_offset_is_not_all_that_is_proposed(problem: PruningProblem) -> None:
     """One that sees early layers keep more may ruin the late ones for it."""
-    agent = LearnedDecider(Saves(len(FILTER_FEATURES), len(LAYER_FEATURES), 4), samples=0)
+    agent = FrozenAgent(Saves(len(FILTER_FEATURES), len(LAYER_FEATURES), 4), samples=0)
     _, ((*logits,),) = agent._walk(problem, TargetReward(0.5), np.zeros(1), [])
     reacting, steadfast = (
         np.array([mask.mean() for mask in masks]) for masks in agent.decide(problem, 0.5, "macs")
@@ -247,7 +247,7 @@ def test_filling_keeps_what_there_was_and_stays_within_the_budget(
 def test_a_saved_agent_decides_as_before(problem: PruningProblem, tmp_path: Path) -> None:
     agent = untrained(samples=2)
     agent.save(tmp_path)
-    loaded = LearnedDecider.load(tmp_path, samples=2)
+    loaded = FrozenAgent.load(tmp_path, samples=2)
     assert loaded.trained_on == {"networks": ["demo"]}
     assert same(loaded.decide(problem, 0.4, "macs"), agent.decide(problem, 0.4, "macs"))
     assert {path.name for path in tmp_path.iterdir()} == {"agent.json", "agent.safetensors"}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from secateur.agent.learning.frozen_agent import LearnedDecider
+from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.learning.policy import FilterScorer
 from secateur.agent.learning.training import AgentConfig, Training, train_agent
 from secateur.envs.environment.episode import Episode
@@ -41,11 +41,11 @@ def learned(alike: PruningProblem) -> Training:
     return train_agent([alike], TARGET, AgentConfig(800), preferences=True)
 
 
-def decision(decider: LearnedDecider, problem: PruningProblem) -> list[Mask]:
+def decision(decider: FrozenAgent, problem: PruningProblem) -> list[Mask]:
     return dataclasses.replace(decider, samples=0).decide(problem, 0.5, "macs")[0]
 
 
-def accuracy(decider: LearnedDecider, problem: PruningProblem) -> float:
+def accuracy(decider: FrozenAgent, problem: PruningProblem) -> float:
     return problem.evaluator([decision(decider, problem)])[0].accuracy
 
 
@@ -53,7 +53,7 @@ def same(one: list[Mask], other: list[Mask]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def without(decider: LearnedDecider) -> LearnedDecider:
+def without(decider: FrozenAgent) -> FrozenAgent:
     scorer = copy.deepcopy(decider.scorer)
     scorer.preferences = None
     return dataclasses.replace(decider, scorer=scorer)
@@ -73,7 +73,7 @@ def test_a_preference_moves_the_logit_of_one_filter(alike: PruningProblem) -> No
     assert moved.count_nonzero() == 1
     second = seen | {"position": torch.ones(1, 1, dtype=torch.int32)}  # the preference is of the first layer
     torch.testing.assert_close(scorer.forward_actor(second)[0], logits[0])
-    scorer.learn_preferences_at(4.0)
+    scorer.set_preference_lr_scale(4.0)
     torch.testing.assert_close(scorer.forward_actor(seen)[0], logits[1])
     assert scorer.preferences.data[0, 3].item() == pytest.approx(0.125 / 4)
 
@@ -111,7 +111,7 @@ def test_they_are_kept_on_disk_and_gone_on_from(
     alike: PruningProblem, learned: Training, tmp_path: Path
 ) -> None:
     learned.decider.save(tmp_path)
-    loaded = LearnedDecider.load(tmp_path)
+    loaded = FrozenAgent.load(tmp_path)
     assert same(decision(loaded, alike), decision(learned.decider, alike))
     kept, left = (
         train_agent([alike], TARGET, AgentConfig(16), preferences=preferences, start=loaded).rewards[0]
@@ -127,7 +127,7 @@ def test_those_of_a_file_that_do_not_fit_are_not_looked_at(
     agent = dataclasses.replace(learned.decider, scorer=copy.deepcopy(learned.decider.scorer))
     agent.scorer.preferences = torch.nn.Parameter(torch.ones(shape))
     agent.save(tmp_path)
-    loaded = LearnedDecider.load(tmp_path)
+    loaded = FrozenAgent.load(tmp_path)
     assert same(decision(loaded, alike), decision(without(agent), alike))
 
 

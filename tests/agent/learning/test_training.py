@@ -19,8 +19,8 @@ from stable_baselines3.common.logger import configure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from secateur.agent.deciders.baselines import Baseline
-from secateur.agent.learning.callbacks import ProgressBar, SearchMonitor, SearchRecord
-from secateur.agent.learning.frozen_agent import LearnedDecider
+from secateur.agent.learning.callbacks import ProgressBar, SearchMonitor, SearchRecorder
+from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.learning.training import AgentConfig, Training, train_agent
 from secateur.agent.run.search_history import SearchHistory
 from secateur.envs.cost.counts import size_ratio
@@ -63,7 +63,7 @@ def accuracy(problem: PruningProblem, masks: list[Mask]) -> float:
     return problem.evaluator([masks])[0].accuracy
 
 
-def first(decider: LearnedDecider, problem: PruningProblem) -> list[Mask]:
+def first(decider: FrozenAgent, problem: PruningProblem) -> list[Mask]:
     return dataclasses.replace(decider, samples=0).decide(problem, 0.5, "macs")[0]
 
 
@@ -271,7 +271,7 @@ def test_other_formats_of_the_log_are_spared_the_figure(run: tuple[Path, EventAc
 
 def test_the_budget_counts_from_when_it_was_made(toy: PruningProblem) -> None:
     toy.evaluator.evaluations += 1
-    budget = SearchRecord([toy], 10, SearchHistory())
+    budget = SearchRecorder([toy], 10, SearchHistory())
     assert budget.used == 0
     toy.evaluator.evaluations += 7
     assert budget.used == 7

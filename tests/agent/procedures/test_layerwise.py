@@ -24,7 +24,7 @@ from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.learning.training import AgentConfig
 from secateur.agent.procedures import layerwise
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.finetuning import RecoveryConfig
+from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.cutting import Mask, cut, load_pruned, save_pruned
 from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.tasks import ClassificationTask

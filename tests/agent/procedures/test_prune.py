@@ -16,7 +16,7 @@ from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.deciders.selection import choose
 from secateur.agent.learning.training import AgentConfig
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.finetuning import RecoveryConfig
+from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.cutting import Mask, load_pruned, save_pruned
 from secateur.envs.tasks import ClassificationTask
 from secateur.rewards import Size, TargetReward, TryAndLearnReward

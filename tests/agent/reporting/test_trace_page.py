@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateur.agent.cli import main
-from secateur.agent.reporting.abbreviation import abbreviated
-from secateur.agent.reporting.trace_page import describe, page, pinned_markdown
+from secateur.agent.reporting.trace_page import abbreviated, describe, page, pinned_markdown
 from secateur.envs.models import get_model
 from secateur.envs.surgery.verification import trace_exactly
 from support.networks import LiteralSizes

@@ -11,7 +11,7 @@ from secateur.agent.cli import main
 from secateur.agent.learning.callbacks import ProgressBar
 from secateur.agent.learning.training import AgentConfig, train_agent
 from secateur.agent.run import progress
-from secateur.agent.run.progress import RecoveryMonitor, Stage, Verbosity, detail, say, verbosity
+from secateur.agent.run.progress import RecoveryMonitor, Stage, Verbosity, log_info, log_verbose, verbosity
 from secateur.agent.run.search_history import SearchHistory
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.finetuning import Progress
@@ -80,17 +80,17 @@ def test_quiet_is_quiet() -> None:
     with contextlib.redirect_stderr(Terminal()) as terminal:
         with verbosity(Verbosity.QUIET):
             work()
-            say("something")
-            detail("more")
+            log_info("something")
+            log_verbose("more")
         assert terminal.getvalue() == ""
-        say("something")
+        log_info("something")
     assert terminal.getvalue() == "something\n"
 
 
 def test_details_are_for_those_who_ask(capsys: pytest.CaptureFixture[str]) -> None:
-    detail("this")
+    log_verbose("this")
     with verbosity(Verbosity.VERBOSE):
-        detail("that")
+        log_verbose("that")
     assert capsys.readouterr().err == "that\n"
 
 

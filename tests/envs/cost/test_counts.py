@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from secateur.envs.cost.counts import cost, latency_ms
+from secateur.envs.cost.counts import cost
+from secateur.envs.cost.timer import latency_ms
 from secateur.envs.tracing import trace
 from support.networks import OWN, Architecture
 

@@ -17,10 +17,10 @@ from secateur.agent import PruningConfig, prune
 from secateur.agent.cli import main
 from secateur.agent.reporting.report import table
 from secateur.envs.cost.counts import size_ratio
-from secateur.envs.cost.latency_table import LatencyConfig, LatencyTable, measured_latency
+from secateur.envs.cost.latency_table import LatencyConfig, LatencyTable, measure_latency
 from secateur.envs.cost.profiling import _is_timed, cut_to, random_counts, with_latency
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.finetuning import RecoveryConfig
+from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tracing import TracedNetwork, trace
 from support.networks import OWN, Architecture
@@ -135,7 +135,7 @@ def test_no_other_size_stands_in_for_a_latency_that_nobody_measured() -> None:
 def test_a_network_is_timed_as_it_is_and_left_as_it_was() -> None:
     model = plain_network().train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    assert measured_latency(model, SHAPE, LatencyConfig(batch=3, dtype="bfloat16")) > 0
+    assert measure_latency(model, SHAPE, LatencyConfig(batch=3, dtype="bfloat16")) > 0
     assert model.training
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
@@ -163,7 +163,7 @@ def test_wrong_settings_are_refused_in_one_sentence(options: dict[str, object], 
 
 def test_a_network_that_does_not_run_as_it_should_be_timed_is_refused() -> None:
     with pytest.raises(ValueError, match=r"does not run on 1 examples of \(2, 8, 8\) in float32"):
-        measured_latency(plain_network(), (2, 8, 8), LatencyConfig())
+        measure_latency(plain_network(), (2, 8, 8), LatencyConfig())
 
 
 @pytest.mark.usefixtures("without_clock")

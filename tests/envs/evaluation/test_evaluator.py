@@ -65,7 +65,7 @@ def test_who_looks_further_sees_all_of_val_in_parts_and_then_the_first_again(pro
         seen.append({piece.numpy().tobytes() for piece in torch.cat(evaluator._val).float()})
         found.append(evaluator([candidate(problem, 0.5)])[0])
         dense.append(evaluator.dense)
-        evaluator.look_further()
+        evaluator.next_val_subset()
     assert seen[0] == seen[3]
     assert len(seen[0] | seen[1] | seen[2]) == sum(map(len, seen[:3])) == 3 * (size // 3)
     assert found[0] == found[3]
@@ -82,15 +82,15 @@ def test_the_given_dense_network_is_measured_on_the_same_images(problem: Pruning
     evaluator = CandidateEvaluator(other, problem.network, problem.task, images=64, dense=reference)
     truth = CandidateEvaluator(problem.model, problem.network, problem.task, images=64)
     for _ in range(3):
-        evaluator.look_further()
-        truth.look_further()
+        evaluator.next_val_subset()
+        truth.next_val_subset()
         assert evaluator.dense == truth.dense
 
 
 def test_a_val_that_is_looked_at_as_a_whole_has_no_further_images(problem: PruningProblem) -> None:
     evaluator = CandidateEvaluator(problem.model, problem.network, problem.task, images=10_000)
     before = evaluator([candidate(problem, 0.5)])
-    evaluator.look_further()
+    evaluator.next_val_subset()
     assert evaluator([candidate(problem, 0.5)]) == before
 
 
@@ -126,7 +126,7 @@ def test_in_float32_it_agrees_with_the_cut_and_its_compensation_exactly(
     problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{ROOM}.candidate_network.working_dtype", lambda device: torch.float32)
-    evaluator = problem.for_choice(100).evaluator
+    evaluator = problem.choice_problem(100).evaluator
     for seed in range(3):
         masks = candidate(problem, 0.4, seed)
         smaller = problem.cut(PruningPlan.from_masks(problem.network, masks)).eval()
@@ -173,7 +173,7 @@ def test_keeping_everything_is_the_dense_network(problem: PruningProblem) -> Non
     found = evaluator([everything(problem)])[0]
     dense = evaluator.dense
     same = (dense.accuracy, dense.accuracy, dense.loss, dense.loss)
-    assert found == Outcome(*same, dense.blind_loss, 1.0, 1.0, 1.0)
+    assert found == Outcome(*same, dense.constant_prediction_loss, 1.0, 1.0, 1.0)
     assert found.accuracy_drop == 0
     assert found.excess_loss == 0
 
@@ -181,7 +181,7 @@ def test_keeping_everything_is_the_dense_network(problem: PruningProblem) -> Non
 def test_who_does_not_look_at_the_images_does_little_worse_than_guessing(problem: PruningProblem) -> None:
     dense, guessing = problem.evaluator.dense, np.log(problem.task.num_outputs)
     assert dense.loss < 0.5
-    assert 0.95 * guessing < dense.blind_loss < 1.5 * guessing
+    assert 0.95 * guessing < dense.constant_prediction_loss < 1.5 * guessing
 
 
 def test_candidates_of_the_same_counts_are_told_apart_by_which_filters_they_keep(

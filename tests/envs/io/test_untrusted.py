@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from secateur.agent.cli import main
-from secateur.agent.learning.frozen_agent import LearnedDecider
+from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.envs.io.untrusted import read_yaml
 from secateur.envs.models import load_weights
 from secateur.envs.surgery.cutting import PruningPlan, cut, load_pruned, save_pruned
@@ -34,7 +34,7 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("warm")
     hostile.save_agent(folder)
     hostile.save_run(folder)
-    LearnedDecider.load(folder)
+    FrozenAgent.load(folder)
     load_pruned(SizesByAttribute, folder)
     hostile.saved(dict)(folder)
     load_weights(hostile.demo(), folder / "dense.pt")
@@ -78,7 +78,7 @@ def test_a_hostile_agent_is_refused_in_one_line(name: str, tmp_path: Path) -> No
     damage, message = hostile.AGENTS[name]
     hostile.save_agent(tmp_path)
     damage(tmp_path)
-    line = refusal(lambda: LearnedDecider.load(tmp_path), tmp_path)
+    line = refusal(lambda: FrozenAgent.load(tmp_path), tmp_path)
     assert message in line
     assert str(tmp_path) in line
 
@@ -125,7 +125,7 @@ def test_a_zip_of_stable_baselines_is_no_agent_and_that_is_said(place: str, tmp_
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_bytes(b"PK\x03\x04")
     for given_ in (tmp_path, tmp_path / place):
-        line = refusal(lambda given_=given_: LearnedDecider.load(given_), tmp_path)
+        line = refusal(lambda given_=given_: FrozenAgent.load(given_), tmp_path)
         assert "a zip file of Stable-Baselines3 is not loaded as an agent" in line
 
 
@@ -199,11 +199,11 @@ def test_no_change_of_an_agents_card_gives_anything_but_an_agent_or_one_line(
     agent: Path, tmp_path: Path, edits: list[tuple[float, str, int]]
 ) -> None:
     path = agent / "agent.json"
-    found = attempt(lambda: LearnedDecider.load(agent), path, mutate(path.read_bytes(), edits))
+    found = attempt(lambda: FrozenAgent.load(agent), path, mutate(path.read_bytes(), edits))
     if found is not None:
         assert found.origin.isprintable()
         found.save(tmp_path)
-        assert LearnedDecider.load(tmp_path).trained_on == found.trained_on
+        assert FrozenAgent.load(tmp_path).trained_on == found.trained_on
 
 
 @many_times
@@ -213,7 +213,7 @@ def test_no_change_of_an_agents_weights_gives_anything_but_an_agent_or_one_line(
 ) -> None:
     path = agent / "agent.safetensors"
     content = mutate(path.read_bytes(), edits, header_of(path) if in_header else None)
-    found = attempt(lambda: LearnedDecider.load(agent), path, content)
+    found = attempt(lambda: FrozenAgent.load(agent), path, content)
     if found is not None:
         assert all(bool(weight.isfinite().all()) for weight in found.scorer.parameters())
         assert {weight.dtype for weight in found.scorer.parameters()} == {torch.float32}

@@ -16,7 +16,7 @@ from torch import nn
 from secateur.agent.cli import main
 from secateur.envs.environment.single import FilterPruningEnv
 from secateur.envs.evaluation.evaluator import CandidateEvaluator
-from secateur.envs.modules.nonfinite import first_undefined
+from secateur.envs.modules.nonfinite import first_nonfinite
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.tasks import ClassificationTask
 from secateur.rewards import Outcome, TargetReward
@@ -73,12 +73,12 @@ def test_the_first_layer_in_forward_order_is_found_and_the_network_left_as_it_wa
             return x.sqrt()
 
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Sequential(Root(), nn.ReLU()), nn.Conv2d(2, 1, 1))
-    assert first_undefined(model, torch.full((1, 1, 2, 2), math.nan)) == "first in the images"
+    assert first_nonfinite(model, torch.full((1, 1, 2, 2), math.nan)) == "first in the images"
     with torch.no_grad():
         model[0].weight.fill_(-1)
         model[0].bias.fill_(0)
-    assert first_undefined(model, torch.ones(1, 1, 2, 2)) == "first in the output of 1.0"
-    assert "are finite" in first_undefined(model, torch.zeros(1, 1, 2, 2))
+    assert first_nonfinite(model, torch.ones(1, 1, 2, 2)) == "first in the output of 1.0"
+    assert "are finite" in first_nonfinite(model, torch.zeros(1, 1, 2, 2))
     assert not any(module._forward_hooks for module in model.modules())
 
 

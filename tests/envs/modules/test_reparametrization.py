@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm
 
-from secateur.envs.modules.reparametrization import bake
+from secateur.envs.modules.reparametrization import remove_reparametrizations
 from secateur.envs.surgery.verification import trace_exactly
 from support.networks import WeightNorms
 from support.promises import difference, outputs
@@ -49,7 +49,7 @@ def test_a_baked_network_computes_the_same_and_can_be_pruned(layer: object) -> N
     model = nn.Sequential(first, nn.ReLU(), nn.Conv2d(first.out_channels, 2, 1)).eval()
     before = outputs(model, (IMAGES,))
     assert trace_exactly(model, IMAGES).prunable_share == 0.0
-    baked = bake(model)
+    baked = remove_reparametrizations(model)
     assert baked.baked
     assert difference(before, outputs(baked, (IMAGES,))) < 1e-5
     assert difference(before, outputs(model, (IMAGES,))) == 0.0
@@ -59,7 +59,7 @@ def test_a_baked_network_computes_the_same_and_can_be_pruned(layer: object) -> N
 
 def test_baking_a_plain_network_changes_nothing() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
-    baked = bake(model)
+    baked = remove_reparametrizations(model)
     assert not hasattr(baked, "baked")
     assert baked.training
     assert list(baked.state_dict()) == list(model.state_dict())
@@ -67,6 +67,6 @@ def test_baking_a_plain_network_changes_nothing() -> None:
 
 def test_the_original_keeps_its_parametrisations() -> None:
     model = WeightNorms()
-    bake(model)
+    remove_reparametrizations(model)
     model.train()(IMAGES)
     assert "new.parametrizations.weight.original0" in dict(model.named_parameters())

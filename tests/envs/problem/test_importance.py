@@ -62,7 +62,7 @@ def test_batch_norm_scores_are_the_scale_without_sign_and_the_shift_with_it(
 ) -> None:
     for layer, k in enumerate((1, 4)):
         np.testing.assert_allclose(scores["bn"][layer], model[k].weight.detach().abs().numpy(), rtol=1e-6)
-        np.testing.assert_allclose(scores["shift"][layer], model[k].bias.detach().numpy(), rtol=1e-6)
+        np.testing.assert_allclose(scores["bn_bias"][layer], model[k].bias.detach().numpy(), rtol=1e-6)
 
 
 def test_fpgm_is_the_sum_of_distances_to_the_other_filters(
@@ -88,7 +88,7 @@ def test_consumer_is_the_norm_of_the_weights_that_read_the_channel(
 ) -> None:
     for layer, k in enumerate((3, 8)):
         read = model[k].weight.detach().double().transpose(0, 1).flatten(1).numpy()
-        np.testing.assert_allclose(scores["consumer"][layer], np.sqrt((read**2).sum(1)), rtol=1e-5)
+        np.testing.assert_allclose(scores["next_layer_l2"][layer], np.sqrt((read**2).sum(1)), rtol=1e-5)
 
 
 def gated_loss(
@@ -182,7 +182,7 @@ def test_permuting_the_filters_permutes_the_scores(
                 tensor.copy_(tensor[order].clone())
         permuted[3].weight.copy_(model[3].weight[:, order])
     found = scored(permuted, digit_task)
-    for criterion in (*CRITERIA, "consumer", "shift"):
+    for criterion in (*CRITERIA, "next_layer_l2", "bn_bias"):
         np.testing.assert_allclose(
             found[criterion][0], scores[criterion][0][order.numpy()], rtol=1e-3, atol=1e-7, err_msg=criterion
         )

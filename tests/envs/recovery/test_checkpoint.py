@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
-from secateur.envs.recovery.finetuning import Progress, RecoveryConfig, finetune
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import Progress, finetune
 from secateur.envs.tasks import ClassificationTask, get_task
 
 CONFIG = RecoveryConfig(epochs=3, batch_size=32, distillation_weight=0.5)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from secateur.agent.deciders.baselines import Baseline
 from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.recovery.batchnorm import reestimate_batchnorm
 from secateur.envs.recovery.compensation import Compensation
-from secateur.envs.recovery.finetuning import reestimate_batchnorm
 from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import R2, TensorTask, measure

@@ -15,10 +15,12 @@ from torchvision.models.googlenet import GoogLeNetOutputs
 
 from secateur.envs.models import get_model
 from secateur.envs.modules.outputs import main_and_auxiliary
-from secateur.envs.recovery.finetuning import Progress, RecoveryConfig, finetune, reestimate_batchnorm
+from secateur.envs.recovery.batchnorm import reestimate_batchnorm
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import Progress, finetune
 from secateur.envs.recovery.training_state import one_cycle
 from secateur.envs.tasks import ClassificationTask, get_task, measure
-from secateur.envs.tasks.distillation import distillation_loss
+from secateur.envs.tasks.optional_members import distillation_loss
 
 
 @pytest.fixture(autouse=True, scope="module")

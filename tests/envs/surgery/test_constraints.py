@@ -1,4 +1,4 @@
-"""Limits on a cut beside its size: everybody who decides keeps them, and who asks for nonsense is told.
+"""Constraints on a cut beside its size: everybody who decides keeps them, and who asks for nonsense is told.
 
 Shapes: L layers, N filters of a layer.
 """
@@ -30,8 +30,8 @@ from secateur.envs.environment.episode import Episode
 from secateur.envs.problem.features import STANDARDISED, static_features
 from secateur.envs.problem.importance import CRITERIA
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.finetuning import RecoveryConfig
-from secateur.envs.surgery.constraints import Limits, limited, resized, trace_limited
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.surgery.constraints import Constraints, constrain, resize_mask, trace_constrained
 from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
 from secateur.envs.surgery.verification import trace_exactly, verify_cut
 from secateur.envs.tasks import ClassificationTask
@@ -70,7 +70,7 @@ def problem_of(model: nn.Module, network: TracedNetwork, seed: int = 0) -> Pruni
     return PruningProblem("drawn", model, network, None, None, None, scores, features)  # type: ignore[arg-type]
 
 
-def assert_kept(limits: Limits, model: nn.Module, network: TracedNetwork, masks: list[Mask]) -> None:
+def assert_kept(limits: Constraints, model: nn.Module, network: TracedNetwork, masks: list[Mask]) -> None:
     """Look at the cut network: where a producer had a multiple of the step, it still has one."""
     step, share = limits.round_to.get("*", 1), limits.max_sparsity.get("*", 1.0)
     smaller = dict(cut(model, network, PruningPlan.from_masks(network, masks)).named_parameters())
@@ -96,8 +96,8 @@ def test_all_that_decides_keeps_limits_and_size(
     name: str, decider: Decider, step: int, share: float | None, room: float, seed: int
 ) -> None:
     model, free = traced(name)
-    limits = Limits({"*": step}, max_sparsity={} if share is None else {"*": share})
-    problem = problem_of(model, limited(free, model, limits), seed)
+    limits = Constraints({"*": step}, max_sparsity={} if share is None else {"*": share})
+    problem = problem_of(model, constrain(free, model, limits), seed)
     smallest = Budget(problem.network, 1.0, "macs").smallest
     target = smallest + room * (1 - smallest)
     candidates = decider.decide(problem, target, "macs")
@@ -117,23 +117,23 @@ def test_all_that_decides_keeps_limits_and_size(
 @pytest.mark.parametrize(
     ("limits", "allowed"),
     [
-        (Limits(), range(1, 25)),
-        (Limits({"*": 8}), [8, 16, 24]),
-        (Limits({"*": 16}), [16, 24]),  # all is allowed too
-        (Limits({"*": 32}), range(1, 25)),  # too narrow, so left free
-        (Limits({"*": 8, "0": 4}), [4, 8, 12, 16, 20, 24]),
-        (Limits({"0": 4, "*": 8}), [8, 16, 24]),
-        (Limits({"3": 8}), range(1, 25)),
-        (Limits(max_sparsity={"*": 0.75}), range(6, 25)),
-        (Limits(max_sparsity={"*": 0.9}), range(3, 25)),
-        (Limits({"*": 8}, max_sparsity={"*": 0.5}), [16, 24]),
+        (Constraints(), range(1, 25)),
+        (Constraints({"*": 8}), [8, 16, 24]),
+        (Constraints({"*": 16}), [16, 24]),  # all is allowed too
+        (Constraints({"*": 32}), range(1, 25)),  # too narrow, so left free
+        (Constraints({"*": 8, "0": 4}), [4, 8, 12, 16, 20, 24]),
+        (Constraints({"0": 4, "*": 8}), [8, 16, 24]),
+        (Constraints({"3": 8}), range(1, 25)),
+        (Constraints(max_sparsity={"*": 0.75}), range(6, 25)),
+        (Constraints(max_sparsity={"*": 0.9}), range(3, 25)),
+        (Constraints({"*": 8}, max_sparsity={"*": 0.5}), [16, 24]),
     ],
 )
-def test_a_layer_may_keep_these_numbers_of_24_filters(limits: Limits, allowed: Any) -> None:
+def test_a_layer_may_keep_these_numbers_of_24_filters(limits: Constraints, allowed: Any) -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 24, 1), nn.BatchNorm2d(24), nn.ReLU(), nn.Conv2d(24, 20, 1), nn.Conv2d(20, 4, 1)
     )
-    network = trace_limited(model, torch.randn(2, 3, 4, 4), limits)
+    network = trace_constrained(model, torch.randn(2, 3, 4, 4), limits)
     assert network.layers[0].allowed.tolist() == list(allowed)
 
 
@@ -160,20 +160,20 @@ class Parts(nn.Module):
     ],
 )
 def test_layers_that_share_a_producer_have_a_multiple_together(parts: Any, allowed: Any) -> None:
-    network = trace_limited(Parts(*parts), torch.randn(2, 3, 4, 4), Limits({"stem": 8}))
+    network = trace_constrained(Parts(*parts), torch.randn(2, 3, 4, 4), Constraints({"stem": 8}))
     assert [layer.allowed.tolist() for layer in network.layers] == [list(counts) for counts in allowed]
 
 
 def test_pinned_channels_count_too() -> None:
     model, example = Parts(12, 8), torch.randn(2, 3, 4, 4)
     pin = Pin("stem.weight", 0, np.arange(12, 20), Cause("kept"))
-    network = limited(trace_exactly(model, example, pins=[pin]), model, Limits({"*": 8}))
+    network = constrain(trace_exactly(model, example, pins=[pin]), model, Constraints({"*": 8}))
     assert network.layers[0].allowed.tolist() == [8, 12]  # of the channels 16, or all 20
 
 
 def test_channels_count_and_not_slots() -> None:
     model = nn.Sequential(nn.Conv2d(3, 24, 1), nn.GroupNorm(6, 24), nn.ReLU(), nn.Conv2d(24, 4, 1))
-    network = trace_limited(model, torch.randn(2, 3, 4, 4), Limits({"*": 8}))
+    network = trace_constrained(model, torch.randn(2, 3, 4, 4), Constraints({"*": 8}))
     assert (network.layers[0].filters, network.layers[0].allowed.tolist()) == (6, [2, 4, 6])
 
 
@@ -182,7 +182,7 @@ def test_channels_count_and_not_slots() -> None:
 def test_resizing_changes_as_little_as_it_can(kept: list[bool], data: st.DataObject) -> None:
     mask, count = np.array(kept), data.draw(st.integers(1, len(kept)))
     priorities = np.array(data.draw(st.lists(st.integers(0, 5), min_size=len(kept), max_size=len(kept))))
-    changed = resized(mask, count, priorities)
+    changed = resize_mask(mask, count, priorities)
     assert changed.sum() == count
     assert (changed >= mask).all() or (changed <= mask).all()
     came, went = changed & ~mask, mask & ~changed
@@ -193,7 +193,7 @@ def test_resizing_changes_as_little_as_it_can(kept: list[bool], data: st.DataObj
 
 
 def test_an_action_that_breaks_a_limit_is_repaired_by_taylor(problem: PruningProblem) -> None:
-    network = limited(problem.network, problem.model, Limits({"*": 8}, max_sparsity={"*": 0.6}))
+    network = constrain(problem.network, problem.model, Constraints({"*": 8}, max_sparsity={"*": 0.6}))
     rounded = dataclasses.replace(problem, network=network)
     drawn = np.random.default_rng(0)
     episode = Episode(rounded, TargetReward(0.5), slots=96)
@@ -203,13 +203,13 @@ def test_an_action_that_breaks_a_limit_is_repaired_by_taylor(problem: PruningPro
         mask = episode.masks[-1]
         assert mask.sum() in layer.allowed
         assert info["repaired"] == (wanted.sum() not in layer.allowed)
-        assert np.array_equal(mask, resized(wanted, layer.nearest(int(wanted.sum())), taylor))
+        assert np.array_equal(mask, resize_mask(wanted, layer.nearest_allowed(int(wanted.sum())), taylor))
     everything = Episode(rounded, TargetReward(0.5), slots=96)
     assert not any(everything.decide(np.ones(96))["repaired"] for _ in network.layers)
 
 
 def test_what_is_seen_as_spent_is_what_has_to_stay(problem: PruningProblem) -> None:
-    network = limited(problem.network, problem.model, Limits(max_sparsity={"*": 0.5}))
+    network = constrain(problem.network, problem.model, Constraints(max_sparsity={"*": 0.5}))
     episode = Episode(dataclasses.replace(problem, network=network), TargetReward(0.5), slots=96)
     spent = episode.observe()["layer"][-6]
     assert spent == pytest.approx(Budget(network, 1.0, "macs").smallest, rel=1e-5)
@@ -240,7 +240,7 @@ def test_a_layer_never_falls_below_one_filter_a_group(architecture: Architecture
 def test_what_is_protected_is_pinned_with_all_that_is_coupled_to_it(pattern: str) -> None:
     model, example = GroupedBothKinds(), torch.randn(2, 3, 8, 8)
     free = trace_exactly(model, example)
-    network = trace_limited(model, example, Limits(protect=(pattern,)))
+    network = trace_constrained(model, example, Constraints(protect=(pattern,)))
     coupled = next(layer for layer in free.layers if "few" in layer.producers)
     assert {la.name for la in free.layers} - {la.name for la in network.layers} == {coupled.name}
     causes = {p.name: p.cause.reason for p in network.pinned}
@@ -250,8 +250,8 @@ def test_what_is_protected_is_pinned_with_all_that_is_coupled_to_it(pattern: str
 
 
 def test_a_target_that_limits_forbid_names_them_and_the_smallest(problem: PruningProblem) -> None:
-    for limits in (Limits({"*": 8}), Limits(max_sparsity={"*": 0.5})):
-        network = limited(problem.network, problem.model, limits)
+    for limits in (Constraints({"*": 8}), Constraints(max_sparsity={"*": 0.5})):
+        network = constrain(problem.network, problem.model, limits)
         with pytest.raises(ValueError, match=r"--round-to, --protect and --max-sparsity.*ask for at least"):
             Budget(network, 0.01, "macs")
     with pytest.raises(ValueError, match="with one filter left in each of"):
@@ -260,7 +260,7 @@ def test_a_target_that_limits_forbid_names_them_and_the_smallest(problem: Prunin
 
 BRIEF = PruningConfig(
     target_macs=0.5,
-    limits=Limits({"*": 4}, max_sparsity={"*": 0.7}),
+    limits=Constraints({"*": 4}, max_sparsity={"*": 0.7}),
     search=AgentConfig(evaluations=32),
     recovery=RecoveryConfig(epochs=0),
     search_images=64,

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from secateur.envs.io.atomic_write import write_aside
+from secateur.envs.io.atomic_write import write_atomically
 from secateur.envs.surgery.cutting import PruningPlan, cut, load_pruned, mask_, save_pruned
 from secateur.envs.surgery.verification import InexactCutError, Probe, trace_exactly, verify_cut
 from secateur.envs.tracing import Layer, TracedNetwork, trace
@@ -205,14 +205,14 @@ class TestFiles:
 
     def test_writing_that_fails_leaves_the_old_file_and_nothing_else(self, tmp_path: Path) -> None:
         target = tmp_path / "report.json"
-        write_aside(target, lambda path: path.write_text("old"))
+        write_atomically(target, lambda path: path.write_text("old"))
 
         def fails(path: Path) -> None:
             path.write_text("half")
             raise OSError("disk full")
 
         with pytest.raises(OSError, match="disk full"):
-            write_aside(target, fails)
+            write_atomically(target, fails)
         assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
         assert target.read_text() == "old"
 
@@ -236,7 +236,7 @@ class TestVerification:
 
     def test_a_slice_that_is_forgotten_is_caught(self, network: TracedNetwork) -> None:
         first, *rest = network.layers
-        slices = tuple(s for s in first.slices if s.role != "consumer")
+        slices = tuple(s for s in first.slices if s.role != "input_channel")
         wrong = dataclasses.replace(network, layers=(dataclasses.replace(first, slices=slices), *rest))
         with pytest.raises(InexactCutError, match="does not run"):
             verify_cut(small(), wrong, random_plan(wrong, 0.5), IMAGES)

@@ -171,7 +171,7 @@ def test_one_example_and_metrics_of_whole_batches_have_no_interval() -> None:
 
 def test_statistics_that_are_large_are_kept_of_groups_of_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     task = segmentation(50, torch.Generator().manual_seed(0))
-    monkeypatch.setattr("secateur.envs.tasks.base._MOST_KEPT", 10 * CLASSES**2)
+    monkeypatch.setattr("secateur.envs.tasks.measuring._MOST_KEPT", 10 * CLASSES**2)
     measured = measure(SEES, task, "test", by_example=True)
     assert measured.pieces is not None
     assert len(measured.pieces) <= 14

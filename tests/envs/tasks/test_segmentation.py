@@ -17,7 +17,8 @@ from secateur.agent.cli import main
 from secateur.envs.cost.counts import cost
 from secateur.envs.models import get_model, list_models, predicts_pixels
 from secateur.envs.modules.outputs import main_output
-from secateur.envs.recovery.finetuning import RecoveryConfig, finetune
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import SegmentationSplit, SegmentationTask, load_segmentation, measure
 from secateur.envs.tasks.segmentation import balanced_weights, random_views

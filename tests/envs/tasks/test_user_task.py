@@ -18,7 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from secateur.agent import PruningConfig, prune
 from secateur.agent.cli import main
 from secateur.envs.modules.outputs import main_and_auxiliary, main_output
-from secateur.envs.recovery.finetuning import RecoveryConfig, finetune
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.tasks import R2, Accuracy, LoaderTask, MacroF1, TensorTask, measure
 from secateur.envs.tasks.optional_members import distill
 from secateur.envs.tasks.user_task import check_answers, check_task, on_device

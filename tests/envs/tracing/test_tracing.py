@@ -236,7 +236,11 @@ def test_an_addition_couples_its_producers_into_one_layer() -> None:
 def test_the_filters_of_a_transposed_convolution_lie_on_its_second_axis() -> None:
     model = nn.Sequential(nn.ConvTranspose2d(3, 5, 2), nn.ConvTranspose2d(5, 2, 2))
     roles = {(s.parameter, s.axis): s.role for s in layer(trace(model, IMAGES), "0").slices}
-    assert roles == {("0.weight", 1): "producer", ("0.bias", 0): "vector", ("1.weight", 0): "consumer"}
+    assert roles == {
+        ("0.weight", 1): "producer",
+        ("0.bias", 0): "per_channel",
+        ("1.weight", 0): "input_channel",
+    }
 
 
 def test_an_unknown_operation_pins_what_it_touches_and_says_where() -> None:
@@ -259,7 +263,7 @@ def test_a_convolution_used_twice_is_its_own_producer_and_consumer() -> None:
     assert found.producers == ("stem", "shared")
     assert {(s.axis, s.role) for s in found.slices if s.parameter == "shared.weight"} == {
         (0, "producer"),
-        (1, "consumer"),
+        (1, "input_channel"),
     }
 
 

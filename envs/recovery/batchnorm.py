@@ -1,0 +1,54 @@
+"""Batch-norm statistics taken anew after a cut."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..modules.modes import fastest_layout, restored_modes
+from ..tasks.base import Task
+from ..tasks.optional_members import measuring_batch
+
+
+def reestimate_batchnorm(
+    model: nn.Module, task: Task, *, images: int = 2048, batch_size: int = 256, seed: int = 0
+) -> None:
+    """Replace batch-norm statistics by their averages over batches of training images, in place.
+
+    The images are augmented as in training, else the statistics are those of other images (Li et al. 2020,
+    arXiv 2007.02491). All but batch-norm stays in evaluation mode; modes and momenta come back.
+
+    Args:
+        model: The network, on the task's device.
+        task: Its training images.
+        images: How many are looked at; 0 does nothing.
+        batch_size: How many at a time, about: batches are of equal size, as their averages count equally.
+        seed: Of the choice of images and their augmentation.
+    """
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    images, batch_size = min(images, task.size("train")), measuring_batch(task, batch_size)
+    if not layers or images < 1:
+        return
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(task.size("train"), generator=generator)[:images]
+    before = [{name: buffer.clone() for name, buffer in layer.named_buffers()} for layer in layers]
+    momenta = [layer.momentum for layer in layers]
+    with restored_modes(model), torch.no_grad():
+        model.eval()
+        layout = fastest_layout(model, task.batch("train", chosen[:2])[0])
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # None makes PyTorch average over all batches
+            layer.train()
+        try:
+            for part in chosen.tensor_split(math.ceil(images / batch_size)):
+                inputs, _ = task.batch("train", part, augment=True, generator=generator)
+                model(inputs.contiguous(memory_format=layout))
+        finally:
+            for layer, momentum, buffers in zip(layers, momenta, before, strict=True):
+                layer.momentum = momentum
+                if layer.num_batches_tracked == 0:  # not reached, as auxiliary heads in evaluation mode
+                    layer.load_state_dict(buffers, strict=False)
