@@ -27,12 +27,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from secateur.envs.cost.config import LatencyConfig
 from secateur.envs.cost.counts import size_ratio
-from secateur.envs.cost.latency_table import LatencyConfig
 from secateur.envs.cost.profiling import cut_to, random_counts, with_latency
 from secateur.envs.cost.timer import latency_ms
 from secateur.envs.models import get_model
-from secateur.envs.surgery.constraints import Constraints, constrain
+from secateur.envs.surgery.constrained_trace import constrain
+from secateur.envs.surgery.constraints import Constraints
 from secateur.envs.surgery.export import export
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tracing import TracedNetwork

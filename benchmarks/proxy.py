@@ -29,8 +29,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.deciders.selection import choose
-from secateur.agent.learning.frozen_agent import PRETRAINED, FrozenAgent
-from secateur.agent.learning.training import AgentConfig, train_agent
+from secateur.agent.learning.config import PRETRAINED, AgentConfig
+from secateur.agent.learning.frozen_agent import FrozenAgent
+from secateur.agent.learning.training import train_agent
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.loading import build_dense_network, load_task
 from secateur.envs.io.atomic_write import write_atomically
@@ -158,7 +159,7 @@ def searched(setting: Setting, name: str, target: float) -> dict[str, Any]:
     """Search as ``secateur prune`` does, on the co-trained weights."""
     problem = PruningProblem.build(name, setting.cotrained, setting.task, network=setting.network, images=256)
     reward, start = TargetReward(target), FrozenAgent.load(PRETRAINED)
-    decider = train_agent([problem], reward, AgentConfig(), start=start).decider
+    decider = train_agent([problem], reward, AgentConfig(), initial_agent=start).decider
     masks = choose(problem.choice_problem(2048, seed=1), decider, reward).masks
     plan = PruningPlan.from_masks(problem.network, masks)
     return {"name": "ppo on co-trained weights", "plan": json.loads(plan.to_json())}

@@ -31,7 +31,7 @@ def pytest_runtest_setup() -> None:
 def without_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be timed, so that latencies are the same every time."""
     monkeypatch.setattr("secateur.envs.cost.profiling.latency_ms", pretended_latency)
-    monkeypatch.setattr("secateur.envs.cost.latency_table.latency_ms", pretended_latency)
+    monkeypatch.setattr("secateur.envs.cost.timer.latency_ms", pretended_latency)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,10 @@ from pathlib import Path
 import torch
 from tyro.conf import Positional
 
+from ...envs.cost.config import LatencyConfig
 from ...envs.cost.counts import cost
-from ...envs.cost.latency_table import LatencyConfig, measure_latency
+from ...envs.cost.timer import measure_latency
+from ...envs.io.run_files import CONFIG
 from ...envs.tasks import measure
 from ...envs.tasks.optional_members import metric_name
 from ...envs.tracing import trace
@@ -37,7 +39,7 @@ class Evaluate:
     def run(self) -> None:
         """Measure and print."""
         run = Path(self.what)
-        if (run / "config.yaml").is_file():
+        if (run / CONFIG).is_file():
             model, task = load_pruned_run(run, None if self.data == DataConfig() else self.data)
         elif run.is_dir():
             raise ValueError(f"{run} is no finished run: it has no config.yaml")

@@ -7,17 +7,19 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ...envs.io.atomic_write import write_atomically
-from ...envs.problem.problem import PruningProblem
+from ...envs.problem.problem import PruningProblem, check_prunable
+from ...envs.surgery.constraints import Constraints
 from ...envs.tasks import measure
 from ...envs.tasks.optional_members import metric_name
-from ..deciders.base import Decider
+from ...rewards import TargetReward
+from ..deciders.base import Budget, Decider
 from ..deciders.baselines import Baseline
-from ..learning.frozen_agent import PRETRAINED, FrozenAgent
-from ..procedures.config import PruningConfig
+from ..learning.config import PRETRAINED
+from ..learning.frozen_agent import FrozenAgent
 from ..procedures.data_config import DataConfig
 from ..procedures.frontier import draw_frontier, frontier
 from ..procedures.loading import build_dense_network, load_task
-from ..procedures.prune import check
+from ..procedures.preparation import trace_for_task
 from ..run.folder import check_new_folder, default_folder
 from ..run.progress import Stage
 from .console import console
@@ -53,7 +55,9 @@ class Frontier:
         if not self.targets:
             raise ValueError("no target was given; give at least one share of the MACs, such as 0.5")
         # Every wrong wish is refused before anything takes time.
-        wishes = [PruningConfig(target_macs=target) for target in sorted(self.targets)]
+        targets = sorted(self.targets)
+        for target in targets:
+            TargetReward(target)
         baselines = [Baseline.from_name(name, self.seed) for name in self.methods]
         deciders: list[Decider] = [FrozenAgent.load(self.agent, seed=self.seed), *baselines]
         if self.out is not None:
@@ -62,13 +66,15 @@ class Frontier:
             raise ValueError(f"{self.model} has random weights; give --weights")
         task = load_task(self.data, self.seed)
         model = build_dense_network(self.model, task, self.weights, self.seed)
-        network = check(model, task, wishes[0])
+        network = trace_for_task(model, task, Constraints())
+        check_prunable(network, self.model)
+        Budget(network, targets[0], "macs")
         choose_threads(network)
         problem = PruningProblem.build(self.model, model, task, network=network, seed=self.seed)
         problem = problem.choice_problem(_IMAGES, seed=self.seed)
         stage = Stage("frontier", len(deciders) * len(self.targets), "networks")
         points = []
-        for point in frontier(problem, deciders, sorted(self.targets), seed=self.seed):
+        for point in frontier(problem, deciders, targets, seed=self.seed):
             points.append(point)
             stage.advance(len(points), f"{point.method} at {point.macs_ratio:.1%}: {point.accuracy:.2f} %")
         stage.close()

@@ -8,7 +8,8 @@ import torch
 from tyro.conf import Positional
 
 from ...envs.models import get_model
-from ...envs.surgery.constraints import Constraints, trace_constrained
+from ...envs.surgery.constrained_trace import trace_constrained
+from ...envs.surgery.constraints import Constraints
 from ..procedures.loading import example_outputs, example_shape
 from ..reporting.trace_page import describe, page
 from .console import console

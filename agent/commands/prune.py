@@ -7,13 +7,15 @@ from typing import ClassVar
 from tyro.conf import Positional
 
 from ...envs.cost.latency_table import LatencyTable
+from ...envs.io.run_files import REPORT
 from ...envs.recovery.compensation import COMPENSATION_IMAGES
 from ...envs.recovery.config import RecoveryConfig
-from ..learning.training import AgentConfig
+from ..learning.config import AgentConfig
 from ..procedures.config import LatencyOptions, Procedure, PruningConfig
 from ..procedures.data_config import DataConfig
 from ..procedures.loading import build_dense_network, load_task, train_dense_network, warn_if_memorised
-from ..procedures.prune import check, prune
+from ..procedures.preparation import prepare
+from ..procedures.prune import prune
 from ..reporting.report import details_table, table
 from ..run.folder import RunFolder, check_new_folder, default_folder, load_latency_table
 from .console import console
@@ -42,7 +44,7 @@ class Prune:
     points."""
     method: str = "ppo"
     """ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
-    limits: ConstraintFlags = field(default_factory=ConstraintFlags)
+    constraints: ConstraintFlags = field(default_factory=ConstraintFlags)
     procedure: Procedure = "network"
     """network searches for all layers together; layerwise is Huang et al.'s: layer after layer from the
     input, each with an agent of its own, cut and fine-tuned before the next."""
@@ -74,7 +76,7 @@ class Prune:
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/<model>-<data>-<method>-<time>."""
 
-    results: ClassVar[tuple[str, ...]] = ("report.json",)
+    results: ClassVar[tuple[str, ...]] = (REPORT,)
     """What a finished run has written last."""
 
     def run(self, *, resumed: bool = False) -> None:
@@ -89,7 +91,7 @@ class Prune:
             latency=self.latency.config(),
             drop_bound=self.drop_bound,
             method=self.method,
-            limits=self.limits.parse(),
+            constraints=self.constraints.parse(),
             procedure=self.procedure,
             layer_epochs=self.layer_epochs,
             agent=self.agent,
@@ -108,7 +110,9 @@ class Prune:
         task = load_task(self.data, self.seed)
         model = build_dense_network(self.model, task, self.weights, self.seed)
         out = self.out or default_folder(self.model, task.name, self.method)
-        network = check(model, task, config, latency=load_latency_table(out) if resumed else None)
+        timed = load_latency_table(out) if resumed else None
+        prepared = prepare(model, task, config, latency=timed, name=self.model)
+        network = prepared.network
         choose_threads(network)
         with RunFolder(out, self, resumed=resumed) as folder:
             if isinstance(network.latency, LatencyTable):
@@ -118,7 +122,9 @@ class Prune:
                 train_dense_network(model, task, self.dense_epochs, self.seed, folder, "dense")
             elif warning := warn_if_memorised(model, task):
                 notes = [warning]
-            result = prune(model, task, config, network=network, folder=folder, name=self.model, notes=notes)
+            result = prune(
+                model, task, config, prepared=prepared, folder=folder, name=self.model, notes=notes
+            )
         page = console()
         page.print(table(result.report))
         if result.report["details"]:

@@ -9,10 +9,14 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from ..run.folder import CONFIG, read_config
+from ...envs.io.run_files import CONFIG
+from ..run.folder import read_config
 from .console import console
 from .prune import Prune
 from .train import Train
+
+_RENAMED_OPTIONS = {"limits": "constraints"}
+"""What version 0.1 wrote into ``config.yaml``, and what it is called now."""
 
 _VERBS: dict[str, type[Prune] | type[Train]] = {"prune": Prune, "train": Train}
 
@@ -54,6 +58,7 @@ def interrupted(folder: Path) -> Prune | Train:
 def _built(kind: Any, content: dict[str, Any]) -> Any:
     """Make a dataclass of what :func:`dataclasses.asdict` and YAML made of it."""
     types_of_fields = typing.get_type_hints(kind)
+    content = {_RENAMED_OPTIONS.get(name, name): value for name, value in content.items()}
     return kind(**{name: _value(types_of_fields[name], value) for name, value in content.items()})
 
 

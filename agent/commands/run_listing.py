@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from ...envs.io.run_files import AGENT_CARD, CONFIG, REPORT
 from ...envs.io.untrusted import parse_json, read_text, read_yaml
 from ..procedures.config import DEFAULT_TARGET
 from ..run.locks import is_locked
@@ -15,8 +16,6 @@ State = Literal["finished", "running", "unfinished", "damaged"]
 
 TRAIN = "train"
 """The method of runs that train an agent to be used frozen."""
-
-_CONFIG, _REPORT, _AGENT = "config.yaml", "report.json", "agent.json"
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def find_runs(folder: Path) -> list[Run]:
 
 def _folders(folder: Path) -> Iterator[Path]:
     for path, below, files in os.walk(folder):
-        if _CONFIG in files or _REPORT in files:
+        if CONFIG in files or REPORT in files:
             below.clear()  # a run holds no other runs
             yield Path(path)
 
@@ -72,7 +71,7 @@ def _folders(folder: Path) -> Iterator[Path]:
 def _describe(folder: Path) -> Run:
     began = _began(folder)
     try:
-        config, report = folder / _CONFIG, folder / _REPORT
+        config, report = folder / CONFIG, folder / REPORT
         asked = _asked(read_yaml(config) if config.exists() else {})
         result = _result(parse_json(read_text(report)) if report.exists() else {})
     except (AttributeError, LookupError, OSError, TypeError, ValueError):
@@ -82,13 +81,13 @@ def _describe(folder: Path) -> Run:
 
 def _state(folder: Path, asked: dict[str, Any]) -> State:
     is_training = asked.get("method") == TRAIN
-    if (folder / (_AGENT if is_training else _REPORT)).is_file():
+    if (folder / (AGENT_CARD if is_training else REPORT)).is_file():
         return "finished"
     return "running" if is_locked(folder) else "unfinished"
 
 
 def _began(folder: Path) -> str:
-    path = next((path for path in (folder / _CONFIG, folder / _REPORT) if path.exists()), folder)
+    path = next((path for path in (folder / CONFIG, folder / REPORT) if path.exists()), folder)
     return datetime.fromtimestamp(path.stat().st_mtime).isoformat(timespec="seconds")
 
 

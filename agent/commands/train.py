@@ -7,13 +7,16 @@ from typing import ClassVar
 from tyro.conf import Positional
 
 from ...envs.cost.counts import cost
+from ...envs.io.run_files import AGENT_CARD
 from ...envs.problem.problem import PruningProblem
 from ...rewards import TargetRange
-from ..learning.training import AgentConfig, train_agent
+from ..learning.config import AgentConfig
+from ..learning.training import train_agent
 from ..procedures.config import RANDOM_WEIGHTS, PruningConfig
 from ..procedures.data_config import DataConfig
 from ..procedures.loading import build_dense_network, load_task, train_dense_network
-from ..procedures.prune import check, search_callbacks
+from ..procedures.preparation import prepare
+from ..procedures.prune import search_callbacks
 from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder, check_new_folder, default_folder
 from ..run.search_history import SearchHistory
@@ -39,7 +42,7 @@ class Train:
     so that the agent learns every size."""
     drop_bound: float | None = None
     """Instead of targets: largest accuracy drop on val, percentage points."""
-    limits: ConstraintFlags = field(default_factory=ConstraintFlags)
+    constraints: ConstraintFlags = field(default_factory=ConstraintFlags)
     evaluations: int = 4000
     """Candidates that the agent tries and learns from."""
     search_images: int = 256
@@ -52,7 +55,7 @@ class Train:
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/agent-<models>-<data>-<time>."""
 
-    results: ClassVar[tuple[str, ...]] = ("agent.json",)
+    results: ClassVar[tuple[str, ...]] = (AGENT_CARD,)
     """What a finished run has written last."""
 
     def run(self, *, resumed: bool = False) -> None:
@@ -72,7 +75,7 @@ class Train:
         wanted = PruningConfig(
             target_macs=self.target_macs,
             drop_bound=self.drop_bound,
-            limits=self.limits.parse(),
+            constraints=self.constraints.parse(),
             agent=RANDOM_WEIGHTS,
             search=search,
             search_images=self.search_images,
@@ -84,9 +87,12 @@ class Train:
         models = [
             build_dense_network(n, task, w, self.seed) for n, w in zip(self.models, weights, strict=True)
         ]
-        traces = [check(model, task, wanted) for model in models]
-        choose_threads(max(traces, key=lambda trace: cost(trace).macs))
         names = [f"{n}#{k}" if self.models.count(n) > 1 else n for k, n in enumerate(self.models, start=1)]
+        prepared = [
+            prepare(model, task, wanted, name=name) for name, model in zip(names, models, strict=True)
+        ]
+        traces = [one.network for one in prepared]
+        choose_threads(max(traces, key=lambda trace: cost(trace).macs))
         out = self.out or default_folder("agent", *self.models, task.name)
         is_any_size = self.target_macs is None and self.drop_bound is None
         with RunFolder(out, self, resumed=resumed) as folder:
@@ -109,7 +115,7 @@ class Train:
             history = SearchHistory()
             training = train_agent(
                 problems,
-                TargetRange() if is_any_size else wanted.reward(),
+                TargetRange() if is_any_size else prepared[0].goal.reward,
                 search,
                 seed=self.seed,
                 logger=folder.logger,

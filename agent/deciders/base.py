@@ -10,10 +10,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ...envs.cost.counts import size_ratio
+from ...envs.cost.counts import size_ratio, smallest_ratio
 from ...envs.problem.problem import PruningProblem
-from ...envs.surgery.constraints import PROTECTED, resize_mask
+from ...envs.surgery.constraints import PROTECTED
 from ...envs.surgery.cutting import Mask
+from ...envs.surgery.plan import resize_mask
 from ...envs.tracing import Layer, TracedNetwork
 from ...rewards import Size
 
@@ -66,17 +67,13 @@ class Budget:
     def __post_init__(self) -> None:
         if not 0 < self.target <= 1:
             raise ValueError(f"the target is {self.target}; it has to be above 0 and at most 1")
-        if self.smallest > self.target:
+        smallest = smallest_ratio(self.network, self.size)
+        if smallest > self.target:
             raise ValueError(
                 f"the target {self.target:g} of the {self.size} cannot be reached: {self._least_in_words()} "
-                f"the network keeps {self.smallest:.4f}; "
-                f"ask for at least {np.ceil(self.smallest * 1e3) / 1e3:g}"
+                f"the network keeps {smallest:.4f}; "
+                f"ask for at least {np.ceil(smallest * 1e3) / 1e3:g}"
             )
-
-    @property
-    def smallest(self) -> float:
-        """The smallest size ratio that pinned filters and limits allow."""
-        return float(size_ratio(self.network, self.network.min_widths, self.size))
 
     def allows(self, counts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Say which kept counts (..., L) are within the budget, shape (...)."""

@@ -4,23 +4,17 @@ Shapes: L layers, N filters of a layer.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ...envs.io.suggestions import unknown_name
-from ...envs.problem.importance import CRITERIA, Scores
+from ...envs.problem.importance import Scores
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.cutting import Mask
 from ...rewards import Size
 from .base import Budget, keep_top
-
-Scope = Literal["uniform", "global", "global-per-mac"]
-SCOPES: tuple[Scope, ...] = get_args(Scope)
-
-BASELINES = tuple(f"{criterion}-{scope}" for criterion in ("random", *CRITERIA) for scope in SCOPES)
-"""Names such as ``l2-uniform`` and ``taylor-global-per-mac``."""
+from .names import BASELINES, Scope
 
 _LAYER_NORMALISED = ("l1", "l2", "fpgm")
 """Norms of weights say nothing across layers of different fan-in; globally they are divided by the layer's
@@ -82,7 +76,8 @@ class Baseline:
         if self.criterion in _LAYER_NORMALISED:
             scores = [score / max(score.mean(), 1e-30) for score in scores]
         if self.scope == "global-per-mac":
-            scores = [s / max(cost, 1.0) for s, cost in zip(scores, problem.macs_of_filter, strict=True)]
+            macs = problem.network.macs.of_one_filter(problem.network.widths)
+            scores = [s / max(cost, 1.0) for s, cost in zip(scores, macs, strict=True)]
         return scores
 
 

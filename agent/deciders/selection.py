@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import nn
 
+from ...envs.cost.counts import smallest_ratio
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.cutting import Mask
 from ...envs.surgery.plan import PruningPlan
 from ...rewards import Outcome, Reward
-from .base import Budget, Decider
+from .base import Decider
 
 _HALVINGS = 7
 """Steps to the smallest size within a drop bound: to 1 % of the dense size."""
@@ -82,7 +83,7 @@ def _smallest_within(problem: PruningProblem, decider: Decider, bound: float, re
     """Bisect the size."""
     evaluations = 0
     found: Choice | None = None
-    low, high = Budget(problem.network, 1.0, reward.size).smallest, 1.0
+    low, high = smallest_ratio(problem.network, reward.size), 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         choice = _best(problem, decider, middle, reward)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...envs.environment.episode import Episode
 from ...envs.io.atomic_write import write_atomically
+from ...envs.io.run_files import AGENT_CARD, AGENT_WEIGHTS
 from ...envs.io.tensor_files import check_numbers, read_tensors, write_tensors
 from ...envs.io.untrusted import parse_json, read_text, short
 from ...envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
@@ -22,15 +23,13 @@ from ...envs.surgery.cutting import Mask
 from ...rewards import Reward, Size, TargetReward, TryAndLearnReward
 from ..deciders.base import Budget
 from .budget_matching import Draws, Floats, Proposals, decide_layer, masks_from_logits, match_budget
+from .config import PRETRAINED
 from .policy import FilterScorer
 
 AGENT_FORMAT = "secateur-agent-3"
 
 _RENAMED_FEATURES = {"shift": "bn_bias", "consumer": "next_layer_l2"}
 """What agents of version 0.1 call features, and what they are called now."""
-
-PRETRAINED = "pretrained"
-"""Name of the agent that comes with the package."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +143,8 @@ class FrozenAgent:
             "hidden": self.scorer.hidden,
             "trained_on": self.trained_on,
         }
-        write_tensors(folder / "agent.safetensors", self.scorer.state_dict())
-        write_atomically(
-            folder / "agent.json", lambda path: path.write_text(json.dumps(card, indent=2) + "\n")
-        )
+        write_tensors(folder / AGENT_WEIGHTS, self.scorer.state_dict())
+        write_atomically(folder / AGENT_CARD, lambda path: path.write_text(json.dumps(card, indent=2) + "\n"))
 
     @classmethod
     def load(cls, folder: str | Path, *, samples: int = 16, seed: int = 0) -> "FrozenAgent":
@@ -162,7 +159,7 @@ class FrozenAgent:
             ValueError: If there is no agent, or one for other features, or its weights are damaged.
         """
         folder = Path(__file__).parents[1] / PRETRAINED if folder == PRETRAINED else Path(folder)
-        card_path, weights_path = folder / "agent.json", folder / "agent.safetensors"
+        card_path, weights_path = folder / AGENT_CARD, folder / AGENT_WEIGHTS
         for path in (card_path, weights_path):
             if not path.is_file():
                 raise ValueError(_missing(path))

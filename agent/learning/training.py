@@ -20,6 +20,7 @@ from ...envs.problem.problem import PruningProblem
 from ...rewards import Reward, TargetRange
 from ..run.search_history import SearchHistory
 from .callbacks import NextValSubset, SearchRecorder
+from .config import AgentConfig
 from .frozen_agent import FrozenAgent
 from .policy import FilterPolicy, FilterScorer
 
@@ -30,41 +31,8 @@ of ResNet-20, 352 filters, ends at 79.7, 80.5, 80.7 and 81.2 % on test with 0, 1
 all else (one seed)."""
 
 
-@dataclass(frozen=True)
-class AgentConfig:
-    """How the agent learns.
-
-    Raises:
-        ValueError: If a number is out of its range.
-    """
-
-    evaluations: int = 2000
-    """Candidates to try and learn from; 0 is for an agent that has learned already, and decides frozen."""
-    episodes_per_update: int = 16
-    """Candidates between two updates of the policy."""
-    epochs_per_update: int = 12
-    """Passes over the candidates of an update; with 4 the policy hardly moves."""
-    learning_rate: float = 3e-3
-    """Adam's at the beginning; it falls to a tenth."""
-    clip_range: float = 0.2
-    """Of PPO, on log-probabilities of a layer divided by sqrt(filters)."""
-    entropy_weight: float = 0.0
-    """Reward for keeping decisions open."""
-    hidden_features: float = 0.0
-    """Probability that an episode does not show one of the static layer features, in [0, 1]. Where networks
-    that were never seen are to be pruned, an agent must not rely on any of them."""
-
-    def __post_init__(self) -> None:
-        if self.evaluations < 0:
-            raise ValueError(f"evaluations is {self.evaluations}; allowed is at least 0")
-        if self.episodes_per_update < 2:
-            raise ValueError(f"episodes_per_update is {self.episodes_per_update}; allowed is at least 2")
-        if not 0 <= self.hidden_features <= 1:
-            raise ValueError(f"hidden_features is {self.hidden_features}; allowed is 0 to 1")
-
-
 @dataclass
-class Training:
+class TrainingResult:
     """A trained agent and how it came to be.
 
     Args:
@@ -103,13 +71,13 @@ def train_agent(
     config: AgentConfig,
     *,
     preferences: bool = False,
-    start: FrozenAgent | None = None,
+    initial_agent: FrozenAgent | None = None,
     seed: int = 0,
     logger: Logger | None = None,
     callbacks: Sequence[BaseCallback] = (),
     history: SearchHistory | None = None,
     first_step: int = 0,
-) -> Training:
+) -> TrainingResult:
     """Let an agent try and learn.
 
     Args:
@@ -118,7 +86,7 @@ def train_agent(
         config: How it learns.
         preferences: Whether it also learns of each filter alone whether to keep it, which is of use on this
             network only, and takes something from what is learned for others.
-        start: An agent to go on from; None begins with random weights.
+        initial_agent: An agent to go on from; None begins with random weights.
         seed: For the policy's weights, its draws and the networks' order.
         logger: Where SB3 writes; None writes nothing.
         callbacks: SB3's; see :mod:`secateur.agent.learning.callbacks`.
@@ -167,8 +135,10 @@ def train_agent(
             device=next(problems[0].model.parameters()).device,
         )
         scorer = scorer_of(model)
-        if start is not None:
-            scorer.load_state_dict(scorer.state_dict() | start.state(problems[0] if preferences else None))
+        if initial_agent is not None:
+            scorer.load_state_dict(
+                scorer.state_dict() | initial_agent.state(problems[0] if preferences else None)
+            )
         scorer.set_preference_lr_scale(_PREFERENCE_RATE / math.sqrt(problems[0].network.widths.sum()))
         model.set_logger(logger or configure(None, []))
         history = SearchHistory() if history is None else history
@@ -186,10 +156,10 @@ def train_agent(
         "evaluations": record.used,
         "seed": seed,
         **({"preferences": problems[0].fingerprint} if preferences else {}),
-        **({"went_on_from": start.trained_on} if start is not None else {}),
+        **({"went_on_from": initial_agent.trained_on} if initial_agent is not None else {}),
     }
     decider = FrozenAgent(scorer.eval(), card, seed=seed)
-    return Training(decider, model, time.perf_counter() - started, record.used, history.rewards)
+    return TrainingResult(decider, model, time.perf_counter() - started, record.used, history.rewards)
 
 
 def scorer_of(model: PPO) -> FilterScorer:

@@ -13,7 +13,7 @@ Shapes: L layers, N filters of a layer.
 
 import copy
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ import numpy.typing as npt
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
-from ...envs.cost.counts import size_ratio
+from ...envs.cost.counts import size_ratio, smallest_ratio
 from ...envs.evaluation.evaluator import CandidateEvaluator
+from ...envs.evaluation.factory import EvaluatorFactory
 from ...envs.evaluation.journal import Journal
 from ...envs.modules.copying import copy_model
 from ...envs.problem.features import StaticFeatures, static_features
@@ -38,16 +39,19 @@ from ...envs.tasks.optional_members import metric_name
 from ...envs.tracing.derived import after_cut, restricted
 from ...rewards import Reward, TargetReward, TryAndLearnReward
 from ...rewards.target import OVERSHOOT_PRICE
-from ..deciders.base import Budget, Decider
+from ..deciders.base import Decider
 from ..deciders.baselines import Baseline
+from ..deciders.names import PPO
 from ..deciders.selection import Choice, SearchResult, choose
 from ..learning.callbacks import ProgressBar, SearchMonitor
 from ..learning.frozen_agent import FrozenAgent
 from ..learning.training import train_agent
 from ..run.folder import RunFolder
-from ..run.progress import RecoveryMonitor, log_info
+from ..run.progress import log_info
+from ..run.recovery_monitor import RecoveryMonitor
 from ..run.search_history import SearchHistory
 from .config import PruningConfig
+from .goal import Goal
 
 KEEP_RATIOS = (0.05, *np.arange(1, 10) / 10)
 """With a drop bound: shares of a layer's filters that its decider proposes for."""
@@ -57,20 +61,21 @@ SAMPLES = 4
 
 
 def prune_layer_by_layer(
-    problem: PruningProblem, config: PruningConfig, folder: RunFolder | None
+    problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
 ) -> SearchResult:
     """Walk the layers.
 
     Args:
         problem: The dense network.
-        config: What is wanted. A layer's agent has an equal share of the evaluations, at least one update.
+        goal: What is asked for.
+        config: How. A layer's agent has an equal share of the evaluations, at least one update.
         folder: Gets each layer's agent, under ``layers``, and the scalars ``layerwise/*``, one step a layer.
 
     Raises:
         ValueError: If no layer can lose a filter within the drop bound.
         InexactCutError: If a cut network would not compute what the masked one does.
     """
-    walk = _Walk(problem, config, folder)
+    walk = _Walk(problem, goal, config, folder)
     for index in walk.layers:
         walk.prune_layer(index)
     if config.drop_bound is not None and walk.plan == PruningPlan.dense(problem.network):
@@ -82,50 +87,20 @@ def prune_layer_by_layer(
     return walk.found()
 
 
-@dataclass(frozen=True)
-class _Yardstick:
-    """A way to measure candidates of any stage: against the dense network, measured in the same way."""
-
-    images: int
-    statistics_images: int
-    seed: int
-    journal: Journal | None
-    dense: CandidateEvaluator | None = None
-
-    @classmethod
-    def of(
-        cls, problem: PruningProblem, images: int, statistics_images: int, seed: int, journal: Journal | None
-    ) -> "_Yardstick":
-        alone = cls(images, statistics_images, seed, journal)
-        return replace(alone, dense=alone.evaluator(problem, "dense"))
-
-    def evaluator(self, problem: PruningProblem, stage: str) -> CandidateEvaluator:
-        return CandidateEvaluator(
-            problem.model,
-            problem.network,
-            problem.task,
-            images=self.images,
-            statistics_images=self.statistics_images,
-            compensation=problem.compensation,
-            seed=self.seed,
-            dense=self.dense,
-            journal=self.journal,
-            scope=f"{stage}, {self.images} images",
-            name=problem.name,
-        )
-
-
 class _Walk:
     """The network as the layers so far left it, and what is known of the way there.
 
     Args:
         problem: The dense network.
-        config: What is wanted.
+        goal: What is asked for.
+        config: How.
         folder: Where it is written down.
     """
 
-    def __init__(self, problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> None:
-        self._dense, self._config, self._folder = problem, config, folder
+    def __init__(
+        self, problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
+    ) -> None:
+        self._dense, self._goal, self._config, self._folder = problem, goal, config, folder
         self.model = copy_model(problem.model)
         self.network = problem.network
         self.plan = PruningPlan.dense(problem.network)
@@ -133,17 +108,19 @@ class _Walk:
         self._rewards: list[float] = []
         self._steps = 0
         self._began, self._seconds = time.perf_counter(), 0.0
-        self._decider = config.decider()
-        self._beginning = config.beginning() if self._decider is None else None
-        if folder is not None and isinstance(self._decider, FrozenAgent):
-            self._decider.save(folder.path)
+        if folder is not None and isinstance(goal.decider, FrozenAgent):
+            goal.decider.save(folder.path)
         self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
-        few, many = config.search_images, config.choice_images
         journal = folder.journal if folder else None
-        self._quick = _Yardstick.of(problem, few, -(-few // 2), config.seed, journal)
-        self._careful = _Yardstick.of(problem, many, min(512, many), config.seed + 1, journal)
+        self._search = self._factory(config.search_images, config.seed, journal)
+        self._choice = self._factory(config.choice_images, config.seed + 1, journal)
         self._counts = self._planned_counts()
         self.layers: list[int] = np.flatnonzero(self._counts < problem.network.widths).tolist()
+
+    def _factory(self, images: int, seed: int, journal: Journal | None) -> EvaluatorFactory:
+        """Make evaluators that compare every stage with the dense network, measured alike."""
+        factory = EvaluatorFactory(self._dense.task, images, seed=seed, journal=journal)
+        return factory.against(_evaluator(factory, self._dense, "dense"))
 
     def _planned_counts(self) -> npt.NDArray[np.int64]:
         """Count the filters (L,) that each layer keeps; with a drop bound, at least.
@@ -151,11 +128,11 @@ class _Walk:
         What knows the whole network, a baseline or a frozen agent, decides about it as a whole first and only
         its counts are kept. Agents that see one layer each cannot weigh layers: all keep the same ratio.
         """
-        wanted = self._config.reward(self._dense.network)
-        if wanted.target is None:
+        reward = self._goal.reward
+        if reward.target is None:
             return self.network.min_widths
-        planner = self._decider or Baseline("l2", "uniform")
-        masks = planner.decide(self._dense, wanted.target, wanted.size)[0]
+        planner = self._goal.decider or Baseline("l2", "uniform")
+        masks = planner.decide(self._dense, reward.target, reward.size)[0]
         return np.array([mask.sum() for mask in masks], np.int64)
 
     def prune_layer(self, index: int) -> None:
@@ -165,8 +142,8 @@ class _Walk:
         reward = self._reward(problem, index)
         label = f"layer {index + 1} of {len(self.network.layers)}"
         decider, tried = self._trained(problem, reward, index, label)
-        measured = replace(problem, evaluator=self._careful.evaluator(problem, f"layer {index}"))
-        choice = _choose(measured, decider, reward)
+        choice_problem = replace(problem, evaluator=_evaluator(self._choice, problem, f"layer {index}"))
+        choice = _choose(choice_problem, decider, reward)
         row: dict[str, Any] = {"name": layer.name, "filters": layer.filters, "kept": layer.filters}
         if choice is not None:
             self._cut(problem, choice, index)
@@ -174,7 +151,7 @@ class _Walk:
             row["val_accuracy_drop_before"] = choice.outcome.accuracy_drop
             self._finetune(label, index)
         row["val_accuracy"] = self._accuracy()
-        row["evaluations"] = tried + measured.evaluator.evaluations
+        row["evaluations"] = tried + choice_problem.evaluator.evaluations
         self.rows.append(row)
         log_info(
             f"{label}, {layer.name}: {row['kept']} of {layer.filters} filters stay, "
@@ -203,7 +180,7 @@ class _Walk:
             scores={criterion: [by_layer[index]] for criterion, by_layer in scores.items()},
             features=StaticFeatures([features.filters[index]], features.layers[index : index + 1]),
         )
-        return replace(one, evaluator=self._quick.evaluator(one, f"layer {index}"))
+        return replace(one, evaluator=_evaluator(self._search, one, f"layer {index}"))
 
     def _reward(self, problem: PruningProblem, index: int) -> Reward:
         """Say what is wanted of one layer: Huang's reward, or so many filters."""
@@ -219,8 +196,8 @@ class _Walk:
         self, problem: PruningProblem, reward: Reward, index: int, label: str
     ) -> tuple[Decider, int]:
         """Give who decides about a layer, and the candidates that its training took."""
-        if self._decider is not None:
-            return self._decider, 0
+        if self._goal.decider is not None:
+            return self._goal.decider, 0
         config, folder = self._config, self._folder
         update = config.learning.episodes_per_update
         updates = max(1, config.learning.evaluations // (len(self.layers) * update))
@@ -233,7 +210,7 @@ class _Walk:
             [problem],
             reward,
             search,
-            start=self._beginning,
+            initial_agent=self._goal.initial_agent,
             seed=config.seed,
             logger=folder.logger if folder else None,
             callbacks=watchers,
@@ -296,8 +273,18 @@ class _Walk:
             "rewards": [round(reward, 4) for reward in self._rewards],
             "layers": self.rows,
         }
-        name = "ppo" if self._decider is None else self._decider.name
+        name = PPO if self._goal.decider is None else self._goal.decider.name
         return SearchResult(self.model, self.plan, name, search)
+
+
+def _evaluator(factory: EvaluatorFactory, problem: PruningProblem, stage: str) -> CandidateEvaluator:
+    return factory.evaluator(
+        problem.model,
+        problem.network,
+        problem.compensation,
+        scope=f"{stage}, {factory.images} images",
+        name=problem.name,
+    )
 
 
 def _choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice | None:
@@ -309,12 +296,12 @@ def _choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice
     if reward.target is not None:
         return choose(problem, decider, reward)
     filters = problem.network.layers[0].filters
-    least = Budget(problem.network, 1.0, reward.size).smallest
+    smallest = smallest_ratio(problem.network, reward.size)
     counts = sorted({round(ratio * filters) for ratio in KEEP_RATIOS})
     candidates = [
         masks
         for count in counts
-        if least <= count / filters < 1
+        if smallest <= count / filters < 1
         for masks in decider.decide(problem, count / filters, reward.size)
     ]
     outcomes = problem.evaluator(candidates)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import nn
 
+from ...envs.io.run_files import CONFIG, REPORT
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text, read_yaml, short
@@ -19,7 +20,8 @@ from ...envs.tasks import SegmentationTask, SplitName, Task, get_task, load_segm
 from ...envs.tasks.optional_members import ACCURACY, metric_name
 from ...envs.tasks.user_task import load_user_task, on_device
 from ..run.folder import RunFolder
-from ..run.progress import RecoveryMonitor, log_info
+from ..run.progress import log_info
+from ..run.recovery_monitor import RecoveryMonitor
 from .data_config import SEGMENTATION, TASKS, DataConfig
 
 _MEMORISED = 99.0
@@ -159,7 +161,7 @@ def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, T
     Raises:
         ValueError: If the run is not finished, or its files do not fit together.
     """
-    path = folder / "config.yaml"
+    path = folder / CONFIG
     config = read_yaml(path)
     try:
         own = _data_config(config["data"])
@@ -202,7 +204,7 @@ def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
     Raises:
         ValueError: If the run is not finished, or its files do not fit together.
     """
-    path = folder / "report.json"
+    path = folder / REPORT
     if not path.is_file():
         raise ValueError(f"{folder} is no finished prune run: it has no report.json")
     text = read_text(path)

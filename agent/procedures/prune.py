@@ -1,41 +1,39 @@
 """The whole job: trace, decide, cut, recover, measure, save, report."""
 
 import copy
-import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
-from ...envs.cost.latency_table import LatencyTable
-from ...envs.cost.profiling import with_latency
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.finetuning import finetune
-from ...envs.surgery.constraints import trace_constrained
 from ...envs.surgery.cutting import save_pruned
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task, measure
 from ...envs.tasks.optional_members import metric_name
-from ...envs.tasks.user_task import check_answers, check_task
-from ...envs.tracing import TracedNetwork
-from ..deciders.base import Budget
+from ...rewards import Reward
+from ..deciders.names import PPO
 from ..deciders.selection import SearchResult, choose
 from ..learning.callbacks import ProgressBar, SearchMonitor
+from ..learning.config import AgentConfig
 from ..learning.frozen_agent import FrozenAgent
-from ..learning.training import AgentConfig, train_agent
+from ..learning.training import train_agent
 from ..reporting.report import write_report
 from ..reporting.summary import summarize_run
 from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
-from ..run.progress import RecoveryMonitor, log_info
+from ..run.progress import log_info
+from ..run.recovery_monitor import RecoveryMonitor
 from ..run.search_history import SearchHistory
 from .config import PruningConfig
+from .goal import Goal
 from .layerwise import prune_layer_by_layer
+from .preparation import Prepared, prepare
 from .rounding import measure_plan, plan_without_rounding
 from .tensorboard_summary import log_result
 
@@ -55,47 +53,12 @@ class PruningResult:
     report: dict[str, Any]
 
 
-def check(
-    model: nn.Module, task: Task, config: PruningConfig, *, latency: LatencyTable | None = None
-) -> TracedNetwork:
-    """Trace a network and find out, before anything is trained or written, whether what is wanted can be had.
-
-    Args:
-        model: The dense network.
-        task: Data and metric.
-        config: What is wanted.
-        latency: Of the network, where it was timed before.
-
-    Raises:
-        ValueError: If the network does not run on the task's images, the task's loss or metric does not take
-            its answers, pinned filters or limits make the target unreachable, a limit names no layer, or the
-            agent cannot be loaded.
-        TypeError: If the network answers with something that is not known, or the task with the wrong type.
-    """
-    check_task(task)
-    network = trace_constrained(model, torch.zeros(2, *task.input_shape), config.limits)
-    check_answers(model, task)
-    if network.layers:
-        if config.target_latency is not None:
-            if latency is None:
-                log_info("timing the network's layers")
-                network = with_latency(model, network, task.input_shape, config.latency)
-            else:
-                network = dataclasses.replace(network, latency=latency)
-        reward = config.reward(network)
-        if reward.target is not None:
-            Budget(network, reward.target, reward.size)
-    if config.decider() is None:
-        config.beginning()
-    return network
-
-
 def prune(
     model: nn.Module,
     task: Task,
     config: PruningConfig | None = None,
     *,
-    network: TracedNetwork | None = None,
+    prepared: Prepared | None = None,
     folder: RunFolder | None = None,
     name: str = "model",
     notes: Sequence[str] = (),
@@ -106,7 +69,7 @@ def prune(
         model: The dense network; it is left as it is, in evaluation mode.
         task: Data and metric, on the network's device.
         config: What is wanted; by default half of the MACs, decided by PPO.
-        network: Its trace, if :func:`check` was called before.
+        prepared: What :func:`.prepare` gave, if it was called before.
         folder: Where the run is kept; None keeps nothing on disk.
         name: Of the network, for logs and the report.
         notes: Sentences for the report.
@@ -116,7 +79,8 @@ def prune(
         InexactCutError: If the cut network would not compute what the masked one does.
     """
     config = config or PruningConfig()
-    network = network or check(model, task, config)
+    prepared = prepared or prepare(model, task, config, name=name)
+    network, goal = prepared.network, prepared.goal
     problem = PruningProblem.build(
         name,
         model.eval(),
@@ -130,7 +94,7 @@ def prune(
     if folder is not None:
         folder.log_text("pinned", pinned_markdown(network))
     search = prune_layer_by_layer if config.procedure == "layerwise" else _prune_at_once
-    found = search(problem, config, folder)
+    found = search(problem, goal, config, folder)
     smaller, plan = found.model, found.plan
     recovery = _recover(smaller, model, task, config, folder)
     report = summarize_run(
@@ -149,34 +113,36 @@ def prune(
     if found.unrounded is not None:  # timed right after the pruned network, as they are compared
         report["unrounded"] = measure_plan(found.unrounded, problem, config.latency)
     if folder is not None:
-        _save(folder, problem, smaller, plan, config, report)
+        _save(folder, problem, smaller, plan, goal.reward, config, report)
     return PruningResult(smaller, plan, report)
 
 
 def _method(decider: str, config: PruningConfig) -> str:
     """Say in a word or two who decided, and how."""
-    said = ["frozen"] if config.method == "ppo" and not config.learning.evaluations else []
+    said = ["frozen"] if config.method == PPO and not config.learning.evaluations else []
     said += [config.procedure] if config.procedure != "network" else []
     return f"{decider} ({', '.join(said)})" if said else decider
 
 
-def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFolder | None) -> SearchResult:
+def _prune_at_once(
+    problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
+) -> SearchResult:
     """Find who decides, training it if need be, let it decide about all layers, and cut."""
     journal = folder.journal if folder else None
     earlier, started = journal.begin() if journal else 0.0, time.perf_counter()
-    decider = config.decider()
+    decider = goal.decider
     history = SearchHistory()
     tried = 0
     if decider is None:
-        learning, start = config.learning, config.beginning()
-        if start is not None:
-            log_info(f"the search begins with an agent that was {start.origin}")
+        learning, initial = config.learning, goal.initial_agent
+        if initial is not None:
+            log_info(f"the search begins with an agent that was {initial.origin}")
         training = train_agent(
             [problem],
-            config.reward(problem.network),
+            goal.reward,
             learning,
             preferences=True,
-            start=start,
+            initial_agent=initial,
             seed=config.seed,
             logger=folder.logger if folder else None,
             callbacks=search_callbacks(history, learning, folder),
@@ -186,8 +152,8 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
     if folder is not None and isinstance(decider, FrozenAgent):
         decider.save(folder.path)  # before anything else can fail
     # Among the decider's proposals, on more and partly other images than the search looked at.
-    careful = problem.choice_problem(config.choice_images, seed=config.seed + 1, journal=journal)
-    choice = choose(careful, decider, config.reward(problem.network))
+    choice_problem = problem.choice_problem(config.choice_images, seed=config.seed + 1, journal=journal)
+    choice = choose(choice_problem, decider, goal.reward)
     outcome = choice.outcome
     latency = "" if outcome.latency_ratio is None else f", latency {outcome.latency_ratio:.1%}"
     log_info(
@@ -210,7 +176,11 @@ def _prune_at_once(problem: PruningProblem, config: PruningConfig, folder: RunFo
         plan,
         decider.name,
         search,
-        plan_without_rounding(problem, decider, choice, config) if config.limits.rounding else None,
+        (
+            plan_without_rounding(problem, decider, choice, goal.reward, config.constraints)
+            if config.constraints.rounding
+            else None
+        ),
     )
 
 
@@ -271,10 +241,11 @@ def _save(
     problem: PruningProblem,
     model: nn.Module,
     plan: PruningPlan,
+    reward: Reward,
     config: PruningConfig,
     report: dict[str, Any],
 ) -> None:
     """Write what a finished run leaves behind."""
     save_pruned(model, plan, folder.path)
-    log_result(folder, problem, plan, config, report)
+    log_result(folder, problem, plan, reward, config, report)
     write_report(folder.path, report)

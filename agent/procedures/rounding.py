@@ -2,30 +2,32 @@
 
 import dataclasses
 
-from ...envs.cost.latency_table import LatencyConfig, measure_latency
+from ...envs.cost.config import LatencyConfig
+from ...envs.cost.timer import measure_latency
 from ...envs.problem.problem import PruningProblem
-from ...envs.surgery.constraints import constrain
+from ...envs.surgery.constrained_trace import constrain
+from ...envs.surgery.constraints import Constraints
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import PruningPlan
+from ...rewards import Reward
 from ..deciders.base import Decider
 from ..deciders.selection import Choice
-from .config import PruningConfig
 
 
 def plan_without_rounding(
-    problem: PruningProblem, decider: Decider, choice: Choice, config: PruningConfig
+    problem: PruningProblem, decider: Decider, choice: Choice, reward: Reward, constraints: Constraints
 ) -> PruningPlan:
-    """Let a decider make its own choice at the same size, within all limits but rounding.
+    """Let a decider make its own choice at the same size, within all constraints but rounding.
 
     Args:
         problem: The network, rounded.
         decider: Who chose.
         choice: What was chosen; its size is the target where a drop bound was wanted.
-        config: What was wanted.
+        reward: What was asked for.
+        constraints: What was respected.
     """
-    reward = config.reward(problem.network)
     target = choice.outcome.ratio(reward.size) if reward.target is None else reward.target
-    network = constrain(problem.network, problem.model, dataclasses.replace(config.limits, round_to={}))
+    network = constrain(problem.network, problem.model, dataclasses.replace(constraints, round_to={}))
     masks = decider.decide(dataclasses.replace(problem, network=network), target, reward.size)[0]
     return PruningPlan.from_masks(network, masks)
 

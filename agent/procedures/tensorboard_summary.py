@@ -7,6 +7,7 @@ from stable_baselines3.common.logger import Figure, HParam
 from ...envs.environment.rendering import figure_of_layers
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import PruningPlan
+from ...rewards import Reward
 from ..reporting.formatting import metric_of
 from ..reporting.search_figures import figure_of_candidates
 from ..run.folder import NOT_TEXT, RunFolder
@@ -17,6 +18,7 @@ def log_result(
     folder: RunFolder,
     problem: PruningProblem,
     plan: PruningPlan,
+    reward: Reward,
     config: PruningConfig,
     report: dict[str, Any],
 ) -> None:
@@ -26,7 +28,8 @@ def log_result(
         folder: Of the run.
         problem: The dense network and its data.
         plan: What was kept.
-        config: What was wanted.
+        reward: What was asked for.
+        config: Everything that was asked for.
         report: As in ``report.json``.
     """
     title = f"{problem.name}: MACs {report['ratios']['macs']:.1%} of the dense network"
@@ -44,7 +47,9 @@ def log_result(
         "result/latency_ratio": report["ratios"]["latency_ms"],
     }
     # The table of runs has a column a metric, so what layers kept stands beside it.
-    folder.logger.record("hparams", HParam(_wanted(problem, config, report), metrics), exclude=NOT_TEXT)
+    folder.logger.record(
+        "hparams", HParam(_wanted(problem, reward, config, report), metrics), exclude=NOT_TEXT
+    )
     kept = {
         f"result/keep_ratio/{layer['name']}": layer["kept"] / layer["filters"] for layer in report["layers"]
     }
@@ -52,9 +57,8 @@ def log_result(
 
 
 def _wanted(
-    problem: PruningProblem, config: PruningConfig, report: dict[str, Any]
+    problem: PruningProblem, reward: Reward, config: PruningConfig, report: dict[str, Any]
 ) -> dict[str, bool | str | float | None]:
-    reward = config.reward(problem.network)
     return {
         "model": problem.name,
         "data": report["data"],

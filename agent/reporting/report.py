@@ -10,11 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ...envs.io.atomic_write import write_atomically
+from ...envs.io.run_files import CONFIG, PAGE, REPORT
 from ...envs.io.untrusted import parse_json, read_text
 from .formatting import comparison, details, metric_of
 from .html import page
-
-_NUMBERS, _PAGE = "report.json", "report.html"
 
 _LIST_OF_NUMBERS = re.compile(r"\[\n[-+.\deE,\s]+\]")
 """Long ones are a line each, not a line a number; strings have no such line break."""
@@ -41,8 +40,8 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
     text = json.dumps(_plain(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     text = _LIST_OF_NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
     html = page(report, folder)
-    write_atomically(folder / _NUMBERS, lambda aside: aside.write_text(text, encoding="utf-8"))
-    write_atomically(folder / _PAGE, lambda aside: aside.write_text(html, encoding="utf-8"))
+    write_atomically(folder / REPORT, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_atomically(folder / PAGE, lambda aside: aside.write_text(html, encoding="utf-8"))
 
 
 def rewrite_page(folder: Path) -> Path:
@@ -61,9 +60,9 @@ def rewrite_page(folder: Path) -> Path:
     try:
         html = page(_with_undefined(report), folder)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / _NUMBERS} does not describe a pruned network: {error!r}") from error
-    write_atomically(folder / _PAGE, lambda aside: aside.write_text(html, encoding="utf-8"))
-    return folder / _PAGE
+        raise ValueError(f"{folder / REPORT} does not describe a pruned network: {error!r}") from error
+    write_atomically(folder / PAGE, lambda aside: aside.write_text(html, encoding="utf-8"))
+    return folder / PAGE
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -72,9 +71,9 @@ def read_report(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: If the run is not finished, or the file is no JSON object.
     """
-    path = folder / _NUMBERS
+    path = folder / REPORT
     if not path.is_file():
-        why = "the run is unfinished" if (folder / "config.yaml").is_file() else "it is the folder of no run"
+        why = "the run is unfinished" if (folder / CONFIG).is_file() else "it is the folder of no run"
         raise ValueError(f"{folder} has no report.json: {why}")
     try:
         report = parse_json(read_text(path))

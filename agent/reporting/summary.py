@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...envs.cost.config import LatencyConfig
 from ...envs.cost.counts import cost
-from ...envs.cost.latency_table import LatencyConfig, measure_latency
+from ...envs.cost.timer import measure_latency
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Measurement, Task, measure

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.evaluation.journal import Journal
 from ...envs.io.atomic_write import write_atomically
+from ...envs.io.run_files import CHECKPOINTS, CONFIG, JOURNAL, LATENCY
 from ...envs.io.untrusted import parse_json, read_text, read_yaml
 from ...envs.recovery.checkpoint import Checkpoint
 from .graceful_stop import GracefulStop
@@ -23,13 +24,6 @@ from .locks import lock_folder
 
 NOT_TEXT = ("stdout", "log", "json", "csv")
 """Outputs of SB3's logger that cannot show figures and tables."""
-
-CONFIG = "config.yaml"
-
-_LATENCY = "latency.json"
-
-_CHECKPOINTS = "checkpoints"
-"""What a run needs to go on; gone when it is finished."""
 
 
 class RunFolder:
@@ -56,7 +50,7 @@ class RunFolder:
         self._lock = lock_folder(path)
         self._stopping = GracefulStop(shlex.join(["secateur", "resume", str(path)]))
         self.check = self._stopping.check
-        self.journal = Journal(path / _CHECKPOINTS / "candidates.jsonl", self.check)
+        self.journal = Journal(path / CHECKPOINTS / JOURNAL, self.check)
         if resumed:
             for half in path.rglob(".*.tmp"):  # written when the process was killed
                 half.unlink()
@@ -78,16 +72,16 @@ class RunFolder:
         self._stopping.__exit__()
         self.logger.close()
         if kind is None:
-            shutil.rmtree(self.path / _CHECKPOINTS, ignore_errors=True)
+            shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
         self._lock.release()
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Give the checkpoint of one of the run's trainings."""
-        return Checkpoint(self.path / _CHECKPOINTS / f"{name}.checkpoint")
+        return Checkpoint(self.path / CHECKPOINTS / f"{name}.checkpoint")
 
     def save_latency_table(self, table: LatencyTable) -> None:
         """Write latencies down for :func:`load_latency_table`."""
-        path = self.path / _CHECKPOINTS / _LATENCY
+        path = self.path / CHECKPOINTS / LATENCY
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda aside: aside.write_text(json.dumps(table.to_dict())))
 
@@ -145,7 +139,7 @@ def load_latency_table(path: Path) -> LatencyTable | None:
     Raises:
         ValueError: If they cannot be read.
     """
-    file = path / _CHECKPOINTS / _LATENCY
+    file = path / CHECKPOINTS / LATENCY
     try:
         return LatencyTable.from_dict(parse_json(read_text(file))) if file.is_file() else None
     except (ValueError, TypeError, KeyError) as error:

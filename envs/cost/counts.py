@@ -42,6 +42,16 @@ def cost(network: TracedNetwork, kept: npt.ArrayLike | None = None) -> Cost:
     )
 
 
+def smallest_ratio(network: TracedNetwork, size: Size) -> float:
+    """Give the smallest size ratio that pinned filters and constraints allow, in (0, 1].
+
+    Args:
+        network: A trace.
+        size: What counts.
+    """
+    return float(size_ratio(network, network.min_widths, size))
+
+
 def size_ratio(network: TracedNetwork, kept: npt.ArrayLike, size: Size) -> npt.NDArray[np.float64]:
     """Compare the size of cuts with the dense network.
 

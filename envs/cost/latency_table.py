@@ -6,92 +6,12 @@ Shapes: C calls of timed modules, L layers, K knots; a call has two axes, those 
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
 
-from ..modules.copying import copy_model
 from ..tracing.network import Floats, Ints
-from .timer import latency_ms
-
-Precision = Literal["float32", "bfloat16", "float16"]
-
-
-@dataclass(frozen=True)
-class LatencyConfig:
-    """What a latency is the latency of.
-
-    Args:
-        batch: Examples in one pass, at least 1.
-        threads: Of the processor, at least 1.
-        dtype: Data type of weights and inputs.
-        device: Such as ``cpu`` or ``cuda``; None is the network's own.
-
-    Raises:
-        ValueError: If a number is out of its range, the data type is unknown or the device is not there.
-    """
-
-    batch: int = 1
-    threads: int = 1
-    dtype: Precision = "float32"
-    device: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("batch", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"the latency's {name} is {getattr(self, name)}; allowed is at least 1")
-        if self.dtype not in get_args(Precision):
-            raise ValueError(
-                f"the latency's data type is {self.dtype!r}; allowed are {', '.join(get_args(Precision))}"
-            )
-        try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
-            raise ValueError(
-                f"the latency's device is {self.device!r}, which is not there; give another, such as 'cpu'"
-            ) from error
-
-    def place(self, model: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
-        """Copy a network to where and how it is timed, and make a batch for it.
-
-        Args:
-            model: Any network.
-            shape: Of one example.
-
-        Raises:
-            ValueError: If the network does not run on such a batch.
-        """
-        device = torch.device(self.device) if self.device else next(model.parameters()).device
-        dtype = getattr(torch, self.dtype)
-        placed = copy_model(model).to(device, dtype).eval()
-        batch = torch.zeros(self.batch, *shape, device=device, dtype=dtype)
-        try:
-            with torch.inference_mode():
-                placed(batch)
-        except RuntimeError as error:
-            raise ValueError(
-                f"the network does not run on {self.batch} examples of {shape} in {self.dtype} on {device}: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-        return placed, batch
-
-
-def measure_latency(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> float:
-    """Time a whole network.
-
-    Args:
-        model: Any network; it is copied.
-        shape: Of one example.
-        config: What is timed.
-
-    Returns:
-        Milliseconds a batch; see :func:`.latency_ms`.
-    """
-    placed, batch = config.place(model, shape)
-    return latency_ms(placed, batch, threads=config.threads)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from ..surgery.cutting import cut
 from ..surgery.plan import PruningPlan
 from ..tracing import TracedNetwork
 from ..tracing.network import Floats, Ints
-from .latency_table import LatencyConfig, LatencyTable
-from .timer import latency_ms
+from .config import LatencyConfig
+from .latency_table import LatencyTable
+from .timer import latency_ms, timed_copy
 
 _KNOTS = 4
 """Sizes that are timed along an axis, of either kind: multiples of the vector width, and others."""
@@ -56,7 +57,7 @@ def with_latency(
     Raises:
         ValueError: If the network does not run on such examples, or nothing of it can be timed.
     """
-    placed, batch = config.place(model, shape)
+    placed, batch = timed_copy(model, shape, config)
     calls = _calls(placed, network, batch)
     if not calls:
         raise ValueError(

@@ -5,6 +5,9 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from ..modules.copying import copy_model
+from .config import LatencyConfig
+
 
 def latency_ms(
     model: nn.Module, example: Tensor, *, seconds: float = 0.5, threads: int | None = None
@@ -40,3 +43,44 @@ def latency_ms(
             return min(times) * 1e3
     finally:
         model.train(training)
+
+
+def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> tuple[nn.Module, Tensor]:
+    """Copy a network to where and how it is timed, and make a batch for it.
+
+    Args:
+        model: Any network.
+        shape: Of one example.
+        config: What is timed.
+
+    Raises:
+        ValueError: If the network does not run on such a batch.
+    """
+    device = torch.device(config.device) if config.device else next(model.parameters()).device
+    dtype = getattr(torch, config.dtype)
+    placed = copy_model(model).to(device, dtype).eval()
+    batch = torch.zeros(config.batch, *shape, device=device, dtype=dtype)
+    try:
+        with torch.inference_mode():
+            placed(batch)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the network does not run on {config.batch} examples of {shape} in {config.dtype} on {device}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return placed, batch
+
+
+def measure_latency(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> float:
+    """Time a whole network.
+
+    Args:
+        model: Any network; it is copied.
+        shape: Of one example.
+        config: What is timed.
+
+    Returns:
+        Milliseconds a batch; see :func:`.latency_ms`.
+    """
+    placed, batch = timed_copy(model, shape, config)
+    return latency_ms(placed, batch, threads=config.threads)

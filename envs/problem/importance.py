@@ -23,8 +23,6 @@ from ..tracing import Layer, Slice, TracedNetwork
 Scores = list[npt.NDArray[np.float64]]
 """One array (N,) a layer."""
 
-CRITERIA = ("l1", "l2", "bn", "fpgm", "taylor")
-
 
 def importance(
     model: nn.Module, network: TracedNetwork, task: Task, *, images: int = 1024, batch_size: int = 64

@@ -8,14 +8,13 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from ..cost.latency_table import LatencyConfig
+from ..cost.config import LatencyConfig
 from ..cost.profiling import with_latency
 from ..evaluation.evaluator import CandidateEvaluator
+from ..evaluation.factory import EvaluatorFactory
 from ..evaluation.journal import Journal
 from ..recovery.compensation import COMPENSATION_IMAGES, Compensation
 from ..surgery.cutting import cut
@@ -74,8 +73,8 @@ class PruningProblem:
             task: Data and metric.
             network: A trace, if there is one already.
             images: Validation images a candidate is measured on.
-            statistics_images: Training images its batch-norm statistics are taken from; None takes half as
-                many as ``images``.
+            statistics_images: Training images its batch-norm statistics are taken from; None takes what
+                :func:`.statistics_images_for` says.
             compensation_images: Training images that the compensation is fitted to; 0 does without.
             latency: Time the network in this way, for rewards that count the latency; None where the trace
                 has one, or none is wanted.
@@ -86,26 +85,12 @@ class PruningProblem:
             ValueError: If nothing can be pruned.
         """
         network = network or trace_exactly(model, torch.zeros(2, *task.input_shape))
-        if not network.layers:
-            reasons = (
-                "; ".join(dict.fromkeys(str(p.cause) for p in network.pinned)) or "it has no convolutions"
-            )
-            raise ValueError(f"no filter of {name} can be pruned: {reasons}")
+        check_prunable(network, name)
         if latency is not None:
             network = with_latency(model, network, task.input_shape, latency)
         compensation = Compensation(model, network, task, images=compensation_images, seed=seed)
-        evaluator = CandidateEvaluator(
-            model,
-            network,
-            task,
-            images=images,
-            statistics_images=-(-images // 2) if statistics_images is None else statistics_images,
-            compensation=compensation,
-            seed=seed,
-            journal=journal,
-            scope=f"search {name}",
-            name=name,
-        )
+        factory = EvaluatorFactory(task, images, statistics_images, seed, journal)
+        evaluator = factory.evaluator(model, network, compensation, scope=f"search {name}", name=name)
         scores = importance(model, network, task)
         features = static_features(network, scores)
         return cls(name, model, network, task, compensation, evaluator, scores, features)
@@ -118,17 +103,9 @@ class PruningProblem:
             seed: Chooses the images for batch-norm statistics.
             journal: Knows candidates that were measured before.
         """
-        evaluator = CandidateEvaluator(
-            self.model,
-            self.network,
-            self.task,
-            images=images,
-            statistics_images=512,
-            compensation=self.compensation,
-            seed=seed,
-            journal=journal,
-            scope="choice",
-            name=self.name,
+        factory = EvaluatorFactory(self.task, images, seed=seed, journal=journal)
+        evaluator = factory.evaluator(
+            self.model, self.network, self.compensation, scope="choice", name=self.name
         )
         return replace(self, evaluator=evaluator)
 
@@ -152,8 +129,17 @@ class PruningProblem:
                 digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    @property
-    def macs_of_filter(self) -> npt.NDArray[np.float64]:
-        """MACs that go when one filter of a layer goes from the dense network, shape (L,)."""
-        widths = self.network.widths
-        return np.asarray(self.network.macs(widths) - self.network.macs(widths - np.eye(len(widths))))
+
+def check_prunable(network: TracedNetwork, name: str) -> None:
+    """Refuse a network of which no filter can go.
+
+    Args:
+        network: A trace.
+        name: Of the network, for the message.
+
+    Raises:
+        ValueError: If there is no layer to decide about; the message says what keeps the filters.
+    """
+    if not network.layers:
+        reasons = "; ".join(dict.fromkeys(str(p.cause) for p in network.pinned)) or "it has no convolutions"
+        raise ValueError(f"no filter of {name} can be pruned: {reasons}")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..io.atomic_write import write_atomically
+from ..io.run_files import PLAN, WEIGHTS
 from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
 from ..modules.copying import copy_model, refresh_masked_weights
@@ -93,9 +94,9 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
         plan: The plan that it was cut by.
         folder: An existing folder.
     """
-    write_atomically(folder / "plan.json", lambda path: path.write_text(plan.to_json(), encoding="utf-8"))
+    write_atomically(folder / PLAN, lambda path: path.write_text(plan.to_json(), encoding="utf-8"))
     baked = {"baked": "true"} if getattr(model, "baked", False) else {}
-    write_tensors(folder / "model.safetensors", _tensors(model), baked)
+    write_tensors(folder / WEIGHTS, _tensors(model), baked)
 
 
 def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Module:
@@ -113,7 +114,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
             holds infinite or undefined numbers.
     """
     folder = Path(folder)
-    weights, plan_path = folder / "model.safetensors", folder / "plan.json"
+    weights, plan_path = folder / WEIGHTS, folder / PLAN
     for path in (weights, plan_path):
         if not path.is_file():
             raise ValueError(f"{path} does not exist; a pruned network is rebuilt from it")

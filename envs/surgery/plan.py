@@ -190,3 +190,17 @@ def _is_whole(value: object) -> bool:
 
 def _are_whole(value: object) -> bool:
     return isinstance(value, list) and all(_is_whole(item) for item in value)
+
+
+def resize_mask(mask: Mask, count: int, priorities: npt.NDArray[np.floating]) -> Mask:
+    """Bring a keep mask to a number of filters.
+
+    Args:
+        mask: (N,).
+        count: How many are to stay.
+        priorities: (N,); the filters with the highest come back or stay, ties by position.
+    """
+    order = np.lexsort((-np.asarray(priorities), ~mask))  # kept ones first, each part by priority
+    changed = np.zeros_like(mask)
+    changed[order[:count]] = True
+    return changed

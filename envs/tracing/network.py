@@ -108,6 +108,11 @@ class Products:
         counts = np.tensordot(np.asarray(kept, np.float64), self.slope, axes=(-1, -1)) + self.fixed
         return np.asarray(self.factor * counts.prod(axis=-1))
 
+    def of_one_filter(self, kept: npt.ArrayLike) -> Floats:
+        """Give what goes with one more filter of each layer, shape (L,), for kept counts of shape (L,)."""
+        counts = np.asarray(kept)
+        return np.asarray(self(counts) - self(counts - np.eye(len(counts))))
+
     def __call__(self, kept: npt.ArrayLike) -> Floats:
         """Evaluate the sum for kept counts of shape (..., L); gives shape (...)."""
         return np.asarray(self.terms(kept).sum(axis=-1))

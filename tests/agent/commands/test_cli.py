@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from secateur import agent
 from secateur.agent.cli import main
-from secateur.agent.learning.frozen_agent import PRETRAINED, FrozenAgent
+from secateur.agent.learning.config import PRETRAINED
+from secateur.agent.learning.frozen_agent import FrozenAgent
 
 QUICK = ["--evaluations", "64", "--epochs", "2", "--dense-epochs", "4"]
 

@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secateur.agent.deciders.base import Budget, Decider, keep_top
-from secateur.agent.deciders.baselines import BASELINES, Baseline
+from secateur.agent.deciders.baselines import Baseline
+from secateur.agent.deciders.names import BASELINES
 from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.learning.policy import FilterScorer
+from secateur.envs.cost.counts import smallest_ratio
 from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.cutting import Mask
@@ -80,7 +82,7 @@ def test_the_whole_network_is_a_target_too(problem: PruningProblem, decider: Dec
 def test_a_target_that_cannot_be_reached_is_answered_with_the_smallest_that_can(
     problem: PruningProblem, decider: Decider, size: Size
 ) -> None:
-    smallest = Budget(problem.network, 1.0, size).smallest
+    smallest = smallest_ratio(problem.network, size)
     message = (
         rf"the target {smallest / 2:g} of the {size} cannot be reached: .* keeps {smallest:.4f}; ask for"
     )

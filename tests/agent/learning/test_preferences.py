@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from secateur.agent.learning.config import AgentConfig
 from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.learning.policy import FilterScorer
-from secateur.agent.learning.training import AgentConfig, Training, train_agent
+from secateur.agent.learning.training import TrainingResult, train_agent
 from secateur.envs.environment.episode import Episode
 from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from secateur.envs.problem.problem import PruningProblem
@@ -37,7 +38,7 @@ def alike(problem: PruningProblem) -> PruningProblem:
 
 
 @pytest.fixture(scope="module")
-def learned(alike: PruningProblem) -> Training:
+def learned(alike: PruningProblem) -> TrainingResult:
     return train_agent([alike], TARGET, AgentConfig(800), preferences=True)
 
 
@@ -78,13 +79,13 @@ def test_a_preference_moves_the_logit_of_one_filter(alike: PruningProblem) -> No
     assert scorer.preferences.data[0, 3].item() == pytest.approx(0.125 / 4)
 
 
-def test_filters_that_look_alike_are_told_apart(alike: PruningProblem, learned: Training) -> None:
+def test_filters_that_look_alike_are_told_apart(alike: PruningProblem, learned: TrainingResult) -> None:
     shared = train_agent([alike], TARGET, AgentConfig(800)).decider
     assert shared.scorer.preferences is None
     assert accuracy(learned.decider, alike) > accuracy(shared, alike) + 8
 
 
-def test_they_count_in_their_own_network_only(alike: PruningProblem, learned: Training) -> None:
+def test_they_count_in_their_own_network_only(alike: PruningProblem, learned: TrainingResult) -> None:
     agent, bare = learned.decider, without(learned.decider)
     assert not same(decision(agent, alike), decision(bare, alike))
     model = copy.deepcopy(alike.model)
@@ -95,7 +96,11 @@ def test_they_count_in_their_own_network_only(alike: PruningProblem, learned: Tr
     ):
         assert same(decision(agent, other), decision(bare, other))
     alone = train_agent(
-        [dataclasses.replace(alike, model=model)], TARGET, AgentConfig(16), preferences=True, start=agent
+        [dataclasses.replace(alike, model=model)],
+        TARGET,
+        AgentConfig(16),
+        preferences=True,
+        initial_agent=agent,
     ).decider.scorer.preferences
     assert alone is not None  # one update's: those of the agent are not taken over
     assert learned.decider.scorer.preferences is not None
@@ -108,13 +113,15 @@ def _renamed(problem: PruningProblem) -> TracedNetwork:
 
 
 def test_they_are_kept_on_disk_and_gone_on_from(
-    alike: PruningProblem, learned: Training, tmp_path: Path
+    alike: PruningProblem, learned: TrainingResult, tmp_path: Path
 ) -> None:
     learned.decider.save(tmp_path)
     loaded = FrozenAgent.load(tmp_path)
     assert same(decision(loaded, alike), decision(learned.decider, alike))
     kept, left = (
-        train_agent([alike], TARGET, AgentConfig(16), preferences=preferences, start=loaded).rewards[0]
+        train_agent([alike], TARGET, AgentConfig(16), preferences=preferences, initial_agent=loaded).rewards[
+            0
+        ]
         for preferences in (True, False)
     )
     assert kept > left + 0.1
@@ -122,7 +129,7 @@ def test_they_are_kept_on_disk_and_gone_on_from(
 
 @pytest.mark.parametrize("shape", [(1, 1), (3,), (0, 4, 4), ()])
 def test_those_of_a_file_that_do_not_fit_are_not_looked_at(
-    alike: PruningProblem, learned: Training, tmp_path: Path, shape: tuple[int, ...]
+    alike: PruningProblem, learned: TrainingResult, tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
     agent = dataclasses.replace(learned.decider, scorer=copy.deepcopy(learned.decider.scorer))
     agent.scorer.preferences = torch.nn.Parameter(torch.ones(shape))
@@ -131,7 +138,9 @@ def test_those_of_a_file_that_do_not_fit_are_not_looked_at(
     assert same(decision(loaded, alike), decision(without(agent), alike))
 
 
-def test_a_network_that_was_traced_anew_is_known_again(alike: PruningProblem, learned: Training) -> None:
+def test_a_network_that_was_traced_anew_is_known_again(
+    alike: PruningProblem, learned: TrainingResult
+) -> None:
     network = trace_exactly(alike.model, torch.zeros(2, *alike.task.input_shape))
     again = dataclasses.replace(alike, network=network)
     assert again.fingerprint == alike.fingerprint

@@ -20,8 +20,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.learning.callbacks import ProgressBar, SearchMonitor, SearchRecorder
+from secateur.agent.learning.config import AgentConfig
 from secateur.agent.learning.frozen_agent import FrozenAgent
-from secateur.agent.learning.training import AgentConfig, Training, train_agent
+from secateur.agent.learning.training import TrainingResult, train_agent
 from secateur.agent.run.search_history import SearchHistory
 from secateur.envs.cost.counts import size_ratio
 from secateur.envs.problem.problem import PruningProblem
@@ -54,7 +55,7 @@ def toy(problem: PruningProblem) -> PruningProblem:
 
 
 @pytest.fixture(scope="module")
-def learned(toy: PruningProblem) -> tuple[Training, list[float]]:
+def learned(toy: PruningProblem) -> tuple[TrainingResult, list[float]]:
     remember = Remember()
     return train_agent([toy], TARGET, AgentConfig(EVALUATIONS), callbacks=[remember]), remember.rewards
 
@@ -71,7 +72,7 @@ def same(one: list[Mask], other: list[Mask]) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_the_reward_rises(learned: tuple[Training, list[float]]) -> None:
+def test_the_reward_rises(learned: tuple[TrainingResult, list[float]]) -> None:
     _, rewards = learned
     assert len(rewards) == EVALUATIONS
     before, after = np.mean(rewards[:100]), np.mean(rewards[-100:])
@@ -81,7 +82,7 @@ def test_the_reward_rises(learned: tuple[Training, list[float]]) -> None:
 
 
 def test_the_agent_beats_every_constant_decision_at_the_same_macs(
-    toy: PruningProblem, learned: tuple[Training, list[float]]
+    toy: PruningProblem, learned: tuple[TrainingResult, list[float]]
 ) -> None:
     """A constant decision keeps every filter of the network with the same probability, whatever it sees."""
     masks = first(learned[0].decider, toy)
@@ -91,7 +92,7 @@ def test_the_agent_beats_every_constant_decision_at_the_same_macs(
 
 
 def test_its_decision_varies_with_what_it_sees(
-    toy: PruningProblem, learned: tuple[Training, list[float]]
+    toy: PruningProblem, learned: tuple[TrainingResult, list[float]]
 ) -> None:
     decider = learned[0].decider
     ratios = [float(mask.mean()) for mask in first(decider, toy)]
@@ -103,7 +104,7 @@ def test_its_decision_varies_with_what_it_sees(
 
 
 def test_its_decision_goes_with_the_filters_that_it_sees(
-    toy: PruningProblem, learned: tuple[Training, list[float]]
+    toy: PruningProblem, learned: tuple[TrainingResult, list[float]]
 ) -> None:
     decider = learned[0].decider
     orders = [np.random.default_rng(0).permutation(layer.filters) for layer in toy.network.layers]
@@ -135,7 +136,7 @@ def test_training_leaves_torchs_random_numbers_alone(toy: PruningProblem) -> Non
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_frozen_agent_says_what_it_was_trained_on(learned: tuple[Training, list[float]]) -> None:
+def test_a_frozen_agent_says_what_it_was_trained_on(learned: tuple[TrainingResult, list[float]]) -> None:
     training = learned[0]
     assert training.evaluations == EVALUATIONS
     assert training.decider.trained_on == {
@@ -160,10 +161,12 @@ def test_one_agent_of_drawn_targets_meets_every_size_better_than_a_constant_deci
 
 
 def test_training_goes_on_where_an_agent_stands(
-    toy: PruningProblem, learned: tuple[Training, list[float]]
+    toy: PruningProblem, learned: tuple[TrainingResult, list[float]]
 ) -> None:
     remember = Remember()
-    further = train_agent([toy], TARGET, AgentConfig(16), start=learned[0].decider, callbacks=[remember])
+    further = train_agent(
+        [toy], TARGET, AgentConfig(16), initial_agent=learned[0].decider, callbacks=[remember]
+    )
     assert np.mean(remember.rewards) > np.mean(learned[1][:100]) + 0.3
     assert further.decider.trained_on["went_on_from"] == learned[0].decider.trained_on
 

@@ -9,7 +9,8 @@ import pytest
 
 from secateur.agent.cli import main
 from secateur.agent.deciders.baselines import Baseline
-from secateur.agent.learning.training import AgentConfig, train_agent
+from secateur.agent.learning.config import AgentConfig
+from secateur.agent.learning.training import train_agent
 from secateur.agent.procedures.frontier import draw_frontier, frontier
 from secateur.envs.problem.problem import PruningProblem
 from secateur.rewards import TargetRange

@@ -21,7 +21,7 @@ from torch import nn
 from secateur.agent import PruningConfig, prune
 from secateur.agent.cli import main
 from secateur.agent.deciders.baselines import Baseline
-from secateur.agent.learning.training import AgentConfig
+from secateur.agent.learning.config import AgentConfig
 from secateur.agent.procedures import layerwise
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.config import RecoveryConfig
@@ -215,7 +215,7 @@ def test_a_drop_bound_holds_at_every_cut(problem: PruningProblem) -> None:
 def test_a_bound_that_no_layer_keeps_is_said(
     problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layerwise._Yardstick, "evaluator", lambda *_: Proportional())
+    monkeypatch.setattr(layerwise.EvaluatorFactory, "evaluator", lambda *_, **__: Proportional())
     config = dataclasses.replace(QUICK, target_macs=None, drop_bound=1.0)
     with pytest.raises(ValueError, match=r"no layer can lose a filter .* raise --drop-bound"):
         prune(problem.model, problem.task, config)

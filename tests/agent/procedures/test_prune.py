@@ -14,7 +14,7 @@ from torch import nn
 from secateur.agent import PruningConfig, prune
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.deciders.selection import choose
-from secateur.agent.learning.training import AgentConfig
+from secateur.agent.learning.config import AgentConfig
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.cutting import Mask, load_pruned, save_pruned

@@ -9,9 +9,11 @@ import pytest
 
 from secateur.agent.cli import main
 from secateur.agent.learning.callbacks import ProgressBar
-from secateur.agent.learning.training import AgentConfig, train_agent
+from secateur.agent.learning.config import AgentConfig
+from secateur.agent.learning.training import train_agent
 from secateur.agent.run import progress
-from secateur.agent.run.progress import RecoveryMonitor, Stage, Verbosity, log_info, log_verbose, verbosity
+from secateur.agent.run.progress import Stage, Verbosity, log_info, log_verbose, verbosity
+from secateur.agent.run.recovery_monitor import RecoveryMonitor
 from secateur.agent.run.search_history import SearchHistory
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.finetuning import Progress

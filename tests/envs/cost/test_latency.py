@@ -15,10 +15,13 @@ from torch import Tensor, nn
 
 from secateur.agent import PruningConfig, prune
 from secateur.agent.cli import main
+from secateur.agent.procedures.goal import Goal
 from secateur.agent.reporting.report import table
+from secateur.envs.cost.config import LatencyConfig
 from secateur.envs.cost.counts import size_ratio
-from secateur.envs.cost.latency_table import LatencyConfig, LatencyTable, measure_latency
+from secateur.envs.cost.latency_table import LatencyTable
 from secateur.envs.cost.profiling import _is_timed, cut_to, random_counts, with_latency
+from secateur.envs.cost.timer import measure_latency, timed_copy
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.verification import trace_exactly
@@ -129,7 +132,7 @@ def test_no_other_size_stands_in_for_a_latency_that_nobody_measured() -> None:
     with pytest.raises(ValueError, match="the network has no latency; give it one with"):
         size_ratio(network, network.widths, "latency")
     with pytest.raises(ValueError, match="the network has no latency; give it one with"):
-        PruningConfig(target_latency=1.0).reward(network)
+        Goal.resolve(PruningConfig(target_latency=1.0), network)
 
 
 def test_a_network_is_timed_as_it_is_and_left_as_it_was() -> None:
@@ -142,7 +145,7 @@ def test_a_network_is_timed_as_it_is_and_left_as_it_was() -> None:
 
 
 def test_batch_and_data_type_are_those_that_were_asked_for() -> None:
-    model, batch = LatencyConfig(batch=3, dtype="bfloat16").place(plain_network(), SHAPE)
+    model, batch = timed_copy(plain_network(), SHAPE, LatencyConfig(batch=3, dtype="bfloat16"))
     assert batch.shape == (3, *SHAPE)
     assert {batch.dtype} == {p.dtype for p in model.parameters()} == {torch.bfloat16}
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from secateur.envs.cost.latency_table import LatencyConfig
+from secateur.envs.cost.config import LatencyConfig
 from secateur.envs.environment.single import FilterPruningEnv
 from secateur.envs.evaluation.evaluator import CandidateEvaluator
 from secateur.envs.problem.problem import PruningProblem

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from secateur.envs.problem.importance import CRITERIA, Scores, importance
+from secateur.envs.problem.criteria import CRITERIA
+from secateur.envs.problem.importance import Scores, importance
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import ClassificationTask

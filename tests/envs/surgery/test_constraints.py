@@ -24,15 +24,19 @@ from torchvision.models.resnet import Bottleneck
 from secateur.agent import PruningConfig, prune
 from secateur.agent.cli import main
 from secateur.agent.deciders.base import Budget, Decider
-from secateur.agent.deciders.baselines import BASELINES, Baseline
-from secateur.agent.learning.training import AgentConfig
+from secateur.agent.deciders.baselines import Baseline
+from secateur.agent.deciders.names import BASELINES
+from secateur.agent.learning.config import AgentConfig
+from secateur.envs.cost.counts import smallest_ratio
 from secateur.envs.environment.episode import Episode
+from secateur.envs.problem.criteria import CRITERIA
 from secateur.envs.problem.features import STANDARDISED, static_features
-from secateur.envs.problem.importance import CRITERIA
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.surgery.constraints import Constraints, constrain, resize_mask, trace_constrained
+from secateur.envs.surgery.constrained_trace import constrain, trace_constrained
+from secateur.envs.surgery.constraints import Constraints
 from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
+from secateur.envs.surgery.plan import resize_mask
 from secateur.envs.surgery.verification import trace_exactly, verify_cut
 from secateur.envs.tasks import ClassificationTask
 from secateur.envs.tracing import Cause, Pin, TracedNetwork, trace
@@ -98,7 +102,7 @@ def test_all_that_decides_keeps_limits_and_size(
     model, free = traced(name)
     limits = Constraints({"*": step}, max_sparsity={} if share is None else {"*": share})
     problem = problem_of(model, constrain(free, model, limits), seed)
-    smallest = Budget(problem.network, 1.0, "macs").smallest
+    smallest = smallest_ratio(problem.network, "macs")
     target = smallest + room * (1 - smallest)
     candidates = decider.decide(problem, target, "macs")
     assert candidates
@@ -212,7 +216,7 @@ def test_what_is_seen_as_spent_is_what_has_to_stay(problem: PruningProblem) -> N
     network = constrain(problem.network, problem.model, Constraints(max_sparsity={"*": 0.5}))
     episode = Episode(dataclasses.replace(problem, network=network), TargetReward(0.5), slots=96)
     spent = episode.observe()["layer"][-6]
-    assert spent == pytest.approx(Budget(network, 1.0, "macs").smallest, rel=1e-5)
+    assert spent == pytest.approx(smallest_ratio(network, "macs"), rel=1e-5)
 
 
 @pytest.mark.parametrize("architecture", [*SMALL, *OWN[12:14]], ids=lambda a: a.name)
@@ -260,7 +264,7 @@ def test_a_target_that_limits_forbid_names_them_and_the_smallest(problem: Prunin
 
 BRIEF = PruningConfig(
     target_macs=0.5,
-    limits=Constraints({"*": 4}, max_sparsity={"*": 0.7}),
+    constraints=Constraints({"*": 4}, max_sparsity={"*": 0.7}),
     search=AgentConfig(evaluations=32),
     recovery=RecoveryConfig(epochs=0),
     search_images=64,

@@ -1,0 +1,76 @@
+"""What is asked for, resolved once: what is better, who decides, and what an agent begins with."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from ...envs.cost.counts import smallest_ratio
+from ...envs.tracing import TracedNetwork
+from ...rewards import Reward, TargetReward, TryAndLearnReward
+from ..deciders.base import Budget, Decider
+from ..deciders.baselines import Baseline
+from ..deciders.names import PPO
+from ..learning.config import RANDOM_WEIGHTS
+from ..learning.frozen_agent import FrozenAgent
+from .config import DEFAULT_TARGET, PruningConfig
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A configuration and a trace, made into objects.
+
+    Args:
+        reward: Says which candidate is better.
+        decider: Decides about the filters; None where an agent learns to decide first.
+        initial_agent: The agent that goes on learning; None where it begins with random weights, and where a
+            decider decides.
+    """
+
+    reward: Reward
+    decider: Decider | None
+    initial_agent: FrozenAgent | None = None
+
+    @classmethod
+    def resolve(cls, config: PruningConfig, network: TracedNetwork) -> Self:
+        """Find out what a configuration means for a network.
+
+        Args:
+            config: What is asked for.
+            network: A trace; a target in milliseconds needs one with a latency.
+
+        Raises:
+            ValueError: If the network cannot be as small or as fast as is asked for, or is so already, or the
+                agent cannot be loaded.
+        """
+        reward = _reward(config, network)
+        if reward.target is not None:
+            Budget(network, reward.target, reward.size)
+        if config.method != PPO:
+            return cls(reward, Baseline.from_name(config.method, config.seed))
+        source = config.agent_source
+        agent = None if source == RANDOM_WEIGHTS else FrozenAgent.load(source, seed=config.seed)
+        return cls(reward, None, agent) if config.learning.evaluations else cls(reward, agent)
+
+
+def _reward(config: PruningConfig, network: TracedNetwork) -> Reward:
+    if config.drop_bound is not None:
+        return TryAndLearnReward(config.drop_bound)
+    if config.target_latency is not None:
+        return TargetReward(_share_of_latency(network, config.target_latency), "latency")
+    return TargetReward(DEFAULT_TARGET if config.target_macs is None else config.target_macs)
+
+
+def _share_of_latency(network: TracedNetwork, target: float) -> float:
+    """Turn milliseconds into a share of the dense network's.
+
+    Raises:
+        ValueError: If the network has no latency, or the target is not between its smallest and the dense.
+    """
+    smallest = smallest_ratio(network, "latency")
+    assert network.latency is not None
+    dense = float(network.latency(network.widths))
+    if not smallest * dense <= target <= dense:
+        raise ValueError(
+            f"the target of {target:g} ms cannot be set: the dense network takes {dense:.4g} ms a batch, "
+            f"with as few filters as possible {smallest * dense:.4g} ms; ask for something between"
+        )
+    return target / dense

@@ -1,0 +1,80 @@
+"""What the person at the terminal sees, and what TensorBoard sees while weights are trained.
+
+All of it goes to stderr, as stdout is for results: sentences, and one line that says how far a stage is and
+how long it will still take. Where stderr is no terminal that is a plain line now and then.
+"""
+
+from types import TracebackType
+from typing import Self
+
+from torch import nn
+
+from ...envs.recovery.finetuning import Progress
+from ...envs.tasks import Task, measure
+from ...envs.tasks.optional_members import metric_name
+from .folder import RunFolder
+from .progress import Stage, log_verbose
+
+_VAL_IMAGES = 2048
+"""Validation images that the accuracy after each epoch is measured on."""
+
+
+class RecoveryMonitor:
+    """Show the epochs of a training, and write them to TensorBoard.
+
+    Scalars ``<prefix>/loss``, ``learning_rate``, ``images_per_second`` and ``val_accuracy``, once an epoch.
+
+    Args:
+        model: The network that is trained.
+        task: Its data.
+        folder: Of the run, where it is written and which may want to end; None writes nothing.
+        prefix: ``recovery``, or ``dense`` where the dense network is trained.
+        leave: Whether the line stays when the training is over.
+    """
+
+    def __init__(
+        self, model: nn.Module, task: Task, folder: RunFolder | None, prefix: str, *, leave: bool = True
+    ) -> None:
+        self._model, self._task, self._folder, self._prefix = model, task, folder, prefix
+        self._leave = leave
+        self._stage: Stage | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stage is not None:
+            self._stage.close()
+
+    def on_step(self, progress: Progress) -> None:
+        """Say how far it is."""
+        if self._stage is None:
+            total = progress.epochs * progress.steps
+            self._stage = Stage(self._prefix, total, "steps", leave=self._leave)
+        note = (
+            f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}, "
+            f"{progress.images_per_second:.0f} images/s"
+        )
+        self._stage.advance((progress.epoch - 1) * progress.steps + progress.step, note)
+        if self._folder is not None:
+            self._folder.check()
+
+    def on_epoch(self, progress: Progress) -> None:
+        """Measure on val and write the epoch down."""
+        if self._folder is None:
+            return
+        accuracy = measure(self._model, self._task, "val", limit=_VAL_IMAGES).accuracy
+        scalars = {
+            "loss": progress.loss,
+            "learning_rate": progress.learning_rate,
+            "images_per_second": progress.images_per_second,
+            "val_accuracy": accuracy,
+        }
+        self._folder.log({f"{self._prefix}/{name}": value for name, value in scalars.items()}, progress.epoch)
+        log_verbose(
+            f"{self._prefix}, epoch {progress.epoch} of {progress.epochs}: loss {progress.loss:.4f}, "
+            f"{metric_name(self._task)} {accuracy:.2f} % on val, learning rate {progress.learning_rate:.2g}, "
+            f"{progress.images_per_second:.0f} images/s"
+        )
