@@ -1,6 +1,5 @@
 """Who decides: policies, their training, and the whole job from a dense network to a pruned one."""
 
-from .procedures.config import PruningConfig
-from .procedures.prune import PruningResult, prune
+import lazy_loader
 
-__all__ = ["PruningConfig", "PruningResult", "prune"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

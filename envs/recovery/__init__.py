@@ -1,1 +1,5 @@
 """What changes weights after the cut, and the state of trainings."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

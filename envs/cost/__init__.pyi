@@ -1,0 +1,9 @@
+from .config import LatencyConfig as LatencyConfig
+from .counts import Cost as Cost
+from .counts import cost as cost
+from .counts import size_ratio as size_ratio
+from .counts import smallest_ratio as smallest_ratio
+from .latency_table import LatencyTable as LatencyTable
+from .profiling import with_latency as with_latency
+from .timer import latency_ms as latency_ms
+from .timer import measure_latency as measure_latency

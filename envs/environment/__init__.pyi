@@ -1,0 +1,2 @@
+from .single import FilterPruningEnv as FilterPruningEnv
+from .vectorized import LockstepVecEnv as LockstepVecEnv

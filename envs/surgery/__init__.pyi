@@ -1,0 +1,12 @@
+from .constrained_trace import constrain as constrain
+from .constrained_trace import trace_constrained as trace_constrained
+from .constraints import Constraints as Constraints
+from .cutting import cut as cut
+from .cutting import load_pruned as load_pruned
+from .cutting import mask_ as mask_
+from .cutting import save_pruned as save_pruned
+from .plan import Mask as Mask
+from .plan import PruningPlan as PruningPlan
+from .verification import InexactCutError as InexactCutError
+from .verification import trace_exactly as trace_exactly
+from .verification import verify_cut as verify_cut
