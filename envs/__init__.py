@@ -1,7 +1,7 @@
 """The world: a CNN, its data, and what happens when filters go.
 
-Importing this package registers ``secateur/FilterPruning-v0`` with Gymnasium. Names are imported when they are
-used, as torch takes seconds.
+Importing this package registers ``secateur/FilterPruning-v0`` with Gymnasium. Names are imported when they
+are used, as torch takes seconds.
 """
 
 import gymnasium
