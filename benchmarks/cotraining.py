@@ -21,7 +21,7 @@ from secateur.envs.modules.precision import autocast
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import Progress, finetune
 from secateur.envs.recovery.training_loss import StepLoss
-from secateur.envs.surgery.cutting import Mask
+from secateur.envs.surgery.plan import Mask
 from secateur.envs.tasks.base import Task
 from secateur.envs.tasks.optional_members import distill
 from secateur.envs.tracing import TracedNetwork

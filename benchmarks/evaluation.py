@@ -36,7 +36,8 @@ from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.loading import build_dense_network, device, load_task
 from secateur.envs.cost.counts import cost
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.surgery.cutting import Mask, PruningPlan, mask_
+from secateur.envs.surgery.cutting import mask_
+from secateur.envs.surgery.plan import Mask, PruningPlan
 
 SIDE = 2048
 """Rows and columns of the matrices whose product is the ceiling."""

@@ -27,7 +27,7 @@ from secateur.envs.cost.counts import size_ratio
 from secateur.envs.problem.features import STATIC_LAYER_FEATURES, StaticFeatures
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.batchnorm import reestimate_batchnorm
-from secateur.envs.surgery.cutting import Mask, PruningPlan
+from secateur.envs.surgery.plan import Mask, PruningPlan
 from secateur.envs.tasks import measure
 
 CRITERIA = ("l1", "l2", "bn", "fpgm", "taylor")

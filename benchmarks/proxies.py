@@ -17,7 +17,8 @@ from secateur.envs.recovery.batchnorm import reestimate_batchnorm
 from secateur.envs.recovery.compensation import Compensation
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
-from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
+from secateur.envs.surgery.cutting import cut
+from secateur.envs.surgery.plan import Mask, PruningPlan
 from secateur.envs.tasks import ClassificationTask
 from secateur.envs.tracing import TracedNetwork
 

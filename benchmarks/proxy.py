@@ -41,7 +41,8 @@ from secateur.envs.recovery.batchnorm import reestimate_batchnorm
 from secateur.envs.recovery.checkpoint import Checkpoint
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
-from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
+from secateur.envs.surgery.cutting import cut
+from secateur.envs.surgery.plan import Mask, PruningPlan
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import measure
 from secateur.rewards import TargetReward

@@ -13,7 +13,8 @@ from torch import nn
 
 from secateur.envs.modules.copying import copy_model
 from secateur.envs.recovery.compensation import Compensation
-from secateur.envs.surgery.cutting import PruningPlan, cut
+from secateur.envs.surgery.cutting import cut
+from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import TOLERANCE, trace_exactly
 from secateur.envs.tasks import Task
 from secateur.envs.tracing import TracedNetwork

@@ -20,7 +20,7 @@ from secateur.envs.modules.cuda_graphs import capture_graph, capture_training_gr
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
-from secateur.envs.surgery.cutting import Mask, PruningPlan
+from secateur.envs.surgery.plan import Mask, PruningPlan
 from secateur.envs.tasks import ClassificationTask, get_task, measure
 from secateur.envs.tracing import TracedNetwork
 

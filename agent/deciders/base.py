@@ -13,8 +13,7 @@ import numpy.typing as npt
 from ...envs.cost.counts import size_ratio, smallest_ratio
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.constraints import PROTECTED
-from ...envs.surgery.cutting import Mask
-from ...envs.surgery.plan import resize_mask
+from ...envs.surgery.plan import Mask, resize_mask
 from ...envs.tracing import Layer, TracedNetwork
 from ...rewards import Size
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ...envs.io.suggestions import unknown_name
 from ...envs.problem.importance import Scores
 from ...envs.problem.problem import PruningProblem
-from ...envs.surgery.cutting import Mask
+from ...envs.surgery.plan import Mask
 from ...rewards import Size
 from .base import Budget, keep_top
 from .names import BASELINES, Scope

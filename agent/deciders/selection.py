@@ -10,8 +10,7 @@ from torch import nn
 
 from ...envs.cost.counts import smallest_ratio
 from ...envs.problem.problem import PruningProblem
-from ...envs.surgery.cutting import Mask
-from ...envs.surgery.plan import PruningPlan
+from ...envs.surgery.plan import Mask, PruningPlan
 from ...rewards import Outcome, Reward
 from .base import Decider
 

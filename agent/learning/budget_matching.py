@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...envs.surgery.cutting import Mask
-from ...envs.surgery.plan import resize_mask
+from ...envs.surgery.plan import Mask, resize_mask
 from ...envs.tracing import Layer
 from ..deciders.base import Budget, keep_top
 from .policy import LOGIT_LIMIT

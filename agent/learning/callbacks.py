@@ -12,7 +12,7 @@ from stable_baselines3.common.logger import Figure
 
 from ...envs.environment.rendering import figure_of_layers
 from ...envs.problem.problem import PruningProblem
-from ...envs.surgery.cutting import Mask
+from ...envs.surgery.plan import Mask
 from ...envs.tasks.optional_members import metric_name
 from ..reporting.search_figures import figure_of_candidates, figure_of_keep_ratios
 from ..run.folder import NOT_TEXT

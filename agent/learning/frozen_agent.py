@@ -19,7 +19,7 @@ from ...envs.io.tensor_files import check_numbers, read_tensors, write_tensors
 from ...envs.io.untrusted import parse_json, read_text, short
 from ...envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from ...envs.problem.problem import PruningProblem
-from ...envs.surgery.cutting import Mask
+from ...envs.surgery.plan import Mask
 from ...rewards import Reward, Size, TargetReward, TryAndLearnReward
 from ..deciders.base import Budget
 from .budget_matching import Draws, Floats, Proposals, decide_layer, masks_from_logits, match_budget

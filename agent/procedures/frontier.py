@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
-from ...envs.surgery.cutting import PruningPlan
+from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import measure
 from ...rewards import TargetReward
 from ..deciders.base import Decider

@@ -15,8 +15,7 @@ from ...rewards import Outcome, Reward, is_met
 from ..cost.counts import size_ratio
 from ..problem.features import FILTER_FEATURES, LAYER_FEATURES, LIMIT
 from ..problem.problem import PruningProblem
-from ..surgery.cutting import Mask
-from ..surgery.plan import resize_mask
+from ..surgery.plan import Mask, resize_mask
 
 Observation = dict[str, npt.NDArray[Any]]
 

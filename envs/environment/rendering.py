@@ -7,7 +7,7 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..surgery.cutting import Mask
+from ..surgery.plan import Mask
 from ..tracing import TracedNetwork
 
 # Okabe and Ito's palette, told apart by colour-blind people too.

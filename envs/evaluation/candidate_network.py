@@ -29,7 +29,8 @@ from ..modules.modes import fastest_layout
 from ..modules.outputs import main_output
 from ..modules.precision import working_dtype
 from ..recovery.compensation import Compensation
-from ..surgery.cutting import Mask, PruningPlan, cut
+from ..surgery.cutting import cut
+from ..surgery.plan import Mask, PruningPlan
 from ..tasks.base import Task
 from ..tracing import TracedNetwork
 from .shared_prefix import SharedPrefix

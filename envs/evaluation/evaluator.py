@@ -20,7 +20,7 @@ from ...rewards import Outcome
 from ..cost.counts import size_ratio
 from ..modules.nonfinite import first_nonfinite
 from ..recovery.compensation import Compensation
-from ..surgery.cutting import Mask
+from ..surgery.plan import Mask
 from ..tasks.base import Task
 from ..tasks.measuring import Measurement, check_measured
 from ..tracing import TracedNetwork

@@ -22,8 +22,6 @@ from ..modules.sizes import fit_attributes, set_attributes
 from ..tracing import TracedNetwork
 from .plan import Mask, PruningPlan
 
-__all__ = ["Mask", "PruningPlan", "cut", "load_pruned", "mask_", "save_pruned", "shrink_to"]
-
 
 def mask_(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> None:
     """Zero, in place, every parameter entry of the filters that ``plan`` drops."""

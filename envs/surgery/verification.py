@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ..modules.copying import copy_model
 from ..tracing import Cause, Pin, TracedNetwork, trace
 from ..tracing.trace import as_inputs
-from .cutting import Mask, PruningPlan, cut, mask_
+from .cutting import cut, mask_
+from .plan import Mask, PruningPlan
 
 TOLERANCE = 1e-9
 """Largest relative difference between the masked and the cut network in float64."""

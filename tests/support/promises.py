@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from secateur.envs.cost.counts import cost
 from secateur.envs.modules.copying import copy_model
-from secateur.envs.surgery.cutting import PruningPlan, cut, load_pruned, mask_, save_pruned
+from secateur.envs.surgery.cutting import cut, load_pruned, mask_, save_pruned
+from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.tracing import TracedNetwork
 
 Inputs = tuple[Tensor, ...]

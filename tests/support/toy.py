@@ -13,7 +13,7 @@ import numpy as np
 
 from secateur.envs.cost.counts import size_ratio
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.surgery.cutting import Mask
+from secateur.envs.surgery.plan import Mask
 from secateur.rewards import Outcome
 
 

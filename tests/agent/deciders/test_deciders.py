@@ -24,7 +24,7 @@ from secateur.agent.learning.policy import FilterScorer
 from secateur.envs.cost.counts import smallest_ratio
 from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.surgery.cutting import Mask
+from secateur.envs.surgery.plan import Mask
 from secateur.rewards import Size, TargetReward
 from support.deciding import counts, ratio, untrained
 

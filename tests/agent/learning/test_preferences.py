@@ -20,7 +20,7 @@ from secateur.agent.learning.training import TrainingResult, train_agent
 from secateur.envs.environment.episode import Episode
 from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.surgery.cutting import Mask
+from secateur.envs.surgery.plan import Mask
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tracing import TracedNetwork
 from secateur.rewards import TargetReward

@@ -26,7 +26,7 @@ from secateur.agent.learning.training import TrainingResult, train_agent
 from secateur.agent.run.search_history import SearchHistory
 from secateur.envs.cost.counts import size_ratio
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.surgery.cutting import Mask
+from secateur.envs.surgery.plan import Mask
 from secateur.rewards import TargetRange, TargetReward
 from support.toy import toy_of
 

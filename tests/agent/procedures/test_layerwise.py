@@ -25,8 +25,8 @@ from secateur.agent.learning.config import AgentConfig
 from secateur.agent.procedures import layerwise
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.surgery.cutting import Mask, cut, load_pruned, save_pruned
-from secateur.envs.surgery.plan import PruningPlan
+from secateur.envs.surgery.cutting import cut, load_pruned, save_pruned
+from secateur.envs.surgery.plan import Mask, PruningPlan
 from secateur.envs.tasks import ClassificationTask
 from secateur.envs.tracing import trace
 from secateur.envs.tracing.derived import after_cut, restricted

@@ -17,7 +17,8 @@ from secateur.agent.deciders.selection import choose
 from secateur.agent.learning.config import AgentConfig
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.surgery.cutting import Mask, load_pruned, save_pruned
+from secateur.envs.surgery.cutting import load_pruned, save_pruned
+from secateur.envs.surgery.plan import Mask
 from secateur.envs.tasks import ClassificationTask
 from secateur.rewards import Size, TargetReward, TryAndLearnReward
 from support.small import plain_network

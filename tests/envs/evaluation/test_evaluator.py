@@ -19,7 +19,8 @@ from secateur.envs.cost.config import LatencyConfig
 from secateur.envs.environment.single import FilterPruningEnv
 from secateur.envs.evaluation.evaluator import CandidateEvaluator
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
+from secateur.envs.surgery.cutting import cut
+from secateur.envs.surgery.plan import Mask, PruningPlan
 from secateur.envs.tasks import Task, measure
 from secateur.rewards import Outcome, TargetReward
 from support.candidates import candidate, fresh_evaluator

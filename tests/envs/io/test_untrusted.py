@@ -19,7 +19,8 @@ from secateur.agent.cli import main
 from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.envs.io.untrusted import read_yaml
 from secateur.envs.models import load_weights
-from secateur.envs.surgery.cutting import PruningPlan, cut, load_pruned, save_pruned
+from secateur.envs.surgery.cutting import cut, load_pruned, save_pruned
+from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import trace_exactly
 from support import hostile
 from support.networks import SizesByAttribute

@@ -16,7 +16,8 @@ from secateur.agent.deciders.baselines import Baseline
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.batchnorm import reestimate_batchnorm
 from secateur.envs.recovery.compensation import Compensation
-from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
+from secateur.envs.surgery.cutting import cut
+from secateur.envs.surgery.plan import Mask, PruningPlan
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import R2, TensorTask, measure
 from secateur.envs.tracing import TracedNetwork

@@ -35,8 +35,8 @@ from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.constrained_trace import constrain, trace_constrained
 from secateur.envs.surgery.constraints import Constraints
-from secateur.envs.surgery.cutting import Mask, PruningPlan, cut
-from secateur.envs.surgery.plan import resize_mask
+from secateur.envs.surgery.cutting import cut
+from secateur.envs.surgery.plan import Mask, PruningPlan, resize_mask
 from secateur.envs.surgery.verification import trace_exactly, verify_cut
 from secateur.envs.tasks import ClassificationTask
 from secateur.envs.tracing import Cause, Pin, TracedNetwork, trace

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from secateur.envs.io.atomic_write import write_atomically
-from secateur.envs.surgery.cutting import PruningPlan, cut, load_pruned, mask_, save_pruned
+from secateur.envs.surgery.cutting import cut, load_pruned, mask_, save_pruned
+from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import InexactCutError, Probe, trace_exactly, verify_cut
 from secateur.envs.tracing import Layer, TracedNetwork, trace
 from support.networks import OWN, MaskedWeights, SizesByAttribute, UNet

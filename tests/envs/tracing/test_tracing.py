@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from secateur.envs.models import get_model
-from secateur.envs.surgery.cutting import PruningPlan, cut
+from secateur.envs.surgery.cutting import cut
+from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import TOLERANCE, trace_exactly, verify_cut
 from secateur.envs.tracing import Cause, Layer, Pin, TracedNetwork, trace
 from secateur.envs.tracing.rules.shapes import blocks
