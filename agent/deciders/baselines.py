@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from ...envs.io.suggestions import unknown_name
 from ...envs.problem.importance import Scores
@@ -72,7 +73,7 @@ class Baseline:
         if self.criterion == "bn":
             scores = _without_gaps(scores, problem.scores["l2"])
         if self.scope == "uniform":  # filling up compares layers too: by rank
-            return [(np.argsort(np.argsort(s, kind="stable"), kind="stable") + 1) / len(s) for s in scores]
+            return [rankdata(s, "ordinal") / len(s) for s in scores]
         if self.criterion in _LAYER_NORMALISED:
             scores = [score / max(score.mean(), 1e-30) for score in scores]
         if self.scope == "global-per-mac":

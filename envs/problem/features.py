@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
 from ..tracing import TracedNetwork
 from .importance import Scores
@@ -108,8 +109,7 @@ def _standardised(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Rank values from -1, the least, to 1."""
-    order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    return 2 * order / max(1, len(values) - 1) - 1
+    return np.asarray(2 * (rankdata(values, "ordinal") - 1) / max(1, len(values) - 1) - 1)
 
 
 def _ranks_over_network(scores: Scores) -> Scores:
