@@ -19,8 +19,8 @@ makes an agent stay far below the target."""
 
 _STEEPNESS = 5.0
 """Factor of the excess loss inside log1p: below about 1/5 the reward falls linearly with it, above
-logarithmically. A better choice of filters then gains about the same at any size between 20 % and 90 %, and no
-target dominates the training."""
+logarithmically. A better choice of filters then gains about the same at any size between 20 % and 90 %, and
+no target dominates the training."""
 
 
 @dataclass(frozen=True)
