@@ -105,7 +105,7 @@ class _LastConvolution(TorchDispatchMode):
 
 
 def _plain_convolution(module: nn.Conv2d) -> nn.Conv2d | None:
-    """Build a plain convolution that computes the same as a subclass with its own forward, if there is one."""
+    """Build a plain convolution that computes the same as a subclass with its own forward, if possible."""
     if type(module).forward in (nn.Conv2d.forward, SameConv2d.forward):
         return None
     probes = [torch.randn(2, module.in_channels, size, size).to(module.weight) for size in (32, 37)]
