@@ -237,9 +237,8 @@ class _Consumer:
         moved = removed_weights.transpose(-1, -2) @ coefficients.to(removed_weights).T  # (outputs, ..., m, K)
         weights.index_add_(-1, kept.flatten(), moved.transpose(-1, -2).flatten(-2))
         if bias is not None:
-            sums = (
-                removed_weights.float().reshape(len(weight), -1, *removed.shape).sum((1, 3))
-            )  # (outputs, R)
+            grouped = removed_weights.float().reshape(len(removed_weights), -1, *removed.shape)
+            sums = grouped.sum((1, 3))  # (outputs, R)
             bias += (sums @ residual_means.to(sums)).to(bias.dtype)
 
     def _fit(self, keep: Tensor, centred: bool) -> tuple[Tensor, Tensor]:
