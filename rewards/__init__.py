@@ -1,4 +1,4 @@
-"""What is better: rewards over the outcome of a candidate. No torch in here."""
+"""Rewards: functions of a candidate's outcome. Nothing in this package imports torch."""
 
 from .outcome import Outcome, Size
 from .reward import Reward, is_met

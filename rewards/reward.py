@@ -1,4 +1,4 @@
-"""What every reward offers."""
+"""The interface of rewards."""
 
 from typing import Protocol
 
@@ -8,25 +8,25 @@ _ROUNDING = 1e-12
 
 
 class Reward(Protocol):
-    """Judge an outcome: pure, cheap, higher is better."""
+    """Score an outcome, higher is better. A reward is pure and cheap to call."""
 
     @property
     def size(self) -> Size:
-        """Which cost counts."""
+        """The cost that counts as the network's size."""
 
     @property
     def target(self) -> float | None:
-        """Wanted size ratio in (0, 1], None where no size is wanted."""
+        """Target size ratio, pruned / dense, in (0, 1]; None if the reward has no target."""
 
     @property
     def drop_bound(self) -> float | None:
-        """Largest tolerated accuracy drop in percentage points, None where none is set."""
+        """Largest tolerated accuracy drop, percentage points; None if the reward has no bound."""
 
     def __call__(self, outcome: Outcome) -> float:
-        """Give the reward of a candidate."""
+        """Return the reward of a candidate."""
 
 
 def is_met(wish: Reward, outcome: Outcome) -> bool:
-    """Say whether a candidate is as small as is wanted, and as accurate."""
+    """Return whether a candidate meets the target size and the drop bound of a reward."""
     small = wish.target is None or outcome.ratio(wish.size) <= wish.target + _ROUNDING
     return small and (wish.drop_bound is None or outcome.accuracy_drop <= wish.drop_bound)

@@ -1,4 +1,4 @@
-"""How long a forward pass takes."""
+"""Measure how long a forward pass takes."""
 
 import logging
 
@@ -17,13 +17,13 @@ def latency_ms(
     Args:
         model: Any network, on the device of ``example``.
         example: An input batch.
-        seconds: How long to measure, > 0.
-        threads: Of the processor; by default those that torch uses.
+        seconds: Duration of the measurement, > 0.
+        threads: Number of CPU threads; by default torch's current number.
 
     Returns:
-        Milliseconds a batch, of the fastest pass: other work on the machine only ever adds to it.
+        Milliseconds per batch, of the fastest pass: other work on the machine can only make it slower.
     """
-    # Importing it imports torch's compiler helpers, which warn on stderr where CUDA's compiler is but no GPU.
+    # This import loads torch's compiler helpers, which warn on stderr on machines with nvcc but no GPU.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     from torch.utils.benchmark import Timer
 
@@ -37,7 +37,7 @@ def latency_ms(
                 num_threads=threads or torch.get_num_threads(),
             )
             times: list[float] = []
-            # One pass each: in a block of passes, as in blocked_autorange, one that waited spoils the others.
+            # One pass each: in a block of passes, as in blocked_autorange, one delayed pass spoils the block.
             while sum(times) < seconds:
                 times.append(timer.timeit(1).median)
             return min(times) * 1e3
@@ -46,12 +46,12 @@ def latency_ms(
 
 
 def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> tuple[nn.Module, Tensor]:
-    """Copy a network to where and how it is timed, and make a batch for it.
+    """Copy a network to the device and data type of the measurement, and make a batch for it.
 
     Args:
         model: Any network.
-        shape: Of one example.
-        config: What is timed.
+        shape: Shape of one example.
+        config: Settings of the measurement.
 
     Raises:
         ValueError: If the network does not run on such a batch.
@@ -72,15 +72,15 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
 
 
 def measure_latency(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> float:
-    """Time a whole network.
+    """Measure the latency of a network.
 
     Args:
         model: Any network; it is copied.
-        shape: Of one example.
-        config: What is timed.
+        shape: Shape of one example.
+        config: Settings of the measurement.
 
     Returns:
-        Milliseconds a batch; see :func:`.latency_ms`.
+        Milliseconds per batch; see :func:`.latency_ms`.
     """
     placed, batch = timed_copy(model, shape, config)
     return latency_ms(placed, batch, threads=config.threads)

@@ -1,6 +1,6 @@
-"""What networks give: one tensor, or the answer beside those of auxiliary heads.
+"""Outputs of networks: one tensor, or the main output together with those of auxiliary heads.
 
-Every place that runs a network for its answer asks here, so that tuples and dicts are known in one place.
+Tuples and dicts are taken apart here only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ _MAIN, _AUXILIARY = "out", "aux"
 
 
 def main_and_auxiliary(outputs: Any) -> tuple[Tensor, list[Tensor]]:
-    """Tell the answer from those of auxiliary heads, all as float32.
+    """Separate the main output from those of auxiliary heads, all as float32.
 
     Args:
-        outputs: A tensor; a tuple or list whose first entry is the answer, as GoogLeNet and Inception give in
-            training mode; or a dict with the answer under ``out``, as torchvision's segmentation networks
-            give, or with one entry.
+        outputs: A tensor. Or a tuple or list that begins with the main output, as GoogLeNet and Inception
+            return in training mode. Or a dict with the main output under ``out``, as torchvision's
+            segmentation networks return, or with one entry.
 
     Raises:
-        TypeError: If it is something else.
+        TypeError: If ``outputs`` is anything else.
     """
     if isinstance(outputs, Tensor):
         return outputs.float(), []
@@ -39,7 +39,7 @@ def main_and_auxiliary(outputs: Any) -> tuple[Tensor, list[Tensor]]:
 
 
 def main_output(outputs: Any) -> Tensor:
-    """Give the answer alone, as float32; see :func:`main_and_auxiliary`."""
+    """Return the main output alone, as float32; see :func:`main_and_auxiliary`."""
     return main_and_auxiliary(outputs)[0]
 
 

@@ -57,8 +57,8 @@ def static_features(network: TracedNetwork, scores: dict[str, Scores]) -> Static
         scores: By criterion, one array (N,) a layer.
     """
     widths = network.widths
-    saved_macs = network.macs.of_one_filter(widths)
-    saved_params = network.params.of_one_filter(widths)
+    saved_macs = network.macs.per_filter(widths)
+    saved_params = network.params.per_filter(widths)
     taylor = scores["taylor"]
     per_mac = [score / max(cost, 1.0) for score, cost in zip(taylor, saved_macs, strict=True)]
     by_network, by_mac = _ranks_over_network(taylor), _ranks_over_network(per_mac)

@@ -116,7 +116,7 @@ class PruningProblem:
             InexactCutError: If the smaller network would not compute what the masked one does.
         """
         verify_cut(self.model, self.network, plan, torch.zeros(2, *self.task.input_shape))
-        compensated = self.compensation.applied(self.model, plan.masks(self.network))
+        compensated = self.compensation.compensated_copy(self.model, plan.masks(self.network))
         return cut(compensated, self.network, plan)
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""Batch-norm statistics taken anew after a cut."""
+"""Re-estimation of batch-norm statistics after a cut."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ def reestimate_batchnorm(
 ) -> None:
     """Replace batch-norm statistics by their averages over batches of training images, in place.
 
-    The images are augmented as in training, else the statistics are those of other images (Li et al. 2020,
-    arXiv 2007.02491). All but batch-norm stays in evaluation mode; modes and momenta come back.
+    The images are augmented as in training, so that the statistics match the training distribution (Li et al.
+    2020, arXiv 2007.02491). Other modules stay in evaluation mode. Modes and momenta are restored.
 
     Args:
         model: The network, on the task's device.
-        task: Its training images.
-        images: How many are looked at; 0 does nothing.
-        batch_size: How many at a time, about: batches are of equal size, as their averages count equally.
-        seed: Of the choice of images and their augmentation.
+        task: The task with the training images.
+        images: Number of images, at least 0; 0 does nothing.
+        batch_size: Approximate images per batch. Batches get equal sizes, because their averages count
+            equally.
+        seed: Seed for the choice of images and their augmentation.
     """
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     images, batch_size = min(images, task.size("train")), measuring_batch(task, batch_size)
@@ -50,5 +51,5 @@ def reestimate_batchnorm(
         finally:
             for layer, momentum, buffers in zip(layers, momenta, before, strict=True):
                 layer.momentum = momentum
-                if layer.num_batches_tracked == 0:  # not reached, as auxiliary heads in evaluation mode
+                if layer.num_batches_tracked == 0:  # not run, like auxiliary heads in evaluation mode
                     layer.load_state_dict(buffers, strict=False)

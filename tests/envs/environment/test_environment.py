@@ -272,7 +272,7 @@ def test_ranks_rise_with_the_score_in_the_layer_and_over_the_network(problem: Pr
         assert (features[:, ranks[0]].min(), features[:, ranks[0]].max()) == (-1, 1)
     everywhere = np.concatenate([features[:, ranks[1]] for features in problem.features.filters])
     assert (np.argsort(everywhere) == np.argsort(np.concatenate(scores), kind="stable")).all()
-    costs = np.repeat(problem.network.macs.of_one_filter(problem.network.widths), problem.network.widths)
+    costs = np.repeat(problem.network.macs.per_filter(problem.network.widths), problem.network.widths)
     per_mac = FILTER_FEATURES.index("taylor_per_mac_rank_network")
     by_mac = np.concatenate([features[:, per_mac] for features in problem.features.filters])
     assert (np.diff(by_mac[np.argsort(np.concatenate(scores) / costs)]) > -1e-6).all()
