@@ -1,4 +1,4 @@
-"""A picture of a network's layers, kept and removed filters apart."""
+"""Bar charts of the kept and removed filters of a network's layers."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 from ..surgery.plan import Mask
 from ..tracing import TracedNetwork
 
-# Okabe and Ito's palette, told apart by colour-blind people too.
+# Colours from the palette of Okabe and Ito, which colour-blind people can distinguish.
 KEPT, REMOVED, UNDECIDED, CHOSEN = "#0072B2", "#E69F00", "#BBBBBB", "#009E73"
 
 
 def figure_of_layers(network: TracedNetwork, masks: Sequence[Mask], title: str = "") -> Figure:
-    """Draw a bar a layer: kept filters below, removed ones on top; layers not decided about are grey.
+    """Draw one bar per layer: kept filters below, removed ones on top; undecided layers are grey.
 
     Args:
         network: A trace.
-        masks: Keep masks (N,) of the first layers; there may be fewer than layers.
-        title: Printed above.
+        masks: Keep masks (N,) of the first layers, at most one per layer.
+        title: Title of the figure.
     """
     names = [layer.name for layer in network.layers]
     return figure_of_counts(names, network.widths.tolist(), [int(mask.sum()) for mask in masks], title)
@@ -29,20 +29,20 @@ def figure_of_layers(network: TracedNetwork, masks: Sequence[Mask], title: str =
 def figure_of_counts(
     names: Sequence[str], filters: Sequence[int], kept: Sequence[int], title: str = ""
 ) -> Figure:
-    """Draw what :func:`figure_of_layers` draws, from numbers alone, as a report holds them.
+    """Draw :func:`figure_of_layers` from counts, as a report holds them.
 
     Args:
-        names: Of the layers.
-        filters: Of each dense layer.
-        kept: Of each of the first layers.
-        title: Printed above.
+        names: Names of the layers.
+        filters: Number of filters of each dense layer.
+        kept: Number of kept filters of each of the first layers.
+        title: Title of the figure.
     """
-    widths, stay, decided = np.array(filters), np.array(kept, np.int64), len(kept)
+    widths, counts, decided = np.array(filters), np.array(kept, np.int64), len(kept)
     figure = Figure(figsize=(max(6.0, min(16.0, 0.32 * len(names) + 2.0)), 4.2), layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(names))
-    axes.bar(places[:decided], stay, color=KEPT, label="kept")
-    axes.bar(places[:decided], widths[:decided] - stay, bottom=stay, color=REMOVED, label="removed")
+    axes.bar(places[:decided], counts, color=KEPT, label="kept")
+    axes.bar(places[:decided], widths[:decided] - counts, bottom=counts, color=REMOVED, label="removed")
     if decided < len(names):
         axes.bar(places[decided:], widths[decided:], color=UNDECIDED, label="not decided yet")
     step = max(1, len(names) // 40)

@@ -1,9 +1,9 @@
-"""How much each filter matters, by the criteria of the literature.
+"""Importance scores of filters, by the criteria of the literature.
 
-Every criterion gives one score a filter, higher matters more; a filter is all that goes with it, so scores
-are summed over the coupled producers.
+Every criterion gives one score per filter; higher is more important. Coupled filters are removed together, so
+scores are summed over the coupled producers.
 
-Shapes: N filters of a layer, m positions a filter takes on an axis.
+Shapes: N filters of a layer, m positions per filter on an axis.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from ..tasks.optional_members import batch_size_for
 from ..tracing import Layer, Slice, TracedNetwork
 
 Scores = list[npt.NDArray[np.float64]]
-"""One array (N,) a layer."""
+"""One array (N,) per layer."""
 
 
 def importance(
@@ -30,15 +30,15 @@ def importance(
     """Score all filters by all criteria.
 
     Args:
-        model: The dense network, on the task's device; it is left as it is.
+        model: The dense network, on the task's device; it is not changed.
         network: Its trace.
-        task: Where gradients for ``taylor`` come from.
-        images: Training images for ``taylor``.
-        batch_size: Images a gradient.
+        task: The task whose training images and loss give the gradients for ``taylor``.
+        images: Number of training images for ``taylor``.
+        batch_size: Images per gradient.
 
     Returns:
-        By criterion: what :func:`weight_importance` gives, and ``taylor``, the squared first-order change of
-        the loss (Molchanov et al. 2019, arXiv 1906.10771).
+        Scores by criterion: those of :func:`weight_importance`, and ``taylor``, the squared first-order
+        change of the loss (Molchanov et al. 2019, arXiv 1906.10771, eq. 5).
     """
     taylor = _taylor(model, network, task, images, batch_size)
     return {**weight_importance(model, network), "taylor": taylor}
@@ -48,14 +48,14 @@ def weight_importance(model: nn.Module, network: TracedNetwork) -> dict[str, Sco
     """Score all filters by the criteria that need no data.
 
     Args:
-        model: The dense network; it is left as it is.
+        model: The dense network; it is not changed.
         network: Its trace.
 
     Returns:
-        By criterion: ``l1`` and ``l2`` norm of the weights (Li et al. 2017, arXiv 1608.08710), ``bn``
-        batch-norm scale (Liu et al. 2017, arXiv 1708.06519), ``fpgm`` sum of distances to the layer's other
-        filters (He et al. 2019, arXiv 1811.00250), ``consumer`` l2 norm of the weights that read the channel,
-        ``shift`` batch-norm bias.
+        Scores by criterion. ``l1`` and ``l2``: norms of the weights (Li et al. 2017, arXiv 1608.08710).
+        ``bn``: batch-norm scale (Liu et al. 2017, arXiv 1708.06519). ``bn_bias``: batch-norm bias. ``fpgm``:
+        sum of distances to the layer's other filters (He et al. 2019, arXiv 1811.00250). ``next_layer_l2``:
+        l2 norm of the consumers' weights on the channel.
     """
     parameters = dict(model.named_parameters())
     norms = {name for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
@@ -89,7 +89,7 @@ def _sum(
     choose: Callable[[Slice], bool],
     score: Callable[[Tensor], Tensor],
 ) -> npt.NDArray[np.float64]:
-    """Add up the scores of a layer's filters over some of its slices."""
+    """Sum the scores of a layer's filters over the chosen slices."""
     total = np.zeros(layer.filters)
     for where in layer.slices:
         if where.parameter in parameters and choose(where):
@@ -99,18 +99,18 @@ def _sum(
 
 
 def _by_filter(tensor: Tensor, where: Slice) -> Tensor:
-    """Give the entries that belong to each filter, flattened: (N, entries)."""
+    """Return the entries of each filter, flattened: (N, entries)."""
     rows = tensor.movedim(where.axis, 0)[torch.from_numpy(where.index).to(tensor.device)]  # (N, m, ...)
     return rows.flatten(1)
 
 
 def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, batch_size: int) -> Scores:
-    """Average the squared ``sum of gradient * weight`` over batches, on the weights that read a channel.
+    """Average the squared ``sum of gradient * weight`` over batches, for the consumers' weights on a channel.
 
-    That sum is the derivative of the loss by a gate on the channel: the first-order change of the loss when
-    exactly that is removed which a cut removes. Its square is the importance of Molchanov et al. 2019, eq. 5;
-    at half the MACs of ResNet-20 the square beats the absolute value by 12 points (62.5 against 50.4, per
-    MAC).
+    The sum is the derivative of the loss with respect to a gate on the channel, so it is the first-order
+    change of the loss when a cut removes the channel. Its square is the importance of Molchanov et al. 2019,
+    eq. 5. At half the MACs of ResNet-20, the square is 12 points better than the absolute value (62.5 against
+    50.4, per MAC).
     """
     parameters = dict(model.named_parameters())
     needed = {w.parameter for layer in network.layers for w in layer.slices if w.role == "input_channel"}

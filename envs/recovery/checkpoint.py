@@ -61,8 +61,8 @@ class Checkpoint:
         payload = content.getbuffer()
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
-        def write(aside: Path) -> None:
-            with aside.open("wb") as file:
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
                 file.write(hashlib.sha256(payload).digest())
                 file.write(payload)
             if self.path.is_file():
