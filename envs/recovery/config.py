@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .compensation import COMPENSATION_IMAGES
+COMPENSATION_IMAGES = 512
+"""Enough: with 256 or 2048, six candidates of ResNet-20 are as accurate within 0.2 points in the mean."""
+
+DENSE_EPOCHS = 30
+"""Passes over the training images that train a dense network from random weights."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,6 @@ class RecoveryConfig:
                 raise ValueError(f"{name} has to be {limit}, got {getattr(self, name)}")
 
     @classmethod
-    def from_scratch(cls, epochs: int = 30) -> RecoveryConfig:
+    def from_scratch(cls, epochs: int = DENSE_EPOCHS) -> RecoveryConfig:
         """Give the settings that train a dense network from random weights."""
         return cls(epochs=epochs, learning_rate=0.1, distillation_weight=0.0)
