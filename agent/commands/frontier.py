@@ -46,9 +46,10 @@ class Frontier:
         from ..deciders.base import Budget, Decider
         from ..deciders.baselines import Baseline
         from ..learning.frozen_agent import FrozenAgent
-        from ..procedures.frontier import draw_frontier, frontier
+        from ..procedures.frontier import frontier
         from ..procedures.loading import build_dense_network, load_task
         from ..procedures.preparation import trace_for_task
+        from ..reporting.figures import figure_of_frontier
         from ..run.folder import check_new_folder, default_folder
 
         if not self.targets:
@@ -86,7 +87,11 @@ class Frontier:
         write_atomically(
             out / "frontier.json", lambda path: path.write_text(json.dumps(content, indent=1) + "\n")
         )
-        figure = draw_frontier(points, dense, f"{self.model} on {task.name}", metric)
+        curves = {
+            decider.name: [(p.macs_ratio, p.accuracy) for p in points if p.method == decider.name]
+            for decider in deciders
+        }
+        figure = figure_of_frontier(curves, dense, f"{self.model} on {task.name}", metric)
         write_atomically(out / "frontier.png", lambda path: figure.savefig(path, dpi=150, format="png"))
         page = console()
         page.print(f"dense: {metric} {dense:.2f} %")
