@@ -108,4 +108,5 @@ def draw_layers(network: "TracedNetwork", masks: "Sequence[Mask]") -> npt.NDArra
 
 
 def _shortened(name: str) -> str:
+    name = " ".join(name.split())  # one line, whatever a name of a module may be
     return name if len(name) <= _LONGEST_NAME else "…" + name[1 - _LONGEST_NAME :]
