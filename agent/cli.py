@@ -1,4 +1,4 @@
-"""The command line: the verbs of :mod:`.verbs`, and what becomes of their errors."""
+"""The command line: the verbs of :mod:`.commands`, and what becomes of their errors."""
 
 import contextlib
 import io
@@ -9,26 +9,14 @@ import traceback
 import warnings
 from dataclasses import fields, is_dataclass
 from types import MappingProxyType
-from typing import Annotated, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import docstring_parser
 import tyro
 
-from .commands import Evaluate, Export, Frontier, Inspect, Prune, Report, Resume, Runs, Train
+from .commands import Verb
 from .commands.process import keep_freed_memory
 from .run.progress import Verbosity, verbosity
-
-Verb = (
-    Annotated[Inspect, tyro.conf.subcommand("inspect")]
-    | Annotated[Prune, tyro.conf.subcommand("prune")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Resume, tyro.conf.subcommand("resume")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Frontier, tyro.conf.subcommand("frontier")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Runs, tyro.conf.subcommand("runs")]
-)
 
 DESCRIPTION = (
     "Prune the filters of a trained CNN with a reinforcement-learning agent. "
@@ -85,9 +73,7 @@ class UsageError(Exception):
     """The command line is not one that a verb understands."""
 
 
-def parse(
-    words: list[str],
-) -> Inspect | Prune | Train | Resume | Evaluate | Export | Frontier | Report | Runs:
+def parse(words: list[str]) -> Verb:
     """Turn words into a verb with its options.
 
     Raises:
@@ -95,7 +81,7 @@ def parse(
     """
     complaint = io.StringIO()
     for verb in get_args(Verb):
-        _let_flow(get_args(verb)[0])
+        _let_flow(verb)
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(

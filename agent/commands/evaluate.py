@@ -5,19 +5,11 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from tyro.conf import Positional
 
 from ...envs.cost.config import LatencyConfig
-from ...envs.cost.counts import cost
-from ...envs.cost.timer import measure_latency
 from ...envs.io.run_files import CONFIG
-from ...envs.tasks import measure
-from ...envs.tasks.optional_members import metric_name
-from ...envs.tracing import trace
 from ..procedures.data_config import DataConfig
-from ..procedures.loading import build_dense_network, load_pruned_run, load_task
-from ..reporting.trace_page import measurements
 from .console import console
 from .process import choose_threads
 
@@ -38,6 +30,16 @@ class Evaluate:
 
     def run(self) -> None:
         """Measure and print."""
+        import torch
+
+        from ...envs.cost.counts import cost
+        from ...envs.cost.timer import measure_latency
+        from ...envs.tasks import measure
+        from ...envs.tasks.optional_members import metric_name
+        from ...envs.tracing import trace
+        from ..procedures.loading import build_dense_network, load_pruned_run, load_task
+        from ..reporting.trace_page import measurements
+
         run = Path(self.what)
         if (run / CONFIG).is_file():
             model, task = load_pruned_run(run, None if self.data == DataConfig() else self.data)

@@ -14,7 +14,7 @@ from ...envs.environment.rendering import figure_of_layers
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask
 from ...envs.tasks.optional_members import metric_name
-from ..reporting.search_figures import figure_of_candidates, figure_of_keep_ratios
+from ..reporting.figures import figure_of_candidates, figure_of_keep_ratios
 from ..run.folder import NOT_TEXT
 from ..run.progress import Stage, log_verbose
 from ..run.search_history import Candidate, SearchHistory

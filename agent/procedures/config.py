@@ -24,13 +24,13 @@ DEFAULT_TARGET = 0.5
 class LatencyOptions:
     """How latencies are measured."""
 
-    latency_batch: int = 1
+    latency_batch: int = LatencyConfig.batch
     """Images in one pass."""
-    latency_threads: int = 1
+    latency_threads: int = LatencyConfig.threads
     """Of the processor."""
-    latency_dtype: Precision = "float32"
+    latency_dtype: Precision = LatencyConfig.dtype
     """Data type of weights and images."""
-    latency_device: str | None = None
+    latency_device: str | None = LatencyConfig.device
     """cpu or cuda; by default the device that prunes."""
 
     def config(self) -> LatencyConfig:

@@ -16,7 +16,8 @@ from ..cost.profiling import with_latency
 from ..evaluation.evaluator import CandidateEvaluator
 from ..evaluation.factory import EvaluatorFactory
 from ..evaluation.journal import Journal
-from ..recovery.compensation import COMPENSATION_IMAGES, Compensation
+from ..recovery.compensation import Compensation
+from ..recovery.config import COMPENSATION_IMAGES
 from ..surgery.cutting import cut
 from ..surgery.plan import PruningPlan
 from ..surgery.verification import trace_exactly, verify_cut

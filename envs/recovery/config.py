@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .compensation import COMPENSATION_IMAGES
+COMPENSATION_IMAGES = 512
+"""Default number of images. With 256 or 2048, the mean accuracy of six candidates of ResNet-20 differs by
+less than 0.2 points."""
+
+DENSE_EPOCHS = 30
+"""Passes over the training images that train a dense network from random weights."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,6 @@ class RecoveryConfig:
                 raise ValueError(f"{name} has to be {limit}, got {getattr(self, name)}")
 
     @classmethod
-    def from_scratch(cls, epochs: int = 30) -> RecoveryConfig:
+    def from_scratch(cls, epochs: int = DENSE_EPOCHS) -> RecoveryConfig:
         """Return settings for training a dense network from random weights."""
         return cls(epochs=epochs, learning_rate=0.1, distillation_weight=0.0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -22,8 +22,7 @@ from torch.utils._pytree import tree_leaves
 from ..io.atomic_write import write_atomically
 from ..io.tensor_files import without_shared_memory
 from ..modules.reparametrization import remove_reparametrizations
-
-Format = Literal["safetensors", "pt2", "onnx"]
+from .formats import Format
 
 TOLERANCE = 1e-4
 """Largest difference of an exported network's outputs, relative to the largest output."""

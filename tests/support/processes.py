@@ -18,7 +18,8 @@ from secateur.envs.recovery.checkpoint import Checkpoint
 
 # A server that has imported everything forks in milliseconds: real processes, killed for real.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["secateur.agent.cli", "tensorboard"])
+_HEAVY = ("commands.process", "procedures.preparation", "procedures.prune", "reporting.report", "run.folder")
+PROCESSES.set_forkserver_preload(["secateur.agent.cli", *(f"secateur.agent.{name}" for name in _HEAVY)])
 
 
 def perform(words: list[str], errors: Path, file_size: int | None = None) -> None:

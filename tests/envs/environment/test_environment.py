@@ -297,10 +297,10 @@ def test_a_picture_shows_what_has_been_decided(env: FilterPruningEnv) -> None:
 def test_a_picture_has_the_colours_of_kept_removed_and_undecided_filters(problem: PruningProblem) -> None:
     masks = [np.arange(layer.filters) % 2 == 0 for layer in problem.network.layers[:2]]
     bars = figure_of_layers(problem.network, masks).axes[0].containers
-    heights = {c.get_label(): [bar.get_height() for bar in c] for c in bars}
+    lengths = {c.get_label(): [bar.get_width() for bar in c] for c in bars}
     widths = problem.network.widths.tolist()
-    assert heights["kept"] == heights["removed"] == [widths[0] / 2, widths[1] / 2]
-    assert heights["not decided yet"] == widths[2:]
+    assert lengths["kept"] == lengths["removed"] == [widths[0] / 2, widths[1] / 2]
+    assert lengths["not decided yet"] == widths[2:]
     assert len({KEPT, REMOVED, UNDECIDED}) == 3
 
 
