@@ -14,10 +14,12 @@ from ...envs.cost.timer import measure_latency
 from ...envs.io.run_files import CONFIG
 from ...envs.tasks import measure
 from ...envs.tasks.optional_members import metric_name
+from ...envs.tasks.user_task import check_answers
 from ...envs.tracing import trace
 from ..procedures.data_config import DataConfig
 from ..procedures.loading import build_dense_network, load_pruned_run, load_task
 from ..reporting.trace_page import measurements
+from ..run.progress import log_info
 from .console import console
 from .process import choose_threads
 
@@ -48,6 +50,8 @@ class Evaluate:
             model = build_dense_network(self.what, task, self.weights, self.seed)
             if self.weights is None and ":" not in self.what:
                 raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
+        for note in check_answers(model, task):
+            log_info(note)
         network = trace(model, torch.zeros(2, *task.input_shape))
         choose_threads(network)
         measured = measure(model, task, "test")
