@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ..io.memory import is_out_of_memory
+
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -40,6 +42,8 @@ class LatencyConfig:
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+            if is_out_of_memory(error):
+                raise
             raise ValueError(
                 f"the latency's device is {self.device!r}, which is not there; give another, such as 'cpu'"
             ) from error

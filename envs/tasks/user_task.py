@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..io.memory import is_out_of_memory
 from ..io.plugins import accepted_arguments, imported_module
 from ..io.suggestions import did_you_mean
 from ..modules.modes import restored_modes
@@ -173,6 +174,8 @@ def _naming(what: str) -> Iterator[None]:
     except (ValueError, OSError):
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         first = (str(error).splitlines() or [""])[0]
         raise ValueError(f"{what} ({type(error).__name__}: {first}); --debug shows where") from error
 
