@@ -34,9 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: What follows the program's name; None takes the process's own.
 
     Returns:
-        0; 2 where the input was wrong: then one line on stderr says what and what to do; 130 where it was
-        stopped, and 141 where nobody reads its output any more. ``--debug`` shows the traceback too;
-        ``--quiet`` and ``--verbose`` say how much else is told.
+        0; 2 where the input was wrong or memory ran out: then one line on stderr says what and what to do;
+        130 where it was stopped, and 141 where nobody reads its output any more. ``--debug`` shows the
+        traceback too; ``--quiet`` and ``--verbose`` say how much else is told.
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
@@ -55,6 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(str(error), debug)
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
         return _refuse(str(error), debug)
+    except (MemoryError, RuntimeError) as error:
+        from ..envs.io.memory import is_out_of_memory, out_of_memory_line  # here, as --help does without envs
+
+        if not is_out_of_memory(error):
+            raise
+        return _refuse(out_of_memory_line(error), debug)
     except KeyboardInterrupt as wish:
         advice = f"; go on with: {wish}" if str(wish) else ""
         print(f"secateur: stopped{advice}", file=sys.stderr)

@@ -36,9 +36,11 @@ class Evaluate:
         from ...envs.cost.timer import measure_latency
         from ...envs.tasks import measure
         from ...envs.tasks.optional_members import metric_name
+        from ...envs.tasks.user_task import check_answers
         from ...envs.tracing import trace
         from ..procedures.loading import build_dense_network, load_pruned_run, load_task
         from ..reporting.trace_page import measurements
+        from ..run.progress import log_info
 
         run = Path(self.what)
         if (run / CONFIG).is_file():
@@ -50,6 +52,8 @@ class Evaluate:
             model = build_dense_network(self.what, task, self.weights, self.seed)
             if self.weights is None and ":" not in self.what:
                 raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
+        for note in check_answers(model, task):
+            log_info(note)
         network = trace(model, torch.zeros(2, *task.input_shape))
         choose_threads(network)
         measured = measure(model, task, "test")

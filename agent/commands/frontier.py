@@ -66,7 +66,7 @@ class Frontier:
             raise ValueError(f"{self.model} has random weights; give --weights")
         task = load_task(self.data, self.seed)
         model = build_dense_network(self.model, task, self.weights, self.seed)
-        network = trace_for_task(model, task, Constraints())
+        network, _ = trace_for_task(model, task, Constraints())
         check_prunable(network, self.model)
         Budget(network, targets[0], "macs")
         choose_threads(network)

@@ -101,7 +101,7 @@ def prune(
         problem,
         smaller,
         plan,
-        list(notes),
+        [*prepared.notes, *notes],
         method=_method(found.decider, config),
         search=found.search,
         recovery=recovery,

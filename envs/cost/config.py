@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from ..io.memory import is_out_of_memory
+
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -39,7 +41,9 @@ class LatencyConfig:
 
         try:
             torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:  # the latter if torch was built without the device
+        except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+            if is_out_of_memory(error):
+                raise
             raise ValueError(
                 f"the latency's device is {self.device!r}, which is not available; give one such as 'cpu'"
             ) from error

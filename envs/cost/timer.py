@@ -5,6 +5,7 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from ..io.memory import is_out_of_memory
 from ..modules.copying import copy_model
 from .config import LatencyConfig
 
@@ -64,6 +65,8 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
         with torch.inference_mode():
             placed(batch)
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(
             f"the network does not run on {config.batch} examples of {shape} in {config.dtype} on {device}: "
             f"{str(error).splitlines()[0]}"

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from ..io.memory import is_out_of_memory
+
 
 @contextlib.contextmanager
 def restored_modes(model: nn.Module) -> Iterator[None]:
@@ -34,6 +36,8 @@ def fastest_layout(model: nn.Module, inputs: Tensor) -> torch.memory_format:
     try:
         with torch.no_grad():
             model(inputs[:2].contiguous(memory_format=torch.channels_last))
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         return torch.contiguous_format
     return torch.channels_last

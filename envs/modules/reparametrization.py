@@ -20,6 +20,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..io.memory import is_out_of_memory
 from .copying import copy_model
 
 
@@ -113,8 +114,10 @@ def _plain_convolution(module: nn.Conv2d) -> nn.Conv2d | None:
         with _LastConvolution() as last:
             expected = [module(x) for x in probes]
         _, weight, bias, stride, padding, dilation, _, _, groups = last.arguments
-    except (RuntimeError, TypeError, ValueError):
-        return None  # it needs a different input, or runs no convolution
+    except (RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
+        return None  # it needs another input, or runs no convolution
     if weight.shape != module.weight.shape or torch.equal(weight, module.weight):
         return None
     settings: dict[str, Any] = {

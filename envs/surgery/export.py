@@ -20,6 +20,7 @@ from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves
 
 from ..io.atomic_write import write_atomically
+from ..io.memory import is_out_of_memory
 from ..io.tensor_files import without_shared_memory
 from ..modules.reparametrization import remove_reparametrizations
 from .formats import Format
@@ -135,6 +136,8 @@ def _write_onnx(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path)
     try:
         exported = torch.onnx.export(program, dynamo=True, verbose=False, dynamic_shapes=_any_batch(shapes))
     except Exception as error:  # many kinds, one for each stage of torch's exporter
+        if is_out_of_memory(error):
+            raise
         raise ValueError(f"torch cannot write this network as ONNX: {_first_line(error)}") from error
     assert exported is not None
     exported.save(str(path), external_data=False)
@@ -157,6 +160,8 @@ def _program(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> torch.expor
         with torch.no_grad():
             return torch.export.export(model, example, dynamic_shapes=_any_batch(shapes))
     except Exception as error:  # whatever the model's own code raises when it is traced
+        if is_out_of_memory(error):
+            raise
         raise ValueError(f"torch.export cannot handle this network: {_first_line(error)}") from error
 
 

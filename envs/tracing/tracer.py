@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..io.memory import is_out_of_memory
 from .propagation import Propagation
 from .rules import Call, rule_for
 
@@ -45,6 +46,8 @@ class Tracer(TorchDispatchMode):
             try:
                 outputs = self.model(*inputs)
             except Exception as error:
+                if is_out_of_memory(error):
+                    raise
                 shapes = ", ".join(str(tuple(x.shape)) for x in tree_leaves(inputs) if isinstance(x, Tensor))
                 mode = "training" if training else "evaluation"
                 raise ValueError(
