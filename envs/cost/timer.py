@@ -1,11 +1,12 @@
 """How long a forward pass takes."""
 
-import logging
+import time
 
 import torch
 from torch import Tensor, nn
 
 from ..modules.copying import copy_model
+from ..modules.modes import restored_modes
 from .config import LatencyConfig
 
 
@@ -17,32 +18,36 @@ def latency_ms(
     Args:
         model: Any network, on the device of ``example``.
         example: An input batch.
-        seconds: How long to measure, > 0.
+        seconds: How long to measure, > 0; at least one pass is measured.
         threads: Of the processor; by default those that torch uses.
 
     Returns:
         Milliseconds a batch, of the fastest pass: other work on the machine only ever adds to it.
     """
-    # Importing it imports torch's compiler helpers, which warn on stderr where CUDA's compiler is but no GPU.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    from torch.utils.benchmark import Timer
+    threads_before = torch.get_num_threads()
+    inputs = torch.empty_like(example)
+    times: list[float] = []
+    with restored_modes(model), torch.inference_mode():
+        model.eval()
+        torch.set_num_threads(threads or threads_before)
+        try:
+            model(inputs.copy_(example))  # kernels are chosen and memory is asked for in the first pass
+            end = time.perf_counter() + seconds
+            while not times or time.perf_counter() < end:
+                inputs.copy_(example)  # some networks edit what they are given
+                began = _settled_clock(example.device)
+                model(inputs)
+                times.append(_settled_clock(example.device) - began)
+        finally:
+            torch.set_num_threads(threads_before)
+    return min(times) * 1e3
 
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            timer = Timer(
-                "model(x)",
-                globals={"model": model, "x": example},
-                num_threads=threads or torch.get_num_threads(),
-            )
-            times: list[float] = []
-            # One pass each: in a block of passes, as in blocked_autorange, one that waited spoils the others.
-            while sum(times) < seconds:
-                times.append(timer.timeit(1).median)
-            return min(times) * 1e3
-    finally:
-        model.train(training)
+
+def _settled_clock(device: torch.device) -> float:
+    """Give seconds when a device has done all that it was asked for."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
 
 
 def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> tuple[nn.Module, Tensor]:
@@ -62,7 +67,7 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
     batch = torch.zeros(config.batch, *shape, device=device, dtype=dtype)
     try:
         with torch.inference_mode():
-            placed(batch)
+            placed(batch.clone())  # some networks edit what they are given
     except RuntimeError as error:
         raise ValueError(
             f"the network does not run on {config.batch} examples of {shape} in {config.dtype} on {device}: "
