@@ -74,7 +74,7 @@ def capture_training_graph(model: nn.Module, example: Tensor) -> Callable[[Tenso
     try:
         with autocast(example.device, cache=False):
             running = torch.cuda.make_graphed_callables(
-                _Whole(model), (example,), num_warmup_iters=_WARM_UP, allow_unused_input=True
+                _Whole(model), (example.clone(),), num_warmup_iters=_WARM_UP, allow_unused_input=True
             )
         # Recordings are made on a stream of their own, which torch would warn of at the first replay.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from .inputs import run_on_copy
+
 
 @contextlib.contextmanager
 def restored_modes(model: nn.Module) -> Iterator[None]:
@@ -33,7 +35,7 @@ def fastest_layout(model: nn.Module, inputs: Tensor) -> torch.memory_format:
         return torch.contiguous_format
     try:
         with torch.no_grad():
-            model(inputs[:2].contiguous(memory_format=torch.channels_last))
+            run_on_copy(model, inputs[:2].contiguous(memory_format=torch.channels_last))
     except RuntimeError:
         return torch.contiguous_format
     return torch.channels_last

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..io.plugins import accepted_arguments, imported_module
 from ..io.suggestions import did_you_mean
+from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import main_output
 from .base import SplitName, Task
@@ -107,7 +108,7 @@ def check_answers(model: nn.Module, task: Task) -> None:
     """
     inputs, targets = task.batch("train", torch.arange(min(2, task.size("train"))))
     with restored_modes(model), torch.no_grad():
-        outputs = main_output(model.eval()(inputs)).requires_grad_()
+        outputs = main_output(run_on_copy(model.eval(), inputs)).requires_grad_()
     what = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
     with _naming(f"the loss of {task.name} failed on {what}"):
         loss = task.loss(outputs, targets)

@@ -10,14 +10,15 @@ from support.small import plain_network
 
 
 class EditsItsInput(nn.Module):
-    """Shift and scale images in place, as preprocessing in a forward pass does."""
+    """Shift and scale images in place, as preprocessing in a forward pass does, and look at them later on."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
         self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x.sub_(0.25).mul_(1.5))
+        x.sub_(0.25).mul_(1.5)
+        return self.body(x) + x.mean((1, 2, 3))[:, None]
 
 
 class LeavesItsInput(EditsItsInput):
