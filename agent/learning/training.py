@@ -118,7 +118,10 @@ def train_agent(
         """Fall in a line; SB3 counts ``first_step`` among the steps that are over."""
         return config.learning_rate * max(0.1, remaining * (first_step + total) / total)
 
-    with _preserved_random_state():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_preserved_random_state())
+        for problem in problems:  # what was trained before must not choose the images
+            stack.enter_context(problem.evaluator.at_val_subset(0))
         model = PPO(
             FilterPolicy,
             VecMonitor(environment),

@@ -166,7 +166,7 @@ def _calls(model: nn.Module, network: TracedNetwork, batch: Tensor) -> list[_Cal
     hooks = [m.register_forward_hook(record) for m in model.modules() if _is_timed(m)]
     try:
         with torch.inference_mode():
-            model(batch)
+            model(batch.clone())
     finally:
         for hook in hooks:
             hook.remove()

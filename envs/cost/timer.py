@@ -1,12 +1,13 @@
 """Measure how long a forward pass takes."""
 
-import logging
+import time
 
 import torch
 from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
 from ..modules.copying import copy_model
+from ..modules.modes import restored_modes
 from .config import LatencyConfig
 
 
@@ -18,32 +19,36 @@ def latency_ms(
     Args:
         model: Any network, on the device of ``example``.
         example: An input batch.
-        seconds: Duration of the measurement, > 0.
+        seconds: Duration of the measurement, > 0; at least one pass is measured.
         threads: Number of CPU threads; by default torch's current number.
 
     Returns:
         Milliseconds per batch, of the fastest pass: other work on the machine can only make it slower.
     """
-    # This import loads torch's compiler helpers, which warn on stderr on machines with nvcc but no GPU.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    from torch.utils.benchmark import Timer
+    threads_before = torch.get_num_threads()
+    inputs = torch.empty_like(example)
+    times: list[float] = []
+    with restored_modes(model), torch.inference_mode():
+        model.eval()
+        torch.set_num_threads(threads or threads_before)
+        try:
+            model(inputs.copy_(example))  # the first pass chooses kernels and allocates memory
+            end = time.perf_counter() + seconds
+            while not times or time.perf_counter() < end:
+                inputs.copy_(example)  # some networks edit their input
+                began = _settled_clock(example.device)
+                model(inputs)
+                times.append(_settled_clock(example.device) - began)
+        finally:
+            torch.set_num_threads(threads_before)
+    return min(times) * 1e3
 
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            timer = Timer(
-                "model(x)",
-                globals={"model": model, "x": example},
-                num_threads=threads or torch.get_num_threads(),
-            )
-            times: list[float] = []
-            # One pass each: in a block of passes, as in blocked_autorange, one delayed pass spoils the block.
-            while sum(times) < seconds:
-                times.append(timer.timeit(1).median)
-            return min(times) * 1e3
-    finally:
-        model.train(training)
+
+def _settled_clock(device: torch.device) -> float:
+    """Return the time in seconds after a device has finished its work."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
 
 
 def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> tuple[nn.Module, Tensor]:
@@ -63,7 +68,7 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
     batch = torch.zeros(config.batch, *shape, device=device, dtype=dtype)
     try:
         with torch.inference_mode():
-            placed(batch)
+            placed(batch.clone())  # some networks edit their input
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise

@@ -106,11 +106,15 @@ class CandidateNetwork:
         def take(*pieces: Tensor) -> None:
             self._take_statistics(self.model, pieces, repeat(nullcontext()))
 
+        before = [buffer.clone() for buffer in self.model.buffers()]
         taken = capture_graph(take, *self._statistics) if self._statistics else lambda: None
         answers = {len(piece): capture_graph(self.dense_answer, piece) for piece in pieces} if taken else {}
         known = {size: answer for size, answer in answers.items() if answer}
         if taken and len(known) == len(answers):
             self._recording = _Recording(taken, known)
+            return
+        for buffer, dense in zip(self.model.buffers(), before, strict=True):
+            buffer.copy_(dense)  # a recording that failed took statistics
 
     @property
     def shares(self) -> bool:
@@ -172,16 +176,19 @@ class CandidateNetwork:
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
-        for count, piece in enumerate(pieces, start=1):
+        try:
+            for count, piece in enumerate(pieces, start=1):
+                for norm in norms:
+                    norm.momentum = 1 / count  # the same as None, which would read the count from the device
+                self._forward(model, piece, passes)
+        finally:
             for norm in norms:
-                norm.momentum = 1 / count  # the same as None, which would read the count from the device
-            self._forward(model, piece, passes)
-        for norm in norms:
-            norm.eval()
+                norm.eval()
 
     def _forward(
         self, model: nn.Module, piece: Tensor, passes: Iterator[AbstractContextManager[Any]]
     ) -> Tensor:
+        piece = piece.clone()  # some networks edit their input; copied before the shared prefix begins
         fast = self._dtype is torch.bfloat16  # without autocast's cache, which a CUDA graph must not read
         with (
             torch.autocast(piece.device.type, torch.bfloat16, enabled=fast, cache_enabled=False),

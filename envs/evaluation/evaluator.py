@@ -9,7 +9,7 @@ Shapes: B candidates, L layers, N filters of a layer, S images for statistics, V
 
 import contextlib
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -95,12 +95,27 @@ class CandidateEvaluator:
         self._images = min(images, task.size("val"))
         self._dense = dense
         self._references: dict[int, Reference] = {}
+        self._part = -1
         self._look_at(0)
 
     @property
     def dense(self) -> Reference:
         """The measurement that candidates are compared with, on the current images."""
         return self._references[self._part]
+
+    @contextlib.contextmanager
+    def at_val_subset(self, number: int) -> Iterator[None]:
+        """Measure on a given subset of ``val`` inside the context, and on the current one again after it.
+
+        Args:
+            number: Number of the subset, from 0.
+        """
+        before = self._part
+        try:
+            self._look_at(number)
+            yield
+        finally:
+            self._look_at(before)
 
     def next_val_subset(self) -> None:
         """Change to the next subset of ``val``, after the last one to the first again.
@@ -113,6 +128,8 @@ class CandidateEvaluator:
 
     def _look_at(self, part: int) -> None:
         """Load one of the disjoint parts of ``val``, each spread evenly, as images may be sorted by class."""
+        if part == self._part and part in self._references:
+            return
         chosen = torch.arange(self._images) * self.task.size("val") // self._images + part
         inputs, targets = self.task.batch("val", chosen)
         self._part, self._val = part, self._candidates.pieces(inputs)
@@ -121,6 +138,13 @@ class CandidateEvaluator:
             self._candidates.record(self._val)
         if part not in self._references:
             self._references[part] = self._reference()
+
+    def _reference_on(self, part: int) -> Reference:
+        """Give what candidates are compared with on a part of ``val``, whichever is at hand."""
+        if part not in self._references:
+            with self.at_val_subset(part):
+                pass
+        return self._references[part]
 
     def __call__(self, candidates: Sequence[Sequence[Mask]]) -> list[Outcome]:
         """Measure candidates.
@@ -157,8 +181,7 @@ class CandidateEvaluator:
     def _reference(self) -> Reference:
         """Measure the dense network, and the loss of the best constant prediction."""
         if self._dense is not None:
-            self._dense._look_at(self._part)
-            return self._dense.dense
+            return self._dense._reference_on(self._part)
         dense = self._measure([np.ones(layer.filters, np.bool_) for layer in self.network.layers])
         if not math.isfinite(dense.accuracy + dense.loss):
             where = first_nonfinite(self._candidates.model, self._val[0])

@@ -43,9 +43,10 @@ class SharedPrefix:
             *model.named_buffers(remove_duplicate=False),
         ]
         differing = {id(tensor) for name, tensor in named if name in self._differing}
+        own = {_memory(tensor) for _, tensor in named}
         leads, self._led = not self._led, True
         while leads and self._worth_sharing():
-            self._leaders.append(_Leader(differing))
+            self._leaders.append(_Leader(differing, own))
             yield self._leaders[-1]
         # All passes are shared or none: the batch-norm statistics of the prefix come from all of the
         # leader's.
@@ -65,14 +66,17 @@ class _Leader(TorchDispatchMode):
 
     Args:
         differing: Ids of the tensors in which candidates differ; reading one of them ends the prefix.
+        own: Addresses of the memory of the network's parameters and buffers.
     """
 
-    def __init__(self, differing: Collection[int]) -> None:
+    def __init__(self, differing: Collection[int], own: Collection[int]) -> None:
         super().__init__()
         self.known: list[tuple[Any, Any]] = []  # operations of the prefix with their results
         self.size = 0  # bytes
-        self.spoilt = False  # whether a stored result was overwritten later, as ``shortcut += x`` does
-        self._differing = differing
+        # Whether a stored result was overwritten later, as ``shortcut += x`` does, or the prefix overwrote a
+        # tensor that it did not compute: its input, of which each follower has its own copy.
+        self.spoilt = False
+        self._differing, self._own = differing, own
         self._over = False
         self._needed: dict[int, Tensor] = {}
 
@@ -82,9 +86,10 @@ class _Leader(TorchDispatchMode):
         self._over = self._over or _reads(read, self._differing)
         if self._over:
             self._needed |= {id(tensor): tensor for tensor in read}
-            if func._schema.is_mutable:
-                mine = {_memory(tensor) for _, result in self.known for tensor in _tensors(result)}
-                self.spoilt = self.spoilt or _memory(read[0]) in mine
+        if func._schema.is_mutable:
+            made = {_memory(tensor) for _, result in self.known for tensor in _tensors(result)}
+            written = {_memory(tensor) for tensor in _written(func, args, kwargs or {})}
+            self.spoilt = self.spoilt or bool(written & made if self._over else written - made - self._own)
         result = func(*args, **kwargs or {})
         if not self._over:
             self.known.append((func, result))
@@ -141,6 +146,13 @@ def _reads(tensors: list[Tensor], differing: Collection[int]) -> bool:
 
 def _tensors(values: Any) -> list[Tensor]:
     return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+    """Find the tensors that an operation overwrites."""
+    arguments = func._schema.arguments
+    given = {argument.name: value for argument, value in zip(arguments, args, strict=False)} | kwargs
+    return _tensors([given.get(a.name) for a in arguments if a.alias_info and a.alias_info.is_write])
 
 
 def _memory(tensor: Tensor) -> int:

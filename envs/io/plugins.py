@@ -52,5 +52,5 @@ def _current_directory_importable() -> Iterator[None]:
     sys.path.append(here)
     try:
         yield
-    finally:
-        sys.path.remove(here)
+    finally:  # by identity: the same folder may have been there before, and the module may have added it too
+        sys.path[:] = [entry for entry in sys.path if entry is not here]

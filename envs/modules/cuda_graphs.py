@@ -74,7 +74,7 @@ def capture_training_graph(model: nn.Module, example: Tensor) -> Callable[[Tenso
     try:
         with autocast(example.device, cache=False):
             graphed = torch.cuda.make_graphed_callables(
-                _Wrapper(model), (example,), num_warmup_iters=_WARM_UP, allow_unused_input=True
+                _Wrapper(model), (example.clone(),), num_warmup_iters=_WARM_UP, allow_unused_input=True
             )
         # Graphs are captured on a separate stream; torch would warn of that at the first replay.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
+from .inputs import run_on_copy
 
 
 @contextlib.contextmanager
@@ -35,7 +36,7 @@ def fastest_layout(model: nn.Module, inputs: Tensor) -> torch.memory_format:
         return torch.contiguous_format
     try:
         with torch.no_grad():
-            model(inputs[:2].contiguous(memory_format=torch.channels_last))
+            run_on_copy(model, inputs[:2].contiguous(memory_format=torch.channels_last))
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..io.tensor_files import is_finite
+from .inputs import run_on_copy
 from .precision import autocast
 
 
@@ -34,9 +35,11 @@ def explain_nonfinite(model: nn.Module, inputs: Tensor, when: str, advice: str) 
     try:
         yield
     except FloatingPointError as error:
-        where = first_nonfinite(model, inputs)
-        for buffer, old in zip(model.buffers(), before, strict=True):
-            buffer.copy_(old)
+        try:
+            where = first_nonfinite(model, inputs)
+        finally:
+            for buffer, old in zip(model.buffers(), before, strict=True):
+                buffer.copy_(old)
         raise FloatingPointError(f"{error} in {when}, {where}: {advice}") from error
 
 
@@ -83,7 +86,7 @@ def first_nonfinite(model: nn.Module, inputs: Tensor) -> str:
     ]
     try:
         with torch.random.fork_rng(), autocast(inputs.device):
-            model(inputs)
+            run_on_copy(model, inputs)
     finally:
         for hook in hooks:
             hook.remove()

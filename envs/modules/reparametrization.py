@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..io.memory import is_out_of_memory
 from .copying import copy_model
+from .inputs import run_on_copy
 
 
 class SameConv2d(nn.Conv2d):
@@ -112,7 +113,7 @@ def _plain_convolution(module: nn.Conv2d) -> nn.Conv2d | None:
     probes = [torch.randn(2, module.in_channels, size, size).to(module.weight) for size in (32, 37)]
     try:
         with _LastConvolution() as last:
-            expected = [module(x) for x in probes]
+            expected = [run_on_copy(module, x) for x in probes]
         _, weight, bias, stride, padding, dilation, _, _, groups = last.arguments
     except (RuntimeError, TypeError, ValueError) as error:
         if is_out_of_memory(error):

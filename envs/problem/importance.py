@@ -6,7 +6,8 @@ scores are summed over the coupled producers.
 Shapes: N filters of a layer, m positions per filter on an axis.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import main_output
 from ..tasks.base import Task
@@ -118,14 +120,11 @@ def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, b
     scores = [np.zeros(layer.filters) for layer in network.layers]
     indices = torch.randperm(task.size("train"), generator=torch.Generator().manual_seed(0))[:images]
     batches = indices.split(batch_size_for(task, batch_size))
-    wanted = [weight.requires_grad for weight in weights.values()]
-    with restored_modes(model), torch.enable_grad():
+    with restored_modes(model), _differentiable(weights.values()):
         model.eval()
-        for weight in weights.values():
-            weight.requires_grad_(True)
         for part in batches:
             inputs, targets = task.batch("train", part)
-            loss = task.loss(main_output(model(inputs)), targets)
+            loss = task.loss(main_output(run_on_copy(model, inputs)), targets)
             found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
             products = {
                 name: grad * weights[name].detach()
@@ -135,6 +134,18 @@ def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, b
             for score, layer in zip(scores, network.layers, strict=True):
                 change = _sum(layer, products, lambda s: s.role == "input_channel", lambda w: w.sum(1))
                 score += change**2 / len(batches)
-    for weight, before in zip(weights.values(), wanted, strict=True):
-        weight.requires_grad_(before)
     return scores
+
+
+@contextlib.contextmanager
+def _differentiable(weights: Iterable[Tensor]) -> Iterator[None]:
+    """Let gradients reach weights, frozen ones too, for a while."""
+    before = [(weight, weight.requires_grad) for weight in weights]
+    try:
+        for weight, _ in before:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            yield
+    finally:
+        for weight, wanted in before:
+            weight.requires_grad_(wanted)

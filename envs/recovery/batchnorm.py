@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..modules.inputs import run_on_copy
 from ..modules.modes import fastest_layout, restored_modes
 from ..tasks.base import Task
 from ..tasks.optional_members import measuring_batch
@@ -19,7 +20,8 @@ def reestimate_batchnorm(
     """Replace batch-norm statistics by their averages over batches of training images, in place.
 
     The images are augmented as in training, so that the statistics match the training distribution (Li et al.
-    2020, arXiv 2007.02491). Other modules stay in evaluation mode. Modes and momenta are restored.
+    2020, arXiv 2007.02491). Other modules stay in evaluation mode. Modes and momenta are restored; after an
+    error the statistics are restored too.
 
     Args:
         model: The network, on the task's device.
@@ -40,16 +42,19 @@ def reestimate_batchnorm(
     with restored_modes(model), torch.no_grad():
         model.eval()
         layout = fastest_layout(model, task.batch("train", chosen[:2])[0])
-        for layer in layers:
-            layer.reset_running_stats()
-            layer.momentum = None  # None makes PyTorch average over all batches
-            layer.train()
+        finished = False
         try:
+            for layer in layers:
+                layer.reset_running_stats()
+                layer.momentum = None  # None makes PyTorch average over all batches
+                layer.train()
             for part in chosen.tensor_split(math.ceil(images / batch_size)):
                 inputs, _ = task.batch("train", part, augment=True, generator=generator)
-                model(inputs.contiguous(memory_format=layout))
+                run_on_copy(model, inputs.contiguous(memory_format=layout))
+            finished = True
         finally:
             for layer, momentum, buffers in zip(layers, momenta, before, strict=True):
                 layer.momentum = momentum
-                if layer.num_batches_tracked == 0:  # not run, like auxiliary heads in evaluation mode
+                # Auxiliary heads do not run in evaluation mode.
+                if not finished or layer.num_batches_tracked == 0:
                     layer.load_state_dict(buffers, strict=False)

@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from ..modules.copying import copy_model
+from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..surgery.plan import Mask
 from ..tasks.base import Task
@@ -72,7 +73,7 @@ class Compensation:
                 chosen = torch.randperm(task.size("train"), generator=generator)[:images]
                 for part in chosen.split(measuring_batch(task, 128)):
                     inputs, _ = task.batch("train", part, augment=True, generator=generator)
-                    model(inputs)
+                    run_on_copy(model, inputs)
 
     def apply(self, parameters: Mapping[str, Tensor], masks: Sequence[Mask]) -> None:
         """Move the weights on removed channels to the kept ones, in place.

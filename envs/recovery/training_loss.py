@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..modules.inputs import run_on_copy
 from ..modules.outputs import main_and_auxiliary, main_output
 from ..modules.precision import autocast
 from ..tasks.base import Task
@@ -35,11 +36,11 @@ class StepLoss:
     def __call__(self, model: Callable[[Tensor], Any], inputs: Tensor, targets: Tensor) -> Tensor:
         """Run the network and the teacher and compute the loss."""
         with autocast(inputs.device):
-            outputs, auxiliary = main_and_auxiliary(model(inputs))
+            outputs, auxiliary = main_and_auxiliary(run_on_copy(model, inputs))
         loss = self.task.loss(outputs, targets)
         if self.teacher is not None:
             with torch.no_grad(), autocast(inputs.device):
-                teacher_outputs = main_output(self.teacher(inputs))
+                teacher_outputs = main_output(run_on_copy(self.teacher, inputs))
             share = self.distillation_weight
             loss = (1 - share) * loss + share * distill(self.task, outputs, teacher_outputs, self.temperature)
         for auxiliary_outputs in auxiliary:

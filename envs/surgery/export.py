@@ -188,7 +188,7 @@ def _compare(model: nn.Module, shapes: Sequence[tuple[int, ...]], run: Run) -> f
     for batch in BATCHES:
         inputs = _inputs(model, shapes, batch)
         with torch.no_grad():
-            expected, found = _tensors(model(*inputs)), run(inputs)
+            expected, found = _tensors(model(*map(torch.clone, inputs))), run(inputs)
         for one, other in zip(expected, found, strict=True):
             scale = float(one.abs().max()) or 1.0
             difference = float((one - other).abs().max()) / scale

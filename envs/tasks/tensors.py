@@ -128,11 +128,11 @@ class TensorTask:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Give the mean loss of a batch."""
-        return self._loss(outputs, self._alike(outputs, targets))
+        return self._loss(*self._copied(outputs, targets))
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Give what the metric needs to know of a batch."""
-        return self._metric.statistics(outputs, self._alike(outputs, targets))
+        return self._metric.statistics(*self._copied(outputs, targets))
 
     def metric(self, statistics: Tensor) -> float:
         """Turn summed statistics into percent."""
@@ -145,7 +145,7 @@ class TensorTask:
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Compare the outputs of two networks."""
         if self._distillation is not None:
-            return self._distillation(student, teacher, temperature)
+            return self._distillation(student.clone(), teacher.clone(), temperature)
         if self._classes:
             return distillation_loss(student, teacher, temperature)
         return F.mse_loss(student, teacher)
@@ -159,6 +159,10 @@ class TensorTask:
         if self._classes:
             return int(max(targets.max() for _, targets in self._splits.values())) + 1
         return int(self._splits["train"][1].shape[1])
+
+    def _copied(self, outputs: Tensor, targets: Tensor) -> Pair:
+        """Give what functions of users may edit in place, in shapes that are alike."""
+        return outputs.clone(), self._alike(outputs, targets).clone()
 
     def _alike(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Refuse what would broadcast: (B, 1) against (B,) gives a loss of (B, B), and nobody notices."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..io.memory import is_out_of_memory
 from ..io.plugins import accepted_arguments, imported_module
 from ..io.suggestions import did_you_mean
+from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import check_logits, main_output
 from .base import SplitName, Task
@@ -112,7 +113,7 @@ def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
     """
     inputs, targets = task.batch("train", torch.arange(min(2, task.size("train"))))
     with restored_modes(model), torch.no_grad():
-        given = model.eval()(inputs)
+        given = run_on_copy(model.eval(), inputs)
     notes = () if targets.is_floating_point() else check_logits(given)
     outputs = main_output(given).detach().requires_grad_()
     what = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"

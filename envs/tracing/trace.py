@@ -39,7 +39,7 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
         tracer.propagation.keep(pin)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for training in (False, True):
-            tracer.run(inputs, training=training)
+            tracer.run(tree_map_only(Tensor, torch.clone, inputs), training=training)
     return solve(tracer.propagation.records, copied)
 
 
