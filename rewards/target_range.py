@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .outcome import Size, check_size
-from .reward import Reward
+from .reward import Reward, RewardFunction, as_reward
 from .target import TargetReward
 
 
@@ -38,11 +38,15 @@ class TargetRange:
         return TargetReward(self.low + number * (self.high - self.low), self.size)
 
 
-def sample_reward(wish: Reward | TargetRange, random: Callable[[], float]) -> Reward:
-    """Give the reward of one episode: a fixed one as it is, without drawing a number.
+def sample_reward(wish: RewardFunction | TargetRange, random: Callable[[], float]) -> Reward:
+    """Give the reward of one episode: a fixed one without drawing a number.
 
     Args:
-        wish: What the agent is to want.
+        wish: What the agent is to want; any function of an outcome, see :func:`.reward.as_reward`.
         random: Gives numbers in [0, 1).
+
+    Raises:
+        TypeError: If it is no reward.
+        ValueError: If it wants what no reward can.
     """
-    return wish.draw(random()) if isinstance(wish, TargetRange) else wish
+    return wish.draw(random()) if isinstance(wish, TargetRange) else as_reward(wish)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from ...rewards import Outcome, Reward, TargetRange, sample_reward
+from ...rewards import Outcome, RewardFunction, TargetRange, sample_reward
 from ..problem.features import STATIC_LAYER_FEATURES
 from ..problem.problem import PruningProblem
 from .episode import Episode, Observation
@@ -26,7 +26,7 @@ class LockstepVecEnv(VecEnv):
 
     Args:
         problems: The networks to prune; each episode draws one.
-        reward: Judges candidates; of a range each episode draws its target.
+        reward: Judges candidates, any function of an outcome; of a range each episode draws its target.
         num_envs: K.
         slots: M; None takes the widest layer of all networks.
         hidden_features: Probability that an episode does not show one of the static layer features, in
@@ -36,7 +36,7 @@ class LockstepVecEnv(VecEnv):
     def __init__(
         self,
         problems: Sequence[PruningProblem],
-        reward: Reward | TargetRange,
+        reward: RewardFunction | TargetRange,
         num_envs: int,
         *,
         slots: int | None = None,
