@@ -124,6 +124,7 @@ def train_agent(
         """Fall in a line; SB3 counts ``first_step`` among the steps that are over."""
         return config.learning_rate * max(0.1, remaining * (first_step + total) / total)
 
+    scale = _PREFERENCE_RATE / math.sqrt(problems[0].network.widths.sum())
     with _preserved_random_state():
         model = PPO(
             FilterPolicy,
@@ -136,16 +137,17 @@ def train_agent(
             ent_coef=config.entropy_weight,
             gamma=1.0,  # the reward comes at the end, and every layer shares it
             gae_lambda=1.0,
-            policy_kwargs={"layers": layers if preferences else None},
+            policy_kwargs={"layers": layers if preferences else None, "preference_lr_scale": scale},
             seed=seed,
             device=next(problems[0].model.parameters()).device,
         )
         scorer = scorer_of(model)
         if initial_agent is not None:
+            scorer.set_preference_lr_scale(1.0)  # that of its state
             scorer.load_state_dict(
                 scorer.state_dict() | initial_agent.state(problems[0] if preferences else None)
             )
-        scorer.set_preference_lr_scale(_PREFERENCE_RATE / math.sqrt(problems[0].network.widths.sum()))
+            scorer.set_preference_lr_scale(scale)
         model.set_logger(logger or configure(None, []))
         history = SearchHistory() if history is None else history
         record = SearchRecorder(problems, config.evaluations, history)
