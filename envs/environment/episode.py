@@ -133,6 +133,7 @@ class Episode:
             accuracy_drop=outcome.accuracy_drop,
             loss=outcome.loss,
             reward=reward,
+            masks=self.masks,
             meets_target=is_met(self.reward, outcome),
             layer_keep_ratios={
                 layer.name: float(mask.mean())

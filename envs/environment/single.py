@@ -41,7 +41,8 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
     After the last layer; episodes are never truncated. ``info`` carries ``layer``, ``keep_ratio``,
     ``repaired``, ``macs_ratio``, ``params_ratio`` (undecided layers counted dense) and ``accuracy_drop`` in
     percentage points (None until measured); after the last layer also ``accuracy``, ``loss``, ``reward``,
-    ``meets_target`` (the size or the drop bound that the reward wants) and ``layer_keep_ratios``.
+    ``meets_target`` (the size or the drop bound that the reward wants), ``layer_keep_ratios``, and ``masks``,
+    one keep mask (N,) a layer.
 
     ## Registered configurations
     ``gymnasium.make("secateur/FilterPruning-v0")`` prunes the demo CNN, trained for a moment on the bundled

@@ -79,7 +79,6 @@ class LockstepVecEnv(VecEnv):
             rewards[k] = self._episodes[k].finish(outcome, infos[k])
             infos[k]["terminal_observation"] = self._episodes[k].observe()
             infos[k]["TimeLimit.truncated"] = False
-            infos[k]["masks"] = self._episodes[k].masks
             self._episodes[k] = self._begin(k)
         return _stacked([episode.observe() for episode in self._episodes]), rewards, dones, infos
 
