@@ -40,7 +40,7 @@ class TrainingResult:
     Args:
         decider: The agent, to be used frozen.
         model: SB3's, to go on training.
-        seconds: Wall-clock time.
+        seconds: Wall-clock time in this process.
         evaluations: Candidates measured.
         rewards: Mean reward of each update's candidates.
     """

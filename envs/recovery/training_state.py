@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..modules.nonfinite import check_gradient
+from .stopwatch import Stopwatch
 
 # One-cycle (Smith and Topin 2018, arXiv 1708.07120): where the learning rate starts, and how long it rises.
 _INITIAL_RATE = 1 / 25
@@ -43,12 +43,12 @@ class TrainingState:
         self._model, self._optimizer = model, optimizer
         self._scheduler = LambdaLR(optimizer, lambda step: one_cycle(step, steps))
         self._total = 0.0
-        self._earlier, self._began = 0.0, time.perf_counter()
+        self._clock = Stopwatch()
 
     @property
     def seconds(self) -> float:
         """Wall-clock time so far, of all processes that had a part in it."""
-        return self._earlier + time.perf_counter() - self._began
+        return self._clock.seconds
 
     def begin_epoch(self, images: int) -> None:
         """Draw the order of the images, and seed dropout."""
@@ -106,7 +106,7 @@ class TrainingState:
         self.epoch, self.step = known["epoch"], known["step"]
         self.order, self.losses = known["order"], list(known["losses"])
         self.learning_rate, self._total = known["learning_rate"], known["total"]
-        self._earlier, self._began = known["seconds"], time.perf_counter()
+        self._clock = Stopwatch(known["seconds"])
 
 
 def one_cycle(step: int, total: int) -> float:
