@@ -29,7 +29,8 @@ class Outcome:
         macs_ratio: Multiply-accumulate operations, pruned / dense, in [0, 1].
         params_ratio: Parameters, pruned / dense, in [0, 1].
         filters_ratio: Prunable filters, pruned / dense, in [0, 1].
-        latency_ratio: Milliseconds of a forward pass, pruned / dense; None if the latency was not measured.
+        latency_ratio: Milliseconds of a forward pass, pruned / dense, above 1 where fewer filters are slower;
+            None where nobody timed the network.
     """
 
     accuracy: float
@@ -61,7 +62,7 @@ class Outcome:
         return (self.loss - self.dense_loss) / gain
 
     def ratio(self, size: Size) -> float:
-        """Return the candidate's size ratio, pruned / dense, in [0, 1].
+        """Give the candidate's size, pruned / dense, in [0, 1]; that of a latency may be above 1.
 
         Raises:
             ValueError: If ``size`` is unknown, or is the latency and that was not measured.

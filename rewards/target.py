@@ -35,10 +35,11 @@ class TargetReward:
     Args:
         target: Target size ratio, pruned / dense, in (0, 1].
         size: The cost that has to meet the target.
-        overshoot_price: Reward lost per unit of size ratio above the target, at least 0.
+        overshoot_price: Reward lost per unit of size ratio above the target, at least 0 and finite.
 
     Raises:
-        ValueError: If ``target`` is outside (0, 1], the price is negative, or the size is unknown.
+        ValueError: If ``target`` is outside (0, 1], the price is negative or infinite, or the size is
+            unknown.
     """
 
     target: float = 0.5
@@ -49,8 +50,10 @@ class TargetReward:
         check_size(self.size)
         if not 0 < self.target <= 1:
             raise ValueError(f"the target is {self.target}; it has to be above 0 and at most 1")
-        if not self.overshoot_price >= 0:
-            raise ValueError(f"the overshoot price is {self.overshoot_price}; it has to be at least 0")
+        if not 0 <= self.overshoot_price < math.inf:
+            raise ValueError(
+                f"the overshoot price is {self.overshoot_price}; it has to be at least 0, and finite"
+            )
 
     @property
     def drop_bound(self) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .outcome import Size, check_size
-from .reward import Reward
+from .reward import Reward, RewardFunction, as_reward
 from .target import TargetReward
 
 
@@ -38,11 +38,16 @@ class TargetRange:
         return TargetReward(self.low + number * (self.high - self.low), self.size)
 
 
-def sample_reward(reward: Reward | TargetRange, random: Callable[[], float]) -> Reward:
-    """Return the reward of one episode. A fixed reward is returned as it is, without drawing a number.
+def sample_reward(reward: RewardFunction | TargetRange, random: Callable[[], float]) -> Reward:
+    """Return the reward of one episode. A fixed reward is returned without drawing a number.
 
     Args:
-        reward: A fixed reward, or a range of targets to sample from.
+        reward: A reward, any function of an outcome (see :func:`.as_reward`), or a range of targets to sample
+            from.
         random: Returns numbers in [0, 1).
+
+    Raises:
+        TypeError: If ``reward`` cannot be called.
+        ValueError: If its target, drop bound or size is out of range.
     """
-    return reward.draw(random()) if isinstance(reward, TargetRange) else reward
+    return reward.draw(random()) if isinstance(reward, TargetRange) else as_reward(reward)

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from .outcome import Outcome, Size, check_size
 
+_SMALLEST_RATIO = 1e-6
+"""Smaller ratios count as this one: the log of no size at all is infinite."""
+
 
 @dataclass(frozen=True)
 class TryAndLearnReward:
@@ -13,6 +16,10 @@ class TryAndLearnReward:
     The reward is the product of two terms (Huang et al. 2018, arXiv 1801.07365, eq. 3-5, there per layer).
     The accuracy term is 1 at no drop, 0 at the bound and negative beyond it. The efficiency term is the
     logarithm of the compression.
+
+    They know no ratio above 1, which a latency can have. There the efficiency term is negative, and their
+    product would pay for accuracy that is lost. What is slower than the dense network is charged the log of
+    its growth instead, the more the larger the drop.
 
     Args:
         drop_bound: Largest tolerated accuracy drop, percentage points, in (0, 100].
@@ -39,5 +46,8 @@ class TryAndLearnReward:
 
     def __call__(self, outcome: Outcome) -> float:
         """Multiply the unused share of the bound by the logarithm of the compression."""
+        ratio = max(outcome.ratio(self.size), _SMALLEST_RATIO)
+        if ratio > 1:
+            return -math.log(ratio) * (1 + max(outcome.accuracy_drop, 0.0) / self.drop_bound)
         accuracy_term = (self.drop_bound - outcome.accuracy_drop) / self.drop_bound
-        return accuracy_term * math.log(1.0 / outcome.ratio(self.size))
+        return accuracy_term * math.log(1.0 / ratio)

@@ -114,7 +114,7 @@ class Train:
                     seed=self.seed,
                 )
                 problems.append(problem)
-            history = SearchHistory()
+            history, clock = SearchHistory(), folder.journal.begin()
             training = train_agent(
                 problems,
                 TargetRange() if is_any_size else prepared[0].goal.reward,
@@ -126,7 +126,7 @@ class Train:
             )
             training.decider.save(out)
         console().print(
-            f"trained on {training.evaluations} candidates in {training.seconds:.0f} s; "
+            f"trained on {training.evaluations} candidates in {clock.seconds:.0f} s; "
             f"use it with: secateur prune MODEL --agent {out}",
             soft_wrap=True,
         )

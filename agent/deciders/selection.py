@@ -6,13 +6,17 @@ Shapes: N filters of a layer.
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from ...envs.cost.counts import smallest_ratio
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask, PruningPlan
-from ...rewards import Outcome, Reward
+from ...rewards import Outcome, Reward, RewardFunction, as_reward
 from .base import Decider
+
+_SIZES = 10
+"""Proposals are made for so many sizes, from the smallest to the dense one, where no size is wanted."""
 
 _HALVINGS = 7
 """Steps to the smallest size within a drop bound: to 1 % of the dense size."""
@@ -52,22 +56,24 @@ class SearchResult:
     unrounded: PruningPlan | None = None
 
 
-def choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice:
-    """Choose what a decider proposes for a target or a drop bound.
+def choose(problem: PruningProblem, decider: Decider, judge: RewardFunction) -> Choice:
+    """Choose what a decider proposes for a target, a drop bound, or neither.
 
     Args:
         problem: The network; its evaluator measures.
         decider: Who proposes.
-        reward: With a target: the best proposal that meets it. With a drop bound: the smallest that meets
-            that.
+        judge: Any function of an outcome. With a target: the best proposal that meets it. With a drop bound:
+            the smallest that meets that. With neither: the one with the highest reward, of several sizes.
 
     Raises:
         ValueError: If pinned filters make the target unreachable, or no candidate is within the bound.
     """
+    reward = as_reward(judge)
     if reward.target is not None:
         return _best(problem, decider, reward.target, reward)
-    assert reward.drop_bound is not None
-    return _smallest_within(problem, decider, reward.drop_bound, reward)
+    if reward.drop_bound is not None:
+        return _smallest_within(problem, decider, reward.drop_bound, reward)
+    return _highest(problem, decider, reward)
 
 
 def _best(problem: PruningProblem, decider: Decider, target: float, reward: Reward) -> Choice:
@@ -97,3 +103,12 @@ def _smallest_within(problem: PruningProblem, decider: Decider, bound: float, re
             "raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
         )
     return Choice(found.masks, found.outcome, evaluations)
+
+
+def _highest(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice:
+    """Measure proposals for several sizes and take the one with the highest reward."""
+    sizes = np.linspace(smallest_ratio(problem.network, reward.size), 1, _SIZES).tolist()
+    candidates = [masks for size in sizes for masks in decider.decide(problem, size, reward.size)]
+    outcomes = problem.evaluator(candidates)
+    best = int(np.argmax([reward(outcome) for outcome in outcomes]))
+    return Choice(candidates[best], outcomes[best], len(outcomes))

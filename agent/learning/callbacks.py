@@ -135,6 +135,8 @@ class SearchMonitor(BaseCallback):
             self._best = (info["reward"], info["network"], info["masks"])
 
     def _on_rollout_end(self) -> None:
+        if not self._seen["reward"]:  # a rollout may be shorter than an episode
+            return
         means = {key: float(np.mean(values)) for key, values in self._seen.items()}
         now, candidates = time.perf_counter(), len(self._seen["reward"])
         means["candidates_per_second"] = candidates / max(now - self._started, 1e-9)

@@ -120,7 +120,7 @@ class Episode:
         Raises:
             FloatingPointError: If the reward is infinite or undefined.
         """
-        reward = self.reward(outcome)
+        reward = float(self.reward(outcome))
         if not math.isfinite(reward):
             raise FloatingPointError(
                 f"the reward of a candidate of {self.problem.name} is {reward}: its accuracy is "
@@ -133,6 +133,7 @@ class Episode:
             accuracy_drop=outcome.accuracy_drop,
             loss=outcome.loss,
             reward=reward,
+            masks=self.masks,
             meets_target=is_met(self.reward, outcome),
             layer_keep_ratios={
                 layer.name: float(mask.mean())

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from ...rewards import Reward, TargetRange, TargetReward, sample_reward
+from ...rewards import RewardFunction, TargetRange, TargetReward, sample_reward
 from ..problem.features import FILTER_FEATURES, LAYER_FEATURES, LIMIT
 from ..problem.problem import PruningProblem
 from .episode import Episode, Observation
@@ -60,7 +60,7 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
     def __init__(
         self,
         problems: PruningProblem | Sequence[PruningProblem] | None = None,
-        reward: Reward | TargetRange | None = None,
+        reward: RewardFunction | TargetRange | None = None,
         *,
         slots: int | None = None,
         render_mode: str | None = None,
@@ -70,7 +70,8 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
 
             problems = demo_problem()
         self.problems = [problems] if isinstance(problems, PruningProblem) else list(problems)
-        self.reward = reward or TargetReward()
+        self.reward = TargetReward() if reward is None else reward
+        sample_reward(self.reward, lambda: 0.0)  # refuses what is none before the first episode
         self.render_mode = render_mode
         self.slots = enough_slots(self.problems, slots)
         self.observation_space, self.action_space = make_spaces(self.slots)  # type: ignore[assignment]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from ...rewards import Outcome, Reward, TargetRange, sample_reward
+from ...rewards import Outcome, RewardFunction, TargetRange, sample_reward
 from ..problem.features import STATIC_LAYER_FEATURES
 from ..problem.problem import PruningProblem
 from .episode import Episode, Observation
@@ -35,7 +35,7 @@ class LockstepVecEnv(VecEnv):
     def __init__(
         self,
         problems: Sequence[PruningProblem],
-        reward: Reward | TargetRange,
+        reward: RewardFunction | TargetRange,
         num_envs: int,
         *,
         slots: int | None = None,
@@ -78,7 +78,6 @@ class LockstepVecEnv(VecEnv):
             rewards[k] = self._episodes[k].finish(outcome, infos[k])
             infos[k]["terminal_observation"] = self._episodes[k].observe()
             infos[k]["TimeLimit.truncated"] = False
-            infos[k]["masks"] = self._episodes[k].masks
             self._episodes[k] = self._begin(k)
         return _stacked([episode.observe() for episode in self._episodes]), rewards, dones, infos
 

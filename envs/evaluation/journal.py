@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..recovery.stopwatch import Stopwatch
 from ..surgery.plan import Mask
 
 _SYNC_SECONDS = 5.0
@@ -43,18 +44,20 @@ class Journal:
     def __init__(self, path: Path, after: Callable[[], None] = lambda: None) -> None:
         self._path, self._after = path, after
         self._known: dict[str, CachedMeasurement] = {}
-        self._earlier, self._began, self._synced = 0.0, time.perf_counter(), time.monotonic()
+        self._earlier, self._synced = 0.0, time.monotonic()
         if path.is_file():
             self._read()
+        self._clock = Stopwatch(self._earlier)
 
-    def begin(self) -> float:
-        """Start the clock of this process.
+    def begin(self) -> Stopwatch:
+        """Start the search's clock, which each line is stamped with.
 
         Returns:
-            Seconds that earlier processes spent.
+            The clock, with what processes before this one spent until their last candidate; who pauses it
+            leaves out what is no search.
         """
-        self._began = time.perf_counter()
-        return self._earlier
+        self._clock = Stopwatch(self._earlier)
+        return self._clock
 
     def recall(self, scope: str, masks: Sequence[Mask]) -> CachedMeasurement | None:
         """Return the recorded measurement of a candidate, or None.
@@ -73,7 +76,7 @@ class Journal:
         """
         key = _key(scope, masks)
         self._known[key] = found
-        text = json.dumps([key, *found, self._earlier + time.perf_counter() - self._began])
+        text = json.dumps([key, *found, self._clock.seconds])
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(f"{_checksum(text)} {text}\n")

@@ -69,7 +69,7 @@ class _Leader(TorchDispatchMode):
         own: Addresses of the memory of the network's parameters and buffers.
     """
 
-    def __init__(self, differing: Collection[int], own: Collection[int]) -> None:
+    def __init__(self, differing: Collection[int], own: set[int]) -> None:
         super().__init__()
         self.known: list[tuple[Any, Any]] = []  # operations of the prefix with their results
         self.size = 0  # bytes

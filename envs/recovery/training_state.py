@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..modules.nonfinite import check_gradient
+from .stopwatch import Stopwatch
 
 # One-cycle (Smith and Topin 2018, arXiv 1708.07120): initial / largest learning rate, and warm-up / all
 # steps.
@@ -44,12 +44,12 @@ class TrainingState:
         self._model, self._optimizer = model, optimizer
         self._scheduler = LambdaLR(optimizer, lambda step: one_cycle(step, steps))
         self._total = 0.0
-        self._earlier, self._began = 0.0, time.perf_counter()
+        self._clock = Stopwatch()
 
     @property
     def seconds(self) -> float:
         """Wall-clock time so far, including that of earlier processes."""
-        return self._earlier + time.perf_counter() - self._began
+        return self._clock.seconds
 
     def begin_epoch(self, images: int) -> None:
         """Draw the order of the images and seed dropout."""
@@ -107,7 +107,7 @@ class TrainingState:
         self.epoch, self.step = snapshot["epoch"], snapshot["step"]
         self.order, self.losses = snapshot["order"], list(snapshot["losses"])
         self.learning_rate, self._total = snapshot["learning_rate"], snapshot["total"]
-        self._earlier, self._began = snapshot["seconds"], time.perf_counter()
+        self._clock = Stopwatch(snapshot["seconds"])
 
 
 def one_cycle(step: int, total: int) -> float:

@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.logger import configure
 
 from secateur.agent.learning.config import AgentConfig
 from secateur.agent.learning.frozen_agent import FrozenAgent
-from secateur.agent.learning.policy import FilterScorer
+from secateur.agent.learning.policy import FilterPolicy, FilterScorer
 from secateur.agent.learning.training import TrainingResult, train_agent
 from secateur.envs.environment.episode import Episode
+from secateur.envs.environment.vectorized import LockstepVecEnv
 from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.plan import Mask
@@ -169,3 +172,26 @@ def test_preferences_in_several_networks_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="2 networks were given; an agent has preferences in one only"):
         train_agent([alike, plain_problem], TARGET, AgentConfig(16), preferences=True)
+
+
+def test_sb3_saves_and_loads_what_is_preferred_and_learning_goes_on_alike(
+    alike: PruningProblem, tmp_path: Path
+) -> None:
+    model = train_agent([alike], TARGET, AgentConfig(64), preferences=True).model
+    model.save(tmp_path / "agent.zip")
+    model.policy.save(str(tmp_path / "policy.pt"))
+    environment = LockstepVecEnv([alike], TARGET, 16)
+    seen = {key: torch.from_numpy(array) for key, array in environment.reset().items()}
+    loaded = PPO.load(tmp_path / "agent.zip", env=environment, device="cpu")
+    for policy in (loaded.policy, FilterPolicy.load(str(tmp_path / "policy.pt"), device="cpu")):
+        one, other = (p.get_distribution(seen).distribution for p in (model.policy, policy))
+        assert torch.equal(one.logits, other.logits)
+    model.set_env(environment)
+    for learner in (model, loaded):
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002 (PPO shuffles by it)
+        environment.seed(0)
+        learner.set_logger(configure(None, []))
+        learner.learn(len(alike.network.layers) * 16, reset_num_timesteps=False)
+    weights = [learner.policy.state_dict() for learner in (model, loaded)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

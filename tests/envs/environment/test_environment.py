@@ -31,7 +31,7 @@ from support.small import plain_network
 
 NAME = "secateur/FilterPruning-v0"
 KEYS = {"network", "layer", "keep_ratio", "repaired", "macs_ratio", "params_ratio", "accuracy_drop"}
-KEYS_AT_THE_END = KEYS | {"accuracy", "loss", "reward", "meets_target", "layer_keep_ratios"}
+KEYS_AT_THE_END = KEYS | {"accuracy", "loss", "reward", "meets_target", "layer_keep_ratios", "masks"}
 
 once_drawn = settings(
     max_examples=10,
@@ -99,6 +99,7 @@ def test_every_step_keeps_the_promises_about_info_rewards_and_the_end(env: Filte
     assert isinstance(info["accuracy_drop"], float)
     assert list(info["layer_keep_ratios"]) == [layer.name for layer in layers]
     assert list(info["layer_keep_ratios"].values()) == [step[4]["keep_ratio"] for step in steps]
+    assert [float(mask.mean()) for mask in info["masks"]] == [step[4]["keep_ratio"] for step in steps]
     assert not any(part.any() for part in observation.values())
 
 
