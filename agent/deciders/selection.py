@@ -1,4 +1,4 @@
-"""From deciders to one candidate: propose, measure, choose.
+"""Choose one candidate among a decider's proposals by measuring them.
 
 Shapes: N filters of a layer.
 """
@@ -14,8 +14,8 @@ from ...envs.surgery.plan import Mask, PruningPlan
 from ...rewards import Outcome, Reward
 from .base import Decider
 
-_HALVINGS = 7
-"""Steps to the smallest size within a drop bound: to 1 % of the dense size."""
+_BISECTIONS = 7
+"""Bisection steps to the smallest size within a drop bound; the resolution is 1 % of the dense size."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Choice:
     """The chosen candidate.
 
     Args:
-        masks: One keep mask (N,) a layer.
-        outcome: What was measured on val.
-        evaluations: Candidates that were measured for the choice.
+        masks: One keep mask (N,) per layer.
+        outcome: The candidate's outcome on val.
+        evaluations: Number of candidates that were measured for the choice.
     """
 
     masks: list[Mask]
@@ -35,14 +35,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search ends with.
+    """The result of a search.
 
     Args:
         model: The cut network.
-        plan: What it kept of the dense one.
-        decider: Who decided.
-        search: What the search took and found, figures by name, for the report.
-        unrounded: What the decider would keep if it could keep any number; None where nobody asked.
+        plan: The filters of the dense network that it keeps.
+        decider: The decider's name.
+        search: Duration, number of evaluations and accuracies of the search, for the report.
+        unrounded: The decider's plan without rounding of filter counts; None if there is no rounding.
     """
 
     model: nn.Module
@@ -53,25 +53,24 @@ class SearchResult:
 
 
 def choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice:
-    """Choose what a decider proposes for a target or a drop bound.
+    """Choose among a decider's proposals: the most accurate at the target, or the smallest within the bound.
 
     Args:
-        problem: The network; its evaluator measures.
-        decider: Who proposes.
-        reward: With a target: the best proposal that meets it. With a drop bound: the smallest that meets
-            that.
+        problem: The network, with the evaluator that measures the proposals.
+        decider: The decider that proposes candidates.
+        reward: The reward, with a target or a drop bound.
 
     Raises:
         ValueError: If pinned filters make the target unreachable, or no candidate is within the bound.
     """
     if reward.target is not None:
-        return _best(problem, decider, reward.target, reward)
+        return _most_accurate(problem, decider, reward.target, reward)
     assert reward.drop_bound is not None
     return _smallest_within(problem, decider, reward.drop_bound, reward)
 
 
-def _best(problem: PruningProblem, decider: Decider, target: float, reward: Reward) -> Choice:
-    """Measure all proposals for a size and take the most accurate; the lower loss breaks ties."""
+def _most_accurate(problem: PruningProblem, decider: Decider, target: float, reward: Reward) -> Choice:
+    """Measure all proposals for a target and take the most accurate; the lower loss breaks ties."""
     candidates = decider.decide(problem, target, reward.size)
     outcomes = problem.evaluator(candidates)
     best = max(range(len(outcomes)), key=lambda k: (outcomes[k].accuracy, -outcomes[k].loss))
@@ -79,21 +78,21 @@ def _best(problem: PruningProblem, decider: Decider, target: float, reward: Rewa
 
 
 def _smallest_within(problem: PruningProblem, decider: Decider, bound: float, reward: Reward) -> Choice:
-    """Bisect the size."""
+    """Find the smallest size whose most accurate proposal is within the drop bound, by bisection."""
     evaluations = 0
-    found: Choice | None = None
+    smallest: Choice | None = None
     low, high = smallest_ratio(problem.network, reward.size), 1.0
-    for _ in range(_HALVINGS):
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        choice = _best(problem, decider, middle, reward)
+        choice = _most_accurate(problem, decider, middle, reward)
         evaluations += choice.evaluations
         if choice.outcome.accuracy_drop <= bound:
-            found, high = choice, middle
+            smallest, high = choice, middle
         else:
             low = middle
-    if found is None:
+    if smallest is None:
         raise ValueError(
             f"no candidate of {decider.name} keeps the accuracy drop on val within {bound:g} points; "
             "raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
         )
-    return Choice(found.masks, found.outcome, evaluations)
+    return Choice(smallest.masks, smallest.outcome, evaluations)
