@@ -1,7 +1,6 @@
 """The pruning pipeline: trace, search, cut, recover, measure, save, report."""
 
 import copy
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -130,7 +129,7 @@ def _prune_at_once(
 ) -> SearchResult:
     """Train an agent if there is no decider yet, choose the filters of all layers together, and cut."""
     journal = folder.journal if folder else None
-    earlier_seconds, started = journal.begin() if journal else 0.0, time.perf_counter()
+    earlier, started = journal.begin() if journal else 0.0, time.perf_counter()
     decider = goal.decider
     history = SearchHistory()
     evaluations = 0
@@ -163,7 +162,7 @@ def _prune_at_once(
     )
     search = {
         "evaluations": evaluations + choice.evaluations,
-        "seconds": round(earlier_seconds + time.perf_counter() - started, 1),
+        "seconds": round(earlier + time.perf_counter() - started, 1),
         "val_accuracy": outcome.accuracy,
         "val_accuracy_drop": outcome.accuracy_drop,
         "rewards": [round(reward, 4) for reward in history.rewards],
@@ -191,7 +190,7 @@ def search_callbacks(
     """Create the callbacks of a search: a progress bar, and TensorBoard logging if there is a folder."""
     callbacks: list[BaseCallback] = [ProgressBar(history, config.evaluations)]
     if folder is not None:
-        updates = math.ceil(config.evaluations / config.episodes_per_update)
+        updates = -(-config.evaluations // config.episodes_per_update)  # rounded up
         callbacks.append(SearchMonitor(history, updates))
     return callbacks
 
