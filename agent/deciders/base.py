@@ -1,4 +1,4 @@
-"""What decides which filters stay, behind one interface: give me masks that meet a size.
+"""The interface of deciders, and the size budget that their candidates have to meet.
 
 Shapes: L layers, N filters of a layer.
 """
@@ -18,45 +18,44 @@ from ...envs.tracing import Layer, TracedNetwork
 from ...rewards import Size
 
 Priorities = Sequence[npt.NDArray[np.floating]]
-"""One array (N,) a layer: of two removed filters the one with the higher number comes back first."""
+"""One array (N,) per layer; removed filters are restored in descending order of these numbers."""
 
 
 class Decider(Protocol):
-    """A way to choose filters."""
+    """Choose which filters stay."""
 
     @property
     def name(self) -> str:
-        """What it is called on the command line and in tables."""
+        """The method's name on the command line and in tables."""
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
         """Propose candidates that meet a size.
 
         Args:
-            problem: The network.
+            problem: The network and its data.
             target: Largest size ratio, pruned / dense, in (0, 1].
-            size: What counts.
+            size: The cost that has to meet the target.
 
         Returns:
-            At least one candidate, each with one keep mask (N,) a layer; the first is the decider's own
-            choice.
+            At least one candidate, each with one keep mask (N,) per layer. The decider prefers the first.
 
         Raises:
-            ValueError: If even the fewest filters that may stay are more than the target.
+            ValueError: If the network exceeds the target even with the fewest filters allowed.
         """
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A size that must not be exceeded.
+    """Limit the size of a network.
 
     Args:
-        network: A trace.
-        target: Largest size ratio, in (0, 1].
-        size: What counts.
+        network: The traced network.
+        target: Largest size ratio, pruned / dense, in (0, 1].
+        size: The cost that has to meet the target.
 
     Raises:
-        ValueError: If the target is outside (0, 1], or even the fewest filters that may stay are more than
-            it.
+        ValueError: If the target is outside (0, 1], or the network exceeds it even with the fewest filters
+            allowed.
     """
 
     network: TracedNetwork
@@ -69,61 +68,59 @@ class Budget:
         smallest = smallest_ratio(self.network, self.size)
         if smallest > self.target:
             raise ValueError(
-                f"the target {self.target:g} of the {self.size} cannot be reached: {self._least_in_words()} "
-                f"the network keeps {smallest:.4f}; "
+                f"the target {self.target:g} of the {self.size} cannot be reached: "
+                f"{self._smallest_network()} the network keeps {smallest:.4f}; "
                 f"ask for at least {np.ceil(smallest * 1e3) / 1e3:g}"
             )
 
     def allows(self, counts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Say which kept counts (..., L) are within the budget, shape (...)."""
+        """Return which counts of kept filters (..., L) are within the budget, shape (...)."""
         return np.asarray(size_ratio(self.network, counts, self.size) <= self.target + 1e-12)
 
     def fill(self, masks: Sequence[Mask], priorities: Priorities) -> list[Mask]:
-        """Bring back removed filters, the most important first, as long as there is room.
+        """Restore removed filters in order of priority while the candidate stays within the budget.
 
-        A layer grows by steps, each to the next number of filters that may stay: a single filter unless
-        limits make it several, and then their mean priority counts.
+        Each step grows one layer to its next allowed number of filters. If that restores several filters at
+        once, as rounding requires, their mean priority counts.
 
         Args:
             masks: A candidate within the budget.
-            priorities: Which filters come back first.
+            priorities: The priority of each filter.
 
         Returns:
-            A candidate to which no step can be added.
+            A candidate that would exceed the budget with any further step.
         """
         layers = self.network.layers
         filled = list(masks)
-        grown = [_grown(*each) for each in zip(layers, filled, priorities, strict=True)]
+        grown = [_grow(*each) for each in zip(layers, filled, priorities, strict=True)]
         while True:
             counts = np.array([mask.sum() for mask in filled])
             steps = np.array([mask.sum() for mask in grown]) - counts
-            open_layers = (steps > 0) & self.allows(counts + np.diag(steps))
-            if not open_layers.any():
+            can_grow = (steps > 0) & self.allows(counts + np.diag(steps))
+            if not can_grow.any():
                 return filled
-            best = [
+            step_priorities = [
                 float(priority[after & ~before].mean()) if is_open else -np.inf
-                for before, after, priority, is_open in zip(
-                    filled, grown, priorities, open_layers, strict=True
-                )
+                for before, after, priority, is_open in zip(filled, grown, priorities, can_grow, strict=True)
             ]
-            one = int(np.argmax(best))
-            filled[one] = grown[one]
-            grown[one] = _grown(layers[one], filled[one], priorities[one])
+            best = int(np.argmax(step_priorities))
+            filled[best] = grown[best]
+            grown[best] = _grow(layers[best], filled[best], priorities[best])
 
-    def _least_in_words(self) -> str:
-        """Say what keeps the network from being smaller."""
+    def _smallest_network(self) -> str:
+        """Describe the smallest network allowed, for error messages."""
         protected = any(layer.cause.operation == PROTECTED for layer in self.network.pinned)
         if protected or (self.network.min_widths > 1).any():
             return "with the fewest filters that --round-to, --protect and --max-sparsity allow"
         return f"with one filter left in each of {len(self.network.layers)} layers"
 
 
-def _grown(layer: Layer, mask: Mask, priority: npt.NDArray[np.floating]) -> Mask:
-    """Bring a layer to the next allowed count; a full one stays."""
+def _grow(layer: Layer, mask: Mask, priority: npt.NDArray[np.floating]) -> Mask:
+    """Grow a layer to its next allowed number of filters; return the mask of a full layer unchanged."""
     larger = layer.allowed[layer.allowed > mask.sum()]
     return resize_mask(mask, int(larger[0]), priority) if len(larger) else mask
 
 
 def keep_top(scores: npt.NDArray[np.floating], count: int) -> Mask:
-    """Keep the ``count`` filters with the highest scores (N,); at least one, ties by position."""
+    """Keep the ``count`` filters with the highest scores (N,), at least one; earlier filters win ties."""
     return resize_mask(np.zeros(len(scores), np.bool_), max(1, count), scores)

@@ -1,4 +1,4 @@
-"""Deciders that do not learn: a criterion and a scope.
+"""Deciders that do not learn: each combines a saliency criterion with a scope.
 
 Shapes: L layers, N filters of a layer.
 """
@@ -18,19 +18,19 @@ from .base import Budget, keep_top
 from .names import BASELINES, Scope
 
 _LAYER_NORMALISED = ("l1", "l2", "fpgm")
-"""Norms of weights say nothing across layers of different fan-in; globally they are divided by the layer's
-mean."""
+"""Weight norms are not comparable across layers of different fan-in, so global scopes divide them by the
+layer's mean."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Keep what a criterion of the literature finds important.
+    """Keep the filters that score highest on a published criterion.
 
     Args:
         criterion: ``random`` or one of :data:`secateur.envs.problem.importance.CRITERIA`.
         scope: ``uniform`` keeps the same ratio of every layer, ``global`` ranks all filters of the network
-            together, ``global-per-mac`` ranks them by score per MAC that goes with a filter.
-        seed: For ``random``.
+            together, ``global-per-mac`` ranks them by score divided by the MACs that their removal saves.
+        seed: Seed of ``random``.
     """
 
     criterion: str
@@ -39,10 +39,10 @@ class Baseline:
 
     @classmethod
     def from_name(cls, name: str, seed: int = 0) -> "Baseline":
-        """Make the baseline of a name in :data:`BASELINES`.
+        """Create a baseline from its name, one of :data:`BASELINES`.
 
         Raises:
-            ValueError: If there is none of that name.
+            ValueError: If the name is unknown.
         """
         criterion, _, scope = name.partition("-")
         if name not in BASELINES:
@@ -51,11 +51,11 @@ class Baseline:
 
     @property
     def name(self) -> str:
-        """The name in :data:`BASELINES`."""
+        """The baseline's name in :data:`BASELINES`."""
         return f"{self.criterion}-{self.scope}"
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
-        """Give the one largest candidate within the target; see :class:`.base.Decider`."""
+        """Return the largest candidate within the target; see :class:`.base.Decider`."""
         budget = Budget(problem.network, target, size)
         scores = self._scores(problem)
         masks = (
@@ -64,15 +64,15 @@ class Baseline:
         return [budget.fill(masks, scores)]
 
     def _scores(self, problem: PruningProblem) -> Scores:
-        """Give scores that may be compared across layers, as far as the scope compares them."""
+        """Return scores that are comparable across layers as far as the scope compares them."""
         if self.criterion == "random":
             generator = np.random.default_rng(self.seed)
             scores = [generator.random(layer.filters) for layer in problem.network.layers]
         else:
             scores = problem.scores[self.criterion]
         if self.criterion == "bn":
-            scores = _without_gaps(scores, problem.scores["l2"])
-        if self.scope == "uniform":  # filling up compares layers too: by rank
+            scores = _fill_missing(scores, problem.scores["l2"])
+        if self.scope == "uniform":  # ranks, as Budget.fill compares filters across layers
             return [rankdata(s, "ordinal") / len(s) for s in scores]
         if self.criterion in _LAYER_NORMALISED:
             scores = [score / max(score.mean(), 1e-30) for score in scores]
@@ -82,18 +82,18 @@ class Baseline:
         return scores
 
 
-def _without_gaps(scores: Scores, stand_in: Scores) -> Scores:
-    """Let layers without batch-norm, whose scores are all 0, take another score at the others' mean scale."""
-    present = [score.mean() for score in scores if score.any()]
-    scale = float(np.mean(present)) if present else 1.0
+def _fill_missing(scores: Scores, fallback: Scores) -> Scores:
+    """Replace scores that are all 0, of layers without batch-norm, by others scaled to the present mean."""
+    means = [score.mean() for score in scores if score.any()]
+    scale = float(np.mean(means)) if means else 1.0
     return [
         score if score.any() else other / max(other.mean(), 1e-30) * scale
-        for score, other in zip(scores, stand_in, strict=True)
+        for score, other in zip(scores, fallback, strict=True)
     ]
 
 
 def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
-    """Bisect the keep ratio that all layers share."""
+    """Find the largest common keep ratio within the budget by bisection."""
     network = budget.network
 
     def counts(ratio: float) -> npt.NDArray[np.int64]:
@@ -109,7 +109,7 @@ def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
 
 
 def _largest_global(budget: Budget, scores: Scores) -> list[Mask]:
-    """Keep the longest prefix of the ranking that is within the budget; a layer its best filters."""
+    """Find the longest prefix of the network's ranking within the budget by bisection."""
     ranked = np.argsort(-np.concatenate(scores), kind="stable")
     layer_of = np.repeat(np.arange(len(scores)), [len(score) for score in scores])[ranked]
 

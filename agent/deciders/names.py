@@ -1,4 +1,4 @@
-"""The names of all methods."""
+"""The names of all pruning methods."""
 
 from typing import Literal, get_args
 
@@ -14,6 +14,6 @@ BASELINES = tuple(f"{criterion}-{scope}" for criterion in ("random", *CRITERIA) 
 """Names such as ``l2-uniform`` and ``taylor-global-per-mac``."""
 
 PPO = "ppo"
-"""The method that learns."""
+"""The only method that learns."""
 
 METHODS = (PPO, *BASELINES)

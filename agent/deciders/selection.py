@@ -1,4 +1,4 @@
-"""From deciders to one candidate: propose, measure, choose.
+"""Choose one candidate among a decider's proposals by measuring them.
 
 Shapes: N filters of a layer.
 """
@@ -16,10 +16,10 @@ from ...rewards import Outcome, Reward, RewardFunction, as_reward
 from .base import Decider
 
 _SIZES = 10
-"""Proposals are made for so many sizes, from the smallest to the dense one, where no size is wanted."""
+"""Number of sizes, from the smallest to the dense one, to propose candidates for if a reward has no target."""
 
-_HALVINGS = 7
-"""Steps to the smallest size within a drop bound: to 1 % of the dense size."""
+_BISECTIONS = 7
+"""Bisection steps to the smallest size within a drop bound; the resolution is 1 % of the dense size."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Choice:
     """The chosen candidate.
 
     Args:
-        masks: One keep mask (N,) a layer.
-        outcome: What was measured on val.
-        evaluations: Candidates that were measured for the choice.
+        masks: One keep mask (N,) per layer.
+        outcome: The candidate's outcome on val.
+        evaluations: Number of candidates that were measured for the choice.
     """
 
     masks: list[Mask]
@@ -39,14 +39,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search ends with.
+    """The result of a search.
 
     Args:
         model: The cut network.
-        plan: What it kept of the dense one.
-        decider: Who decided.
-        search: What the search took and found, figures by name, for the report.
-        unrounded: What the decider would keep if it could keep any number; None where nobody asked.
+        plan: The filters of the dense network that it keeps.
+        decider: The decider's name.
+        search: Duration, number of evaluations and accuracies of the search, for the report.
+        unrounded: The decider's plan without rounding of filter counts; None if there is no rounding.
     """
 
     model: nn.Module
@@ -56,28 +56,30 @@ class SearchResult:
     unrounded: PruningPlan | None = None
 
 
-def choose(problem: PruningProblem, decider: Decider, judge: RewardFunction) -> Choice:
-    """Choose what a decider proposes for a target, a drop bound, or neither.
+def choose(problem: PruningProblem, decider: Decider, reward: RewardFunction) -> Choice:
+    """Choose among a decider's proposals.
+
+    A reward with a target gets the most accurate proposal of that size, one with a drop bound the smallest
+    within the bound, any other the proposal with the highest reward among several sizes.
 
     Args:
-        problem: The network; its evaluator measures.
-        decider: Who proposes.
-        judge: Any function of an outcome. With a target: the best proposal that meets it. With a drop bound:
-            the smallest that meets that. With neither: the one with the highest reward, of several sizes.
+        problem: The network, with the evaluator that measures the proposals.
+        decider: The decider that proposes candidates.
+        reward: Any function of an outcome.
 
     Raises:
         ValueError: If pinned filters make the target unreachable, or no candidate is within the bound.
     """
-    reward = as_reward(judge)
+    reward = as_reward(reward)
     if reward.target is not None:
-        return _best(problem, decider, reward.target, reward)
+        return _most_accurate(problem, decider, reward.target, reward)
     if reward.drop_bound is not None:
         return _smallest_within(problem, decider, reward.drop_bound, reward)
     return _highest(problem, decider, reward)
 
 
-def _best(problem: PruningProblem, decider: Decider, target: float, reward: Reward) -> Choice:
-    """Measure all proposals for a size and take the most accurate; the lower loss breaks ties."""
+def _most_accurate(problem: PruningProblem, decider: Decider, target: float, reward: Reward) -> Choice:
+    """Measure all proposals for a target and take the most accurate; the lower loss breaks ties."""
     candidates = decider.decide(problem, target, reward.size)
     outcomes = problem.evaluator(candidates)
     best = max(range(len(outcomes)), key=lambda k: (outcomes[k].accuracy, -outcomes[k].loss))
@@ -85,24 +87,24 @@ def _best(problem: PruningProblem, decider: Decider, target: float, reward: Rewa
 
 
 def _smallest_within(problem: PruningProblem, decider: Decider, bound: float, reward: Reward) -> Choice:
-    """Bisect the size."""
+    """Find the smallest size whose most accurate proposal is within the drop bound, by bisection."""
     evaluations = 0
-    found: Choice | None = None
+    smallest: Choice | None = None
     low, high = smallest_ratio(problem.network, reward.size), 1.0
-    for _ in range(_HALVINGS):
+    for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        choice = _best(problem, decider, middle, reward)
+        choice = _most_accurate(problem, decider, middle, reward)
         evaluations += choice.evaluations
         if choice.outcome.accuracy_drop <= bound:
-            found, high = choice, middle
+            smallest, high = choice, middle
         else:
             low = middle
-    if found is None:
+    if smallest is None:
         raise ValueError(
             f"no candidate of {decider.name} keeps the accuracy drop on val within {bound:g} points; "
             "raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
         )
-    return Choice(found.masks, found.outcome, evaluations)
+    return Choice(smallest.masks, smallest.outcome, evaluations)
 
 
 def _highest(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice:

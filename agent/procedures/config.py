@@ -1,4 +1,4 @@
-"""What can be asked for: one frozen dataclass per concern."""
+"""Options of a pruning run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,24 +17,24 @@ PROCEDURES: tuple[Procedure, ...] = get_args(Procedure)
 
 
 DEFAULT_TARGET = 0.5
-"""Share of the MACs that stays where neither a target nor a drop bound is given."""
+"""MACs ratio of the pruned network if neither a target nor a drop bound is given."""
 
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """How latencies are measured."""
+    """Options of latency measurements."""
 
     latency_batch: int = LatencyConfig.batch
-    """Images in one pass."""
+    """Batch size of latency measurements, at least 1."""
     latency_threads: int = LatencyConfig.threads
-    """Of the processor."""
+    """CPU threads in latency measurements, at least 1."""
     latency_dtype: Precision = LatencyConfig.dtype
-    """Data type of weights and images."""
+    """Data type of weights and images in latency measurements."""
     latency_device: str | None = LatencyConfig.device
-    """cpu or cuda; by default the device that prunes."""
+    """Device of latency measurements, cpu or cuda; by default the device of the pruning run."""
 
     def config(self) -> LatencyConfig:
-        """Put them as the measurement takes them."""
+        """Return the options as a :class:`.LatencyConfig`."""
         return LatencyConfig(
             self.latency_batch, self.latency_threads, self.latency_dtype, self.latency_device
         )
@@ -42,44 +42,47 @@ class LatencyOptions:
 
 @dataclass(frozen=True)
 class PruningConfig:
-    """What a pruned network has to meet, who decides, and how it recovers.
+    """Options of a pruning run: the target, the method and the recovery.
 
     Raises:
         ValueError: If a number is out of its range, a method is unknown, or options exclude each other.
     """
 
     target_macs: float | None = None
-    """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
+    """Target MACs ratio, pruned / dense, in (0, 1]; 0.5 if neither another target nor a drop bound is
+    given."""
     target_latency: float | None = None
-    """Instead of a share of the MACs: milliseconds that one pass may take, by a table of the layers'
-    latencies."""
+    """Target latency of a forward pass, ms, > 0, estimated from a table of the layers' latencies; excludes a
+    MACs target and a drop bound."""
     drop_bound: float | None = None
-    """Instead of a target: as small as the accuracy on val before fine-tuning allows, in percentage
-    points."""
+    """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; the network becomes as
+    small as this allows. Excludes targets."""
     latency: LatencyConfig = field(default_factory=LatencyConfig)
-    """How latencies are measured."""
+    """Settings of latency measurements."""
     method: str = PPO
-    """Who decides: ppo, or a baseline such as l2-uniform, taylor-global, bn-global-per-mac."""
+    """Method that chooses the filters: ppo, or a baseline such as l2-uniform, taylor-global or
+    bn-global-per-mac."""
     constraints: Constraints = field(default_factory=Constraints)
-    """What is protected, and how many filters of a layer may stay."""
+    """Protected layers, and limits on the number of filters that stay in a layer."""
     agent: str | Path | None = None
-    """What ppo begins with: ``pretrained``, the agent that comes with Secateur; the folder of a trained one;
-    or ``none``, random weights. By default the first, for layerwise the last."""
+    """Initial agent of ppo: ``pretrained`` for the agent shipped with Secateur, the folder of a trained
+    agent, or ``none`` for random weights; by default ``pretrained``, with layerwise ``none``."""
     procedure: Procedure = "network"
-    """network searches for all layers together; layerwise is Huang et al.'s: layer after layer from the
-    input, each with an agent of its own, cut and fine-tuned before the next."""
+    """Pruning procedure: network prunes all layers at once; layerwise (Huang et al. 2018, arXiv 1801.07365)
+    prunes and fine-tunes layer by layer from the input, with a separate agent for each."""
     layer_epochs: int = 1
-    """Of layerwise: passes over the training images after each cut; 0 re-estimates batch-norm only."""
+    """Fine-tuning epochs after each layer's cut with layerwise, at least 0; 0 only re-estimates batch-norm
+    statistics."""
     search: AgentConfig | None = None
-    """How ppo learns on this network; by default not at all with the agent of a folder, which decides frozen,
-    else as :class:`AgentConfig` says."""
+    """Training of the ppo agent on this network; by default an agent from a folder is used frozen, and any
+    other is trained with the defaults of :class:`AgentConfig`."""
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
-    """What happens to the weights after the cut."""
+    """Settings of the training after the cut."""
     search_images: int = 256
-    """Validation images that a candidate is measured on while searching, others in each update, as the same
-    ones would be learned by heart."""
+    """Validation images per candidate during the search, at least 1; each update takes a different subset,
+    so that the agent does not overfit to one."""
     seed: int = 0
-    """For everything that is drawn."""
+    """Seed of all random numbers."""
 
     def __post_init__(self) -> None:
         self._check_target()
@@ -90,7 +93,7 @@ class PruningConfig:
         if self.layer_epochs < 0:
             raise ValueError(f"layer_epochs is {self.layer_epochs}; allowed is at least 0")
         if self.agent is not None and self.method != PPO:
-            raise ValueError(f"an agent decides by ppo, not by {self.method}; leave out --agent or --method")
+            raise ValueError(f"the method {self.method} uses no agent; leave out --agent or --method")
         if self.method == PPO and self.agent_source == RANDOM_WEIGHTS and not self.learning.evaluations:
             raise ValueError("an agent with random weights has to learn; give --evaluations above 0")
         if self.search_images < 1:
@@ -103,7 +106,7 @@ class PruningConfig:
             raise ValueError(f"{' and '.join(given)} exclude each other; give one of them")
         if self.target_latency is not None and not self.target_latency > 0:
             raise ValueError(f"the target is {self.target_latency:g} ms; it has to be above 0")
-        # Rewards refuse what is out of their range.
+        # The rewards check the ranges of the other targets.
         if self.drop_bound is not None:
             TryAndLearnReward(self.drop_bound)
         if self.target_macs is not None:
@@ -111,15 +114,16 @@ class PruningConfig:
 
     @property
     def choice_images(self) -> int:
-        """Validation images that the choice is made on.
+        """Number of validation images for choosing among proposals.
 
-        Candidates of ResNet-20 are ordered as on test by 0.8 (Spearman) on 512, and by 0.9 on 2048.
+        Candidates of ResNet-20 measured on 512 images have a rank correlation of 0.8 (Spearman) with their
+        accuracies on test, on 2048 images 0.9.
         """
         return 8 * self.search_images
 
     @property
     def learning(self) -> AgentConfig:
-        """How ppo learns on this network."""
+        """Training of the ppo agent on this network, with defaults resolved."""
         if self.search is not None:
             return self.search
         is_folder = self.agent_source not in (PRETRAINED, RANDOM_WEIGHTS)
@@ -127,7 +131,7 @@ class PruningConfig:
 
     @property
     def agent_source(self) -> str | Path:
-        """What ppo begins with: a folder, :data:`.PRETRAINED` or :data:`.RANDOM_WEIGHTS`."""
+        """Initial agent of ppo: a folder, :data:`.PRETRAINED` or :data:`.RANDOM_WEIGHTS`."""
         if self.agent is not None:
             return self.agent
         return PRETRAINED if self.procedure == "network" else RANDOM_WEIGHTS

@@ -1,4 +1,4 @@
-"""Which data a network is pruned on."""
+"""Options of the data that a network is pruned on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,28 +9,29 @@ CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and how they are split and normalised."""
+    """Options of the data: the task, the images, their splits and normalisation."""
 
     task: str = CLASSIFICATION
-    """classification, segmentation, or package.module:Task for one's own data, loss and metric, which
-    excludes all other options of data."""
+    """Type of task: classification, segmentation, or package.module:Task for a user-defined class with its
+    own data, loss and metric, which excludes all other data options."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with train/<class>/*.png and perhaps val/,
-    test/; for segmentation a folder with train/images/*, train/masks/*.png."""
+    """Data set: digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with train/<class>/*.png and
+    optionally val/ and test/; for segmentation a folder with train/images/* and train/masks/*.png."""
     data_root: Path = Path("data")
-    """Where torchvision keeps the data sets that it knows."""
+    """Folder of torchvision's data sets."""
     download: bool = False
-    """Fetch a known data set that is not there."""
+    """Download the data set if it is missing."""
     val_from: Literal["train", "test"] = "train"
-    """Where a missing validation part is split from; `test` where the weights were trained on all of
+    """Split from which missing validation data are taken; use test if the network was trained on all of
     train."""
     normalisation: str | None = None
-    """Of pixels: the name of a data set such as cifar10 or imagenet; by default the data's customary one."""
+    """Pixel normalisation, the name of a data set such as cifar10 or imagenet; by default that of the data
+    set, imagenet for a folder."""
     image_size: int | None = None
-    """Height and width in pixels; by default the images' own, 224 for a folder of images that differ (256 for
-    segmentation)."""
+    """Height and width of the images, pixels; by default unchanged, or for a folder with images of different
+    sizes 224 (segmentation 256)."""
     ignore_label: int = 255
-    """Of segmentation: pixels of masks with this label count nowhere."""
+    """Mask label whose pixels are ignored in segmentation."""
     balance_classes: bool = False
-    """Of segmentation: weigh rare classes more in the loss, by median frequency balancing."""
+    """Weight classes in the segmentation loss by median frequency balancing, so that rare ones count more."""

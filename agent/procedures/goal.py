@@ -1,4 +1,4 @@
-"""What is asked for, resolved once: what is better, who decides, and what an agent begins with."""
+"""The goal of a pruning run: its reward, decider and initial agent, made from the options once."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -16,13 +16,13 @@ from .config import DEFAULT_TARGET, PruningConfig
 
 @dataclass(frozen=True)
 class Goal:
-    """A configuration and a trace, made into objects.
+    """The reward, decider and initial agent of a pruning run.
 
     Args:
-        reward: Says which candidate is better.
-        decider: Decides about the filters; None where an agent learns to decide first.
-        initial_agent: The agent that goes on learning; None where it begins with random weights, and where a
-            decider decides.
+        reward: The reward that scores candidates.
+        decider: The decider that chooses the filters; None if an agent is trained first.
+        initial_agent: The agent to train further; None if training starts with random weights, or if there
+            is a decider.
     """
 
     reward: Reward
@@ -31,15 +31,15 @@ class Goal:
 
     @classmethod
     def resolve(cls, config: PruningConfig, network: TracedNetwork) -> Self:
-        """Find out what a configuration means for a network.
+        """Create the reward, the decider and the initial agent that the options name.
 
         Args:
-            config: What is asked for.
-            network: A trace; a target in milliseconds needs one with a latency.
+            config: The options of the run.
+            network: The traced network, with a latency if the target is one.
 
         Raises:
-            ValueError: If the network cannot be as small or as fast as is asked for, or is so already, or the
-                agent cannot be loaded.
+            ValueError: If the network cannot reach the target or meets the latency already, or the agent
+                cannot be loaded.
         """
         reward = _reward(config, network)
         if reward.target is not None:
@@ -60,17 +60,18 @@ def _reward(config: PruningConfig, network: TracedNetwork) -> Reward:
 
 
 def _share_of_latency(network: TracedNetwork, target: float) -> float:
-    """Turn milliseconds into a share of the dense network's.
+    """Convert a target latency, ms, to a share of the dense network's latency.
 
     Raises:
-        ValueError: If the network has no latency, or the target is not between its smallest and the dense.
+        ValueError: If the network has no latency, or the target is not between the smallest latency and the
+            dense one.
     """
     smallest = smallest_ratio(network, "latency")
     assert network.latency is not None
     dense = float(network.latency(network.widths))
     if not smallest * dense <= target <= dense:
         raise ValueError(
-            f"the target of {target:g} ms cannot be set: the dense network takes {dense:.4g} ms a batch, "
-            f"with as few filters as possible {smallest * dense:.4g} ms; ask for something between"
+            f"the target of {target:g} ms is out of range: the dense network takes {dense:.4g} ms a batch, "
+            f"with as few filters as possible {smallest * dense:.4g} ms; give a target between the two"
         )
     return target / dense

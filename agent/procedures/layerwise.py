@@ -1,12 +1,13 @@
-"""Huang et al.'s procedure: from the input on, one layer after the other is decided about, cut and recovered.
+"""Layer-wise pruning: decide about, cut and fine-tune one layer after the other, from the input on.
 
-Each layer has an agent of its own, which sees that layer alone and learns on the network as the layers before
-it left it, cut and fine-tuned (Huang et al. 2018, arXiv 1801.07365, section 3). Accuracy drops are against
-the dense network, so that what one layer loses and fine-tuning does not bring back, later layers cannot lose
-again.
+Each layer has its own agent, which sees this layer only. It learns on the network with all earlier layers cut
+and fine-tuned (Huang et al. 2018, arXiv 1801.07365, section 3). Accuracy drops are measured against the dense
+network: accuracy that one layer loses and fine-tuning does not recover counts against the bound of all later
+layers.
 
-With a drop bound an agent's reward is theirs, with the layer's own filters as the size (eq. 3-5). A target is
-not theirs: the filters that each layer keeps are counted out before the walk, and the agents say which.
+With a drop bound the reward is that of the paper, with the layer's filters as the size (eq. 3-5). Targets are
+not in the paper: the number of filters that each layer keeps is fixed first, and the agents choose the
+filters.
 
 Shapes: L layers, N filters of a layer.
 """
@@ -54,26 +55,28 @@ from .config import PruningConfig
 from .goal import Goal
 
 KEEP_RATIOS = (0.05, *np.arange(1, 10) / 10)
-"""With a drop bound: shares of a layer's filters that its decider proposes for."""
+"""Keep ratios at which a decider proposes candidates for a layer, with a drop bound."""
 
 SAMPLES = 4
-"""With a target: candidates that are drawn from a policy beside its deterministic decision."""
+"""Candidates sampled from a policy in addition to its deterministic decision, with a target."""
 
 
 def prune_layer_by_layer(
     problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
 ) -> SearchResult:
-    """Walk the layers.
+    """Prune and fine-tune the layers of a network one after the other.
 
     Args:
-        problem: The dense network.
-        goal: What is asked for.
-        config: How. A layer's agent has an equal share of the evaluations, at least one update.
-        folder: Gets each layer's agent, under ``layers``, and the scalars ``layerwise/*``, one step a layer.
+        problem: The dense network and its data.
+        goal: The goal of the run.
+        config: The options of the run. Each layer's agent has an equal share of the evaluations, at least one
+            update.
+        folder: Folder of the run, for each layer's agent (under ``layers``) and the scalars ``layerwise/*``
+            (one step per layer); None writes nothing.
 
     Raises:
         ValueError: If no layer can lose a filter within the drop bound.
-        InexactCutError: If a cut network would not compute what the masked one does.
+        InexactCutError: If a cut network does not compute what the masked one does.
     """
     walk = _Walk(problem, goal, config, folder)
     for index in walk.layers:
@@ -88,13 +91,13 @@ def prune_layer_by_layer(
 
 
 class _Walk:
-    """The network as the layers so far left it, and what is known of the way there.
+    """The state of layer-wise pruning: the network after the layers so far, its plan and its statistics.
 
     Args:
-        problem: The dense network.
-        goal: What is asked for.
-        config: How.
-        folder: Where it is written down.
+        problem: The dense network and its data.
+        goal: The goal of the run.
+        config: The options of the run.
+        folder: Folder of the run; None writes nothing.
     """
 
     def __init__(
@@ -119,15 +122,15 @@ class _Walk:
         self.layers: list[int] = np.flatnonzero(self._counts < problem.network.widths).tolist()
 
     def _factory(self, images: int, seed: int, journal: Journal | None) -> EvaluatorFactory:
-        """Make evaluators that compare every stage with the dense network, measured alike."""
+        """Create a factory of evaluators that compare with the dense network, measured on the same images."""
         factory = EvaluatorFactory(self._dense.task, images, seed=seed, journal=journal)
         return factory.against(_evaluator(factory, self._dense, "dense"))
 
     def _planned_counts(self) -> npt.NDArray[np.int64]:
-        """Count the filters (L,) that each layer keeps; with a drop bound, at least.
+        """Return the number of filters (L,) that each layer keeps; with a drop bound the smallest allowed.
 
-        What knows the whole network, a baseline or a frozen agent, decides about it as a whole first and only
-        its counts are kept. Agents that see one layer each cannot weigh layers: all keep the same ratio.
+        A baseline or a frozen agent decides about the whole network first, and the counts of this decision
+        are used. Agents that see one layer each cannot compare layers, so all layers keep the same ratio.
         """
         reward = self._goal.reward
         if reward.target is None:
@@ -137,7 +140,7 @@ class _Walk:
         return np.array([mask.sum() for mask in masks], np.int64)
 
     def prune_layer(self, index: int) -> None:
-        """Decide about one layer, cut, fine-tune, and write it down."""
+        """Choose the filters of one layer, cut, fine-tune, and log the result."""
         problem = self._problem(index)
         layer = problem.network.layers[0]
         reward = self._reward(problem, index)
@@ -168,7 +171,7 @@ class _Walk:
             self._folder.log(scalars, index + 1)
 
     def _problem(self, index: int) -> PruningProblem:
-        """Make the problem of one layer of the network as it is now, seen as a part of the whole."""
+        """Create the problem of one layer, with features computed on the whole network as it is now."""
         task, network = self._dense.task, self.network
         scores = importance(self.model, network, task, images=min(1024, self._config.search_images))
         features = static_features(network, scores)
@@ -184,11 +187,11 @@ class _Walk:
         return replace(one, evaluator=_evaluator(self._search, one, f"layer {index}"))
 
     def _reward(self, problem: PruningProblem, index: int) -> Reward:
-        """Say what is wanted of one layer: Huang's reward, or so many filters."""
+        """Return the reward of one layer: that of the paper, or a target for its number of filters."""
         if self._config.drop_bound is not None:
             return TryAndLearnReward(self._config.drop_bound, "filters")
         network = problem.network
-        # The network's MACs have their usual price, so the layer has its share of it.
+        # The price of overshoot is for all of the network's MACs, so a layer has its share of it.
         share = 1 - float(size_ratio(network, [0], "macs"))
         target = float(self._counts[index] / network.widths[0])
         return TargetReward(target, "filters", OVERSHOOT_PRICE * share)
@@ -196,7 +199,7 @@ class _Walk:
     def _trained(
         self, problem: PruningProblem, reward: Reward, index: int, label: str
     ) -> tuple[Decider, int]:
-        """Give who decides about a layer, and the candidates that its training took."""
+        """Return the decider of a layer, and the number of candidates that its training measured."""
         if self._goal.decider is not None:
             return self._goal.decider, 0
         config, folder = self._config, self._folder
@@ -223,13 +226,13 @@ class _Walk:
         if folder is not None:
             name = problem.network.layers[0].name.replace("/", "_")
             place = folder.path / "layers" / f"{index + 1:03d}-{name}"
-            place.mkdir(parents=True, exist_ok=True)  # a resumed run passes here again
+            place.mkdir(parents=True, exist_ok=True)  # it exists in a resumed run
             training.decider.save(place)
         samples = 0 if reward.target is None else SAMPLES
         return replace(training.decider, samples=samples), training.evaluations
 
     def _cut(self, problem: PruningProblem, choice: Choice, index: int) -> None:
-        """Remove filters of one layer from the network, its trace, and the plan."""
+        """Remove filters of one layer from the network, its trace and the plan."""
         later = PruningPlan.from_masks(problem.network, choice.masks)
         self.model = problem.cut(later)
         masks = [np.ones(layer.filters, np.bool_) for layer in self.network.layers]
@@ -238,7 +241,7 @@ class _Walk:
         self.plan = self.plan.then(later)
 
     def _finetune(self, label: str, index: int) -> None:
-        """Recover from the cut of one layer, learning from the dense network too."""
+        """Fine-tune after the cut of one layer, with distillation from the dense network."""
         task, config = self._dense.task, self._config
         recovery = replace(config.recovery, epochs=config.layer_epochs)
         if recovery.epochs:
@@ -262,7 +265,7 @@ class _Walk:
         return measure(self.model, self._dense.task, "val", limit=limit).accuracy
 
     def found(self) -> SearchResult:
-        """Give what the walk came to."""
+        """Return the result of all layers."""
         dense = measure(self._dense.model, self._dense.task, "val", limit=self._config.choice_images)
         accuracy = self._accuracy()
         search = {
@@ -290,10 +293,10 @@ def _evaluator(factory: EvaluatorFactory, problem: PruningProblem, stage: str) -
 
 
 def _choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice | None:
-    """Choose for one layer; None keeps all its filters.
+    """Choose a candidate for one layer; None keeps all its filters.
 
-    With a drop bound the highest reward wins if it is positive, which it is where a filter goes and the bound
-    holds.
+    With a drop bound the candidate with the highest reward is chosen if this is positive, which means that it
+    removes filters within the bound.
     """
     if reward.target is not None:
         return choose(problem, decider, reward)

@@ -1,4 +1,4 @@
-"""From names to things: the task, the dense network and its input, on the best device there is."""
+"""Loading of tasks, dense networks and pruned networks by name."""
 
 import math
 from dataclasses import fields
@@ -26,25 +26,30 @@ from ..run.recovery_monitor import RecoveryMonitor
 from .data_config import SEGMENTATION, TASKS, DataConfig
 
 _MEMORISED = 99.0
-"""A network above this accuracy on val, and as good on train, has probably seen val before; percent."""
+"""Accuracy on val, percent, from which a network that is hardly better on train was probably trained on
+val."""
 
 _MOST_OUTPUTS, _LARGEST_EXAMPLE = 2**16, 2**26
-"""What a report may claim before memory is taken for it: classes, and numbers of an example."""
+"""Largest number of outputs and of values per example that a report may name, checked before allocation."""
 
 _SEEN: tuple[SplitName, ...] = ("val", "train")
 
 
 def device() -> torch.device:
-    """Take the GPU where there is one."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load_task(config: DataConfig, seed: int) -> Task:
-    """Load data onto the device.
+    """Load a task and its data onto the device.
+
+    Args:
+        config: The data options.
+        seed: Seed of the split into train and val.
 
     Raises:
         ValueError: If the task or the data are unknown, missing or unreadable, or options exclude each other.
-        TypeError: If a member of a task of one's own is of the wrong type.
+        TypeError: If a member of a user-defined task has the wrong type.
     """
     if ":" in config.task:
         plain = DataConfig(task=config.task)
@@ -71,7 +76,7 @@ def load_task(config: DataConfig, seed: int) -> Task:
 def _segmentation(config: DataConfig, seed: int) -> SegmentationTask:
     if not Path(config.data).is_dir():
         raise ValueError(
-            f"there is no folder {config.data!r}; --task segmentation wants --data FOLDER with "
+            f"there is no folder {config.data!r}; --task segmentation needs --data FOLDER with "
             "train/images/*.jpg and train/masks/*.png"
         )
     return load_segmentation(
@@ -86,16 +91,16 @@ def _segmentation(config: DataConfig, seed: int) -> SegmentationTask:
 
 
 def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -> nn.Module:
-    """Build a network for a task, with weights or at random.
+    """Build a network for a task, with given or random weights, in evaluation mode.
 
     Args:
-        name: As for :func:`secateur.envs.models.get_model`.
-        task: Says how many outputs and input channels there are.
-        weights: A file or the name of torchvision weights; None leaves random ones.
-        seed: Of random weights.
+        name: Name of the network, as for :func:`secateur.envs.models.get_model`.
+        task: The task, which sets the numbers of outputs and input channels.
+        weights: A file or the name of torchvision weights; None initialises at random.
+        seed: Seed of random weights.
 
     Raises:
-        ValueError: If the network or the weights are unknown or do not fit.
+        ValueError: If the network or the weights are unknown or do not fit together.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -108,15 +113,15 @@ def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -
 def train_dense_network(
     model: nn.Module, task: Task, epochs: int, seed: int, folder: RunFolder, name: str
 ) -> None:
-    """Train a network that came without weights, with the trainer of the recovery, and keep it.
+    """Train a dense network from random weights and save it.
 
     Args:
-        model: The network, at random; trained in place.
-        task: Its data.
+        model: The network with random weights; trained in place.
+        task: The training data and loss.
         epochs: Passes over the training images.
-        seed: Of their order and augmentation.
-        folder: Gets ``<name>.safetensors``, to be used with ``--weights``.
-        name: Of the file.
+        seed: Seed of their order and augmentation.
+        folder: Folder of the run, to which ``<name>.safetensors`` is written; ``--weights`` reads it.
+        name: Name of the file, without suffix.
     """
     log_info(f"no weights given: training the dense network for {epochs} epochs")
     with RecoveryMonitor(model, task, folder, prefix="dense") as monitor:
@@ -134,13 +139,13 @@ def train_dense_network(
 
 
 def warn_if_memorised(model: nn.Module, task: Task) -> str | None:
-    """Compare a network that came with weights on val and on train.
+    """Warn if the accuracies on val and train suggest that a network was trained on val.
 
     Returns:
-        A warning where val looks like something it was trained on: accuracy drops there say little.
+        The warning, or None. Accuracy drops on images of the dense network's training say little.
     """
     if metric_name(task) != ACCURACY:
-        return None  # other metrics are high for other reasons
+        return None  # the threshold is for accuracies
     val, train = (measure(model, task, split, limit=1024).accuracy for split in _SEEN)
     if val < _MEMORISED or train - val > 0.5:
         return None
@@ -156,8 +161,8 @@ def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, T
     """Rebuild the pruned network of a run, and load the data that it was pruned on.
 
     Args:
-        folder: Of a ``secateur prune`` run.
-        data: Where the data are now; None takes what the run was given.
+        folder: Folder of a ``secateur prune`` run.
+        data: The data options; None takes those of the run.
 
     Raises:
         ValueError: If the run is not finished, or its files do not fit together.
@@ -178,10 +183,10 @@ def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, T
 
 
 def _data_config(given: dict[str, Any]) -> DataConfig:
-    """Turn what a run says of its data into what it was.
+    """Create the data options from the values in a run's ``config.yaml``.
 
     Raises:
-        ValueError: If a value is not of the type of its option.
+        ValueError: If a value does not have the type of its option.
     """
     values = {**given, "data_root": Path(given["data_root"])}
     kinds = get_type_hints(DataConfig)
@@ -197,22 +202,22 @@ def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
     """Rebuild the pruned network of a run without its data.
 
     Args:
-        folder: Of a finished ``secateur prune`` run.
+        folder: Folder of a finished ``secateur prune`` run.
 
     Returns:
-        The network, on the CPU and in evaluation mode, and the shape of one example, (C, H, W) of images.
+        The network, on the CPU and in evaluation mode, and the shape of one example, (C, H, W) for images.
 
     Raises:
         ValueError: If the run is not finished, or its files do not fit together.
     """
     path = folder / REPORT
     if not path.is_file():
-        raise ValueError(f"{folder} is no finished prune run: it has no report.json")
+        raise ValueError(f"{folder} is not a finished prune run: it has no report.json")
     text = read_text(path)
     try:
         report = parse_json(text)
         if missing := {"model", "num_outputs", "input_shape"} - set(report):
-            raise ValueError(f"it does not tell its {min(missing)}")
+            raise ValueError(f"{min(missing)} is missing")
         name, outputs, shape = report["model"], report["num_outputs"], tuple(report["input_shape"])
         whole = all(type(size) is int and size >= 1 for size in (outputs, *shape))
         if not isinstance(name, str) or not whole or not shape:
@@ -227,10 +232,10 @@ def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 def _check_runs(model: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
-    """Run a rebuilt network once.
+    """Check that a rebuilt network runs.
 
     Raises:
-        ValueError: If its layers do not fit each other.
+        ValueError: If its layers do not fit together.
     """
     try:
         with torch.no_grad():
@@ -244,14 +249,14 @@ def _check_runs(model: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
 
 
 def example_outputs(name: str, shape: tuple[int, ...]) -> int:
-    """Guess the outputs that a named network is made for, where there is no data to tell."""
+    """Guess the number of outputs of a named network when there is no task."""
     if predicts_pixels(name):
         return 21
     return 10 if shape[-1] <= 32 else 1000
 
 
 def example_shape(name: str) -> tuple[int, int, int]:
-    """Guess the (C, H, W) that a named network is made for, where there is no data to tell."""
+    """Guess the input shape (C, H, W) of a named network when there is no task."""
     if name == "demo":
         return (1, 8, 8)
     if name == "vgg16" or (name.startswith("resnet") and name[6:] in ("20", "32", "44", "56", "110")):

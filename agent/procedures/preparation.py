@@ -1,4 +1,4 @@
-"""What has to hold before anything is trained or written."""
+"""Checks and tracing before anything is trained or written."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from .goal import Goal
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network that can be pruned as is asked for.
+    """A traced network and a goal that it can reach.
 
     Args:
-        network: Its trace.
-        goal: What is asked for.
-        notes: What the user should know of the network's answers, in sentences for the report.
+        network: The traced network.
+        goal: The goal of the run.
+        notes: Sentences for the report about the network's outputs.
     """
 
     network: TracedNetwork
@@ -42,20 +42,20 @@ def prepare(
     latency: LatencyTable | None = None,
     name: str = "the network",
 ) -> Prepared:
-    """Trace a network and find out whether it can be pruned as is asked for.
+    """Trace a network and check that it can reach the goal of a run.
 
     Args:
         model: The dense network.
         task: Data and metric.
-        config: What is asked for.
-        latency: Of the network, where it was timed before.
-        name: Of the network, for messages.
+        config: The options of the run.
+        latency: Latency table of the network if it was timed before.
+        name: Name of the network, for messages.
 
     Raises:
-        ValueError: If the network does not run on the task's images, the task's loss or metric does not take
-            its outputs, pinned filters or constraints make the target unreachable, a constraint names no
-            layer, or the agent cannot be loaded.
-        TypeError: If the network or the task gives something of the wrong type.
+        ValueError: If the network does not run on the task's images, the task's loss or metric does not
+            accept its outputs, pinned filters or constraints make the target unreachable, a constraint
+            matches no layer, or the agent cannot be loaded.
+        TypeError: If the network or the task returns a value of the wrong type.
     """
     network, notes = trace_for_task(model, task, config.constraints)
     check_prunable(network, name)
@@ -70,20 +70,20 @@ def prepare(
 def trace_for_task(
     model: nn.Module, task: Task, constraints: Constraints
 ) -> tuple[TracedNetwork, tuple[str, ...]]:
-    """Trace a network on inputs of a task, and check that both fit each other.
+    """Trace a network on inputs of a task and check that the two are compatible.
 
     Args:
         model: The dense network.
         task: Data and metric.
-        constraints: What a cut has to respect beside its size.
+        constraints: Constraints on the cut other than its size.
 
     Returns:
         The trace, and what the user should know of the network's answers, in sentences that are said too.
 
     Raises:
-        ValueError: If the network does not run on the task's inputs, the task's loss or metric does not take
-            its outputs, or a constraint names no layer.
-        TypeError: If the network or the task gives something of the wrong type.
+        ValueError: If the network does not run on the task's inputs, the task's loss or metric does not
+            accept its outputs, or a constraint matches no layer.
+        TypeError: If the network or the task returns a value of the wrong type.
     """
     check_task(task)
     network = trace_constrained(model, torch.zeros(2, *task.input_shape), constraints)

@@ -1,4 +1,4 @@
-"""The whole job: trace, decide, cut, recover, measure, save, report."""
+"""The pruning pipeline: trace, search, cut, recover, measure, save, report."""
 
 import copy
 from collections.abc import Sequence
@@ -40,12 +40,12 @@ from .tensorboard_summary import log_result
 
 @dataclass(frozen=True)
 class PruningResult:
-    """What pruning gave.
+    """The result of a pruning run.
 
     Args:
         model: The cut and recovered network, in evaluation mode.
-        plan: What it kept.
-        report: As in ``report.json``.
+        plan: The filters of the dense network that it keeps.
+        report: The content of ``report.json``.
     """
 
     model: nn.Module
@@ -66,17 +66,17 @@ def prune(
     """Prune a trained network.
 
     Args:
-        model: The dense network; it is left as it is, in evaluation mode.
+        model: The dense network; its weights are not changed, and it is set to evaluation mode.
         task: Data and metric, on the network's device.
-        config: What is wanted; by default half of the MACs, decided by PPO.
-        prepared: What :func:`.prepare` gave, if it was called before.
-        folder: Where the run is kept; None keeps nothing on disk.
-        name: Of the network, for logs and the report.
+        config: The options of the run; by default PPO prunes to half of the MACs.
+        prepared: Result of :func:`.prepare`, if it was called before.
+        folder: Folder of the run; None writes nothing to disk.
+        name: Name of the network, for logs and the report.
         notes: Sentences for the report.
 
     Raises:
-        ValueError: If nothing can be pruned, or not what is wanted.
-        InexactCutError: If the cut network would not compute what the masked one does.
+        ValueError: If nothing can be pruned, or the target or drop bound cannot be met.
+        InexactCutError: If the cut network does not compute what the masked one does.
     """
     config = config or PruningConfig()
     prepared = prepared or prepare(model, task, config, name=name)
@@ -94,45 +94,45 @@ def prune(
     if folder is not None:
         folder.log_text("pinned", pinned_markdown(network))
     search = prune_layer_by_layer if config.procedure == "layerwise" else _prune_at_once
-    found = search(problem, goal, config, folder)
-    smaller, plan = found.model, found.plan
-    recovery = _recover(smaller, model, task, config, folder)
+    result = search(problem, goal, config, folder)
+    pruned, plan = result.model, result.plan
+    recovery = _recover(pruned, model, task, config, folder)
     report = summarize_run(
         problem,
-        smaller,
+        pruned,
         plan,
         [*prepared.notes, *notes],
-        method=_method(found.decider, config),
-        search=found.search,
+        method=_method_label(result.decider, config),
+        search=result.search,
         recovery=recovery,
         seed=config.seed,
         latency=config.latency,
         drop_bound=config.drop_bound,
         command=folder.command if folder else "",
     )
-    if found.unrounded is not None:  # timed right after the pruned network, as they are compared
-        report["unrounded"] = measure_plan(found.unrounded, problem, config.latency)
+    if result.unrounded is not None:  # timed right after the pruned network, as the two are compared
+        report["unrounded"] = measure_plan(result.unrounded, problem, config.latency)
     if folder is not None:
-        _save(folder, problem, smaller, plan, goal.reward, config, report)
-    return PruningResult(smaller, plan, report)
+        _save(folder, problem, pruned, plan, goal.reward, config, report)
+    return PruningResult(pruned, plan, report)
 
 
-def _method(decider: str, config: PruningConfig) -> str:
-    """Say in a word or two who decided, and how."""
-    said = ["frozen"] if config.method == PPO and not config.learning.evaluations else []
-    said += [config.procedure] if config.procedure != "network" else []
-    return f"{decider} ({', '.join(said)})" if said else decider
+def _method_label(decider: str, config: PruningConfig) -> str:
+    """Return the method for the report, with its variant in parentheses."""
+    variant = ["frozen"] if config.method == PPO and not config.learning.evaluations else []
+    variant += [config.procedure] if config.procedure != "network" else []
+    return f"{decider} ({', '.join(variant)})" if variant else decider
 
 
 def _prune_at_once(
     problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
 ) -> SearchResult:
-    """Find who decides, training it if need be, let it decide about all layers, and cut."""
+    """Train an agent if there is no decider yet, choose the filters of all layers together, and cut."""
     journal = folder.journal if folder else None
     clock = journal.begin() if journal else Stopwatch()
     decider = goal.decider
     history = SearchHistory()
-    tried = 0
+    evaluations = 0
     if decider is None:
         learning, initial = config.learning, goal.initial_agent
         if initial is not None:
@@ -148,10 +148,10 @@ def _prune_at_once(
             callbacks=search_callbacks(history, learning, folder),
             history=history,
         )
-        decider, tried = training.decider, training.evaluations
+        decider, evaluations = training.decider, training.evaluations
     if folder is not None and isinstance(decider, FrozenAgent):
         decider.save(folder.path)  # before anything else can fail
-    # Among the decider's proposals, on more and partly other images than the search looked at.
+    # More images than in the search, partly different ones, as the agent may have overfitted to the search's.
     choice_problem = problem.choice_problem(config.choice_images, seed=config.seed + 1, journal=journal)
     choice = choose(choice_problem, decider, goal.reward)
     outcome = choice.outcome
@@ -161,7 +161,7 @@ def _prune_at_once(
         f"{metric_name(problem.task)} {outcome.accuracy:.2f} % on val before fine-tuning"
     )
     search = {
-        "evaluations": tried + choice.evaluations,
+        "evaluations": evaluations + choice.evaluations,
         "seconds": round(clock.seconds, 1),
         "val_accuracy": outcome.accuracy,
         "val_accuracy_drop": outcome.accuracy_drop,
@@ -187,24 +187,23 @@ def _prune_at_once(
 def search_callbacks(
     history: SearchHistory, config: AgentConfig, folder: RunFolder | None
 ) -> list[BaseCallback]:
-    """Watch a search: always a progress line, and TensorBoard where there is a folder."""
-    watchers: list[BaseCallback] = [ProgressBar(history, config.evaluations)]
+    """Create the callbacks of a search: a progress bar, and TensorBoard logging if there is a folder."""
+    callbacks: list[BaseCallback] = [ProgressBar(history, config.evaluations)]
     if folder is not None:
-        watchers += [
-            SearchMonitor(history, -(-config.evaluations // config.episodes_per_update)),
-        ]
-    return watchers
+        updates = -(-config.evaluations // config.episodes_per_update)  # rounded up
+        callbacks.append(SearchMonitor(history, updates))
+    return callbacks
 
 
 def _recover(
-    smaller: nn.Module, dense: nn.Module, task: Task, config: PruningConfig, folder: RunFolder | None
+    pruned: nn.Module, dense: nn.Module, task: Task, config: PruningConfig, folder: RunFolder | None
 ) -> dict[str, Any]:
-    """Re-estimate batch-norm, fine-tune, learning from the dense network too, and re-estimate again."""
+    """Re-estimate batch-norm statistics, fine-tune with distillation, and re-estimate again."""
     recovery, logger = config.recovery, folder.logger if folder else None
 
     def reestimate() -> float:
-        reestimate_batchnorm(smaller, task, images=recovery.batchnorm_images, seed=config.seed)
-        return measure(smaller, task, "val", limit=config.choice_images).accuracy
+        reestimate_batchnorm(pruned, task, images=recovery.batchnorm_images, seed=config.seed)
+        return measure(pruned, task, "val", limit=config.choice_images).accuracy
 
     before = after = reestimate()
     if logger is not None:
@@ -212,9 +211,9 @@ def _recover(
         logger.dump(0)
     seconds, losses = 0.0, []
     if recovery.epochs:
-        with RecoveryMonitor(smaller, task, folder, prefix="recovery") as monitor:
+        with RecoveryMonitor(pruned, task, folder, prefix="recovery") as monitor:
             summary = finetune(
-                smaller,
+                pruned,
                 task,
                 recovery,
                 teacher=copy.deepcopy(dense) if recovery.distillation_weight else None,
@@ -225,7 +224,7 @@ def _recover(
             )
         after = reestimate()
         seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
-    smaller.eval()
+    pruned.eval()
     return {
         "compensation_images": recovery.compensation_images,
         "epochs": recovery.epochs,
@@ -245,7 +244,7 @@ def _save(
     config: PruningConfig,
     report: dict[str, Any],
 ) -> None:
-    """Write what a finished run leaves behind."""
+    """Write the pruned network, TensorBoard's summary and the report."""
     save_pruned(model, plan, folder.path)
     log_result(folder, problem, plan, reward, config, report)
     write_report(folder.path, report)

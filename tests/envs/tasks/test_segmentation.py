@@ -284,7 +284,7 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_line(tmp_path: Path, damage,
 
 def test_a_folder_that_is_none_gets_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prune", "segnet16", "--task", "segmentation", "--data", "nowhere"]) == 2
-    assert "--task segmentation wants --data FOLDER" in capsys.readouterr().err
+    assert "--task segmentation needs --data FOLDER" in capsys.readouterr().err
 
 
 def test_parts_that_do_not_belong_together_are_refused(task: SegmentationTask) -> None:
