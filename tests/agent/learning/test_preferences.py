@@ -33,16 +33,16 @@ TARGET = TargetReward(0.5)
 
 
 @pytest.fixture(scope="module")
-def alike(problem: PruningProblem) -> PruningProblem:
+def alike(plain_problem: PruningProblem) -> PruningProblem:
     """Give a network whose filters all look the same within their layer."""
-    seen = problem.features
+    seen = plain_problem.features
     blank = dataclasses.replace(seen, filters=[np.zeros_like(features) for features in seen.filters])
-    return toy_of(problem, features=blank)
+    return toy_of(plain_problem, features=blank)
 
 
 @pytest.fixture(scope="module")
 def learned(alike: PruningProblem) -> TrainingResult:
-    return train_agent([alike], TARGET, AgentConfig(800), preferences=True)
+    return train_agent([alike], TARGET, AgentConfig(200), preferences=True)
 
 
 def decision(decider: FrozenAgent, problem: PruningProblem) -> list[Mask]:
@@ -83,9 +83,9 @@ def test_a_preference_moves_the_logit_of_one_filter(alike: PruningProblem) -> No
 
 
 def test_filters_that_look_alike_are_told_apart(alike: PruningProblem, learned: TrainingResult) -> None:
-    shared = train_agent([alike], TARGET, AgentConfig(800)).decider
+    shared = train_agent([alike], TARGET, AgentConfig(200)).decider
     assert shared.scorer.preferences is None
-    assert accuracy(learned.decider, alike) > accuracy(shared, alike) + 8
+    assert accuracy(learned.decider, alike) > accuracy(shared, alike) + 20
 
 
 def test_they_count_in_their_own_network_only(alike: PruningProblem, learned: TrainingResult) -> None:
