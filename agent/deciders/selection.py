@@ -16,7 +16,7 @@ from ...rewards import Outcome, Reward, RewardFunction, as_reward
 from .base import Decider
 
 _SIZES = 10
-"""Number of sizes, from the smallest to the dense one, to propose candidates for if a reward has no target."""
+"""Number of sizes, from the smallest to the dense one, that are tried if a reward has no target."""
 
 _BISECTIONS = 7
 """Bisection steps to the smallest size within a drop bound; the resolution is 1 % of the dense size."""
