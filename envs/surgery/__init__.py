@@ -1,4 +1,4 @@
-"""Removing filters, and proof that what is left computes the same."""
+"""Surgery: remove filters, and verify that the cut network computes the same as the masked one."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""A trace in which fewer filters may go: what is protected stays, and numbers of filters are limited.
+"""Traces under constraints: protected layers are pinned, and the allowed counts of filters are limited.
 
 Shapes: L layers, N filters of a layer.
 """
@@ -23,26 +23,26 @@ T = TypeVar("T")
 
 
 class _Axis(NamedTuple):
-    """Where a layer's filters are produced."""
+    """The axis of a producer's weight that contains a layer's filters."""
 
-    channels: int  # all along the axis, also those of other layers and pinned ones
-    each: int  # channels that go with one filter
-    shared: bool  # with another layer
+    channels: int  # length of the axis, including other layers' and pinned channels
+    each: int  # channels per filter
+    shared: bool  # whether another layer has filters on it
 
 
 def trace_constrained(
     model: nn.Module, example: torch.Tensor | tuple[Any, ...], constraints: Constraints
 ) -> TracedNetwork:
-    """Trace a network exactly, pin what is protected, and limit how many filters of each layer may stay.
+    """Trace a network exactly, pin protected layers, and limit the allowed counts of the others.
 
     Args:
         model: Any CNN.
         example: A batch of at least two inputs; see :func:`secateur.envs.surgery.verification.trace_exactly`.
-        constraints: What to respect.
+        constraints: The constraints.
 
     Raises:
-        ValueError: If the model cannot run on ``example``, a pattern matches nothing, or nothing is left to
-            prune.
+        ValueError: If the model does not run on ``example``, a pattern matches no layer, or no prunable
+            filter is left.
     """
     if not constraints.protect:
         return constrain(trace_exactly(model, example), model, constraints)
@@ -56,43 +56,46 @@ def trace_constrained(
 
 
 def constrain(network: TracedNetwork, model: nn.Module, constraints: Constraints) -> TracedNetwork:
-    """Limit how many filters of each layer may stay; all of them always may.
+    """Limit the allowed counts of kept filters of each layer; keeping all is always allowed.
 
     Args:
-        network: A trace, whose own limits are forgotten.
-        model: What was traced.
-        constraints: What to respect; protection is the trace's own affair.
+        network: A trace; its allowed counts are replaced.
+        model: The traced network.
+        constraints: The constraints; ``protect`` is ignored, as only a trace can pin.
 
     Raises:
-        ValueError: If a pattern matches nothing.
+        ValueError: If a pattern matches no layer.
     """
     _check_patterns((*constraints.round_to, *constraints.max_sparsity), network)
     state = dict([*model.named_parameters(), *model.named_buffers()])
-    sharing = Counter((s.parameter, s.axis) for layer in network.layers for s in _producing(layer))
+    layers_on_axis = Counter(
+        (s.parameter, s.axis) for layer in network.layers for s in _producer_slices(layer)
+    )
     layers = []
     for layer in network.layers:
-        producing = [
-            _Axis(state[s.parameter].shape[s.axis], s.index.shape[1], sharing[s.parameter, s.axis] > 1)
-            for s in _producing(layer)
+        axes = [
+            _Axis(state[s.parameter].shape[s.axis], s.index.shape[1], layers_on_axis[s.parameter, s.axis] > 1)
+            for s in _producer_slices(layer)
         ]
-        allowed = _multiples(layer.filters, _last_match(constraints.round_to, layer, 1), producing)
-        share = _last_match(constraints.max_sparsity, layer, 1.0)
-        least = np.ceil(layer.filters * (1 - share) - 1e-9)  # 10 * (1 - 0.9) is above 1
-        layers.append(dataclasses.replace(layer, allowed=allowed[allowed >= least]))
+        allowed = _multiples(layer.filters, _last_match(constraints.round_to, layer, 1), axes)
+        max_sparsity = _last_match(constraints.max_sparsity, layer, 1.0)
+        min_count = np.ceil(layer.filters * (1 - max_sparsity) - 1e-9)  # in floats, 10 * (1 - 0.7) is above 3
+        layers.append(dataclasses.replace(layer, allowed=allowed[allowed >= min_count]))
     return dataclasses.replace(network, layers=tuple(layers))
 
 
-def _multiples(filters: int, step: int, producing: Sequence[_Axis]) -> Ints:
-    """Give the kept counts at which every producer has a multiple of ``step`` channels, or all it ever had.
+def _multiples(filters: int, step: int, axes: Sequence[_Axis]) -> Ints:
+    """Return the kept counts at which every producer has a multiple of ``step`` channels, or all of them.
 
-    Layers that share a producer are counted each with the others full: each then removes a multiple, and so
-    do all together. A layer without such a count, a narrow one for instance, is left free.
+    If layers share a producer, each one's counts assume that the others are dense. Then each removes a
+    multiple of ``step``, and so do all together. A layer without such a count, such as a narrow one, is not
+    limited.
     """
     kept = np.arange(1, filters + 1)
     fits = np.ones(filters, np.bool_)
-    for axis in producing:
+    for axis in axes:
         if axis.shared and axis.channels % step:
-            return kept  # multiples only together, and each layer is decided about alone
+            return kept  # would need a joint choice of several layers, but each is decided about alone
         fits &= (axis.channels - axis.each * (filters - kept)) % step == 0
     if not fits.any():
         return kept
@@ -100,34 +103,34 @@ def _multiples(filters: int, step: int, producing: Sequence[_Axis]) -> Ints:
     return kept[fits]
 
 
-def _producing(layer: Layer) -> list[Slice]:
-    return [where for where in layer.slices if where.role == "producer"]
+def _producer_slices(layer: Layer) -> list[Slice]:
+    return [slice_ for slice_ in layer.slices if slice_.role == "producer"]
 
 
 def _pin(layer: Layer, patterns: Sequence[str]) -> Pin | None:
-    """Keep a layer whole if a pattern matches one of its producers."""
+    """Pin all filters of a layer if a pattern matches one of its producers."""
     for pattern in patterns:
         for producer in layer.producers:
             if fnmatchcase(producer, pattern):
-                where = layer.slices[0]  # every slice holds all filters
+                slice_ = layer.slices[0]  # every slice contains all filters
                 cause = Cause(f"protected by --protect {pattern}", PROTECTED, producer)
-                return Pin(where.parameter, where.axis, where.index, cause)
+                return Pin(slice_.parameter, slice_.axis, slice_.index, cause)
     return None
 
 
 def _last_match(by_pattern: Mapping[str, T], layer: Layer, default: T) -> T:
-    """Give what the last pattern that matches one of the layer's producers says."""
-    found = default
+    """Return the value of the last pattern that matches one of the layer's producers, or the default."""
+    last = default
     for pattern, value in by_pattern.items():
         if any(fnmatchcase(producer, pattern) for producer in layer.producers):
-            found = value
-    return found
+            last = value
+    return last
 
 
 def _check_patterns(patterns: Iterable[str], network: TracedNetwork) -> None:
     """Refuse a pattern that matches no producer, prunable or not."""
-    own = [producer for layer in network.layers for producer in layer.producers]
-    names = list(dict.fromkeys([*own, *(layer.name for layer in network.pinned)]))
+    prunable = [producer for layer in network.layers for producer in layer.producers]
+    names = list(dict.fromkeys([*prunable, *(layer.name for layer in network.pinned)]))
     for pattern in patterns:
         if names and not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(

@@ -1,46 +1,44 @@
-"""Constraints on a cut beside its size: what is protected, how few filters stay, and which numbers of them.
+"""Constraints on a cut: protected layers, largest sparsities, and rounding of widths.
 
-They are kept by the trace, and so by all that decide about it.
-
-Shapes: N filters of a layer.
+The trace enforces them, so every decider respects them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 PROTECTED = "protection"
-"""Stands where the cause of a pin names the operation at fault."""
+"""Value of :attr:`.Cause.operation` for protected layers."""
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What a cut has to respect beside its size.
+    """Set the constraints on a cut.
 
-    Patterns such as ``layer1.*`` are matched against the module names of a layer's producers, ``*`` matches
-    all; of several that match one layer the last one counts.
+    Patterns such as ``layer1.*`` are matched against the module names of a layer's producers; ``*`` matches
+    all. If several match a layer, the last one counts.
 
     Raises:
         ValueError: If a number is out of its range.
     """
 
     round_to: Mapping[str, int] = field(default_factory=dict)
-    """By pattern, what the producers' channels are to be a multiple of, at least 1. Kernels are made for some
-    widths: a MobileNetV2 of half the MACs is 1.7 times faster in onnxruntime with multiples of 8 than without
-    (``benchmarks/latency.py``). Not rounded by default: it coarsens the choice, and the pruned network may
-    run elsewhere than here."""
+    """By pattern, the number that the producers' channels have to be a multiple of, at least 1. Some widths
+    have faster kernels: a MobileNetV2 with half the MACs is 1.7 times faster in onnxruntime with multiples of
+    8 (``benchmarks/latency.py``). There is no rounding by default: it makes the choice coarser, and the best
+    multiple depends on the hardware."""
     protect: tuple[str, ...] = ()
     """Patterns of layers that keep all their filters."""
     max_sparsity: Mapping[str, float] = field(default_factory=dict)
-    """By pattern, the largest share of a layer's filters that may go, in (0, 1)."""
+    """By pattern, the largest allowed sparsity of a layer, in (0, 1)."""
 
     def __post_init__(self) -> None:
         for step in self.round_to.values():
             if step < 1:
                 raise ValueError(f"filters are to be rounded to multiples of {step}; allowed is at least 1")
-        for share in self.max_sparsity.values():
-            if not 0 < share < 1:
+        for sparsity in self.max_sparsity.values():
+            if not 0 < sparsity < 1:
                 raise ValueError(
-                    f"the largest sparsity is {share}; it has to be above 0 and below 1 (--protect keeps all)"
+                    f"the largest sparsity is {sparsity}; it has to be above 0 and below 1 (or use --protect)"
                 )
 
     @property

@@ -1,7 +1,4 @@
-"""What a plan does to a network: masking it in place, cutting it, saving and rebuilding it.
-
-Shapes: L layers, N filters of a layer.
-"""
+"""Apply a plan to a network: mask it, cut it, save and rebuild it."""
 
 import re
 from collections import Counter
@@ -24,60 +21,62 @@ from .plan import Mask, PruningPlan
 
 
 def mask_(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> None:
-    """Zero, in place, every parameter entry of the filters that ``plan`` drops."""
+    """Zero, in place, every parameter entry of the filters that ``plan`` removes."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for layer, mask in zip(network.layers, plan.masks(network), strict=True):
-            for where in layer.slices:
-                if where.parameter in parameters:
-                    gone = torch.from_numpy(where.index[~mask].ravel())
-                    tensor = parameters[where.parameter]
-                    tensor.index_fill_(where.axis, gone.to(tensor.device), 0.0)
+            for slice_ in layer.slices:
+                if slice_.parameter in parameters:
+                    removed = torch.from_numpy(slice_.index[~mask].ravel())
+                    tensor = parameters[slice_.parameter]
+                    tensor.index_fill_(slice_.axis, removed.to(tensor.device), 0.0)
     refresh_masked_weights(model)
 
 
 def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Module:
-    """Remove filters physically.
+    """Remove filters from a copy of a network.
 
     Args:
-        model: The dense network; it is left as it is.
+        model: The dense network; it is not changed.
         network: Its trace.
-        plan: What stays.
+        plan: The filters to keep.
 
     Returns:
-        A smaller copy that computes what ``model`` computes with the dropped filters masked. Parameters keep
-        their identity inside the copy, so that shared ones stay shared.
+        A smaller copy that computes the same as ``model`` with the removed filters masked. Parameters that
+        are shared between modules stay shared.
     """
     masks = plan.masks(network)
     state = _tensors(model)
-    stays: dict[tuple[str, int], Mask] = {}
+    keep_by_axis: dict[tuple[str, int], Mask] = {}
     for layer, mask in zip(network.layers, masks, strict=True):
-        for where in layer.slices if not mask.all() else ():
-            full = np.ones(state[where.parameter].shape[where.axis], np.bool_)
-            stays.setdefault((where.parameter, where.axis), full)[where.index[~mask].ravel()] = False
+        for slice_ in layer.slices if not mask.all() else ():
+            full = np.ones(state[slice_.parameter].shape[slice_.axis], np.bool_)
+            keep_by_axis.setdefault((slice_.parameter, slice_.axis), full)[slice_.index[~mask].ravel()] = (
+                False
+            )
     shrunk: dict[Tensor, Tensor] = {}
-    for (name, axis), positions in stays.items():
+    for (name, axis), keep in keep_by_axis.items():
         old = state[name]
-        index = torch.from_numpy(np.flatnonzero(positions)).to(old.device)
+        index = torch.from_numpy(np.flatnonzero(keep)).to(old.device)
         shrunk[old] = shrunk.get(old, old.detach()).index_select(axis, index)
     for old, new in shrunk.items():
         if isinstance(old, nn.Parameter):
             shrunk[old] = nn.Parameter(new, old.requires_grad)
     smaller = copy_model(model, shrunk)
-    # From the masks and not from plan.attributes: a plan written by hand has none.
+    # Computed from the masks, as a plan written by hand has no attributes.
     set_attributes(smaller, PruningPlan.from_masks(network, masks).attributes)
-    _settle(smaller)
+    _update_derived_state(smaller)
     return smaller
 
 
-def _settle(model: nn.Module) -> None:
-    """Let everything that is derived from parameters follow them."""
+def _update_derived_state(model: nn.Module) -> None:
+    """Update masked weights and size attributes after the parameters have changed."""
     refresh_masked_weights(model)
     fit_attributes(model)
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Name all parameters and buffers, also the buffers that a state dict leaves out."""
+    """Return all parameters and buffers by name, including buffers that are not in the state dict."""
     return {
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),
@@ -85,7 +84,7 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
-    """Write ``plan.json`` and ``model.safetensors``, each aside first and then renamed.
+    """Write ``plan.json`` and ``model.safetensors``, each atomically.
 
     Args:
         model: The cut network.
@@ -102,7 +101,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
 
     Args:
         factory: Builds the dense network; its weights do not matter.
-        folder: Holds ``model.safetensors`` and ``plan.json``.
+        folder: Folder with ``model.safetensors`` and ``plan.json``.
 
     Returns:
         The pruned network in evaluation mode.
@@ -115,14 +114,14 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     weights, plan_path = folder / WEIGHTS, folder / PLAN
     for path in (weights, plan_path):
         if not path.is_file():
-            raise ValueError(f"{path} does not exist; a pruned network is rebuilt from it")
+            raise ValueError(f"{path} does not exist; give a folder with {WEIGHTS} and {PLAN}")
     text = read_text(plan_path)
     try:
         plan = PruningPlan.from_json(text)
     except ValueError as error:
         raise ValueError(f"{plan_path}: {error}") from error
-    state, said = read_tensors(weights)
-    model = remove_reparametrizations(factory()) if "baked" in said else factory()
+    state, metadata = read_tensors(weights)
+    model = remove_reparametrizations(factory()) if "baked" in metadata else factory()
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
     set_attributes(model, plan.attributes)
     shrink_to(model, state)
@@ -131,53 +130,53 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
 
 
 def _check_kept(plan: PruningPlan, model: nn.Module, dense: Mapping[str, torch.Size]) -> None:
-    """Compare a plan with the network that it is said to have led to.
+    """Check that a plan fits the cut network.
 
     Args:
-        plan: What is said to have been kept.
-        model: The cut network.
-        dense: Shapes of its tensors before the cut.
+        plan: The plan from the file.
+        model: The cut network, with the shapes of the weights from the file.
+        dense: Shapes of the dense network's tensors, by name.
 
     Raises:
         ValueError: If the plan names other layers, or other numbers of filters.
     """
     modules = dict(model.named_modules())
     filters: Counter[str] = Counter()
-    gone: Counter[str] = Counter()
+    removed: Counter[str] = Counter()
     for name, kept in plan.kept.items():
-        place = re.sub(r"#\d+$", "", name)  # several layers may begin with one module
-        if place not in modules:
+        module = re.sub(r"#\d+$", "", name)  # several layers may have the same first producer
+        if module not in modules:
             raise ValueError(f"the plan names the layer {name!r}, which this network does not have")
-        filters[place] += plan.filters[name]
-        gone[place] += plan.filters[name] - len(kept)
-    for place, count in filters.items():
-        producer, shape = modules[place], dense.get(f"{place}.weight".lstrip("."))
+        filters[module] += plan.filters[name]
+        removed[module] += plan.filters[name] - len(kept)
+    for module, count in filters.items():
+        producer, shape = modules[module], dense.get(f"{module}.weight".lstrip("."))
         if not isinstance(producer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) or shape is None:
             continue
         before, missing = shape[0], shape[0] - len(producer.weight)
-        # A filter may have several places, and some of the module's may belong to other layers.
-        if count > before or missing < gone[place] or (count == before and missing != gone[place]):
+        # A filter may have several output channels, and the module may have filters of other layers.
+        if count > before or missing < removed[module] or (count == before and missing != removed[module]):
             raise ValueError(
-                f"the plan removes {gone[place]} of {count} filters of layer {place!r}, "
+                f"the plan removes {removed[module]} of {count} filters of layer {module!r}, "
                 f"the weights lack {missing} of {before}"
             )
 
 
 def shrink_to(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give a dense network the shapes and the values of a cut one's tensors, in place.
+    """Set the tensors of a dense network to the shapes and values of a cut one's, in place.
 
     Raises:
         ValueError: If names differ, a tensor is larger than the dense one, empty, or of another rank or type,
             or holds infinite or undefined numbers.
     """
-    own = _tensors(model)
-    if odd := sorted(set(own) ^ set(state)):
+    tensors = _tensors(model)
+    if differing := sorted(set(tensors) ^ set(state)):
         raise ValueError(
-            f"the weights do not fit this network: {short(odd[0])!r} is in only one of them "
-            f"({len(odd)} keys differ)"
+            f"the weights do not fit this network: {short(differing[0])!r} is in only one of them "
+            f"({len(differing)} keys differ)"
         )
     for name, tensor in state.items():
-        dense = own[name].shape
+        dense = tensors[name].shape
         fits = tensor.ndim == len(dense) and all(
             min(1, large) <= small <= large for small, large in zip(tensor.shape, dense, strict=True)
         )
@@ -186,7 +185,7 @@ def shrink_to(model: nn.Module, state: Mapping[str, Tensor]) -> None:
                 f"the weights do not fit this network: {name!r} is {tuple(tensor.shape)}, "
                 f"dense {tuple(dense)}"
             )
-    check_numbers(state, own, "the weights")
+    check_numbers(state, tensors, "the weights")
     for name, tensor in state.items():
-        own[name].data = tensor.to(own[name].device).clone()
-    _settle(model)
+        tensors[name].data = tensor.to(tensors[name].device).clone()
+    _update_derived_state(model)

@@ -1,8 +1,8 @@
-"""Networks as files that run without their class: torch's ``.pt2``, ONNX, and plain tensors.
+"""Export networks to files that run without their class: torch's ``.pt2``, ONNX, and plain tensors.
 
-Each file is loaded again and compared with the network before it is there under its name.
+Each file is loaded again and compared with the network before it gets its final name.
 
-Shapes: B examples of a batch, behind it the shape of one example of an input.
+Shapes: B examples of a batch, followed by the shape of one example of an input.
 """
 
 import io
@@ -26,13 +26,13 @@ from ..modules.reparametrization import remove_reparametrizations
 from .formats import Format
 
 TOLERANCE = 1e-4
-"""Largest difference of an exported network's outputs, relative to the largest output."""
+"""Largest allowed difference of an exported network's outputs, relative to the largest output."""
 
 BATCHES = (1, 3)
-"""Batch sizes at which a file is compared with the network; neither is the example's."""
+"""Batch sizes at which a file is compared with the network; they differ from the example's."""
 
 _EXAMPLES = 2
-"""Batch of the example: torch.export takes a batch of one for a constant."""
+"""Batch size of the example: torch.export treats a batch size of one as a constant."""
 
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -41,10 +41,10 @@ Run = Callable[[tuple[Tensor, ...]], Sequence[Tensor]]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The result of an export.
 
     Args:
-        path: The file.
+        path: Path of the file.
         difference: Largest difference between the file's outputs and the network's, relative to the largest
             output; 0 for plain tensors, which compute nothing.
         opset: Version of the ONNX operators, None for other formats.
@@ -56,20 +56,20 @@ class Exported:
 
 
 def export(model: nn.Module, path: str | Path, format: Format, *shapes: tuple[int, ...]) -> Exported:
-    """Write a network, in evaluation mode and with any batch size, to a file that needs none of its classes.
+    """Write a network to a file that does not need its class, in evaluation mode and for any batch size.
 
-    Weights under masks of ``torch.nn.utils.prune`` and normalised weights are written as plain weights.
+    Weights masked by ``torch.nn.utils.prune`` and reparametrised weights are written as plain weights.
 
     Args:
-        model: Any network, on any device; it is left as it is.
-        path: A file that does not exist, in a folder that does.
+        model: Any network, on any device; it is not changed.
+        path: A file that does not exist, in a folder that exists.
         format: ``pt2`` for ``torch.export.load``, ``onnx``, or ``safetensors``: the state dict, for tools
-            that bring the network's code themselves.
-        *shapes: Of one example of each input, without the batch; not needed for ``safetensors``.
+            that have the network's code.
+        *shapes: Shape of one example of each input, without the batch; not needed for ``safetensors``.
 
     Raises:
-        ValueError: If the file exists, a package is missing, torch's exporters cannot handle the network, or
-            the file would compute something else; then nothing is written.
+        ValueError: If the file exists, a package is missing, torch cannot export the network, or the file
+            does not compute the same; then nothing is written.
     """
     path = Path(path)
     check_writable(path)
@@ -82,10 +82,10 @@ def export(model: nn.Module, path: str | Path, format: Format, *shapes: tuple[in
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a file that exists, or whose folder does not.
+    """Refuse to write to a file that exists, or to a folder that does not.
 
     Raises:
-        ValueError: If it is so.
+        ValueError: If the file exists or its folder does not.
     """
     if path.exists():
         raise ValueError(f"{path} exists; give another file with --out, nothing is overwritten")
@@ -94,17 +94,17 @@ def check_writable(path: Path) -> None:
 
 
 def require_onnx() -> None:
-    """Refuse to begin without the packages that ONNX needs.
+    """Check that the packages for ONNX are installed.
 
     Raises:
-        ValueError: If one is not installed.
+        ValueError: If one of them is not installed.
     """
     if missing := [name for name in _ONNX_PACKAGES if find_spec(name) is None]:
         raise ValueError(f"ONNX needs {' and '.join(missing)}; install with: pip install 'secateur[onnx]'")
 
 
 def _plain(model: nn.Module) -> nn.Module:
-    """Copy a network to the CPU, without whatever computes its weights anew in every forward pass."""
+    """Copy a network to the CPU, without masks and reparametrisations."""
     plain = remove_reparametrizations(model).cpu().eval()
     for module in plain.modules():
         for hook in list(module._forward_pre_hooks.values()):
@@ -143,56 +143,56 @@ def _write_onnx(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path)
     exported.save(str(path), external_data=False)
     onnx.checker.check_model(str(path), full_check=True)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_inputs()]
+    names = [entry.name for entry in session.get_inputs()]
 
     def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
-        fed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-        return [torch.from_numpy(found) for found in session.run(None, fed)]
+        feeds = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        return [torch.from_numpy(output) for output in session.run(None, feeds)]
 
     opsets = {entry.domain: entry.version for entry in onnx.load(str(path)).opset_import}
     return _compare(model, shapes, run), opsets[""]
 
 
 def _program(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> torch.export.ExportedProgram:
-    """Export with a batch that may have any size."""
+    """Export the network for any batch size."""
     example = _inputs(model, shapes, _EXAMPLES)
     try:
         with torch.no_grad():
             return torch.export.export(model, example, dynamic_shapes=_any_batch(shapes))
-    except Exception as error:  # whatever the model's own code raises when it is traced
+    except Exception as error:  # the model's code may raise anything when it is traced
         if is_out_of_memory(error):
             raise
         raise ValueError(f"torch.export cannot handle this network: {_first_line(error)}") from error
 
 
 def _any_batch(shapes: Sequence[tuple[int, ...]]) -> tuple[dict[int, torch.export.Dim], ...]:
-    """Let the first axis of every input have any size, the same for all."""
+    """Declare the first axis of every input as dynamic, with the same size for all."""
     batch = torch.export.Dim("batch")
     return tuple({0: batch} for _ in shapes)
 
 
 def _inputs(model: nn.Module, shapes: Sequence[tuple[int, ...]], batch: int) -> tuple[Tensor, ...]:
-    """Draw one tensor (B, ...) an input, in the network's precision."""
+    """Draw one random tensor (B, ...) per input, in the network's data type."""
     generator = torch.Generator().manual_seed(batch)
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     return tuple(torch.randn(batch, *shape, generator=generator, dtype=dtype) for shape in shapes)
 
 
 def _compare(model: nn.Module, shapes: Sequence[tuple[int, ...]], run: Run) -> float:
-    """Give the largest relative difference over all outputs and batch sizes.
+    """Return the largest relative difference over all outputs and batch sizes.
 
     Raises:
-        ValueError: If it is above the tolerance.
+        ValueError: If the difference is above the tolerance.
     """
     worst = 0.0
     for batch in BATCHES:
         inputs = _inputs(model, shapes, batch)
         with torch.no_grad():
-            expected, found = _tensors(model(*map(torch.clone, inputs))), run(inputs)
-        for one, other in zip(expected, found, strict=True):
-            scale = float(one.abs().max()) or 1.0
-            difference = float((one - other).abs().max()) / scale
-            if not difference <= TOLERANCE:  # also where it is not a number
+            expected, actual = _tensors(model(*map(torch.clone, inputs))), run(inputs)
+        for a, b in zip(expected, actual, strict=True):
+            scale = float(a.abs().max()) or 1.0
+            difference = float((a - b).abs().max()) / scale
+            if not difference <= TOLERANCE:  # also true for NaN
                 raise ValueError(
                     f"the exported network differs by {difference:.1e} at a batch of {batch}, allowed is "
                     f"{TOLERANCE:.0e}; nothing was written"

@@ -1,4 +1,4 @@
-"""The pruning plan: which filters of each layer stay, as data.
+"""The pruning plan: the kept filters of each layer.
 
 Shapes: L layers, N filters of a layer.
 """
@@ -18,8 +18,8 @@ Mask = npt.NDArray[np.bool_]
 
 PLAN_FORMAT = "secateur-plan-1"
 
-_MOST_FILTERS = 2**20
-"""Of one layer of a plan that is read."""
+_MAX_FILTERS = 2**20
+"""Largest allowed number of filters of a layer in a plan file."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class PruningPlan:
     """The kept filters of each layer.
 
     Args:
-        kept: By layer name, the indices that stay, sorted and without repetition, at least one.
-        filters: By layer name, how many filters the dense layer has.
-        attributes: By dotted name, the integers (or lists of them) that forward code reads from its modules
-            and that the cut changes; :meth:`from_masks` fills them in, :func:`.load_pruned` needs them.
+        kept: By layer name, the indices of the kept filters, at least one, sorted and without repetition.
+        filters: By layer name, the number of filters of the dense layer.
+        attributes: By dotted name, the new values of modules' size attributes (integers or lists of them).
+            :meth:`from_masks` sets them, :func:`.load_pruned` needs them.
 
     Raises:
-        ValueError: If an index is out of range, doubled or unsorted, or a layer would be empty.
+        ValueError: If an index is out of range, repeated or unsorted, or a layer has no kept filter.
     """
 
     kept: Mapping[str, tuple[int, ...]]
@@ -41,22 +41,22 @@ class PruningPlan:
     attributes: Mapping[str, tuple[int, ...] | int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if odd := sorted(set(self.kept) ^ set(self.filters)):
+        if differing := sorted(set(self.kept) ^ set(self.filters)):
             raise ValueError(
-                f"kept and filters must name the same layers, but {odd[0]!r} is only in one of them"
+                f"kept and filters must name the same layers, but {differing[0]!r} is only in one of them"
             )
         for name, indices in self.kept.items():
             _check_layer(name, indices, self.filters[name])
 
     @classmethod
     def from_masks(cls, network: TracedNetwork, masks: Sequence[Mask]) -> "PruningPlan":
-        """Make a plan of one keep mask (N,) a layer, in the order of ``network.layers``.
+        """Make a plan from one keep mask (N,) per layer, in the order of ``network.layers``.
 
         Raises:
-            ValueError: If there are too few or too many masks, or one has another shape or keeps nothing.
+            ValueError: If the number of masks or a shape is wrong, or a mask keeps no filter.
         """
         if len(masks) != len(network.layers):
-            raise ValueError(f"got {len(masks)} masks for {len(network.layers)} layers; give one a layer")
+            raise ValueError(f"got {len(masks)} masks for {len(network.layers)} layers; give one per layer")
         pairs = list(zip(network.layers, masks, strict=True))
         for layer, mask in pairs:
             if mask.shape != (layer.filters,):
@@ -79,15 +79,15 @@ class PruningPlan:
         return cls.from_masks(network, [np.ones(layer.filters, np.bool_) for layer in network.layers])
 
     def masks(self, network: TracedNetwork) -> list[Mask]:
-        """Give one keep mask (N,) a layer.
+        """Return one keep mask (N,) per layer.
 
         Raises:
             ValueError: If the plan was made for other layers.
         """
-        theirs = {layer.name: layer.filters for layer in network.layers}
-        if theirs != dict(self.filters):
-            odd = sorted(set(theirs.items()) ^ set(self.filters.items()))[0][0]
-            raise ValueError(f"the plan does not fit the network: they differ at layer {odd!r}")
+        filters = {layer.name: layer.filters for layer in network.layers}
+        if filters != dict(self.filters):
+            differing = sorted(set(filters.items()) ^ set(self.filters.items()))[0][0]
+            raise ValueError(f"the plan does not fit the network: they differ at layer {differing!r}")
         masks = []
         for layer in network.layers:
             mask = np.zeros(layer.filters, np.bool_)
@@ -100,30 +100,30 @@ class PruningPlan:
         return np.array([mask.sum() for mask in self.masks(network)], np.int64)
 
     def then(self, later: "PruningPlan") -> "PruningPlan":
-        """Compose with a plan for the network that this one leaves: two cuts as one.
+        """Compose with a plan for the cut network: one plan for both cuts.
 
         Args:
-            later: A plan made from a trace of the cut network. Layers of a single filter are not traced again
-                and stay.
+            later: A plan made from a trace of the cut network. It may lack layers with a single filter left,
+                which a new trace does not list; they stay.
 
         Raises:
-            ValueError: If ``later`` was not made for what this plan leaves.
+            ValueError: If ``later`` was not made for the network that this plan cuts.
         """
         for name, filters in later.filters.items():
-            left = len(self.kept.get(name, ()))
-            if filters != left:
+            count = len(self.kept.get(name, ()))
+            if filters != count:
                 raise ValueError(
-                    f"the second plan is for {filters} filters of layer {name!r}, the first leaves {left}; "
+                    f"the second plan is for {filters} filters of layer {name!r}, the first leaves {count}; "
                     "make it from a trace of the cut network"
                 )
         kept = {
-            name: tuple(own[i] for i in later.kept[name]) if name in later.kept else own
-            for name, own in self.kept.items()
+            name: tuple(indices[i] for i in later.kept[name]) if name in later.kept else indices
+            for name, indices in self.kept.items()
         }
         return PruningPlan(kept, self.filters, {**self.attributes, **later.attributes})
 
     def to_json(self) -> str:
-        """Write the plan as JSON, one layer a line."""
+        """Return the plan as JSON, one layer per line."""
         rows = [
             f"    {json.dumps(name)}: {json.dumps({'filters': self.filters[name], 'kept': list(kept)})}"
             for name, kept in self.kept.items()
@@ -134,7 +134,7 @@ class PruningPlan:
 
     @classmethod
     def from_json(cls, text: str) -> "PruningPlan":
-        """Read a plan.
+        """Parse a plan from JSON.
 
         Raises:
             ValueError: If the text is not a plan of this format.
@@ -148,15 +148,15 @@ class PruningPlan:
         layers, attributes = data.get("layers"), data.get("attributes", {})
         if not isinstance(layers, dict) or not isinstance(attributes, dict):
             raise ValueError("the plan needs 'layers', and 'layers' and 'attributes' must be objects")
-        if odd := next((name for name in (*layers, *attributes) if not _is_dotted(name)), None):
-            raise ValueError(f"the plan names {short(odd)!r}, which cannot be a part of a network")
+        if invalid := next((name for name in (*layers, *attributes) if not _is_dotted(name)), None):
+            raise ValueError(f"the plan names {short(invalid)!r}, which cannot be a part of a network")
         for name, row in layers.items():
             if not (isinstance(row, dict) and _is_whole(row.get("filters")) and _are_whole(row.get("kept"))):
                 raise ValueError(
                     f"layer {name!r} of the plan needs 'filters', a number, and 'kept', a list of numbers"
                 )
-            if not 1 <= row["filters"] <= _MOST_FILTERS:
-                raise ValueError(f"layer {name!r} of the plan has to have 1 to {_MOST_FILTERS:,} filters")
+            if not 1 <= row["filters"] <= _MAX_FILTERS:
+                raise ValueError(f"layer {name!r} of the plan has to have 1 to {_MAX_FILTERS:,} filters")
         for name, value in attributes.items():
             if not _is_whole(value) and not _are_whole(value):
                 raise ValueError(f"attribute {name!r} of the plan must be a whole number or a list of them")
@@ -180,7 +180,7 @@ def _check_layer(name: str, indices: Sequence[int], filters: int) -> None:
 
 
 def _is_dotted(name: str) -> bool:
-    """Say whether a name may be that of a module; the network itself has an empty one."""
+    """Return whether a name may be that of a module; the network itself has an empty name."""
     return not name or (len(name) <= 300 and name.isprintable() and all(name.split(".")))
 
 
@@ -193,14 +193,15 @@ def _are_whole(value: object) -> bool:
 
 
 def resize_mask(mask: Mask, count: int, priorities: npt.NDArray[np.floating]) -> Mask:
-    """Bring a keep mask to a number of filters.
+    """Change a keep mask to a number of kept filters.
 
     Args:
-        mask: (N,).
-        count: How many are to stay.
-        priorities: (N,); the filters with the highest come back or stay, ties by position.
+        mask: Keep mask (N,).
+        count: Number of filters to keep, at most N.
+        priorities: Priorities (N,). Filters with higher ones are added first and removed last; ties by
+            position.
     """
-    order = np.lexsort((-np.asarray(priorities), ~mask))  # kept ones first, each part by priority
+    order = np.lexsort((-np.asarray(priorities), ~mask))  # kept filters first, each group by priority
     changed = np.zeros_like(mask)
     changed[order[:count]] = True
     return changed

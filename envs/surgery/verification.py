@@ -1,7 +1,7 @@
-"""Check actual cuts: the cut network must compute what the masked dense one computes.
+"""Verify cuts: the cut network must compute the same as the masked dense one.
 
-A trace cannot tell a literal integer in a forward pass from shape arithmetic, so every cut is tried on a copy
-with random weights in float64 before it is trusted.
+A trace cannot distinguish a literal integer in a forward pass from shape arithmetic. So every cut is tried on
+a copy with random weights in float64.
 """
 
 import math
@@ -27,19 +27,19 @@ from .cutting import cut, mask_
 from .plan import Mask, PruningPlan
 
 TOLERANCE = 1e-9
-"""Largest relative difference between the masked and the cut network in float64."""
+"""Largest allowed relative difference between the masked and the cut network in float64."""
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 _VISIBLE = 1e-6
-"""A mask that changes every output by less than this part of the largest one has not been seen."""
+"""Relative change of an output from which a mask counts as visible."""
 
 
 class InexactCutError(ValueError):
-    """A cut network does not compute what the masked dense one computes.
+    """A cut network does not compute the same as the masked dense one.
 
     Args:
-        message: What was wrong.
+        message: The problem.
         source: "file:line" of the model's code that failed, or "".
     """
 
@@ -51,18 +51,18 @@ class InexactCutError(ValueError):
 def trace_exactly(
     model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Sequence[Pin] = ()
 ) -> TracedNetwork:
-    """Trace a network and try skewed cuts on it; layers whose cut is not exact are pinned, with that reason.
+    """Trace a network and try cuts on it; layers whose cut is not exact are pinned with that cause.
 
     Args:
         model: Any CNN.
         example: A batch of at least two inputs; see :func:`trace`.
-        pins: What to keep by decree.
+        pins: Channels to keep, each with its cause.
 
     Returns:
-        A trace whose probed cuts are exact.
+        A trace for which all tried cuts are exact.
 
     Raises:
-        ValueError: If the model cannot run on ``example``.
+        ValueError: If the model does not run on ``example``.
     """
     probe = Probe(model, example)
     pins = list(pins)
@@ -93,17 +93,17 @@ def verify_cut(
         The largest relative difference.
 
     Raises:
-        InexactCutError: If the difference is above 1e-9, the cut network does not run, or masking changes
-            nothing (a check that sees nothing is no check).
+        InexactCutError: If the difference is above 1e-9, the cut network does not run, or masking changes no
+            output, so that the check cannot fail.
     """
     return Probe(model, example).check(network, plan)
 
 
 class Probe:
-    """A randomised float64 copy of a network to try cuts on.
+    """Try cuts on a randomised float64 copy of a network.
 
     Args:
-        model: The dense network; it is left as it is.
+        model: The dense network; it is not changed.
         example: A batch of at least two inputs.
     """
 
@@ -118,14 +118,14 @@ class Probe:
         return self._outputs(own_statistics)
 
     def check(self, network: TracedNetwork, plan: PruningPlan) -> float:
-        """Do what :func:`verify_cut` does."""
+        """Check a cut; see :func:`verify_cut`."""
         masked = copy_model(self.model)
         mask_(masked, network, plan)
         expected = self._outputs(masked)
         with _refusing_what_does_not_run():
             found = self._outputs(cut(self.model, network, plan))
         pruned = any(len(kept) < plan.filters[name] for name, kept in plan.kept.items())
-        # Not `not any(... > ...)`: a dense network that gives NaN shows nothing either.
+        # With NaN in the dense outputs the comparison is false too, so the check counts as blind.
         if pruned and not any(
             _difference(d, e) > _VISIBLE for d, e in zip(self.dense, expected, strict=True)
         ):
@@ -136,7 +136,7 @@ class Probe:
         return worst
 
     def _outputs(self, model: nn.Module) -> list[list[Tensor]]:
-        """Run a network that nobody needs afterwards in evaluation, then in training mode."""
+        """Run a network in evaluation, then in training mode, which changes it."""
         outputs = []
         for training in (False, True):
             model.train(training)
@@ -147,17 +147,17 @@ class Probe:
 
 
 def _never_constant(x: Tensor) -> Tensor:
-    """Replace an example of zeros, on which a network without biases shows nothing, by a random one."""
+    """Replace a constant example by a random one: on zeros, a network without biases is zero anyway."""
     if not x.is_floating_point() or x.numel() < 2 or bool((x != x.flatten()[0]).any()):
         return x
     return torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
 
 
 def randomised(model: nn.Module) -> nn.Module:
-    """Copy a network into float64 with every parameter shaken and random batch-norm state.
+    """Copy a network to float64, with noise added to every parameter and random batch-norm state.
 
-    No weight is left at zero, where a mask could not be seen; batch-norm's epsilon is raised, so that
-    training mode on a few pixels stays well conditioned.
+    No weight stays zero, as masking it would be invisible. Batch-norm's epsilon is raised, so that training
+    mode is well conditioned on a few pixels.
     """
     probe = copy_model(model).cpu().double()
     generator = torch.Generator().manual_seed(0)
@@ -182,7 +182,7 @@ def randomised(model: nn.Module) -> nn.Module:
 
 
 def _culprits(probe: Probe, network: TracedNetwork) -> dict[int, InexactCutError]:
-    """Bisect for the layers whose skewed cuts are not exact; give the error of each."""
+    """Find the layers whose cuts are not exact by bisection; return the error of each."""
     found: dict[int, InexactCutError] = {}
     for first in (True, False):
         masks = [_skewed(layer.filters, number, first) for number, layer in enumerate(network.layers)]
@@ -200,15 +200,15 @@ def _search(
         middle = len(chosen) // 2
         halves = (chosen[:middle], chosen[middle:]) if middle else ()
         found = {i: e for half in halves for i, e in _search(probe, network, masks, half).items()}
-        return found or dict.fromkeys(chosen, error)  # not exact alone, or only together
+        return found or dict.fromkeys(chosen, error)  # one layer, or layers that fail only together
     return {}
 
 
 def _skewed(filters: int, number: int, first: bool) -> Mask:
-    """Drop the first or the last filters of a layer: even cuts hide constants like ``channels // 2``.
+    """Remove the first or the last filters of a layer: symmetric cuts hide constants like ``channels // 2``.
 
-    Between a quarter and three quarters go, another part of each layer, by the golden ratio: equal parts hide
-    sizes that are taken for those of another layer.
+    Between a quarter and three quarters are removed. The golden ratio gives each layer another share, because
+    equal shares hide sizes that are mistaken for those of another layer.
     """
     share = 0.25 + 0.5 * (_GOLDEN * (number + 1) % 1.0)
     gone = min(filters - 1, max(1, round(share * filters)))
@@ -229,7 +229,7 @@ def _refusing_what_does_not_run() -> Iterator[None]:
 
 
 def _source_of(error: BaseException) -> str:
-    """Find the innermost line of the model's own code, if an error passed through any."""
+    """Find the innermost line of the model's code in an error's traceback, or ""."""
     folders = (Path(torch.__file__).parent, Path(__file__).parents[1])
     others = tuple(str(folder) + os.sep for folder in folders)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
@@ -240,7 +240,7 @@ def _source_of(error: BaseException) -> str:
 
 
 def _difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
-    """Give the largest difference relative to the largest entry; infinite for other shapes and for NaN."""
+    """Return the largest difference relative to the largest entry; infinite if shapes differ, and for NaN."""
     if [x.shape for x in one] != [x.shape for x in other]:
         return math.inf
     worst = 0.0
@@ -255,13 +255,13 @@ _RANDOM = {"bernoulli", "uniform", "normal", "exponential", "rand", "randn", "ra
 
 
 class DeterministicMode(TorchDispatchMode):
-    """Give one for every random number, and let dropout keep all.
+    """Replace every random number by one, and let dropout keep everything.
 
     A cut network draws fewer numbers than the masked one, so the same seed does not make them comparable.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation; replace what is random in its result."""
+        """Run an operation; replace a random result."""
         name = func._schema.name.removeprefix("aten::").rstrip("_")
         if name == "native_dropout":
             return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
