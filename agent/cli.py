@@ -1,4 +1,4 @@
-"""The command line: the verbs of :mod:`.verbs`, and what becomes of their errors."""
+"""The command line: the verbs of :mod:`.commands`, and what becomes of their errors."""
 
 import contextlib
 import io
@@ -9,26 +9,14 @@ import traceback
 import warnings
 from dataclasses import fields, is_dataclass
 from types import MappingProxyType
-from typing import Annotated, get_args, get_type_hints
+from typing import get_args, get_type_hints
 
 import docstring_parser
 import tyro
 
-from .commands import Evaluate, Export, Frontier, Inspect, Prune, Report, Resume, Runs, Train
+from .commands import Verb
 from .commands.process import keep_freed_memory
 from .run.progress import Verbosity, verbosity
-
-Verb = (
-    Annotated[Inspect, tyro.conf.subcommand("inspect")]
-    | Annotated[Prune, tyro.conf.subcommand("prune")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Resume, tyro.conf.subcommand("resume")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Frontier, tyro.conf.subcommand("frontier")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Runs, tyro.conf.subcommand("runs")]
-)
 
 DESCRIPTION = (
     "Prune the filters of a trained CNN with a reinforcement-learning agent. "
@@ -46,9 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: What follows the program's name; None takes the process's own.
 
     Returns:
-        0; 2 where the input was wrong: then one line on stderr says what and what to do; 130 where it was
-        stopped, and 141 where nobody reads its output any more. ``--debug`` shows the traceback too;
-        ``--quiet`` and ``--verbose`` say how much else is told.
+        0; 2 where the input was wrong or memory ran out: then one line on stderr says what and what to do;
+        130 where it was stopped, and 141 where nobody reads its output any more. ``--debug`` shows the
+        traceback too; ``--quiet`` and ``--verbose`` say how much else is told.
     """
     given = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in given
@@ -67,6 +55,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _refuse(str(error), debug)
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
         return _refuse(str(error), debug)
+    except (MemoryError, RuntimeError) as error:
+        from ..envs.io.memory import is_out_of_memory, out_of_memory_line  # here, as --help does without envs
+
+        if not is_out_of_memory(error):
+            raise
+        return _refuse(out_of_memory_line(error), debug)
     except KeyboardInterrupt as wish:
         advice = f"; go on with: {wish}" if str(wish) else ""
         print(f"secateur: stopped{advice}", file=sys.stderr)
@@ -85,9 +79,7 @@ class UsageError(Exception):
     """The command line is not one that a verb understands."""
 
 
-def parse(
-    words: list[str],
-) -> Inspect | Prune | Train | Resume | Evaluate | Export | Frontier | Report | Runs:
+def parse(words: list[str]) -> Verb:
     """Turn words into a verb with its options.
 
     Raises:
@@ -95,7 +87,7 @@ def parse(
     """
     complaint = io.StringIO()
     for verb in get_args(Verb):
-        _let_flow(get_args(verb)[0])
+        _let_flow(verb)
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(

@@ -79,7 +79,7 @@ def bias_batchnorm(setting: Setting, masks: list[Mask]) -> nn.Module:
 def compensation_batchnorm(setting: Setting, masks: list[Mask]) -> nn.Module:
     """Let kept channels make up for removed ones, as ``secateur prune`` does."""
     plan = PruningPlan.from_masks(setting.network, masks)
-    compensated = setting.compensation.applied(setting.dense, masks)
+    compensated = setting.compensation.compensated_copy(setting.dense, masks)
     return _reestimated(cut(compensated, setting.network, plan), setting)
 
 

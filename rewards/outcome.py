@@ -1,4 +1,4 @@
-"""What one candidate cost and kept."""
+"""The outcome of a candidate: its accuracy, loss and size beside those of the dense network."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -7,10 +7,10 @@ Size = Literal["filters", "params", "macs", "latency"]
 
 
 def check_size(size: str) -> None:
-    """Refuse a size that nobody knows.
+    """Refuse an unknown size.
 
     Raises:
-        ValueError: If it is none of :data:`Size`.
+        ValueError: If ``size`` is not one of :data:`Size`.
     """
     if size not in get_args(Size):
         raise ValueError(f"unknown size {size!r}; allowed are filters, params, macs and latency")
@@ -18,18 +18,19 @@ def check_size(size: str) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A candidate beside the dense network, both measured on the same held-out data.
+    """Compare a candidate with the dense network, both measured on the same held-out data.
 
     Args:
-        accuracy: The task's metric, percent, higher is better.
-        dense_accuracy: The same for the dense network.
-        loss: Mean loss.
-        dense_loss: The same for the dense network.
-        constant_prediction_loss: The same for one answer to all examples, the mean of the dense network's.
+        accuracy: The task's metric for the candidate, percent, higher is better.
+        dense_accuracy: The task's metric for the dense network, percent.
+        loss: Mean loss of the candidate.
+        dense_loss: Mean loss of the dense network.
+        constant_prediction_loss: Mean loss of a constant prediction, the mean of the dense network's outputs.
         macs_ratio: Multiply-accumulate operations, pruned / dense, in [0, 1].
         params_ratio: Parameters, pruned / dense, in [0, 1].
         filters_ratio: Prunable filters, pruned / dense, in [0, 1].
-        latency_ratio: Milliseconds of a forward pass, pruned / dense; None where nobody timed the network.
+        latency_ratio: Milliseconds of a forward pass, pruned / dense, above 1 where fewer filters are slower;
+            None where nobody timed the network.
     """
 
     accuracy: float
@@ -49,21 +50,22 @@ class Outcome:
 
     @property
     def excess_loss(self) -> float:
-        """Share of what the dense network knows that is lost, by the loss.
+        """Loss increase as a share of the dense network's gain over a constant prediction.
 
-        0 is as good as dense, 1 no better than answering blindly; negative where pruning helped. Of a dense
-        network that knows next to nothing, a tenth of the blind loss stands for what it knows.
+        0 is as good as dense, 1 no better than a constant prediction, negative means that pruning helped.
+        The gain counts as at least a tenth of the constant prediction's loss, so that the share stays bounded
+        for a dense network that is hardly better than a constant prediction.
         """
-        known = max(
+        gain = max(
             self.constant_prediction_loss - self.dense_loss, 0.1 * abs(self.constant_prediction_loss), 1e-9
         )
-        return (self.loss - self.dense_loss) / known
+        return (self.loss - self.dense_loss) / gain
 
     def ratio(self, size: Size) -> float:
-        """Give the candidate's size, pruned / dense, in [0, 1].
+        """Give the candidate's size, pruned / dense, in [0, 1]; that of a latency may be above 1.
 
         Raises:
-            ValueError: If the size is the latency and it was not measured, or nobody knows it.
+            ValueError: If ``size`` is unknown, or is the latency and that was not measured.
         """
         check_size(size)
         match size:

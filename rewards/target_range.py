@@ -1,24 +1,24 @@
-"""A wanted size that is drawn anew for every episode."""
+"""A target size that is sampled for every episode."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from .outcome import Size, check_size
-from .reward import Reward
+from .reward import Reward, RewardFunction, as_reward
 from .target import TargetReward
 
 
 @dataclass(frozen=True)
 class TargetRange:
-    """Want another size in every episode, so that one agent learns the whole trade-off.
+    """Sample a new target size for every episode, so that one agent learns the whole trade-off.
 
     Args:
         low: Smallest target, size ratio, pruned / dense, in (0, 1].
         high: Largest target, in [low, 1].
-        size: Which cost has to meet the target.
+        size: The cost that has to meet the target.
 
     Raises:
-        ValueError: If the targets are out of range or in the wrong order, or nobody knows the size.
+        ValueError: If the targets are out of range or in the wrong order, or the size is unknown.
     """
 
     low: float = 0.2
@@ -34,15 +34,20 @@ class TargetRange:
             )
 
     def draw(self, number: float) -> TargetReward:
-        """Give the reward of an episode for a number in [0, 1)."""
+        """Map a number in [0, 1) to the reward of an episode."""
         return TargetReward(self.low + number * (self.high - self.low), self.size)
 
 
-def sample_reward(wish: Reward | TargetRange, random: Callable[[], float]) -> Reward:
-    """Give the reward of one episode: a fixed one as it is, without drawing a number.
+def sample_reward(reward: RewardFunction | TargetRange, random: Callable[[], float]) -> Reward:
+    """Return the reward of one episode. A fixed reward is returned without drawing a number.
 
     Args:
-        wish: What the agent is to want.
-        random: Gives numbers in [0, 1).
+        reward: A reward, any function of an outcome (see :func:`.as_reward`), or a range of targets to sample
+            from.
+        random: Returns numbers in [0, 1).
+
+    Raises:
+        TypeError: If ``reward`` cannot be called.
+        ValueError: If its target, drop bound or size is out of range.
     """
-    return wish.draw(random()) if isinstance(wish, TargetRange) else wish
+    return reward.draw(random()) if isinstance(reward, TargetRange) else as_reward(reward)

@@ -5,21 +5,28 @@ from dataclasses import dataclass
 
 from .outcome import Outcome, Size, check_size
 
+_SMALLEST_RATIO = 1e-6
+"""Smaller ratios count as this one: the log of no size at all is infinite."""
+
 
 @dataclass(frozen=True)
 class TryAndLearnReward:
-    """Pay for removed filters while the accuracy drop stays inside a bound.
+    """Reward removed filters while the accuracy drop stays within a bound.
 
-    The accuracy term falls from 1 at no drop to 0 at the bound and below it beyond; the efficiency term is
-    the log of the compression. Their product is the reward of Huang et al. 2018 (arXiv 1801.07365, eq. 3-5),
-    there per layer.
+    The reward is the product of two terms (Huang et al. 2018, arXiv 1801.07365, eq. 3-5, there per layer).
+    The accuracy term is 1 at no drop, 0 at the bound and negative beyond it. The efficiency term is the
+    logarithm of the compression.
+
+    They know no ratio above 1, which a latency can have. There the efficiency term is negative, and their
+    product would pay for accuracy that is lost. What is slower than the dense network is charged the log of
+    its growth instead, the more the larger the drop.
 
     Args:
         drop_bound: Largest tolerated accuracy drop, percentage points, in (0, 100].
-        size: Which cost the efficiency term counts.
+        size: The cost that the efficiency term counts.
 
     Raises:
-        ValueError: If ``drop_bound`` is outside (0, 100], or nobody knows the size.
+        ValueError: If ``drop_bound`` is outside (0, 100], or the size is unknown.
     """
 
     drop_bound: float = 2.0
@@ -34,10 +41,13 @@ class TryAndLearnReward:
 
     @property
     def target(self) -> None:
-        """No size is wanted: as small as the bound allows."""
+        """None: this reward has no target size."""
         return
 
     def __call__(self, outcome: Outcome) -> float:
-        """Multiply what is left of the bound, as a share of it, with the log of the compression."""
+        """Multiply the unused share of the bound by the logarithm of the compression."""
+        ratio = max(outcome.ratio(self.size), _SMALLEST_RATIO)
+        if ratio > 1:
+            return -math.log(ratio) * (1 + max(outcome.accuracy_drop, 0.0) / self.drop_bound)
         accuracy_term = (self.drop_bound - outcome.accuracy_drop) / self.drop_bound
-        return accuracy_term * math.log(1.0 / outcome.ratio(self.size))
+        return accuracy_term * math.log(1.0 / ratio)

@@ -108,7 +108,7 @@ def test_twins_of_filters_that_stay_are_made_up_for(
     task, dense = cast(Task, Examples(inputs)), outputs(model, (inputs,))[0]
     errors = []
     for images in (0, len(inputs)):
-        compensated = Compensation(model, network, task, images=images).applied(model, masks)
+        compensated = Compensation(model, network, task, images=images).compensated_copy(model, masks)
         error = outputs(cut(compensated, network, plan), (inputs,))[0] - dense
         errors.append(
             float(error.norm() / dense.norm())

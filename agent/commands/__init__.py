@@ -1,4 +1,8 @@
-"""What each verb of the command line takes and does, a file each."""
+"""What each verb of the command line takes and does, a file each.
+
+Their modules import options alone; what does the work is imported where a verb runs, as torch takes seconds:
+``--help``, ``runs`` and ``report`` do without it.
+"""
 
 from .evaluate import Evaluate
 from .export import Export
@@ -10,4 +14,4 @@ from .resume import Resume
 from .runs import Runs
 from .train import Train
 
-__all__ = ["Evaluate", "Export", "Frontier", "Inspect", "Prune", "Report", "Resume", "Runs", "Train"]
+Verb = Inspect | Prune | Train | Resume | Evaluate | Export | Frontier | Report | Runs

@@ -5,19 +5,11 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import torch
 from tyro.conf import Positional
 
 from ...envs.cost.config import LatencyConfig
-from ...envs.cost.counts import cost
-from ...envs.cost.timer import measure_latency
 from ...envs.io.run_files import CONFIG
-from ...envs.tasks import measure
-from ...envs.tasks.optional_members import metric_name
-from ...envs.tracing import trace
 from ..procedures.data_config import DataConfig
-from ..procedures.loading import build_dense_network, load_pruned_run, load_task
-from ..reporting.trace_page import measurements
 from .console import console
 from .process import choose_threads
 
@@ -38,6 +30,18 @@ class Evaluate:
 
     def run(self) -> None:
         """Measure and print."""
+        import torch
+
+        from ...envs.cost.counts import cost
+        from ...envs.cost.timer import measure_latency
+        from ...envs.tasks import measure
+        from ...envs.tasks.optional_members import metric_name
+        from ...envs.tasks.user_task import check_answers
+        from ...envs.tracing import trace
+        from ..procedures.loading import build_dense_network, load_pruned_run, load_task
+        from ..reporting.trace_page import measurements
+        from ..run.progress import log_info
+
         run = Path(self.what)
         if (run / CONFIG).is_file():
             model, task = load_pruned_run(run, None if self.data == DataConfig() else self.data)
@@ -48,6 +52,8 @@ class Evaluate:
             model = build_dense_network(self.what, task, self.weights, self.seed)
             if self.weights is None and ":" not in self.what:
                 raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
+        for note in check_answers(model, task):
+            log_info(note)
         network = trace(model, torch.zeros(2, *task.input_shape))
         choose_threads(network)
         measured = measure(model, task, "test")

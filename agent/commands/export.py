@@ -5,14 +5,11 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ...envs.surgery.export import BATCHES, Format, check_writable, export, require_onnx
-from ..procedures.loading import load_pruned_network
+from ...envs.surgery.formats import Format
 from .console import console
 
 _RUNS_IN = {"pt2": "torch.export.load", "onnx": "onnxruntime"}
 """What a written file was checked with."""
-
-_BATCHES = " and ".join(map(str, BATCHES))
 
 _FILE = {"pt2": "model.pt2", "onnx": "model.onnx", "safetensors": "state-dict.safetensors"}
 
@@ -32,6 +29,9 @@ class Export:
 
     def run(self) -> None:
         """Write, check, and say what was written."""
+        from ...envs.surgery.export import BATCHES, check_writable, export, require_onnx
+        from ..procedures.loading import load_pruned_network
+
         out = self.out or self.folder / _FILE[self.format]
         if self.folder.is_dir():  # else what is wrong is not the file
             check_writable(out)
@@ -43,9 +43,10 @@ class Export:
         if self.format == "safetensors":
             line = f"{size}: state dict of {len(model.state_dict())} tensors"
         else:
+            batches = " and ".join(map(str, BATCHES))
             opset = f"ONNX opset {written.opset}, " if written.opset else ""
             line = (
                 f"{size}: {opset}input (batch, {', '.join(map(str, shape))}), {written.difference:.1e} "
-                f"relative from torch by {_RUNS_IN[self.format]} at batches of {_BATCHES}"
+                f"relative from torch by {_RUNS_IN[self.format]} at batches of {batches}"
             )
         console().print(line, soft_wrap=True)

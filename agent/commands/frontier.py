@@ -7,26 +7,14 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ...envs.io.atomic_write import write_atomically
-from ...envs.problem.problem import PruningProblem, check_prunable
 from ...envs.surgery.constraints import Constraints
-from ...envs.tasks import measure
-from ...envs.tasks.optional_members import metric_name
 from ...rewards import TargetReward
-from ..deciders.base import Budget, Decider
-from ..deciders.baselines import Baseline
 from ..learning.config import PRETRAINED
-from ..learning.frozen_agent import FrozenAgent
+from ..procedures.config import PruningConfig
 from ..procedures.data_config import DataConfig
-from ..procedures.frontier import draw_frontier, frontier
-from ..procedures.loading import build_dense_network, load_task
-from ..procedures.preparation import trace_for_task
-from ..run.folder import check_new_folder, default_folder
 from ..run.progress import Stage
 from .console import console
 from .process import choose_threads
-
-_IMAGES = 2048
-"""Validation images that a decider's proposals are chosen on, as in ``secateur prune``."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +32,7 @@ class Frontier:
     """Baselines beside it."""
     targets: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     """Shares of the MACs, in (0, 1]."""
-    seed: int = 0
+    seed: int = PruningConfig.seed
     """For everything that is drawn."""
     out: Path | None = None
     """Folder for frontier.png and frontier.json, new or empty; by default
@@ -52,6 +40,18 @@ class Frontier:
 
     def run(self) -> None:
         """Measure, write and print."""
+        from ...envs.problem.problem import PruningProblem, check_prunable
+        from ...envs.tasks import measure
+        from ...envs.tasks.optional_members import metric_name
+        from ..deciders.base import Budget, Decider
+        from ..deciders.baselines import Baseline
+        from ..learning.frozen_agent import FrozenAgent
+        from ..procedures.frontier import frontier
+        from ..procedures.loading import build_dense_network, load_task
+        from ..procedures.preparation import trace_for_task
+        from ..reporting.figures import figure_of_frontier
+        from ..run.folder import check_new_folder, default_folder
+
         if not self.targets:
             raise ValueError("no target was given; give at least one share of the MACs, such as 0.5")
         # Every wrong wish is refused before anything takes time.
@@ -66,12 +66,12 @@ class Frontier:
             raise ValueError(f"{self.model} has random weights; give --weights")
         task = load_task(self.data, self.seed)
         model = build_dense_network(self.model, task, self.weights, self.seed)
-        network = trace_for_task(model, task, Constraints())
+        network, _ = trace_for_task(model, task, Constraints())
         check_prunable(network, self.model)
         Budget(network, targets[0], "macs")
         choose_threads(network)
         problem = PruningProblem.build(self.model, model, task, network=network, seed=self.seed)
-        problem = problem.choice_problem(_IMAGES, seed=self.seed)
+        problem = problem.choice_problem(PruningConfig().choice_images, seed=self.seed)
         stage = Stage("frontier", len(deciders) * len(self.targets), "networks")
         points = []
         for point in frontier(problem, deciders, targets, seed=self.seed):
@@ -87,7 +87,11 @@ class Frontier:
         write_atomically(
             out / "frontier.json", lambda path: path.write_text(json.dumps(content, indent=1) + "\n")
         )
-        figure = draw_frontier(points, dense, f"{self.model} on {task.name}", metric)
+        curves = {
+            decider.name: [(p.macs_ratio, p.accuracy) for p in points if p.method == decider.name]
+            for decider in deciders
+        }
+        figure = figure_of_frontier(curves, dense, f"{self.model} on {task.name}", metric)
         write_atomically(out / "frontier.png", lambda path: figure.savefig(path, dpi=150, format="png"))
         page = console()
         page.print(f"dense: {metric} {dense:.2f} %")

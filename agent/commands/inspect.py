@@ -4,14 +4,9 @@ import json
 import sys
 from dataclasses import dataclass
 
-import torch
 from tyro.conf import Positional
 
-from ...envs.models import get_model
-from ...envs.surgery.constrained_trace import trace_constrained
 from ...envs.surgery.constraints import Constraints
-from ..procedures.loading import example_outputs, example_shape
-from ..reporting.trace_page import describe, page
 from .console import console
 from .constraint_flags import Repeated
 
@@ -32,6 +27,13 @@ class Inspect:
 
     def run(self) -> None:
         """Print the page."""
+        import torch
+
+        from ...envs.models import get_model
+        from ...envs.surgery.constrained_trace import trace_constrained
+        from ..procedures.loading import example_outputs, example_shape
+        from ..reporting.trace_page import describe, page
+
         shape = self.input_shape or example_shape(self.model)
         classes = example_outputs(self.model, shape)
         model = get_model(self.model, num_classes=classes, in_channels=shape[0])

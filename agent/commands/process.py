@@ -3,11 +3,10 @@
 import ctypes
 import os
 import sys
+from typing import TYPE_CHECKING
 
-import torch
-
-from ...envs.cost.counts import cost
-from ...envs.tracing import TracedNetwork
+if TYPE_CHECKING:
+    from ...envs.tracing import TracedNetwork
 
 _ONE_THREAD_MACS = 10_000_000
 """Networks with fewer MACs an image run on one thread."""
@@ -16,12 +15,16 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt(3)."""
 
 
-def choose_threads(network: TracedNetwork) -> None:
+def choose_threads(network: "TracedNetwork") -> None:
     """Give a network that is too small for several threads one, unless OMP_NUM_THREADS says how many.
 
     On one thread of two the demo CNN takes 0.25 s for two epochs instead of 0.18 s; but where another process
     is busy two threads wait for each other, and thirty epochs took seven minutes instead of four seconds.
     """
+    import torch  # here, as keep_freed_memory is for every verb, and some do without torch
+
+    from ...envs.cost.counts import cost
+
     if "OMP_NUM_THREADS" not in os.environ and cost(network).macs < _ONE_THREAD_MACS:
         torch.set_num_threads(1)
 

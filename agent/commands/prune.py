@@ -6,18 +6,11 @@ from typing import ClassVar
 
 from tyro.conf import Positional
 
-from ...envs.cost.latency_table import LatencyTable
 from ...envs.io.run_files import REPORT
-from ...envs.recovery.compensation import COMPENSATION_IMAGES
-from ...envs.recovery.config import RecoveryConfig
+from ...envs.recovery.config import DENSE_EPOCHS, RecoveryConfig
 from ..learning.config import AgentConfig
 from ..procedures.config import LatencyOptions, Procedure, PruningConfig
 from ..procedures.data_config import DataConfig
-from ..procedures.loading import build_dense_network, load_task, train_dense_network, warn_if_memorised
-from ..procedures.preparation import prepare
-from ..procedures.prune import prune
-from ..reporting.report import details_table, table
-from ..run.folder import RunFolder, check_new_folder, default_folder, load_latency_table
 from .console import console
 from .constraint_flags import ConstraintFlags
 from .process import choose_threads
@@ -42,10 +35,10 @@ class Prune:
     drop_bound: float | None = None
     """Instead of a target: as small as this accuracy drop on val allows before fine-tuning, percentage
     points."""
-    method: str = "ppo"
+    method: str = PruningConfig.method
     """ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
     constraints: ConstraintFlags = field(default_factory=ConstraintFlags)
-    procedure: Procedure = "network"
+    procedure: Procedure = PruningConfig.procedure
     """network searches for all layers together; layerwise is Huang et al.'s: layer after layer from the
     input, each with an agent of its own, cut and fine-tuned before the next."""
     agent: str | None = None
@@ -54,24 +47,24 @@ class Prune:
     evaluations: int | None = None
     """Candidates that the agent tries and learns from on this network; 0 uses it frozen. By default 2000, and
     0 with the agent of a folder. Layerwise shares them among the layers."""
-    search_images: int = 256
+    search_images: int = PruningConfig.search_images
     """Validation images that a candidate is measured on, others in each update of the agent; the choice is
     made on eight times as many."""
-    epochs: int = 10
+    epochs: int = RecoveryConfig.epochs
     """Passes over the training images after the cut; 0 re-estimates batch-norm only."""
-    layer_epochs: int = 1
+    layer_epochs: int = PruningConfig.layer_epochs
     """Of layerwise: the same after each layer's cut."""
-    dense_epochs: int = 30
+    dense_epochs: int = DENSE_EPOCHS
     """Passes over the training images for a dense network without weights; 0 takes it as its factory made
     it."""
-    distillation_weight: float = 0.5
+    distillation_weight: float = RecoveryConfig.distillation_weight
     """Share of the dense network's answers in the fine-tuning loss, in [0, 1]; 0 is off."""
-    temperature: float = 4.0
+    temperature: float = RecoveryConfig.temperature
     """Softens the answers that are distilled, > 0."""
-    compensation_images: int = COMPENSATION_IMAGES
+    compensation_images: int = RecoveryConfig.compensation_images
     """Training images that tell how kept channels make up for removed ones; 0 lets these just go, as
     published methods do."""
-    seed: int = 0
+    seed: int = PruningConfig.seed
     """For everything that is drawn."""
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/<model>-<data>-<method>-<time>."""
@@ -85,6 +78,18 @@ class Prune:
         Args:
             resumed: Go on in ``out``, which an earlier process left.
         """
+        from ...envs.cost.latency_table import LatencyTable
+        from ..procedures.loading import (
+            build_dense_network,
+            load_task,
+            train_dense_network,
+            warn_if_memorised,
+        )
+        from ..procedures.preparation import prepare
+        from ..procedures.prune import prune
+        from ..reporting.report import details_table, table
+        from ..run.folder import RunFolder, check_new_folder, default_folder, load_latency_table
+
         config = PruningConfig(
             target_macs=self.target_macs,
             target_latency=self.target_latency,

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..reporting.report import rewrite_page
 from .console import console
 
 
@@ -18,4 +17,6 @@ class Report:
 
     def run(self) -> None:
         """Write and say where."""
+        from ..reporting.report import rewrite_page  # here, as no other verb needs matplotlib to begin
+
         console().print(str(rewrite_page(self.folder)), soft_wrap=True, markup=False)

@@ -10,7 +10,6 @@ from typing import Any
 from tyro.conf import Positional
 
 from ...envs.io.run_files import CONFIG
-from ..run.folder import read_config
 from .console import console
 from .prune import Prune
 from .train import Train
@@ -43,6 +42,8 @@ def interrupted(folder: Path) -> Prune | Train:
     Raises:
         ValueError: If the folder is none of a run, or its configuration is of another version.
     """
+    from ..run.folder import read_config
+
     content = read_config(folder)
     content.pop("command", None)
     name = content.pop("verb", None)

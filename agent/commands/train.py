@@ -6,20 +6,12 @@ from typing import ClassVar
 
 from tyro.conf import Positional
 
-from ...envs.cost.counts import cost
 from ...envs.io.run_files import AGENT_CARD
-from ...envs.problem.problem import PruningProblem
+from ...envs.recovery.config import DENSE_EPOCHS
 from ...rewards import TargetRange
-from ..learning.config import AgentConfig
-from ..learning.training import train_agent
-from ..procedures.config import RANDOM_WEIGHTS, PruningConfig
+from ..learning.config import RANDOM_WEIGHTS, AgentConfig
+from ..procedures.config import PruningConfig
 from ..procedures.data_config import DataConfig
-from ..procedures.loading import build_dense_network, load_task, train_dense_network
-from ..procedures.preparation import prepare
-from ..procedures.prune import search_callbacks
-from ..reporting.trace_page import pinned_markdown
-from ..run.folder import RunFolder, check_new_folder, default_folder
-from ..run.search_history import SearchHistory
 from .console import console
 from .constraint_flags import ConstraintFlags
 from .process import choose_threads
@@ -45,12 +37,12 @@ class Train:
     constraints: ConstraintFlags = field(default_factory=ConstraintFlags)
     evaluations: int = 4000
     """Candidates that the agent tries and learns from."""
-    search_images: int = 256
+    search_images: int = PruningConfig.search_images
     """Validation images that a candidate is measured on; its batch-norm statistics come from half as many
     training images."""
-    dense_epochs: int = 30
+    dense_epochs: int = DENSE_EPOCHS
     """Passes over the training images for dense networks without weights; 0 takes them as they are made."""
-    seed: int = 0
+    seed: int = PruningConfig.seed
     """For everything that is drawn."""
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/agent-<models>-<data>-<time>."""
@@ -64,6 +56,16 @@ class Train:
         Args:
             resumed: Go on in ``out``, which an earlier process left.
         """
+        from ...envs.cost.counts import cost
+        from ...envs.problem.problem import PruningProblem
+        from ..learning.training import train_agent
+        from ..procedures.loading import build_dense_network, load_task, train_dense_network
+        from ..procedures.preparation import prepare
+        from ..procedures.prune import search_callbacks
+        from ..reporting.trace_page import pinned_markdown
+        from ..run.folder import RunFolder, check_new_folder, default_folder
+        from ..run.search_history import SearchHistory
+
         if not self.models:
             raise ValueError("no network was given; give at least one, such as `secateur train demo`")
         if self.weights and len(self.weights) != len(self.models):
@@ -112,7 +114,7 @@ class Train:
                     seed=self.seed,
                 )
                 problems.append(problem)
-            history = SearchHistory()
+            history, clock = SearchHistory(), folder.journal.begin()
             training = train_agent(
                 problems,
                 TargetRange() if is_any_size else prepared[0].goal.reward,
@@ -124,7 +126,7 @@ class Train:
             )
             training.decider.save(out)
         console().print(
-            f"trained on {training.evaluations} candidates in {training.seconds:.0f} s; "
+            f"trained on {training.evaluations} candidates in {clock.seconds:.0f} s; "
             f"use it with: secateur prune MODEL --agent {out}",
             soft_wrap=True,
         )

@@ -77,7 +77,7 @@ class Baseline:
         if self.criterion in _LAYER_NORMALISED:
             scores = [score / max(score.mean(), 1e-30) for score in scores]
         if self.scope == "global-per-mac":
-            macs = problem.network.macs.of_one_filter(problem.network.widths)
+            macs = problem.network.macs.per_filter(problem.network.widths)
             scores = [s / max(cost, 1.0) for s, cost in zip(scores, macs, strict=True)]
         return scores
 

@@ -6,13 +6,17 @@ Shapes: N filters of a layer.
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from ...envs.cost.counts import smallest_ratio
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask, PruningPlan
-from ...rewards import Outcome, Reward
+from ...rewards import Outcome, Reward, RewardFunction, as_reward
 from .base import Decider
+
+_SIZES = 10
+"""Number of sizes, from the smallest to the dense one, that are tried if a reward has no target."""
 
 _BISECTIONS = 7
 """Bisection steps to the smallest size within a drop bound; the resolution is 1 % of the dense size."""
@@ -52,21 +56,26 @@ class SearchResult:
     unrounded: PruningPlan | None = None
 
 
-def choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice:
-    """Choose among a decider's proposals: the most accurate at the target, or the smallest within the bound.
+def choose(problem: PruningProblem, decider: Decider, reward: RewardFunction) -> Choice:
+    """Choose among a decider's proposals.
+
+    A reward with a target gets the most accurate proposal of that size, one with a drop bound the smallest
+    within the bound, any other the proposal with the highest reward among several sizes.
 
     Args:
         problem: The network, with the evaluator that measures the proposals.
         decider: The decider that proposes candidates.
-        reward: The reward, with a target or a drop bound.
+        reward: Any function of an outcome.
 
     Raises:
         ValueError: If pinned filters make the target unreachable, or no candidate is within the bound.
     """
+    reward = as_reward(reward)
     if reward.target is not None:
         return _most_accurate(problem, decider, reward.target, reward)
-    assert reward.drop_bound is not None
-    return _smallest_within(problem, decider, reward.drop_bound, reward)
+    if reward.drop_bound is not None:
+        return _smallest_within(problem, decider, reward.drop_bound, reward)
+    return _highest(problem, decider, reward)
 
 
 def _most_accurate(problem: PruningProblem, decider: Decider, target: float, reward: Reward) -> Choice:
@@ -96,3 +105,12 @@ def _smallest_within(problem: PruningProblem, decider: Decider, bound: float, re
             "raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
         )
     return Choice(smallest.masks, smallest.outcome, evaluations)
+
+
+def _highest(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice:
+    """Measure proposals for several sizes and take the one with the highest reward."""
+    sizes = np.linspace(smallest_ratio(problem.network, reward.size), 1, _SIZES).tolist()
+    candidates = [masks for size in sizes for masks in decider.decide(problem, size, reward.size)]
+    outcomes = problem.evaluator(candidates)
+    best = int(np.argmax([reward(outcome) for outcome in outcomes]))
+    return Choice(candidates[best], outcomes[best], len(outcomes))

@@ -14,7 +14,7 @@ from ...envs.environment.rendering import figure_of_layers
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask
 from ...envs.tasks.optional_members import metric_name
-from ..reporting.search_figures import figure_of_candidates, figure_of_keep_ratios
+from ..reporting.figures import figure_of_candidates, figure_of_keep_ratios
 from ..run.folder import NOT_TEXT
 from ..run.progress import Stage, log_verbose
 from ..run.search_history import Candidate, SearchHistory
@@ -135,6 +135,8 @@ class SearchMonitor(BaseCallback):
             self._best = (info["reward"], info["network"], info["masks"])
 
     def _on_rollout_end(self) -> None:
+        if not self._seen["reward"]:  # a rollout may be shorter than an episode
+            return
         means = {key: float(np.mean(values)) for key, values in self._seen.items()}
         now, candidates = time.perf_counter(), len(self._seen["reward"])
         means["candidates_per_second"] = candidates / max(now - self._started, 1e-9)

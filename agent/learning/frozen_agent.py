@@ -20,7 +20,7 @@ from ...envs.io.untrusted import parse_json, read_text, short
 from ...envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask
-from ...rewards import Reward, Size, TargetReward, TryAndLearnReward
+from ...rewards import FunctionReward, Reward, Size, TargetReward
 from ..deciders.base import Budget
 from .budget_matching import Draws, Floats, Proposals, decide_layer, masks_from_logits, match_budget
 from .config import PRETRAINED
@@ -101,10 +101,11 @@ class FrozenAgent:
 
     def _wish(self, target: float, size: Size) -> Reward:
         """Want what was wanted in training: an agent that learned to keep a bound never saw a target."""
-        bound = self.trained_on.get("reward", {}).get("drop_bound")
-        return (
-            TryAndLearnReward(bound, size) if isinstance(bound, int | float) else TargetReward(target, size)
-        )
+        trained = self.trained_on.get("reward", {})
+        bound = trained.get("drop_bound")
+        saw_target = trained["target"] is not None if "target" in trained else bound is None
+        # A walk measures nothing: what is wanted is seen, what is paid is not.
+        return FunctionReward(TargetReward(target, size), target if saw_target else None, bound, size)
 
     @torch.inference_mode()
     def _walk(self, problem: PruningProblem, reward: Reward, logit_shifts: Floats, draws: Draws) -> Proposals:

@@ -83,6 +83,7 @@ class FilterScorer(nn.Module):
         layer_features: G.
         hidden: H.
         preferences: (L, M) of the network whose filters are preferred one by one, from 0 on; None for any.
+        preference_lr_scale: See :meth:`set_preference_lr_scale`.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class FilterScorer(nn.Module):
         layer_features: int,
         hidden: int,
         preferences: tuple[int, ...] | None = None,
+        preference_lr_scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.latent_dim_pi = 1  # the scores are the logits of the action
@@ -107,7 +109,7 @@ class FilterScorer(nn.Module):
             nn.Linear(hidden, 1),
         )  # fmt: skip
         self.preferences = None if preferences is None else nn.Parameter(torch.zeros(preferences))
-        self._rate = 1.0  # logit of a unit of preference
+        self._preference_lr_scale = preference_lr_scale  # also the logit of a unit of preference
         last = self.score[-1]
         assert isinstance(last, nn.Linear)
         nn.init.normal_(last.weight, std=0.01 / math.sqrt(hidden))
@@ -131,20 +133,27 @@ class FilterScorer(nn.Module):
         logits = self.score(torch.cat([embedded, context], dim=-1)) + self.prior(filters)
         logits = logits.squeeze(-1) + _offset(layer[:, _NEEDED : _NEEDED + 1])
         if self.preferences is not None and "position" in features:
-            logits = logits + self._rate * self.preferences[features["position"].squeeze(-1).long()]
+            logits = (
+                logits + self._preference_lr_scale * self.preferences[features["position"].squeeze(-1).long()]
+            )
         return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).masked_fill(~mask, EMPTY_SLOT)
 
-    def set_preference_lr_scale(self, rate: float) -> None:
+    @property
+    def preference_lr_scale(self) -> float:
+        """By how much faster preferences are learned than all other weights."""
+        return self._preference_lr_scale
+
+    def set_preference_lr_scale(self, scale: float) -> None:
         """Have each step of an optimiser move preferences by a multiple of what it moves all other weights.
 
         What the preferences say stays.
 
         Args:
-            rate: That multiple, > 0; it is 1 where a scorer is made, and where it is kept on disk.
+            scale: That multiple, > 0; it is 1 where a scorer is made, and where it is kept on disk.
         """
         if self.preferences is not None:
-            self.preferences.data *= self._rate / rate
-        self._rate = rate
+            self.preferences.data *= self._preference_lr_scale / scale
+        self._preference_lr_scale = scale
 
     def forward_critic(self, features: dict[str, Tensor]) -> Tensor:
         """Return the values, (B, 1)."""
@@ -170,6 +179,8 @@ class FilterPolicy(ActorCriticPolicy):
         lr_schedule: Learning rate schedule, as in SB3.
         hidden: Number of hidden units, H.
         layers: L of the network whose filters are preferred one by one; None for any.
+        preference_lr_scale: By how much faster preferences are learned than all other weights, > 0. SB3 keeps
+            it with the policy: without it the preferences of a saved one would say something else.
         **kwargs: For SB3.
     """
 
@@ -180,9 +191,10 @@ class FilterPolicy(ActorCriticPolicy):
         lr_schedule: Schedule,
         hidden: int = 64,
         layers: int | None = None,
+        preference_lr_scale: float = 1.0,
         **kwargs: Any,
     ) -> None:
-        self.hidden, self.layers = hidden, layers
+        self.hidden, self.layers, self._preference_lr_scale = hidden, layers, preference_lr_scale
         kwargs |= {"features_extractor_class": _PassThrough, "ortho_init": False}
         super().__init__(observation_space, action_space, lr_schedule, **kwargs)
 
@@ -192,7 +204,9 @@ class FilterPolicy(ActorCriticPolicy):
         assert filters is not None
         assert layer is not None
         preferences = None if self.layers is None else (self.layers, filters[0])
-        self.mlp_extractor = FilterScorer(filters[1], layer[0], self.hidden, preferences)  # type: ignore[assignment]
+        self.mlp_extractor = FilterScorer(  # type: ignore[assignment]
+            filters[1], layer[0], self.hidden, preferences, self._preference_lr_scale
+        )
 
     def _build(self, lr_schedule: Schedule) -> None:
         assert isinstance(self.action_space, spaces.MultiBinary)
@@ -205,4 +219,8 @@ class FilterPolicy(ActorCriticPolicy):
         parameters = super()._get_constructor_parameters()
         for name in ("features_extractor_class", "ortho_init"):
             parameters.pop(name)
-        return parameters | {"hidden": self.hidden, "layers": self.layers}
+        return parameters | {
+            "hidden": self.hidden,
+            "layers": self.layers,
+            "preference_lr_scale": self._preference_lr_scale,
+        }

@@ -2,11 +2,13 @@
 
 import contextlib
 import copy
+import json
 import math
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from ...envs.environment.vectorized import LockstepVecEnv
 from ...envs.problem.problem import PruningProblem
-from ...rewards import Reward, TargetRange
+from ...rewards import RewardFunction, TargetRange, describe_reward
 from ..run.search_history import SearchHistory
 from .callbacks import NextValSubset, SearchRecorder
 from .config import AgentConfig
@@ -38,7 +40,7 @@ class TrainingResult:
     Args:
         decider: The agent as a frozen decider.
         model: SB3's PPO, for further training.
-        seconds: Wall-clock time.
+        seconds: Wall-clock time in this process.
         evaluations: Candidates measured.
         rewards: Mean reward of each update's candidates.
     """
@@ -67,7 +69,7 @@ def _preserved_random_state() -> Iterator[None]:
 
 def train_agent(
     problems: Sequence[PruningProblem],
-    reward: Reward | TargetRange,
+    reward: RewardFunction | TargetRange,
     config: AgentConfig,
     *,
     preferences: bool = False,
@@ -82,7 +84,8 @@ def train_agent(
 
     Args:
         problems: The networks; each episode samples one.
-        reward: What the agent is to want; of a range each episode draws its target.
+        reward: The reward, any function of an outcome, or a range of targets from which each episode samples
+            one.
         config: The options of the training.
         preferences: Whether to learn a preference for each filter, too. Preferences are of use on this
             network only, and the agent learns less that transfers to other networks.
@@ -97,13 +100,16 @@ def train_agent(
         The agent, on the CPU.
 
     Raises:
-        ValueError: If it may not try a single candidate, or is to have preferences in several networks.
+        ValueError: If it may not try a single candidate, is to have preferences in several networks, or the
+            reward wants what none can.
+        TypeError: If the reward is none, or what the agent is trained on cannot be written down as JSON.
     """
     if config.evaluations < 1:
         raise ValueError(f"evaluations is {config.evaluations}; an agent needs at least 1 to learn from")
     if preferences and len(problems) > 1:
         raise ValueError(f"{len(problems)} networks were given; an agent has preferences in one only")
     started = time.perf_counter()
+    card = _card(problems, reward, seed, preferences=preferences, initial_agent=initial_agent)
     environment = LockstepVecEnv(
         problems, reward, config.episodes_per_update, hidden_features=config.hidden_features
     )
@@ -118,7 +124,11 @@ def train_agent(
         """Decay linearly; SB3 counts ``first_step`` as steps that are done."""
         return config.learning_rate * max(0.1, remaining * (first_step + total) / total)
 
-    with _preserved_random_state():
+    scale = _PREFERENCE_RATE / math.sqrt(problems[0].network.widths.sum())
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_preserved_random_state())
+        for problem in problems:  # what was trained before must not choose the images
+            stack.enter_context(problem.evaluator.at_val_subset(0))
         model = PPO(
             FilterPolicy,
             VecMonitor(environment),
@@ -130,16 +140,17 @@ def train_agent(
             ent_coef=config.entropy_weight,
             gamma=1.0,  # the reward comes at the end of an episode and counts for all layers alike
             gae_lambda=1.0,
-            policy_kwargs={"layers": layers if preferences else None},
+            policy_kwargs={"layers": layers if preferences else None, "preference_lr_scale": scale},
             seed=seed,
             device=next(problems[0].model.parameters()).device,
         )
         scorer = scorer_of(model)
         if initial_agent is not None:
+            scorer.set_preference_lr_scale(1.0)  # that of its state
             scorer.load_state_dict(
                 scorer.state_dict() | initial_agent.state(problems[0] if preferences else None)
             )
-        scorer.set_preference_lr_scale(_PREFERENCE_RATE / math.sqrt(problems[0].network.widths.sum()))
+            scorer.set_preference_lr_scale(scale)
         model.set_logger(logger or configure(None, []))
         history = SearchHistory() if history is None else history
         record = SearchRecorder(problems, config.evaluations, history)
@@ -149,17 +160,30 @@ def train_agent(
         model.logger.dump(model.num_timesteps + 1)  # the last update's values, which SB3 would dump later
     scorer = copy.deepcopy(scorer).cpu()
     scorer.set_preference_lr_scale(1.0)
+    decider = FrozenAgent(scorer.eval(), card | {"evaluations": record.used}, seed=seed)
+    return TrainingResult(decider, model, time.perf_counter() - started, record.used, history.rewards)
+
+
+def _card(
+    problems: Sequence[PruningProblem],
+    reward: RewardFunction | TargetRange,
+    seed: int,
+    *,
+    preferences: bool,
+    initial_agent: FrozenAgent | None,
+) -> dict[str, Any]:
+    """Describe an agent before it is trained, so that nothing fails when it is."""
     card = {
         "networks": [problem.name for problem in problems],
         "task": problems[0].task.name,
-        "reward": {"name": type(reward).__name__, **asdict(reward)},  # type: ignore[arg-type]
-        "evaluations": record.used,
+        "reward": describe_reward(reward),
+        "evaluations": 0,
         "seed": seed,
         **({"preferences": problems[0].fingerprint} if preferences else {}),
         **({"went_on_from": initial_agent.trained_on} if initial_agent is not None else {}),
     }
-    decider = FrozenAgent(scorer.eval(), card, seed=seed)
-    return TrainingResult(decider, model, time.perf_counter() - started, record.used, history.rewards)
+    json.dumps(card)
+    return card
 
 
 def scorer_of(model: PPO) -> FilterScorer:

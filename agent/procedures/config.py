@@ -24,13 +24,13 @@ DEFAULT_TARGET = 0.5
 class LatencyOptions:
     """Options of latency measurements."""
 
-    latency_batch: int = 1
+    latency_batch: int = LatencyConfig.batch
     """Batch size of latency measurements, at least 1."""
-    latency_threads: int = 1
+    latency_threads: int = LatencyConfig.threads
     """CPU threads in latency measurements, at least 1."""
-    latency_dtype: Precision = "float32"
+    latency_dtype: Precision = LatencyConfig.dtype
     """Data type of weights and images in latency measurements."""
-    latency_device: str | None = None
+    latency_device: str | None = LatencyConfig.device
     """Device of latency measurements, cpu or cuda; by default the device of the pruning run."""
 
     def config(self) -> LatencyConfig:

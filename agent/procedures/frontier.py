@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from matplotlib.figure import Figure
-
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.surgery.plan import PruningPlan
@@ -12,10 +10,6 @@ from ...envs.tasks import measure
 from ...rewards import TargetReward
 from ..deciders.base import Decider
 from ..deciders.selection import choose
-
-# Okabe and Ito's palette, told apart by colour-blind people too; each line has a marker of its own as well.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
-_MARKERS = "osD^vPX*"
 
 
 @dataclass(frozen=True)
@@ -75,32 +69,3 @@ def frontier(
                 accuracy=measure(smaller, problem.task, "test").accuracy,
                 evaluations=choice.evaluations,
             )
-
-
-def draw_frontier(points: Sequence[Point], dense: float, title: str, metric: str) -> Figure:
-    """Draw a line a decider, from small networks to large ones.
-
-    Args:
-        points: Of all deciders.
-        dense: The dense network's accuracy on test, percent; drawn as a line across.
-        title: Printed above.
-        metric: What the accuracy is called.
-    """
-    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
-    axes = figure.subplots()
-    for k, method in enumerate(dict.fromkeys(point.method for point in points)):
-        own = sorted((p for p in points if p.method == method), key=lambda p: p.target)
-        axes.plot(
-            [100 * p.macs_ratio for p in own],
-            [p.accuracy for p in own],
-            marker=_MARKERS[k % len(_MARKERS)],
-            color=_COLOURS[k % len(_COLOURS)],
-            label=method,
-        )
-    axes.axhline(dense, color="#777777", linestyle="--", linewidth=1, label="dense")
-    axes.set_xlabel("MACs left, % of the dense network")
-    axes.set_ylabel(f"{metric} on test before fine-tuning, %")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    axes.set_title(title, fontsize=10)
-    return figure

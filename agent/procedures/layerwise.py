@@ -13,7 +13,6 @@ Shapes: L layers, N filters of a layer.
 """
 
 import copy
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -33,6 +32,7 @@ from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.finetuning import finetune
+from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import verify_cut
 from ...envs.tasks import measure
@@ -110,11 +110,12 @@ class _Walk:
         self.rows: list[dict[str, Any]] = []
         self._rewards: list[float] = []
         self._steps = 0
-        self._began, self._seconds = time.perf_counter(), 0.0
+        self._finetuning_seconds = 0.0
         if folder is not None and isinstance(goal.decider, FrozenAgent):
             goal.decider.save(folder.path)
         self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
         journal = folder.journal if folder else None
+        self._clock = journal.begin() if journal else Stopwatch()
         self._search = self._factory(config.search_images, config.seed, journal)
         self._choice = self._factory(config.choice_images, config.seed + 1, journal)
         self._counts = self._planned_counts()
@@ -245,8 +246,9 @@ class _Walk:
         recovery = replace(config.recovery, epochs=config.layer_epochs)
         if recovery.epochs:
             folder = self._folder
-            with RecoveryMonitor(self.model, task, folder, label, leave=False) as monitor:
-                self._seconds += finetune(
+            monitoring = RecoveryMonitor(self.model, task, folder, label, leave=False)
+            with self._clock.paused(), monitoring as monitor:
+                self._finetuning_seconds += finetune(
                     self.model,
                     task,
                     recovery,
@@ -268,9 +270,9 @@ class _Walk:
         accuracy = self._accuracy()
         search = {
             "evaluations": sum(row["evaluations"] for row in self.rows),
-            "seconds": round(time.perf_counter() - self._began - self._seconds, 1),
+            "seconds": round(self._clock.seconds, 1),
             "layer_epochs": self._config.layer_epochs,
-            "finetuning_seconds": round(self._seconds, 1),
+            "finetuning_seconds": round(self._finetuning_seconds, 1),
             "val_accuracy": accuracy,
             "val_accuracy_drop": dense.accuracy - accuracy,
             "rewards": [round(reward, 4) for reward in self._rewards],

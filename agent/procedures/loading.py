@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import nn
 
+from ...envs.io.memory import is_out_of_memory
 from ...envs.io.run_files import CONFIG, REPORT
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
@@ -240,6 +241,8 @@ def _check_runs(model: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
         with torch.no_grad():
             model(torch.zeros(2, *shape))
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(
             f"the files in {folder} do not fit together: the network does not run ({first_line(error)})"
         ) from error

@@ -26,10 +26,12 @@ class Prepared:
     Args:
         network: The traced network.
         goal: The goal of the run.
+        notes: Sentences for the report about the network's outputs.
     """
 
     network: TracedNetwork
     goal: Goal
+    notes: tuple[str, ...] = ()
 
 
 def prepare(
@@ -55,23 +57,28 @@ def prepare(
             matches no layer, or the agent cannot be loaded.
         TypeError: If the network or the task returns a value of the wrong type.
     """
-    network = trace_for_task(model, task, config.constraints)
+    network, notes = trace_for_task(model, task, config.constraints)
     check_prunable(network, name)
     if latency is not None:
         network = dataclasses.replace(network, latency=latency)
     elif config.target_latency is not None:
         log_info("timing the network's layers")
         network = with_latency(model, network, task.input_shape, config.latency)
-    return Prepared(network, Goal.resolve(config, network))
+    return Prepared(network, Goal.resolve(config, network), notes)
 
 
-def trace_for_task(model: nn.Module, task: Task, constraints: Constraints) -> TracedNetwork:
+def trace_for_task(
+    model: nn.Module, task: Task, constraints: Constraints
+) -> tuple[TracedNetwork, tuple[str, ...]]:
     """Trace a network on inputs of a task and check that the two are compatible.
 
     Args:
         model: The dense network.
         task: Data and metric.
         constraints: Constraints on the cut other than its size.
+
+    Returns:
+        The trace, and what the user should know of the network's answers, in sentences that are said too.
 
     Raises:
         ValueError: If the network does not run on the task's inputs, the task's loss or metric does not
@@ -80,5 +87,7 @@ def trace_for_task(model: nn.Module, task: Task, constraints: Constraints) -> Tr
     """
     check_task(task)
     network = trace_constrained(model, torch.zeros(2, *task.input_shape), constraints)
-    check_answers(model, task)
-    return network
+    notes = check_answers(model, task)
+    for note in notes:
+        log_info(note)
+    return network, notes

@@ -1,7 +1,6 @@
 """The pruning pipeline: trace, search, cut, recover, measure, save, report."""
 
 import copy
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.finetuning import finetune
+from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.cutting import save_pruned
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task, measure
@@ -101,7 +101,7 @@ def prune(
         problem,
         pruned,
         plan,
-        list(notes),
+        [*prepared.notes, *notes],
         method=_method_label(result.decider, config),
         search=result.search,
         recovery=recovery,
@@ -129,7 +129,7 @@ def _prune_at_once(
 ) -> SearchResult:
     """Train an agent if there is no decider yet, choose the filters of all layers together, and cut."""
     journal = folder.journal if folder else None
-    earlier, started = journal.begin() if journal else 0.0, time.perf_counter()
+    clock = journal.begin() if journal else Stopwatch()
     decider = goal.decider
     history = SearchHistory()
     evaluations = 0
@@ -162,7 +162,7 @@ def _prune_at_once(
     )
     search = {
         "evaluations": evaluations + choice.evaluations,
-        "seconds": round(earlier + time.perf_counter() - started, 1),
+        "seconds": round(clock.seconds, 1),
         "val_accuracy": outcome.accuracy,
         "val_accuracy_drop": outcome.accuracy_drop,
         "rewards": [round(reward, 4) for reward in history.rewards],

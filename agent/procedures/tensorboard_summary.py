@@ -8,8 +8,8 @@ from ...envs.environment.rendering import figure_of_layers
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import PruningPlan
 from ...rewards import Reward
+from ..reporting.figures import figure_of_candidates
 from ..reporting.formatting import metric_of
-from ..reporting.search_figures import figure_of_candidates
 from ..run.folder import NOT_TEXT, RunFolder
 from .config import PruningConfig
 

@@ -35,7 +35,7 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             accuracy, ``details`` with ``name``, ``dense`` and ``pruned`` (percent or None) become a table of
             classes or outputs, ``unrounded`` with ``macs_ratio`` and ``latency_ms`` a line of the comparison,
             ``search["rewards"]`` (one an update) and ``recovery["losses"]`` (one an epoch) are drawn, and
-            ``num_outputs`` and ``input_shape`` complete the lines that load the network.
+            ``built_by_name``, ``num_outputs`` and ``input_shape`` complete the lines that load the network.
     """
     text = json.dumps(_plain(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     text = _LIST_OF_NUMBERS.sub(lambda found: " ".join(found[0].split()), text)

@@ -12,6 +12,7 @@ from torch import nn
 from ...envs.cost.config import LatencyConfig
 from ...envs.cost.counts import cost
 from ...envs.cost.timer import measure_latency
+from ...envs.models import list_models
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Measurement, Task, measure
@@ -63,6 +64,7 @@ def summarize_run(
     return {
         "model": problem.name,
         "data": task.name,
+        "built_by_name": is_built_by_name(problem.name),
         "num_outputs": task.num_outputs,
         "input_shape": list(task.input_shape),
         "normalisation": _normalisation(task),
@@ -96,6 +98,11 @@ def summarize_run(
         ],
         **told,
     }
+
+
+def is_built_by_name(name: str) -> bool:
+    """Say whether :func:`secateur.envs.models.get_model` knows a network, or its factory is named."""
+    return ":" in name or name in list_models()
 
 
 def _normalisation(task: Task) -> dict[str, list[float]] | None:

@@ -1,4 +1,4 @@
-"""What a cut costs: operations, parameters, milliseconds."""
+"""The cost of a network and of its cuts: operations, parameters, latency."""
 
 import lazy_loader
 

@@ -1,23 +1,25 @@
-"""What a latency is the latency of."""
+"""Settings of a latency measurement."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from ..io.memory import is_out_of_memory
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
 class LatencyConfig:
-    """What a latency is the latency of.
+    """Set how a latency is measured.
 
     Args:
-        batch: Examples in one pass, at least 1.
-        threads: Of the processor, at least 1.
+        batch: Number of examples in one pass, at least 1.
+        threads: Number of CPU threads, at least 1.
         dtype: Data type of weights and inputs.
-        device: Such as ``cpu`` or ``cuda``; None is the network's own.
+        device: Device such as ``cpu`` or ``cuda``; None is the network's device.
 
     Raises:
-        ValueError: If a number is out of its range, the data type is unknown or the device is not there.
+        ValueError: If a number is out of its range, or the data type or device is not available.
     """
 
     batch: int = 1
@@ -35,11 +37,13 @@ class LatencyConfig:
             )
         if self.device is None:
             return
-        import torch  # here, as no other setting needs it and it takes seconds
+        import torch  # imported here, as it takes seconds and no other setting needs it
 
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:  # the latter where torch was built without it
+            if is_out_of_memory(error):
+                raise
             raise ValueError(
-                f"the latency's device is {self.device!r}, which is not there; give another, such as 'cpu'"
+                f"the latency's device is {self.device!r}, which is not available; give one such as 'cpu'"
             ) from error

@@ -1,6 +1,6 @@
-"""What a network costs: MACs, parameters and filters from kept counts, and measured latency.
+"""The cost of a network as a function of kept counts: MACs, parameters, filters and predicted latency.
 
-Shapes: B candidates, L layers.
+Shapes: L layers.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Cost:
     Args:
         macs: Multiply-accumulate operations of convolutions and matrix products for one example.
         params: Number of parameters.
-        filters: Output channels of all layers that can be decided about.
+        filters: Number of filters of all prunable layers.
     """
 
     macs: int
@@ -28,10 +28,10 @@ class Cost:
 
 
 def cost(network: TracedNetwork, kept: npt.ArrayLike | None = None) -> Cost:
-    """Count a cut of ``network``.
+    """Count the cost of a cut.
 
     Args:
-        network: A trace.
+        network: A traced network.
         kept: Kept filters of each layer, shape (L,); None for the dense network.
     """
     counts = network.widths if kept is None else np.asarray(kept)
@@ -43,28 +43,28 @@ def cost(network: TracedNetwork, kept: npt.ArrayLike | None = None) -> Cost:
 
 
 def smallest_ratio(network: TracedNetwork, size: Size) -> float:
-    """Give the smallest size ratio that pinned filters and constraints allow, in (0, 1].
+    """Return the smallest size ratio that pinned filters and constraints allow, in (0, 1].
 
     Args:
-        network: A trace.
-        size: What counts.
+        network: A traced network.
+        size: The cost that counts as size.
     """
     return float(size_ratio(network, network.min_widths, size))
 
 
 def size_ratio(network: TracedNetwork, kept: npt.ArrayLike, size: Size) -> npt.NDArray[np.float64]:
-    """Compare the size of cuts with the dense network.
+    """Return the size ratios of cuts.
 
     Args:
-        network: A trace.
+        network: A traced network.
         kept: Kept filters of each layer, shape (..., L).
-        size: What counts.
+        size: The cost that counts as size.
 
     Returns:
-        Pruned / dense, shape (...); in [0, 1], but for latencies: an odd count can be slower than a full one.
+        Pruned / dense, shape (...), in [0, 1]. A latency ratio can exceed 1: odd widths can be slower.
 
     Raises:
-        ValueError: If the latency counts and the network has no table of it.
+        ValueError: If ``size`` is the latency and the trace has no latency table.
     """
     counts = np.asarray(kept)
     if size == "filters":

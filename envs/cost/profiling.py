@@ -1,9 +1,9 @@
-"""The table behind a predicted latency: modules and cuts of one network, timed on this machine.
+"""Make a latency table: time the modules and some cuts of one network on this machine.
 
-Every convolution, linear layer and batch-norm is timed by itself at several sizes of its inputs and outputs.
-What that cannot see (activations, additions, pooling, Python between the modules, cold caches) comes from a
-few real cuts that are timed as a whole: the sum of the table is scaled, and a time for every pass and one for
-every activation are added.
+Every convolution, linear layer and batch-norm is timed alone at several sizes of its inputs and outputs. The
+remaining costs (activations, additions, pooling, Python between the modules, cold caches) are estimated from
+a few real cuts that are timed as a whole: a fit scales the sum of the table and adds a time per pass and a
+time per activation.
 
 Shapes: C calls of timed modules, L layers, K knots, P cuts; a call has two axes, those of its weight.
 """
@@ -28,15 +28,15 @@ from .latency_table import LatencyTable
 from .timer import latency_ms, timed_copy
 
 _KNOTS = 4
-"""Sizes that are timed along an axis, of either kind: multiples of the vector width, and others."""
+"""Timed sizes along an axis, for each of the two kinds: multiples of the vector width, and others."""
 
 _CUTS = 15
-"""Random cuts that are timed beside the dense network."""
+"""Random cuts that are timed in addition to the dense network."""
 
 _SECONDS, _SECONDS_A_CUT = 0.01, 0.3
-"""How long one size of a module, and a whole network, is timed."""
+"""Timing duration of one size of a module, and of a whole network, seconds."""
 
-Known = dict[tuple[str, tuple[int, ...], int, int], float]
+TimingCache = dict[tuple[str, tuple[int, ...], int, int], float]
 """Milliseconds by module, shape of its input in the dense network, and sizes of its weight."""
 
 
@@ -46,16 +46,16 @@ def with_latency(
     shape: tuple[int, ...],
     config: LatencyConfig,
 ) -> TracedNetwork:
-    """Give a trace a latency; this takes from half a minute to a few minutes.
+    """Add a latency table to a trace; this takes from half a minute to a few minutes.
 
     Args:
-        model: The dense network; it is left as it is.
+        model: The dense network; it is not changed.
         network: Its trace, with at least one layer.
-        shape: Of one example.
-        config: What is timed.
+        shape: Shape of one example.
+        config: Settings of the measurement.
 
     Raises:
-        ValueError: If the network does not run on such examples, or nothing of it can be timed.
+        ValueError: If the network does not run on such examples, or none of its layers can be timed.
     """
     placed, batch = timed_copy(model, shape, config)
     calls = _calls(placed, network, batch)
@@ -66,14 +66,17 @@ def with_latency(
         )
     vector = _vector_width(batch.device)
     knots = [[_knots(axis, network.widths, vector) for axis in call.axes] for call in calls]
-    known: Known = {}
+    cache: TimingCache = {}
     table = LatencyTable(
         fixed=np.array([[axis.fixed for axis in call.axes] for call in calls]),
         slope=np.array([[axis.slope for axis in call.axes] for call in calls]),
         vector=vector,
         knots=np.array(knots),
         values=np.array(
-            [_times(call, own, batch, config.threads, known) for call, own in zip(calls, knots, strict=True)]
+            [
+                _times(call, axis_knots, batch, config.threads, cache)
+                for call, axis_knots in zip(calls, knots, strict=True)
+            ]
         ),
         activations=np.array([call.activations for call in calls]),
         coefficients=(0.0, 1.0, 0.0),
@@ -85,17 +88,17 @@ def with_latency(
             for kept in counts
         ]
     )
-    # Relative to what was measured, so that small cuts count as much as the dense network.
+    # The fit is of relative errors, so that small cuts count as much as the dense network.
     fitted, _ = nnls(table.terms(counts) / whole[:, None], np.ones(len(whole)))
     return replace(network, latency=replace(table, coefficients=tuple(fitted.tolist())))
 
 
 def random_counts(network: TracedNetwork, number: int, *, seed: int) -> Ints:
-    """Draw kept counts, shape (P, L): for each cut a least share, for each of its layers that or more."""
+    """Draw the kept counts of ``number`` cuts, (P, L): a lower keep ratio per cut, and ratios above it."""
     rng = np.random.default_rng(seed)
-    least = rng.random((number, 1))
-    share = least + (1 - least) * rng.random((number, len(network.layers)))
-    return np.ceil(share * network.widths).astype(np.int64)
+    lower = rng.random((number, 1))
+    keep_ratio = lower + (1 - lower) * rng.random((number, len(network.layers)))
+    return np.ceil(keep_ratio * network.widths).astype(np.int64)
 
 
 def cut_to(model: nn.Module, network: TracedNetwork, kept: Ints) -> nn.Module:
@@ -114,7 +117,14 @@ class _Axis:
 
 @dataclass(frozen=True)
 class _Call:
-    """A timed module, what it was called with, and its part of the network's outputs, in millions a unit."""
+    """A call of a timed module.
+
+    Args:
+        module: The module.
+        axes: The two axes of its weight.
+        shape: Shape of its input in the dense network.
+        activations: Millions of outputs per unit of each axis.
+    """
 
     module: nn.Module
     axes: tuple[_Axis, _Axis]
@@ -122,27 +132,27 @@ class _Call:
     activations: tuple[float, float]
 
 
-def _times(call: _Call, knots: list[Ints], batch: Tensor, threads: int, known: Known) -> Floats:
-    """Time a module with weights of all pairs of sizes, (2K, 2K), unless a twin of it was."""
+def _times(call: _Call, knots: list[Ints], batch: Tensor, threads: int, cache: TimingCache) -> Floats:
+    """Time a module with weights of all pairs of sizes, (2K, 2K); equal modules are timed once."""
     first, second = knots
     times = np.empty((first.size, second.size))
-    for place in np.ndindex(times.shape):
-        sizes = int(first.flat[place[0]]), int(second.flat[place[1]])
+    for cell in np.ndindex(times.shape):
+        sizes = int(first.flat[cell[0]]), int(second.flat[cell[1]])
         key = (repr(call.module), call.shape, *sizes)
-        if key not in known:
+        if key not in cache:
             module = _resized(call.module, *sizes)
             example = batch.new_zeros(_input_shape(module, call.shape))
-            known[key] = latency_ms(module, example, seconds=_SECONDS, threads=threads)
-        times[place] = known[key]
+            cache[key] = latency_ms(module, example, seconds=_SECONDS, threads=threads)
+        times[cell] = cache[key]
     return times
 
 
 def _calls(model: nn.Module, network: TracedNetwork, batch: Tensor) -> list[_Call]:
-    """Run a network once and note the calls of all modules that are timed."""
+    """Run a network once and record the calls of all timed modules."""
     calls: list[_Call] = []
     names = {parameter: name for name, parameter in model.named_parameters()}
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         weight = module.weight
         assert isinstance(weight, nn.Parameter)
         first, second = (_axis(network, names[weight], weight, axis) for axis in (0, 1))
@@ -153,10 +163,10 @@ def _calls(model: nn.Module, network: TracedNetwork, batch: Tensor) -> list[_Cal
         activations = (0.0, share) if transposed else (share, 0.0)
         calls.append(_Call(module, (first, second), tuple(inputs[0].shape), activations))
 
-    hooks = [m.register_forward_hook(note) for m in model.modules() if _is_timed(m)]
+    hooks = [m.register_forward_hook(record) for m in model.modules() if _is_timed(m)]
     try:
         with torch.inference_mode():
-            model(batch)
+            model(batch.clone())
     finally:
         for hook in hooks:
             hook.remove()
@@ -164,36 +174,36 @@ def _calls(model: nn.Module, network: TracedNetwork, batch: Tensor) -> list[_Cal
 
 
 def _is_timed(module: nn.Module) -> bool:
-    known = isinstance(module, (_ConvNd, nn.Linear, _BatchNorm))
-    return known and isinstance(module._parameters.get("weight"), nn.Parameter)
+    has_table = isinstance(module, (_ConvNd, nn.Linear, _BatchNorm))
+    return has_table and isinstance(module._parameters.get("weight"), nn.Parameter)
 
 
 def _axis(network: TracedNetwork, name: str, weight: Tensor, axis: int) -> _Axis:
-    """Find which layers' filters lie on an axis of a weight."""
+    """Express the size of a weight's axis by the kept counts of the layers."""
     slope = np.zeros(len(network.layers), np.int64)
     for number, layer in enumerate(network.layers):
-        for where in layer.slices:
-            if (where.parameter, where.axis) == (name, axis):
-                slope[number] += where.index.shape[1]
+        for slice_ in layer.slices:
+            if (slice_.parameter, slice_.axis) == (name, axis):
+                slope[number] += slice_.index.shape[1]
     size = weight.shape[axis] if axis < weight.ndim else 1
     return _Axis(size - int(slope @ network.widths), slope)
 
 
 def _vector_width(device: torch.device) -> int:
-    """Give the channels that one instruction handles; torch's kernels are made for multiples of it."""
+    """Return the SIMD width in channels; torch's kernels are optimised for multiples of it."""
     is_wide = device.type == "cpu" and "AVX512" in torch.backends.cpu.get_cpu_capability()
     return 16 if is_wide else 8
 
 
 def _knots(axis: _Axis, widths: Ints, vector: int) -> Ints:
-    """Spread sizes to be timed over those that an axis can have, (2, K): no multiples, then multiples."""
+    """Choose the sizes of an axis to time, (2, K): first those that are no multiples, then multiples."""
     step = int(np.gcd.reduce(axis.slope)) or 1
     sizes = np.arange(int(axis.fixed + axis.slope.sum()), int(axis.fixed + axis.slope @ widths) + 1, step)
     kinds = (sizes[sizes % vector != 0], sizes[sizes % vector == 0])
-    return np.stack([_spread(kind if len(kind) else sizes[-1:]) for kind in kinds])
+    return np.stack([_evenly_spaced(kind if len(kind) else sizes[-1:]) for kind in kinds])
 
 
-def _spread(sizes: Ints) -> Ints:
+def _evenly_spaced(sizes: Ints) -> Ints:
     return np.asarray(sizes[np.linspace(0, len(sizes) - 1, _KNOTS).round().astype(int)])
 
 
@@ -213,14 +223,14 @@ def _resized(module: nn.Module, first: int, second: int) -> nn.Module:
 
 
 def _input_shape(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Give a module's input the channels that its weight wants."""
+    """Return the shape of a module's input with the number of channels that its weight needs."""
     sizes = list(shape)
     sizes[-1 if isinstance(module, nn.Linear) else 1] = _channels(module)[0]
     return tuple(sizes)
 
 
 def _channels(module: nn.Module) -> tuple[int, int]:
-    """Say how many channels go in and come out."""
+    """Return the numbers of input and output channels."""
     match module:
         case _ConvNd():
             return module.in_channels, module.out_channels

@@ -1,11 +1,13 @@
-"""How long a forward pass takes."""
+"""Measure how long a forward pass takes."""
 
-import logging
+import time
 
 import torch
 from torch import Tensor, nn
 
+from ..io.memory import is_out_of_memory
 from ..modules.copying import copy_model
+from ..modules.modes import restored_modes
 from .config import LatencyConfig
 
 
@@ -17,41 +19,45 @@ def latency_ms(
     Args:
         model: Any network, on the device of ``example``.
         example: An input batch.
-        seconds: How long to measure, > 0.
-        threads: Of the processor; by default those that torch uses.
+        seconds: Duration of the measurement, > 0; at least one pass is measured.
+        threads: Number of CPU threads; by default torch's current number.
 
     Returns:
-        Milliseconds a batch, of the fastest pass: other work on the machine only ever adds to it.
+        Milliseconds per batch, of the fastest pass: other work on the machine can only make it slower.
     """
-    # Importing it imports torch's compiler helpers, which warn on stderr where CUDA's compiler is but no GPU.
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    from torch.utils.benchmark import Timer
+    threads_before = torch.get_num_threads()
+    inputs = torch.empty_like(example)
+    times: list[float] = []
+    with restored_modes(model), torch.inference_mode():
+        model.eval()
+        torch.set_num_threads(threads or threads_before)
+        try:
+            model(inputs.copy_(example))  # the first pass chooses kernels and allocates memory
+            end = time.perf_counter() + seconds
+            while not times or time.perf_counter() < end:
+                inputs.copy_(example)  # some networks edit their input
+                began = _settled_clock(example.device)
+                model(inputs)
+                times.append(_settled_clock(example.device) - began)
+        finally:
+            torch.set_num_threads(threads_before)
+    return min(times) * 1e3
 
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            timer = Timer(
-                "model(x)",
-                globals={"model": model, "x": example},
-                num_threads=threads or torch.get_num_threads(),
-            )
-            times: list[float] = []
-            # One pass each: in a block of passes, as in blocked_autorange, one that waited spoils the others.
-            while sum(times) < seconds:
-                times.append(timer.timeit(1).median)
-            return min(times) * 1e3
-    finally:
-        model.train(training)
+
+def _settled_clock(device: torch.device) -> float:
+    """Return the time in seconds after a device has finished its work."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return time.perf_counter()
 
 
 def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> tuple[nn.Module, Tensor]:
-    """Copy a network to where and how it is timed, and make a batch for it.
+    """Copy a network to the device and data type of the measurement, and make a batch for it.
 
     Args:
         model: Any network.
-        shape: Of one example.
-        config: What is timed.
+        shape: Shape of one example.
+        config: Settings of the measurement.
 
     Raises:
         ValueError: If the network does not run on such a batch.
@@ -62,8 +68,10 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
     batch = torch.zeros(config.batch, *shape, device=device, dtype=dtype)
     try:
         with torch.inference_mode():
-            placed(batch)
+            placed(batch.clone())  # some networks edit their input
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(
             f"the network does not run on {config.batch} examples of {shape} in {config.dtype} on {device}: "
             f"{str(error).splitlines()[0]}"
@@ -72,15 +80,15 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
 
 
 def measure_latency(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> float:
-    """Time a whole network.
+    """Measure the latency of a network.
 
     Args:
         model: Any network; it is copied.
-        shape: Of one example.
-        config: What is timed.
+        shape: Shape of one example.
+        config: Settings of the measurement.
 
     Returns:
-        Milliseconds a batch; see :func:`.latency_ms`.
+        Milliseconds per batch; see :func:`.latency_ms`.
     """
     placed, batch = timed_copy(model, shape, config)
     return latency_ms(placed, batch, threads=config.threads)

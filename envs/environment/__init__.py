@@ -1,4 +1,4 @@
-"""Gymnasium's and Stable-Baselines3's side of the world."""
+"""The environments for Gymnasium and Stable-Baselines3."""
 
 import lazy_loader
 

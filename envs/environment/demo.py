@@ -1,4 +1,4 @@
-"""A problem that is at hand everywhere: the demo CNN on the bundled digits."""
+"""A problem that needs no files: the demo CNN on the bundled digits."""
 
 import functools
 from pathlib import Path
@@ -14,11 +14,11 @@ from ..tasks import get_task
 
 @functools.cache
 def demo_problem(epochs: int = 5, seed: int = 0) -> PruningProblem:
-    """Train the demo CNN for a few seconds and make a problem of it.
+    """Train the demo CNN for a few seconds and build a problem from it.
 
     Args:
-        epochs: Passes over the digits; five give about 97 %.
-        seed: For weights, data and order.
+        epochs: Passes over the digits; five give an accuracy of about 97 %.
+        seed: Seed for weights, data and order.
     """
     task = get_task("digits", root=Path(), seed=seed)
     with torch.random.fork_rng(devices=[]):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from ...rewards import Reward, TargetRange, TargetReward, sample_reward
+from ...rewards import RewardFunction, TargetRange, TargetReward, sample_reward
 from ..problem.features import FILTER_FEATURES, LAYER_FEATURES, LIMIT
 from ..problem.problem import PruningProblem
 from .episode import Episode, Observation
@@ -19,38 +19,39 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
     """Decide, layer by layer, which filters of a trained CNN stay.
 
     ## Description
-    One episode walks the layers of one network in forward order. After the last layer the candidate is
-    measured on held-out data, with batch-norm statistics taken anew. With several networks, each episode
-    draws one.
+    One episode decides about the layers of one network in forward order. After the last layer the candidate
+    is measured on held-out data, with re-estimated batch-norm statistics. With several networks, each episode
+    draws one of them at random.
 
     ## Action space
-    ``MultiBinary(M)``: the keep mask of the layer at hand, 1 stays. M is the width of the widest layer; slots
-    beyond the layer's width are ignored. A mask that keeps no filter, or a number that a limit forbids, is
-    repaired: to the nearest number that may stay, by Taylor score.
+    ``MultiBinary(M)``: the keep mask of the current layer, 1 stays. M is the width of the widest layer; slots
+    beyond the layer's width are ignored. A mask that keeps no filter, or a number that a constraint forbids,
+    is repaired: to the nearest allowed number, by Taylor score.
 
     ## Observation space
     ``Dict``: ``filters`` (M, F), features of each filter, zero in empty slots; ``layer`` (G,), features of
-    the layer, what has been spent so far and what is wanted, all within [-3, 3]; ``mask`` (M,), 1 for real
-    slots; ``position`` (1,), the number of the layer, from 0. See
-    :mod:`secateur.envs.problem.features` for the features by name.
+    the layer, of the decisions so far and of the goal, all within [-3, 3]; ``mask`` (M,), 1 for slots with a
+    filter; ``position`` (1,), the index of the layer, from 0. See :mod:`secateur.envs.problem.features` for
+    the features by name.
 
     ## Rewards
-    0 until the last layer, then what ``reward`` gives for the measured candidate (:mod:`secateur.rewards`).
+    0 until the last layer, then the value of ``reward`` for the measured candidate (:mod:`secateur.rewards`).
 
     ## Termination
-    After the last layer; episodes are never truncated. ``info`` carries ``layer``, ``keep_ratio``,
-    ``repaired``, ``macs_ratio``, ``params_ratio`` (undecided layers counted dense) and ``accuracy_drop`` in
-    percentage points (None until measured); after the last layer also ``accuracy``, ``loss``, ``reward``,
-    ``meets_target`` (the size or the drop bound that the reward wants) and ``layer_keep_ratios``.
+    After the last layer; episodes are never truncated. ``info`` has ``layer``, ``keep_ratio``, ``repaired``,
+    ``macs_ratio``, ``params_ratio`` (undecided layers counted dense) and ``accuracy_drop`` in percentage
+    points (None until measured). After the last layer it also has ``accuracy``, ``loss``, ``reward``,
+    ``meets_target`` (whether the reward's target and drop bound are met) and ``layer_keep_ratios``.
 
     ## Registered configurations
-    ``gymnasium.make("secateur/FilterPruning-v0")`` prunes the demo CNN, trained for a moment on the bundled
-    digits. ``gymnasium.make("secateur/FilterPruning-v0", problems=problem, reward=reward)`` prunes your own.
+    ``gymnasium.make("secateur/FilterPruning-v0")`` prunes the demo CNN, trained for a few seconds on the
+    bundled digits. ``gymnasium.make("secateur/FilterPruning-v0", problems=problem, reward=reward)`` prunes
+    your network.
 
     Args:
-        problems: The networks to prune, one or several.
-        reward: Judges candidates.
-        slots: M; None takes the widest layer of all networks.
+        problems: One or several problems; None is the demo CNN.
+        reward: Scores candidates; None is the default :class:`.TargetReward`.
+        slots: Action slots, M; None is the width of the widest layer of all networks.
         render_mode: ``rgb_array`` or None.
     """
 
@@ -59,17 +60,18 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
     def __init__(
         self,
         problems: PruningProblem | Sequence[PruningProblem] | None = None,
-        reward: Reward | TargetRange | None = None,
+        reward: RewardFunction | TargetRange | None = None,
         *,
         slots: int | None = None,
         render_mode: str | None = None,
     ) -> None:
         if problems is None:
-            from .demo import demo_problem  # trains a network, so only where nothing was given
+            from .demo import demo_problem  # trains a network, so only if needed
 
             problems = demo_problem()
         self.problems = [problems] if isinstance(problems, PruningProblem) else list(problems)
-        self.reward = reward or TargetReward()
+        self.reward = TargetReward() if reward is None else reward
+        sample_reward(self.reward, lambda: 0.0)  # refuses what is none before the first episode
         self.render_mode = render_mode
         self.slots = enough_slots(self.problems, slots)
         self.observation_space, self.action_space = make_spaces(self.slots)  # type: ignore[assignment]
@@ -78,14 +80,14 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin at the first layer of a network drawn at random."""
+        """Begin an episode at the first layer of a network drawn at random."""
         super().reset(seed=seed)
         problem = self.problems[int(self.np_random.integers(len(self.problems)))]
         self._episode = Episode(problem, sample_reward(self.reward, self.np_random.random), self.slots)
         return self._episode.observe(), {"network": problem.name}
 
     def step(self, action: npt.ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Decide about the layer at hand; measure the candidate after the last one."""
+        """Apply the keep mask of the current layer; measure the candidate after the last layer."""
         episode = self._running()
         if episode.done:
             raise RuntimeError("the episode is over; call reset() to begin the next one")
@@ -95,7 +97,7 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
         return episode.observe(), reward, episode.done, False, info
 
     def render(self) -> npt.NDArray[np.uint8] | None:
-        """Draw the layers as bars, kept and removed filters apart.
+        """Draw the kept and removed filters of each layer as bars.
 
         Returns:
             (height, width, 3) uint8, or None without a render mode.
@@ -112,10 +114,10 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
 
 
 def enough_slots(problems: Sequence[PruningProblem], slots: int | None) -> int:
-    """Give the wanted number of action slots, or that of the widest layer where none is wanted.
+    """Return the number of action slots: ``slots``, or the width of the widest layer if None.
 
     Raises:
-        ValueError: If a layer has more filters than that.
+        ValueError: If a layer has more filters than ``slots``.
     """
     widest = widest_layer(problems)
     if slots is not None and slots < widest:
@@ -124,14 +126,18 @@ def enough_slots(problems: Sequence[PruningProblem], slots: int | None) -> int:
 
 
 def widest_layer(problems: Sequence[PruningProblem]) -> int:
-    """Give the number of action slots that several networks need."""
+    """Return the width of the widest layer of several networks.
+
+    Raises:
+        ValueError: If there is no network.
+    """
     if not problems:
         raise ValueError("no network to prune was given; give at least one PruningProblem")
     return max(int(problem.network.widths.max()) for problem in problems)
 
 
 def make_spaces(slots: int) -> tuple[spaces.Dict, spaces.MultiBinary]:
-    """Make the observation and the action space; they depend on networks only through ``slots``."""
+    """Make the observation and the action space; of the networks they depend on ``slots`` only."""
     observation = spaces.Dict(
         {
             "filters": spaces.Box(-LIMIT, LIMIT, (slots, len(FILTER_FEATURES)), np.float32),

@@ -1,6 +1,6 @@
-"""Many episodes in lock-step behind Stable-Baselines3's ``VecEnv``.
+"""Many episodes in lock-step as a ``VecEnv`` of Stable-Baselines3.
 
-One process, no copies of the network: the candidates that are complete after a step are measured together.
+All run in one process with one copy of the network. Candidates complete after a step are measured together.
 
 Shapes: K episodes, M action slots.
 """
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from ...rewards import Outcome, Reward, TargetRange, sample_reward
+from ...rewards import Outcome, RewardFunction, TargetRange, sample_reward
 from ..problem.features import STATIC_LAYER_FEATURES
 from ..problem.problem import PruningProblem
 from .episode import Episode, Observation
@@ -22,21 +22,20 @@ from .single import enough_slots, make_spaces
 
 
 class LockstepVecEnv(VecEnv):
-    """K environments that equal K single ones, step by step.
+    """Run K episodes that equal those of K single environments, step by step.
 
     Args:
-        problems: The networks to prune; each episode draws one.
-        reward: Judges candidates; of a range each episode draws its target.
-        num_envs: K.
-        slots: M; None takes the widest layer of all networks.
-        hidden_features: Probability that an episode does not show one of the static layer features, in
-            [0, 1].
+        problems: The problems; each episode draws one.
+        reward: Scores candidates; from a range, each episode draws its target.
+        num_envs: Number of episodes, K, at least 1.
+        slots: Action slots, M; None is the width of the widest layer of all networks.
+        hidden_features: Probability, in [0, 1], that an episode hides a static layer feature.
     """
 
     def __init__(
         self,
         problems: Sequence[PruningProblem],
-        reward: Reward | TargetRange,
+        reward: RewardFunction | TargetRange,
         num_envs: int,
         *,
         slots: int | None = None,
@@ -53,10 +52,10 @@ class LockstepVecEnv(VecEnv):
         self._episodes = [self._begin(k) for k in range(num_envs)]
 
     def reset(self) -> Observation:
-        """Begin K episodes, with the seeds given to :meth:`seed` before."""
+        """Begin K episodes, with the seeds set by :meth:`seed`."""
         for k, seed in enumerate(self._seeds):
             if seed is not None:
-                # As gymnasium seeds a single environment's np_random.
+                # The same as Gymnasium does for np_random of a single environment.
                 self._generators[k] = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         self._reset_seeds()
         self._episodes = [self._begin(k) for k in range(self.num_envs)]
@@ -64,11 +63,11 @@ class LockstepVecEnv(VecEnv):
         return _stacked([episode.observe() for episode in self._episodes])
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
-        """Take K keep masks, (K, M)."""
+        """Store the keep masks of the current layers, (K, M)."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Decide in all episodes, measure the complete candidates, begin anew where one is over."""
+        """Apply the keep masks, measure the complete candidates, and restart finished episodes."""
         infos = [
             episode.decide(action) for episode, action in zip(self._episodes, self._actions, strict=True)
         ]
@@ -79,7 +78,6 @@ class LockstepVecEnv(VecEnv):
             rewards[k] = self._episodes[k].finish(outcome, infos[k])
             infos[k]["terminal_observation"] = self._episodes[k].observe()
             infos[k]["TimeLimit.truncated"] = False
-            infos[k]["masks"] = self._episodes[k].masks
             self._episodes[k] = self._begin(k)
         return _stacked([episode.observe() for episode in self._episodes]), rewards, dones, infos
 
@@ -87,9 +85,9 @@ class LockstepVecEnv(VecEnv):
         """Measure complete candidates, those of one network in one call."""
         outcomes: dict[int, Outcome] = {}
         for problem in self.problems:
-            own = [k for k, episode in enumerate(episodes) if episode.problem is problem]
-            measured = problem.evaluator([episodes[k].masks for k in own]) if own else []
-            outcomes.update(zip(own, measured, strict=True))
+            indices = [k for k, episode in enumerate(episodes) if episode.problem is problem]
+            measured = problem.evaluator([episodes[k].masks for k in indices]) if indices else []
+            outcomes.update(zip(indices, measured, strict=True))
         return [outcomes[k] for k in range(len(episodes))]
 
     def _begin(self, k: int) -> Episode:
@@ -106,10 +104,10 @@ class LockstepVecEnv(VecEnv):
         return [draw_layers(episode.problem.network, episode.masks) for episode in self._episodes]
 
     def close(self) -> None:
-        """Release nothing: there are no processes."""
+        """Do nothing: there are no processes to stop."""
 
     def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """Give an attribute once an environment; all share the same."""
+        """Return an attribute once per environment; all share the same."""
         return [getattr(self, attr_name) for _ in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
@@ -119,12 +117,12 @@ class LockstepVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
     ) -> list[Any]:
-        """Call a method once an environment."""
+        """Call a method once per environment."""
         method = getattr(self, method_name)
         return [method(*method_args, **method_kwargs) for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """Say that no environment in here is wrapped."""
+        """Return False for each environment: none is wrapped."""
         return [False for _ in self._get_indices(indices)]
 
 

@@ -1,4 +1,4 @@
-"""Measuring candidates."""
+"""Evaluation: measure the accuracy and loss of candidates."""
 
 import lazy_loader
 

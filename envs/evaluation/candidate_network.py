@@ -1,12 +1,12 @@
-"""What candidate masks of a network answer, on images that are resident.
+"""Compute the outputs of candidates on images that stay in memory.
 
-Images are cut into pieces that fit the cache; convolutions run in bfloat16 and channels-last where the
-processor has instructions for it, batch-norm in float32. On a CPU a candidate is cut to the next widths that
-kernels are made for. On a GPU, which computes a layer faster than it is launched, candidates are masked, so
-that all have the shapes of the dense network, and their passes are recorded once and replayed
-(:mod:`.replay`). A candidate's batch-norm statistics are taken anew from training images augmented as in
-training, because accuracy without that says nothing of accuracy after recovery (Li et al. 2020, "EagleEye",
-arXiv 2007.02491).
+Images are split into pieces that fit the cache. Convolutions run in bfloat16 and channels-last if the
+hardware has instructions for it, batch-norm in float32. On a CPU a candidate is cut, to the next larger
+widths for which there are fast kernels. On a GPU, which computes a layer faster than it is launched,
+candidates are masked. So all have the shapes of the dense network, and their passes are captured once as CUDA
+graphs and replayed (:mod:`secateur.envs.modules.cuda_graphs`). Batch-norm statistics are re-estimated for
+each candidate on training images augmented as in training. Without that, its accuracy says nothing about the
+accuracy after recovery (Li et al. 2020, "EagleEye", arXiv 2007.02491).
 
 Shapes: S images for statistics, P images of a piece, N filters of a layer.
 """
@@ -42,23 +42,23 @@ _PIECE_PIXELS = {"cpu": 128 * 32 * 32, "cuda": 4096 * 32 * 32}
 _LARGEST_PIECE = 1024
 
 _FEW, _VECTOR = 8, 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
-"""Widths that oneDNN and batch-norm have kernels for: 8, and multiples of 16, with AVX2 alone of 8. Between
-them they are slower than at the next of them, and each new shape costs a millisecond of set-up."""
+"""Widths with fast kernels in oneDNN and batch-norm: 8, and multiples of 16 (of 8 if there is only AVX2).
+Other widths are slower than the next larger of these, and each new shape costs a millisecond of set-up."""
 
 
 class CandidateNetwork:
-    """One resident copy of the dense network, from which every candidate is made.
+    """Hold one copy of the dense network and derive every candidate from it.
 
-    What a candidate answers depends on its own masks, never on what was run before or beside it.
+    The outputs of a candidate depend only on its masks, not on candidates that run before it or in parallel.
 
     Args:
         model: The dense network; it is copied.
         network: Its trace.
-        task: Training images.
+        task: The task with the training images.
         statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
             statistics.
-        compensation: Gives what removed channels contributed to the kept ones; None lets them just go.
-        seed: Chooses and augments the images for statistics.
+        compensation: Lets kept channels make up for removed ones; None does not compensate.
+        seed: Seed for the choice and augmentation of the images for statistics.
     """
 
     def __init__(
@@ -90,49 +90,53 @@ class CandidateNetwork:
         self._recording: _Recording | None = None
 
     def pieces(self, inputs: Tensor) -> list[Tensor]:
-        """Cut images into pieces (P, C, H, W) of the type and the layout that the network computes in."""
+        """Split images into pieces (P, C, H, W) with the data type and memory layout of the network."""
         pixels = inputs[0].numel() // inputs.shape[1]
         size = max(8, min(_LARGEST_PIECE, _PIECE_PIXELS[inputs.device.type] // pixels))
         return [x.to(self._dtype).contiguous(memory_format=self._layout) for x in inputs.split(size)]
 
     @torch.inference_mode()
     def record(self, pieces: Sequence[Tensor]) -> None:
-        """On a GPU record a candidate's passes, where that can be.
+        """Capture a candidate's passes as CUDA graphs, if on a GPU and possible.
 
         Args:
-            pieces: Images like all later ones.
+            pieces: Images with the shapes, data types and layouts of all later ones.
         """
 
         def take(*pieces: Tensor) -> None:
             self._take_statistics(self.model, pieces, repeat(nullcontext()))
 
+        before = [buffer.clone() for buffer in self.model.buffers()]
         taken = capture_graph(take, *self._statistics) if self._statistics else lambda: None
         answers = {len(piece): capture_graph(self.dense_answer, piece) for piece in pieces} if taken else {}
         known = {size: answer for size, answer in answers.items() if answer}
         if taken and len(known) == len(answers):
             self._recording = _Recording(taken, known)
+            return
+        for buffer, dense in zip(self.model.buffers(), before, strict=True):
+            buffer.copy_(dense)  # a recording that failed took statistics
 
     @property
     def shares(self) -> bool:
-        """Whether what candidates have in common can be computed once."""
+        """Whether candidates can share the computation of a common prefix."""
         return self._recording is None
 
     def dense_answer(self, piece: Tensor) -> Tensor:
-        """Run the resident copy as it is: masked as the last candidate."""
+        """Run the copy with its current masks: those of the last candidate."""
         return self._forward(self.model, piece, repeat(nullcontext()))
 
     def answers(
         self, masks: Sequence[Mask], pieces: Sequence[Tensor], shared: SharedPrefix | None = None
     ) -> Iterator[Tensor]:
-        """Run a candidate, in inference mode, after batch-norm has seen the images for statistics.
+        """Re-estimate a candidate's batch-norm statistics, then run it, in inference mode.
 
         Args:
-            masks: One keep mask (N,) a layer.
+            masks: One keep mask (N,) per layer.
             pieces: Images.
-            shared: What it has in common with others.
+            shared: The prefix shared with other candidates, or None.
 
         Returns:
-            Its float32 answers to each piece, to be used before the next.
+            Its float32 outputs for each piece; the next piece may overwrite them.
         """
         if self._recording:
             self._mask(masks)
@@ -146,7 +150,7 @@ class CandidateNetwork:
             yield self._forward(model, piece, passes)
 
     def cut(self, masks: Sequence[Mask]) -> nn.Module:
-        """Remove the masked filters but for those that fill up a width that kernels are made for."""
+        """Remove the masked filters, except those that fill up a width with fast kernels."""
         filled = PruningPlan.from_masks(self.network, [_filled_up(mask) for mask in masks])
         with self._building, torch.inference_mode(False), torch.no_grad():
             self._mask(masks)
@@ -155,10 +159,10 @@ class CandidateNetwork:
     @torch.inference_mode(False)
     @torch.no_grad()
     def _mask(self, masks: Sequence[Mask]) -> None:
-        """Restore what reads channels, then let nothing read a removed one.
+        """Restore the consumers' weights, then zero their weights on removed channels.
 
-        No sum over channels but a weighted one passes the tracer unpinned, so a channel that no weight reads
-        has no effect, whatever its own filter computes.
+        Every sum over unpinned channels is weighted: the tracer pins the channels of all others. So a channel
+        with zero weights in its consumers has no effect, whatever its filter computes.
         """
         for tensor, dense in self._readers.values():
             tensor.copy_(dense)
@@ -167,22 +171,25 @@ class CandidateNetwork:
     def _take_statistics(
         self, model: nn.Module, pieces: Sequence[Tensor], passes: Iterator[AbstractContextManager[Any]]
     ) -> None:
-        """Average batch-norm statistics over pieces; without any they stay."""
+        """Average batch-norm statistics over pieces; without pieces, keep the statistics."""
         norms = _norms(model) if pieces else []
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
-        for count, piece in enumerate(pieces, start=1):
+        try:
+            for count, piece in enumerate(pieces, start=1):
+                for norm in norms:
+                    norm.momentum = 1 / count  # the same as None, which would read the count from the device
+                self._forward(model, piece, passes)
+        finally:
             for norm in norms:
-                norm.momentum = 1 / count  # as None would, which asks the device for the count
-            self._forward(model, piece, passes)
-        for norm in norms:
-            norm.eval()
+                norm.eval()
 
     def _forward(
         self, model: nn.Module, piece: Tensor, passes: Iterator[AbstractContextManager[Any]]
     ) -> Tensor:
-        fast = self._dtype is torch.bfloat16  # without autocast's cache, which a recording must not read
+        piece = piece.clone()  # some networks edit their input; copied before the shared prefix begins
+        fast = self._dtype is torch.bfloat16  # without autocast's cache, which a CUDA graph must not read
         with (
             torch.autocast(piece.device.type, torch.bfloat16, enabled=fast, cache_enabled=False),
             next(passes),
@@ -191,7 +198,7 @@ class CandidateNetwork:
         return main_output(outputs)
 
     def _dense_readers(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Pair every parameter that a mask may change with a dense copy of itself."""
+        """Pair every parameter that masks may change with a copy of its dense values."""
         return {
             name: (parameter.data, parameter.data.clone())
             for name, parameter in self.model.named_parameters()
@@ -199,7 +206,7 @@ class CandidateNetwork:
         }
 
     def _convert_weights(self) -> None:
-        """Keep the weights of convolutions and linear layers in the working type, the rest in float32."""
+        """Convert the weights of convolutions and linear layers to the working data type."""
         for module in self.model.modules():
             if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
                 module.to(self._dtype)
@@ -207,11 +214,11 @@ class CandidateNetwork:
 
 @dataclass(frozen=True)
 class _Recording:
-    """A candidate's passes on a GPU.
+    """A candidate's passes as CUDA graphs.
 
     Args:
-        take_statistics: Of the pieces of ``train``, for batch-norm.
-        answer: Runs a piece, by the number of its images.
+        take_statistics: Re-estimates batch-norm statistics from pieces of ``train``.
+        answer: Functions that run a piece, by the number of its images.
     """
 
     take_statistics: Callable[..., None]
@@ -223,7 +230,7 @@ def _norms(model: nn.Module) -> list[_BatchNorm]:
 
 
 def _filled_up(mask: Mask) -> Mask:
-    """Keep as many more filters as the next fast width has."""
+    """Keep more filters, up to the next fast width."""
     kept = int(mask.sum())
     width = _FEW if kept <= _FEW else -(-kept // _VECTOR) * _VECTOR
     filled = mask.copy()

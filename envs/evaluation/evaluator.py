@@ -1,14 +1,15 @@
-"""The accuracy of many candidate masks, fast.
+"""Measure many candidates fast.
 
-Images are resident, and what they are run through is made for speed (:mod:`.candidates`). What a candidate
-shares with the others of a call is computed once (:mod:`.prefix`), and each core has a candidate of its own.
+Images stay in memory, and candidates run through a network made for speed (:mod:`.candidate_network`). The
+prefix that the candidates of a call share is computed once (:mod:`.shared_prefix`). Each core runs one
+candidate.
 
 Shapes: B candidates, L layers, N filters of a layer, S images for statistics, V images for validation.
 """
 
 import contextlib
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -31,10 +32,10 @@ from .shared_prefix import SharedPrefix
 
 @dataclass(frozen=True, kw_only=True)
 class Reference(Measurement):
-    """What candidates are compared with: the dense network.
+    """The measurement of the dense network, with which candidates are compared.
 
     Args:
-        constant_prediction_loss: Mean loss of one answer to all examples, the mean of the network's.
+        constant_prediction_loss: Mean loss of a constant prediction, the mean of the network's outputs.
     """
 
     constant_prediction_loss: float
@@ -43,22 +44,21 @@ class Reference(Measurement):
 class CandidateEvaluator:
     """Measure candidates by masking and cutting one resident copy of the dense network.
 
-    A candidate's result depends on its own mask and the images at hand, never on what was evaluated before or
-    beside it.
+    A candidate's outcome depends only on its masks and the current images, not on other candidates.
 
     Args:
         model: The dense network; it is copied.
         network: Its trace.
-        task: Data and metric.
-        images: V, taken evenly from ``val``; fewer where it has fewer. :meth:`next_val_subset` takes others.
+        task: Data, loss and metric.
+        images: V, at most, taken evenly from ``val``. :meth:`next_val_subset` changes to others.
         statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
             statistics.
-        compensation: Gives what removed channels contributed to the kept ones; None lets them just go.
-        seed: Chooses and augments the images for statistics.
-        dense: Measures, on as many images, what candidates are compared with; None compares with ``model``.
-        journal: Knows what was measured before, and gets what is measured now; None measures all.
-        scope: Tells this evaluator from others with the same journal.
-        name: Of the network, for messages.
+        compensation: Lets kept channels make up for removed ones; None does not compensate.
+        seed: Seed for the choice and augmentation of the images for statistics.
+        dense: Evaluator of the network to compare with, with as many images; None compares with ``model``.
+        journal: Where outcomes are recorded and looked up; None measures all.
+        scope: Name that distinguishes this evaluator from others with the same journal.
+        name: Name of the network, for messages.
 
     Raises:
         FloatingPointError: If the dense network's accuracy or loss is infinite or undefined.
@@ -95,24 +95,41 @@ class CandidateEvaluator:
         self._images = min(images, task.size("val"))
         self._dense = dense
         self._references: dict[int, Reference] = {}
+        self._part = -1
         self._look_at(0)
 
     @property
     def dense(self) -> Reference:
-        """What candidates are compared with, on the images at hand."""
+        """The measurement that candidates are compared with, on the current images."""
         return self._references[self._part]
 
-    def next_val_subset(self) -> None:
-        """Measure on other images of ``val`` from now on, and on the first again when all had their turn.
+    @contextlib.contextmanager
+    def at_val_subset(self, number: int) -> Iterator[None]:
+        """Measure on a given subset of ``val`` inside the context, and on the current one again after it.
 
-        Whoever searches on the same images all the time learns these images.
+        Args:
+            number: Number of the subset, from 0.
+        """
+        before = self._part
+        try:
+            self._look_at(number)
+            yield
+        finally:
+            self._look_at(before)
+
+    def next_val_subset(self) -> None:
+        """Change to the next subset of ``val``, after the last one to the first again.
+
+        A search that always measures on the same images overfits to them.
         """
         parts = self.task.size("val") // self._images
         if parts > 1:
             self._look_at((self._part + 1) % parts)
 
     def _look_at(self, part: int) -> None:
-        """Make one of the disjoint parts of ``val`` resident, spread evenly, as classes may be sorted."""
+        """Load one of the disjoint parts of ``val``, each spread evenly, as images may be sorted by class."""
+        if part == self._part and part in self._references:
+            return
         chosen = torch.arange(self._images) * self.task.size("val") // self._images + part
         inputs, targets = self.task.batch("val", chosen)
         self._part, self._val = part, self._candidates.pieces(inputs)
@@ -122,14 +139,21 @@ class CandidateEvaluator:
         if part not in self._references:
             self._references[part] = self._reference()
 
+    def _reference_on(self, part: int) -> Reference:
+        """Give what candidates are compared with on a part of ``val``, whichever is at hand."""
+        if part not in self._references:
+            with self.at_val_subset(part):
+                pass
+        return self._references[part]
+
     def __call__(self, candidates: Sequence[Sequence[Mask]]) -> list[Outcome]:
         """Measure candidates.
 
         Args:
-            candidates: B candidates, each with one keep mask (N,) a layer.
+            candidates: B candidates, each with one keep mask (N,) per layer.
 
         Returns:
-            Their outcomes, against the dense network measured in the same way.
+            Their outcomes, compared with the dense network measured in the same way.
 
         Raises:
             FloatingPointError: If an accuracy or a loss is infinite or undefined.
@@ -155,10 +179,9 @@ class CandidateEvaluator:
         return outcomes
 
     def _reference(self) -> Reference:
-        """Measure the dense network, and what it is worth to look at the images at all."""
+        """Measure the dense network, and the loss of the best constant prediction."""
         if self._dense is not None:
-            self._dense._look_at(self._part)
-            return self._dense.dense
+            return self._dense._reference_on(self._part)
         dense = self._measure([np.ones(layer.filters, np.bool_) for layer in self.network.layers])
         if not math.isfinite(dense.accuracy + dense.loss):
             where = first_nonfinite(self._candidates.model, self._val[0])
@@ -175,13 +198,13 @@ class CandidateEvaluator:
         )
 
     def _find(self, candidates: Sequence[Sequence[Mask]]) -> list[CachedMeasurement]:
-        """Recall candidates from the journal, measure the others, and write these down one by one."""
+        """Look candidates up in the journal; measure the others and record each one in it."""
         shared = self._shared_prefix(candidates) if self._candidates.shares else None
         known, scope = self._journal, f"{self._scope}, part {self._part} of val"
         found = [known.recall(scope, masks) if known else None for masks in candidates]
         wanted = [k for k, one in enumerate(found) if one is None]
         if shared and wanted:
-            wanted = sorted({0, *wanted})  # what the others share is the first one's
+            wanted = sorted({0, *wanted})  # the first candidate computes the shared prefix
         with contextlib.closing(self._measured(candidates, wanted, shared)) as results:
             for k, measured in zip(wanted, results, strict=True):
                 if found[k] is None:
@@ -194,10 +217,10 @@ class CandidateEvaluator:
     def _measured(
         self, candidates: Sequence[Sequence[Mask]], wanted: list[int], shared: SharedPrefix | None
     ) -> Generator[Measurement, None, None]:
-        """Measure some candidates, in their order.
+        """Measure the candidates with the indices ``wanted``, in order.
 
-        The first one leads where they share something; the others are measured one a core, which is faster
-        than one on all cores. Which are wanted changes nothing in how each is measured.
+        If candidates share a prefix, the first one computes it. The others run one per core, which is faster
+        than one on all cores. The choice of ``wanted`` does not change how each candidate is measured.
         """
         leaders = wanted[:1] if shared else []
         others = wanted[len(leaders) :]
@@ -213,10 +236,10 @@ class CandidateEvaluator:
             yield from pool.map(lambda k: self._measure(candidates[k], shared), others)
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)  # threads begun later take over what was set last
+            torch.set_num_threads(threads)  # new threads inherit the last value set
 
     def _shared_prefix(self, candidates: Sequence[Sequence[Mask]]) -> SharedPrefix | None:
-        """Give what candidates share; None where nothing or everything is."""
+        """Return the prefix that candidates share; None if they share nothing or everything."""
         differing = [
             layer
             for layer, *masks in zip(self.network.layers, *candidates, strict=True)
@@ -231,7 +254,9 @@ class CandidateEvaluator:
         loss, statistics = 0.0, None
         answers = self._candidates.answers(masks, self._val, shared)
         for outputs, targets in zip(answers, self._targets, strict=True):
-            found = self.task.statistics(outputs, targets)  # one piece's: those of segmentation are large
+            found = self.task.statistics(
+                outputs, targets
+            )  # summed piece by piece: those of segmentation are large
             statistics = found if statistics is None else statistics + found
             loss += float(self.task.loss(outputs, targets)) * len(targets)
         assert statistics is not None

@@ -1,4 +1,4 @@
-"""Evaluators that measure alike, whatever is left of the network."""
+"""Make evaluators with the same settings for a network and its cuts."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -15,25 +15,25 @@ _MOST_STATISTICS_IMAGES = 512
 
 
 def statistics_images_for(images: int) -> int:
-    """Give the number of training images for batch-norm statistics that suits a number of validation images.
+    """Return the default number of training images for batch-norm statistics.
 
     Args:
-        images: Validation images a candidate is measured on, at least 1.
+        images: Number of validation images for measuring a candidate, at least 1.
     """
     return min(_MOST_STATISTICS_IMAGES, -(-images // 2))
 
 
 @dataclass(frozen=True)
 class EvaluatorFactory:
-    """Make evaluators for a network and for what cuts leave of it.
+    """Make evaluators for a network and for cut versions of it.
 
     Args:
-        task: Data and metric.
-        images: Validation images a candidate is measured on, at least 1.
-        statistics_images: Training images for batch-norm statistics; None takes what suits ``images``.
-        seed: Chooses and augments the images for statistics.
-        journal: Knows candidates that were measured before; None measures all.
-        dense: Measures what candidates are compared with; None compares with the network itself.
+        task: Data, loss and metric.
+        images: Number of validation images for measuring a candidate, at least 1.
+        statistics_images: Training images for batch-norm statistics; None uses :func:`statistics_images_for`.
+        seed: Seed for the choice and augmentation of the images for statistics.
+        journal: Outcomes of candidates that were measured before; None measures all.
+        dense: Evaluator of the network to compare with; None compares with the evaluator's own network.
     """
 
     task: Task
@@ -51,9 +51,9 @@ class EvaluatorFactory:
         Args:
             model: The network; it is copied.
             network: Its trace.
-            compensation: Gives what removed channels contributed to the kept ones.
-            scope: Tells this evaluator from others with the same journal.
-            name: Of the network, for messages.
+            compensation: Lets kept channels make up for removed ones.
+            scope: Name that distinguishes this evaluator from others with the same journal.
+            name: Name of the network, for messages.
 
         Raises:
             FloatingPointError: If the network's accuracy or loss is infinite or undefined.
@@ -74,5 +74,5 @@ class EvaluatorFactory:
         )
 
     def against(self, dense: CandidateEvaluator) -> Self:
-        """Give a factory whose evaluators compare candidates with another network, measured alike."""
+        """Return a factory whose evaluators compare candidates with the network of another evaluator."""
         return replace(self, dense=dense)

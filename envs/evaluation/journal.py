@@ -1,8 +1,7 @@
-"""What was measured, candidate by candidate, kept in a file as it is found.
+"""A journal of measured candidates in a file.
 
-A search that is begun again with the same seed asks for the same candidates in the same order; what is in the
-journal need not be measured again, so it comes to where it was interrupted in a fraction of the time, and
-goes on from there to the same end.
+A search restarted with the same seed needs the same candidates in the same order. Those in the journal are
+not measured again. So the search soon reaches the point of interruption, and continues to the same result.
 
 Shapes: N filters of a layer.
 """
@@ -18,63 +17,66 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..recovery.stopwatch import Stopwatch
 from ..surgery.plan import Mask
 
 _SYNC_SECONDS = 5.0
-"""How often the system is made to write to the disk; a process that dies alone loses nothing in any case."""
+"""Interval of fsync, seconds, against a crash of the machine; a crash of the process alone loses nothing."""
 
 
 class CachedMeasurement(NamedTuple):
-    """What one candidate came to, as in :class:`.tasks.base.Measurement`."""
+    """The measurement of one candidate, as in :class:`secateur.envs.tasks.measuring.Measurement`."""
 
     accuracy: float
     loss: float
 
 
 class Journal:
-    """Measurements by candidate, appended to a file of one line each.
+    """Record measurements of candidates in a file, one line each.
 
-    A line that was cut off, or damaged later, ends the journal: it and what follows is measured again.
+    An incomplete or damaged line ends the journal: its candidate and all later ones are measured again.
 
     Args:
-        path: Of the file; its folder is made with the first line.
-        after: Called after each line; may raise :class:`.checkpoint.Stopped`.
+        path: Path of the file; its folder is made with the first line.
+        after: Called after each new line; may raise :class:`.checkpoint.Stopped`.
     """
 
     def __init__(self, path: Path, after: Callable[[], None] = lambda: None) -> None:
         self._path, self._after = path, after
         self._known: dict[str, CachedMeasurement] = {}
-        self._earlier, self._began, self._synced = 0.0, time.perf_counter(), time.monotonic()
+        self._earlier, self._synced = 0.0, time.monotonic()
         if path.is_file():
             self._read()
+        self._clock = Stopwatch(self._earlier)
 
-    def begin(self) -> float:
-        """Start the clock of this process.
+    def begin(self) -> Stopwatch:
+        """Start the search's clock, which each line is stamped with.
 
         Returns:
-            Seconds that processes before this one spent.
+            The clock, with what processes before this one spent until their last candidate; who pauses it
+            leaves out what is no search.
         """
-        self._began = time.perf_counter()
-        return self._earlier
+        self._clock = Stopwatch(self._earlier)
+        return self._clock
 
     def recall(self, scope: str, masks: Sequence[Mask]) -> CachedMeasurement | None:
-        """Give what is known of a candidate.
+        """Return the recorded measurement of a candidate, or None.
 
         Args:
-            scope: What it was measured on, and how; a candidate counts for one scope only.
-            masks: One keep mask (N,) a layer.
+            scope: The data and settings of the measurement; scopes are separate.
+            masks: One keep mask (N,) per layer.
         """
         return self._known.get(_key(scope, masks))
 
     def append(self, scope: str, masks: Sequence[Mask], found: CachedMeasurement) -> None:
-        """Write down what a candidate came to.
+        """Record the measurement of a candidate.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If the file cannot be written.
         """
         key = _key(scope, masks)
         self._known[key] = found
-        text = json.dumps([key, *found, self._earlier + time.perf_counter() - self._began])
+        text = json.dumps([key, *found, self._clock.seconds])
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(f"{_checksum(text)} {text}\n")

@@ -1,9 +1,9 @@
-"""Compute once what several candidates have in common: every operation below the first that differs.
+"""Compute once what several candidates share: all operations before the first one that differs.
 
-Candidates that agree on all layers below some layer run the same operations on the same numbers, up to the
-first one that reads a tensor which that layer's mask changes. The first candidate leads: what it computes
-up to there is kept. The others run the same Python code, but are handed the leader's results until they
-differ. That needs no knowledge of the network, and changes no number.
+Candidates whose masks agree on all layers before some layer run the same operations on the same numbers, up
+to the first operation that reads a tensor which that layer's mask changes. The first candidate, the leader,
+stores its results up to that operation. The others run the same Python code, but get the leader's results
+until they differ. This needs no knowledge of the network and changes no number.
 """
 
 from collections.abc import Collection, Iterator
@@ -17,14 +17,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 _LARGEST = 2**30
-"""Bytes that may be kept for all batches of images together; where it would be more, nothing is shared."""
+"""Largest allowed memory for the prefix on all batches together, bytes; above it nothing is shared."""
 
 
 class SharedPrefix:
-    """What candidates share, on each of the batches that all of them run on in the same order.
+    """Share the common prefix of candidates that run on the same batches in the same order.
 
     Args:
-        differing: Names of the parameters and buffers in which they differ.
+        differing: Names of the parameters and buffers in which the candidates differ.
     """
 
     def __init__(self, differing: Collection[str]) -> None:
@@ -33,21 +33,23 @@ class SharedPrefix:
         self._led = False
 
     def passes(self, model: nn.Module) -> Iterator[AbstractContextManager[Any]]:
-        """Give a mode for each forward pass of a candidate, in inference mode; the first candidate leads.
+        """Yield a dispatch mode for each forward pass of a candidate; the first candidate is the leader.
 
         Args:
-            model: The candidate; the leader's passes end before another candidate's begin.
+            model: The candidate, in inference mode. The leader's passes end before another's begin.
         """
         named = [
             *model.named_parameters(remove_duplicate=False),
             *model.named_buffers(remove_duplicate=False),
         ]
         differing = {id(tensor) for name, tensor in named if name in self._differing}
+        own = {_memory(tensor) for _, tensor in named}
         leads, self._led = not self._led, True
         while leads and self._worth_sharing():
-            self._leaders.append(_Leader(differing))
+            self._leaders.append(_Leader(differing, own))
             yield self._leaders[-1]
-        # All passes or none: batch-norm statistics of the prefix are the leader's in all of them.
+        # All passes are shared or none: the batch-norm statistics of the prefix come from all of the
+        # leader's.
         if not self._worth_sharing():
             self._leaders.clear()
         for leader in self._leaders:
@@ -60,37 +62,41 @@ class SharedPrefix:
 
 
 class _Leader(TorchDispatchMode):
-    """Keep what the prefix computes, as far as it is read after it.
+    """Store the results of the prefix that later operations read.
 
     Args:
-        differing: Ids of the tensors in which candidates differ; reading one ends the prefix.
+        differing: Ids of the tensors in which candidates differ; reading one of them ends the prefix.
+        own: Addresses of the memory of the network's parameters and buffers.
     """
 
-    def __init__(self, differing: Collection[int]) -> None:
+    def __init__(self, differing: Collection[int], own: set[int]) -> None:
         super().__init__()
         self.known: list[tuple[Any, Any]] = []  # operations of the prefix with their results
         self.size = 0  # bytes
-        self.spoilt = False  # whether what is known was overwritten later, as ``shortcut += x`` does
-        self._differing = differing
+        # Whether a stored result was overwritten later, as ``shortcut += x`` does, or the prefix overwrote a
+        # tensor that it did not compute: its input, of which each follower has its own copy.
+        self.spoilt = False
+        self._differing, self._own = differing, own
         self._over = False
         self._needed: dict[int, Tensor] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and note what it means for the prefix."""
+        """Run an operation and store its result if it belongs to the prefix."""
         read = _tensors((args, kwargs))
         self._over = self._over or _reads(read, self._differing)
         if self._over:
             self._needed |= {id(tensor): tensor for tensor in read}
-            if func._schema.is_mutable:
-                mine = {_memory(tensor) for _, result in self.known for tensor in _tensors(result)}
-                self.spoilt = self.spoilt or _memory(read[0]) in mine
+        if func._schema.is_mutable:
+            made = {_memory(tensor) for _, result in self.known for tensor in _tensors(result)}
+            written = {_memory(tensor) for tensor in _written(func, args, kwargs or {})}
+            self.spoilt = self.spoilt or bool(written & made if self._over else written - made - self._own)
         result = func(*args, **kwargs or {})
         if not self._over:
             self.known.append((func, result))
         return result
 
     def __exit__(self, *error: Any) -> None:
-        """Of what nobody reads any more, keep only shapes and strides."""
+        """Reduce results that no later operation reads to their shapes and strides."""
         super().__exit__(*error)
         scratch = torch.UntypedStorage(0)
 
@@ -111,7 +117,7 @@ class _Leader(TorchDispatchMode):
 
 
 class _Follower(TorchDispatchMode):
-    """Take a leader's results until the candidate differs.
+    """Return the leader's results until the candidate differs.
 
     Args:
         differing: Ids of the candidate's tensors that may differ from the leader's.
@@ -125,7 +131,7 @@ class _Follower(TorchDispatchMode):
         self._over = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Find the result of an operation, or compute it."""
+        """Return the leader's result of an operation, or compute it."""
         self._over = self._over or _reads(_tensors((args, kwargs)), self._differing)
         if self._over:
             return func(*args, **kwargs or {})
@@ -140,6 +146,13 @@ def _reads(tensors: list[Tensor], differing: Collection[int]) -> bool:
 
 def _tensors(values: Any) -> list[Tensor]:
     return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+    """Find the tensors that an operation overwrites."""
+    arguments = func._schema.arguments
+    given = {argument.name: value for argument, value in zip(arguments, args, strict=False)} | kwargs
+    return _tensors([given.get(a.name) for a in arguments if a.alias_info and a.alias_info.is_write])
 
 
 def _memory(tensor: Tensor) -> int:

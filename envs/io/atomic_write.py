@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Write files atomically: they are complete or absent."""
 
 import os
 from collections.abc import Callable
@@ -9,15 +9,15 @@ T = TypeVar("T")
 
 
 def write_atomically(path: Path, write: Callable[[Path], T]) -> T:
-    """Let ``write`` fill a file beside ``path``, then rename it to ``path`` in one step.
+    """Let ``write`` create a temporary file beside ``path``, then rename it to ``path`` in one step.
 
     Returns:
-        What ``write`` returned.
+        The result of ``write``.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        result = write(aside)
-        aside.replace(path)
+        result = write(temporary)
+        temporary.replace(path)
         return result
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Things of the user's own, by name: ``package.module:thing``, installed or in the current directory."""
+"""Import the user's code by name: ``package.module:thing``, installed or in the current directory."""
 
 import contextlib
 import importlib
@@ -12,11 +12,11 @@ from typing import Any
 
 @contextlib.contextmanager
 def imported_module(name: str) -> Iterator[ModuleType]:
-    """Import the module of ``package.module:thing``; inside, the current directory can be imported from.
+    """Import the module of ``package.module:thing``, with the current directory on Python's path.
 
     Raises:
-        ValueError: If the module cannot be imported, or is Python's own: no run folder of somebody else shall
-            call what is on every machine.
+        ValueError: If the module cannot be imported, or belongs to the standard library: a run folder from
+            somebody else must not be able to call functions that exist on every machine.
     """
     if name.partition(":")[0].partition(".")[0] in sys.stdlib_module_names:
         raise ValueError(f"{name!r} is a part of Python, which has neither networks nor tasks; give your own")
@@ -32,10 +32,10 @@ def imported_module(name: str) -> Iterator[ModuleType]:
 
 
 def accepted_arguments(factory: Callable[..., Any], **offered: Any) -> dict[str, Any]:
-    """Choose what a factory takes by name.
+    """Choose the offered arguments that a factory accepts by name.
 
     Raises:
-        TypeError: If it cannot be called with that alone; the message says what is missing.
+        TypeError: If the factory cannot be called with these; the message names the missing argument.
     """
     signature = inspect.signature(factory)
     kinds = {p.name: p.kind for p in signature.parameters.values()}
@@ -47,10 +47,10 @@ def accepted_arguments(factory: Callable[..., Any], **offered: Any) -> dict[str,
 
 @contextlib.contextmanager
 def _current_directory_importable() -> Iterator[None]:
-    """Let imports find modules in the current directory, after everything that is installed."""
+    """Add the current directory to the end of Python's path."""
     here = str(Path.cwd())
     sys.path.append(here)
     try:
         yield
-    finally:
-        sys.path.remove(here)
+    finally:  # by identity: the same folder may have been there before, and the module may have added it too
+        sys.path[:] = [entry for entry in sys.path if entry is not here]

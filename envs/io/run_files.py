@@ -1,7 +1,7 @@
-"""The names of the files that a run leaves behind."""
+"""Names of the files in a run folder."""
 
 CONFIG = "config.yaml"
-"""Everything that was asked for."""
+"""The configuration of the run."""
 
 PLAN = "plan.json"
 """The kept filters of each layer."""
@@ -10,22 +10,22 @@ WEIGHTS = "model.safetensors"
 """The tensors of the pruned network."""
 
 REPORT = "report.json"
-"""Everything that was measured."""
+"""All measurements."""
 
 PAGE = "report.html"
-"""The same for people."""
+"""The report as a web page."""
 
 AGENT_CARD = "agent.json"
-"""What an agent looks at, and what it was trained on."""
+"""The features that an agent observes, and its training data."""
 
 AGENT_WEIGHTS = "agent.safetensors"
 """The weights of an agent."""
 
 CHECKPOINTS = "checkpoints"
-"""A folder with what a run needs to go on; gone when the run is finished."""
+"""Folder with the state for resuming a run; deleted when the run is finished."""
 
 JOURNAL = "candidates.jsonl"
-"""Inside of it: every measured candidate."""
+"""File in the checkpoint folder: every measured candidate."""
 
 LATENCY = "latency.json"
-"""Inside of it: the latencies of the network's layers."""
+"""File in the checkpoint folder: the network's latency table."""

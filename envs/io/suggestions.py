@@ -1,4 +1,4 @@
-"""Answers to names that are not known."""
+"""Suggestions for unknown names."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,26 +6,26 @@ from itertools import takewhile
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
-    """Ask whether the nearest known name was meant, as the rest of a sentence; empty where none is near.
+    """Return ", did you mean ...?" with the most similar known name, or "" if none is similar.
 
-    Of names that are as near the one that begins like the given one for longer is nearer.
+    Among equally similar names, the one with the longest common prefix wins.
     """
 
-    def nearness(name: str) -> tuple[float, int]:
-        beginning = takewhile(lambda pair: pair[0] == pair[1], zip(name, given, strict=False))
-        return difflib.SequenceMatcher(None, name, given).ratio(), len(list(beginning))
+    def similarity(name: str) -> tuple[float, int]:
+        prefix = takewhile(lambda pair: pair[0] == pair[1], zip(name, given, strict=False))
+        return difflib.SequenceMatcher(None, name, given).ratio(), len(list(prefix))
 
-    near = difflib.get_close_matches(given, list(known))
-    return f", did you mean {max(near, key=nearness)!r}?" if near else ""
+    matches = difflib.get_close_matches(given, list(known))
+    return f", did you mean {max(matches, key=similarity)!r}?" if matches else ""
 
 
 def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
-    """Say in one sentence what was given, what was probably meant, and what is allowed.
+    """Make the message for an unknown name: what was given, what was probably meant, what is allowed.
 
     Args:
-        kind: What the name is of, such as ``method``.
+        kind: What is named, such as ``method``.
         given: The unknown name.
-        known: All names.
+        known: All known names.
     """
     names = list(known)
     return f"there is no {kind} {given!r}{did_you_mean(given, names)}; give {', '.join(names)}"

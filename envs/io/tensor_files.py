@@ -1,4 +1,4 @@
-"""Files of tensors, in the format of safetensors: no code, and nothing that is no number."""
+"""Read and write safetensors files, which hold tensors and no code."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .atomic_write import write_atomically
 from .untrusted import first_line, short
 
 _LARGEST_HEADER = 2**20
-"""Bytes that name the tensors of a safetensors file: some ten thousand of them."""
+"""Bytes of a safetensors header, enough for about ten thousand tensors."""
 
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Map the tensors of a safetensors file into memory: nothing is read before it is used.
+    """Map the tensors of a safetensors file into memory; they are read on first use.
 
     Returns:
-        The tensors, and what the file says beside them.
+        The tensors by name, and the file's metadata.
 
     Raises:
-        ValueError: If the file is damaged, or its header too large.
+        ValueError: If the file is damaged, or its header is too large.
     """
     try:
         with path.open("rb") as file:
@@ -42,39 +42,41 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def check_numbers(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor], source: str) -> None:
-    """Refuse tensors of a wrong type, and numbers that are none.
+    """Refuse tensors of a wrong data type, and infinite or undefined numbers.
 
     Args:
-        tensors: What was read.
-        like: What it is for, by the same names. Where these are floating, any type of 16, 32 or 64 bits is
-            right, else only the same.
-        source: Names the tensors in messages.
+        tensors: Tensors read from a file, by name.
+        like: Tensors that they will be copied to, by the same names. For a floating-point tensor any
+            floating-point type of 16, 32 or 64 bits is allowed, else only the same type.
+        source: Name of the tensors in messages, plural.
 
     Raises:
-        ValueError: If one is of another type, or holds infinite or undefined numbers.
+        ValueError: If a tensor has a wrong type, or holds infinite or undefined numbers.
     """
     for name, tensor in tensors.items():
-        wanted = like[name].dtype
-        floating = wanted in _FLOATS
-        if tensor.dtype not in (_FLOATS if floating else (wanted,)):
-            found, right = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, wanted))
-            raise ValueError(f"{source} are of the wrong type: {short(name)} is {found} instead of {right}")
-        if floating and not is_finite(tensor):
+        expected = like[name].dtype
+        is_float = expected in _FLOATS
+        if tensor.dtype not in (_FLOATS if is_float else (expected,)):
+            given, right = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, expected))
+            raise ValueError(f"{source} are of the wrong type: {short(name)} is {given} instead of {right}")
+        if is_float and not is_finite(tensor):
             raise ValueError(f"{source} hold infinite or undefined numbers: {short(name)}")
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Say whether all numbers are finite, without the copies that ``isfinite`` makes."""
+    """Return whether all numbers are finite, without the temporary tensors of ``torch.isfinite``."""
     return not tensor.numel() or all(math.isfinite(edge) for edge in tensor.detach().aminmax())
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file aside, then rename it."""
-    write_atomically(path, lambda aside: save_file(without_shared_memory(tensors), aside, metadata=metadata))
+    """Write a safetensors file atomically."""
+    write_atomically(
+        path, lambda temporary: save_file(without_shared_memory(tensors), temporary, metadata=metadata)
+    )
 
 
 def without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Bring tensors to the CPU, each in memory of its own: safetensors refuses to write shared memory."""
+    """Copy tensors to the CPU, each in separate memory: safetensors refuses to write shared memory."""
     state: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():

@@ -1,6 +1,7 @@
-"""Read what others wrote: sizes are looked at before anything is made of a file.
+"""Read files from untrusted sources: sizes are checked before a file is parsed.
 
-JSON, YAML and safetensors hold no code. What is left are files that are damaged, or made to fill the memory.
+JSON, YAML and safetensors hold no code. The remaining risks are damaged files, and files made to exhaust
+memory.
 """
 
 from __future__ import annotations
@@ -13,20 +14,24 @@ from typing import Any
 import yaml
 
 LARGEST_TEXT = 4 * 2**20
-"""Bytes of a text: the plan of a network with half a million filters."""
+"""Largest allowed text file, bytes: enough for the plan of a network with half a million filters."""
 
-_DEEPEST = 64
-"""Objects and lists inside each other; an agent that went on from another one is one deeper than that."""
+_MAX_DEPTH = 64
+"""Allowed nesting of objects and lists. The card of an agent contains that of the agent it started from."""
 
 
 _STRINGS_AND_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 
 
 def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
-    """Read a text of limited size.
+    """Read a text file of limited size.
+
+    Args:
+        path: Path of the file.
+        largest: Allowed size, bytes.
 
     Raises:
-        ValueError: If it is larger, or not UTF-8.
+        ValueError: If the file is larger, or not UTF-8.
     """
     if (size := path.stat().st_size) > largest:
         raise ValueError(f"{path} has {size:,} bytes; allowed are {largest:,}")
@@ -37,37 +42,37 @@ def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON that any reader of JSON would read alike.
+    """Parse JSON strictly.
 
     Raises:
-        ValueError: If it is not JSON, is nested too deep, names a thing twice, or holds what is no number.
+        ValueError: If it is not JSON, is nested too deep, repeats a key, or holds NaN or Infinity.
     """
     depth = 0
     for match in _STRINGS_AND_BRACKETS.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
-        if depth > _DEEPEST:
-            raise ValueError(f"it is nested more than {_DEEPEST} deep")
+        if depth > _MAX_DEPTH:
+            raise ValueError(f"it is nested more than {_MAX_DEPTH} deep")
     return json.loads(text, object_pairs_hook=_object, parse_constant=_refused)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{short(max(names, key=names.count))!r} is there twice")
-    return made
+        raise ValueError(f"the key {short(max(names, key=names.count))!r} occurs twice")
+    return content
 
 
 def _refused(constant: str) -> None:
-    raise ValueError(f"it holds {constant}, which is no number")
+    raise ValueError(f"it holds {constant}, which is not a finite number")
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without references: a few lines of them can stand for gigabytes."""
+    """YAML without aliases: a few lines of them can expand to gigabytes."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("references are not allowed")
+            raise yaml.YAMLError("aliases are not allowed")
         return super().compose_node(parent, index)
 
 
@@ -75,7 +80,7 @@ def read_yaml(path: Path) -> Any:
     """Read a small YAML file.
 
     Raises:
-        ValueError: If it is too large or not YAML.
+        ValueError: If the file is too large or not YAML.
     """
     text = read_text(path, 2**16)
     try:
@@ -85,11 +90,11 @@ def read_yaml(path: Path) -> Any:
 
 
 def short(text: str) -> str:
-    """Make a text that others wrote fit for a message: no control characters, not long."""
+    """Shorten an untrusted text for a message: no control characters, at most 80 characters."""
     printable = "".join(c if c.isprintable() else "?" for c in text[:81])
     return printable if len(printable) <= 80 else printable[:77] + "..."
 
 
 def first_line(error: BaseException) -> str:
-    """Give the first line of an error, or its kind where it says nothing."""
+    """Return the first line of an error's message, or its type if there is none."""
     return short((str(error).splitlines() or [""])[0]) or type(error).__name__

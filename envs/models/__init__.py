@@ -1,4 +1,4 @@
-"""The networks that can be pruned by name, and how weights get into them."""
+"""Build networks by name, and load their weights."""
 
 from .registry import get_model, list_models, predicts_pixels
 from .weights import load_weights

@@ -1,4 +1,4 @@
-"""The networks of the pruning literature for 32x32 images, which torchvision lacks.
+"""Networks of the pruning literature for 32x32 images, which torchvision does not have.
 
 Shapes: B images, C channels, H and W pixels, K classes.
 """
@@ -16,10 +16,10 @@ _VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 51
 
 
 class ShortcutA(nn.Module):
-    """Take every second pixel and put channels of zeros before and after (option A, no parameters).
+    """Take every second pixel and pad the channels with zeros (option A, no parameters).
 
     Args:
-        padding: Channels of zeros on each side.
+        padding: Number of zero channels on each side.
     """
 
     def __init__(self, padding: int) -> None:
@@ -35,9 +35,9 @@ class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (He et al. 2016, arXiv 1512.03385, section 4.2).
 
     Args:
-        in_planes: Channels that come in.
-        planes: Channels that go out.
-        stride: 1, or 2 where a stage begins and the size halves.
+        in_planes: Number of input channels.
+        planes: Number of output channels.
+        stride: 1, or 2 in the first block of a stage, which halves the size.
     """
 
     def __init__(self, in_planes: int, planes: int, stride: int) -> None:
@@ -61,8 +61,8 @@ class CifarResNet(nn.Module):
     The names of its parameters are those of the checkpoints published by akamaster/pytorch_resnet_cifar10.
 
     Args:
-        depth: 6 n + 2: 20, 32, 44, 56, 110.
-        num_classes: Outputs.
+        depth: Number of layers, 6 n + 2: 20, 32, 44, 56, 110.
+        num_classes: Number of classes, K.
         in_channels: Channels of the images.
 
     Raises:
@@ -97,7 +97,7 @@ class CifarVGG16(nn.Module):
     ``features`` is that of torchvision's ``vgg16_bn``.
 
     Args:
-        num_classes: Outputs.
+        num_classes: Number of classes, K.
         in_channels: Channels of the images.
     """
 
@@ -121,13 +121,13 @@ class CifarVGG16(nn.Module):
         """Classify: (B, C, 32, 32) -> (B, K).
 
         Raises:
-            ValueError: If five halvings of the image do not leave one pixel.
+            ValueError: If the images are smaller than 32x32, or 64 or more pixels high or wide.
         """
         height, width = x.shape[-2:]
         if not (32 <= height < 64 and 32 <= width < 64):
             raise ValueError(
-                f"vgg16 is the one for images of 32x32 pixels, got {height}x{width}: resize them to an "
-                "image size of 32, or take torchvision.models:vgg16 for large ones"
+                f"vgg16 is for images of 32x32 pixels, got {height}x{width}: resize them to an image size "
+                "of 32, or use torchvision.models:vgg16 for larger ones"
             )
         return self.classifier(torch.flatten(self.features(x), 1))
 

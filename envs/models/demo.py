@@ -1,4 +1,4 @@
-"""The demo network: small enough for 8x8 digits on two cores, with every coupling that real CNNs have."""
+"""The demo network: small enough for 8x8 digits on two cores, with the couplings of real CNNs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution without bias and its batch-norm.
+    """A convolution without bias, followed by batch-norm.
 
     Args:
-        in_channels: Channels that come in.
-        out_channels: Filters.
+        in_channels: Number of input channels.
+        out_channels: Number of filters.
         kernel: Kernel size, pixels, odd.
-        stride: Step, pixels.
+        stride: Stride, pixels.
         groups: Groups of the convolution.
     """
 
@@ -28,10 +28,10 @@ class ConvNorm(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions around which the input is added: its stream ties the filters of several layers.
+    """Two convolutions and an identity shortcut, which couples the filters of several layers.
 
     Args:
-        channels: Width of the stream.
+        channels: Number of channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -45,14 +45,14 @@ class ResidualBlock(nn.Module):
 
 
 class DemoNet(nn.Module):
-    """A CNN that shows the couplings a pruner has to respect, 2.8 M MACs on an 8x8 image.
+    """A CNN with the couplings that a pruner has to respect, 2.8 M MACs on an 8x8 image.
 
-    Two residual blocks (shared streams), a strided convolution between them, a depthwise-separable
-    convolution (channels that pass one to one), and a hidden linear layer after a flatten (one channel is a
-    block of columns).
+    It has two residual blocks, which couple layers, and a strided convolution between them. It has a
+    depthwise-separable convolution, whose channels map one to one. A linear layer follows a flatten, so that
+    one channel is a block of columns of its weight.
 
     Args:
-        num_classes: Outputs.
+        num_classes: Number of classes.
         in_channels: Channels of the images.
     """
 

@@ -1,7 +1,7 @@
-"""Look at a file of ``torch.save`` before torch does.
+"""Check a file of ``torch.save`` before torch loads it.
 
-torch runs nothing that such a file says (``weights_only=True``), but it unpacks what is compressed, and makes
-every object that is asked for.
+torch runs no code from such a file (``weights_only=True``), but it decompresses its content and creates every
+object that the file names, whatever memory that takes.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import IO
 _ZIP = b"PK\x03\x04"
 
 _OLD_PICKLES = 5
-"""Of the format before torch 1.6: a magic number, a version, the system, the tensors, their storages."""
+"""Pickles in a file before torch 1.6: a magic number, a version, the system, the tensors, their storages."""
 
 _MOST_INSTRUCTIONS = 1_000_000
-"""Of one pickle; a tensor takes forty of them, and each makes at most some ten bytes."""
+"""Instructions allowed in one pickle. A tensor takes about forty; each creates about ten bytes at most."""
 
 
 def check_pickle(path: Path) -> None:
-    """Refuse a file that would take far more memory than it has bytes.
+    """Refuse a file whose loading would take far more memory than the file has bytes.
 
     Raises:
-        ValueError: If it would, or is no file of ``torch.save``.
+        ValueError: If that is so, or if ``torch.save`` did not write the file.
     """
     with path.open("rb") as file:
         if file.read(len(_ZIP)) == _ZIP:
@@ -39,16 +39,16 @@ def check_pickle(path: Path) -> None:
 def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-            if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            entries = archive.infolist()
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise ValueError("it is compressed, which torch.save never does")
-            if sum(part.file_size for part in parts) > path.stat().st_size:
-                raise ValueError("its parts claim to be larger than the whole")
-            for part in parts:
-                if part.filename.endswith(".pkl"):
-                    _check_instructions(io.BytesIO(archive.read(part)))
+            if sum(entry.file_size for entry in entries) > path.stat().st_size:
+                raise ValueError("its entries claim more bytes than the file has")
+            for entry in entries:
+                if entry.filename.endswith(".pkl"):
+                    _check_instructions(io.BytesIO(archive.read(entry)))
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise ValueError(f"it is no whole archive ({error})") from error
+        raise ValueError(f"it is not a complete archive ({error})") from error
 
 
 def _check_instructions(file: IO[bytes]) -> None:

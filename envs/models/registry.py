@@ -1,4 +1,4 @@
-"""One door to all networks: a name, or ``package.module:factory``."""
+"""Build a network from a name or from ``package.module:factory``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .segmentation import build_segmentation, list_segmentation
 from .segnet import SegNet
 from .weights import SUFFIXES, fill, load_weights
 
-# These win over torchvision's names: its own vgg16 is still there as torchvision.models:vgg16.
+# These names take precedence over torchvision's; its vgg16 is available as torchvision.models:vgg16.
 _OWN: dict[str, Callable[..., nn.Module]] = {
     "demo": DemoNet,
     **{f"resnet{depth}": partial(CifarResNet, depth) for depth in RESNET_DEPTHS},
@@ -30,13 +30,13 @@ _OWN: dict[str, Callable[..., nn.Module]] = {
 
 
 def list_models() -> list[str]:
-    """List every name that `get_model` knows, the project's own first."""
-    theirs = torchvision.models.list_models(module=torchvision.models)
-    return [*_OWN, *(name for name in theirs if name not in _OWN), *list_segmentation()]
+    """List every name that :func:`get_model` accepts, this package's networks first."""
+    torchvision_names = torchvision.models.list_models(module=torchvision.models)
+    return [*_OWN, *(name for name in torchvision_names if name not in _OWN), *list_segmentation()]
 
 
 def predicts_pixels(name: str) -> bool:
-    """Say whether a name is that of a segmentation network."""
+    """Return whether a name is that of a segmentation network."""
     return name.startswith("segnet") or name in list_segmentation()
 
 
@@ -46,19 +46,19 @@ def get_model(
     """Build a network, in training mode, on the CPU.
 
     Args:
-        name: One of `list_models`, without its auxiliary heads, if it has any, so that it is the same network
-            whatever its weights; or ``package.module:factory``; the module may lie in the current
-            directory. The factory gets ``num_classes`` and ``in_channels`` where it has these parameters,
-            else nothing.
-        num_classes: Outputs, at least 1.
-        in_channels: Channels of the images, at least 1. The first convolution of a torchvision network
-            that wants another number is replaced by a fresh one.
+        name: A name from :func:`list_models`, or ``package.module:factory``. Networks of torchvision are
+            built without auxiliary heads, so that the network does not depend on its weights. The module may
+            be in the current directory. The factory gets ``num_classes`` and ``in_channels`` if it has these
+            parameters, and nothing else.
+        num_classes: Number of classes, at least 1.
+        in_channels: Channels of the images, at least 1. If a torchvision network needs another number, its
+            first convolution is replaced by a new one.
         weights: A weights file, or the name of torchvision weights such as ``IMAGENET1K_V1`` or ``DEFAULT``
-            (downloaded by torchvision). None starts from random weights.
+            (downloaded by torchvision). None gives random weights.
 
     Raises:
         ValueError: If the name or the weights are unknown, or the weights do not fit.
-        TypeError: If a factory gives something else than a module.
+        TypeError: If a factory does not return a module.
     """
     published = weights is not None and not _is_file(weights)
     if ":" in name:
@@ -95,7 +95,8 @@ def _from_torchvision(name: str, num_classes: int, in_channels: int) -> nn.Modul
         builder = torchvision.models.get_model_builder(name)
         settings: dict[str, bool] = {}
         if name in ("googlenet", "inception_v3"):
-            # As torchvision's weights want them: images in ImageNet's normalisation are brought into [-1, 1].
+            # As torchvision's weights need them: transform_input rescales ImageNet's normalisation to [-1,
+            # 1].
             settings = {"aux_logits": False, "transform_input": in_channels == 3, "init_weights": True}
         model = builder(weights=None, num_classes=num_classes, **settings)
     if in_channels != 3:
@@ -111,15 +112,15 @@ def _replace_first_convolution(model: nn.Module, in_channels: int) -> None:
 
 
 def _published(name: str, weights: str, num_classes: int, in_channels: int) -> dict[str, Tensor]:
-    """Let torchvision load its own weights for a network."""
-    known = torchvision.models.get_model_weights(name)
-    names = list(known.__members__)  # DEFAULT among them, an alias
+    """Load torchvision's published weights for a network."""
+    published = torchvision.models.get_model_weights(name)
+    names = list(published.__members__)  # includes the alias DEFAULT
     if weights not in names:
         raise ValueError(
             f"there are no weights {weights!r} for {name}{did_you_mean(weights, names)}; "
             f"give {' or '.join(names)}, or a {', '.join(SUFFIXES)} file that exists"
         )
-    entry = known[weights]
+    entry = published[weights]
     classes = len(entry.meta["categories"])
     if (num_classes, in_channels) != (classes, 3):
         raise ValueError(
@@ -140,18 +141,20 @@ def _from_factory(name: str, num_classes: int, in_channels: int) -> nn.Module:
             )
         model = factory(**_accepted(factory, name, num_classes=num_classes, in_channels=in_channels))
     if not isinstance(model, nn.Module):
-        raise TypeError(f"{name} gave a {type(model).__name__}, a factory has to give a torch.nn.Module")
+        raise TypeError(
+            f"{name} returned a {type(model).__name__}; a factory has to return a torch.nn.Module"
+        )
     return model
 
 
 def _accepted(factory: Callable[..., Any], name: str, **offered: int) -> dict[str, int]:
-    """Choose what the factory takes by name; ``**kwargs`` (as in timm) takes the number of classes."""
+    """Choose the arguments that the factory accepts; ``**kwargs`` (as in timm) gets the number of classes."""
     try:
         chosen = accepted_arguments(factory, **offered)
     except TypeError as error:
         raise ValueError(
             f"the factory {name} cannot be called ({error}): it gets num_classes and in_channels "
-            "where it has these parameters, and nothing else"
+            "if it has these parameters, and nothing else"
         ) from error
     kinds = {p.kind for p in inspect.signature(factory).parameters.values()}
     if inspect.Parameter.VAR_KEYWORD in kinds:

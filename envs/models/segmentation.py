@@ -1,4 +1,4 @@
-"""Torchvision's segmentation networks, which answer with a dict: see :mod:`secateur.envs.modules.outputs`."""
+"""Torchvision's segmentation networks, which return a dict: see :mod:`secateur.envs.modules.outputs`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def list_segmentation() -> list[str]:
 
 
 def build_segmentation(name: str, num_classes: int) -> nn.Module:
-    """Build one with random weights, those of the backbone among them, and without an auxiliary head."""
+    """Build a network with random weights, also in the backbone, and without an auxiliary head."""
     model: nn.Module = torchvision.models.get_model(
         name, weights=None, weights_backbone=None, num_classes=num_classes
     )

@@ -1,4 +1,4 @@
-"""SegNet: an encoder, and a decoder that puts back what was pooled to where it came from."""
+"""SegNet: an encoder, and a decoder that unpools to the positions of the encoder's maxima."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _STAGES = (2, 2, 3, 3, 3)
-"""Convolutions a stage of the encoder: those of VGG16."""
+"""Convolutions per stage of the encoder: those of VGG16."""
 
-_SHARES = (1, 2, 4, 8, 8)
-"""Filters a stage, in multiples of the first one's."""
+_MULTIPLES = (1, 2, 4, 8, 8)
+"""Filters per stage, in multiples of the first stage's."""
 
-_LEAST = 2 ** len(_STAGES)
+_MIN_PIXELS = 2 ** len(_STAGES)
 
 
 class SegNet(nn.Module):
-    """Badrinarayanan, Kendall and Cipolla 2017, arXiv 1511.00561: max-unpooling by the encoder's indices.
+    """The SegNet of Badrinarayanan, Kendall and Cipolla 2017 (arXiv 1511.00561).
 
-    The encoder is VGG16's thirteen convolutions, the decoder mirrors it; each convolution has batch-norm and
-    a ReLU but for the last. An unpooled stage of the decoder takes the indices of the encoder's stage, so the
-    filters of both go together.
+    The encoder has VGG16's thirteen convolutions, and the decoder mirrors it. Batch-norm and a ReLU follow
+    each convolution but the last. A stage of the decoder unpools with the indices of the encoder's stage,
+    which couples the filters of both.
 
     Args:
-        num_classes: Outputs a pixel.
+        num_classes: Number of classes per pixel, K.
         in_channels: Channels of the images.
-        width: Filters of the first stage, at least 1; 64 as published, 16 has a sixteenth of the MACs.
+        width: Filters of the first stage, at least 1. The paper has 64; 16 has a sixteenth of the MACs.
 
     Raises:
         ValueError: If the width is not positive.
@@ -36,7 +36,7 @@ class SegNet(nn.Module):
         super().__init__()
         if width < 1:
             raise ValueError(f"the width of a SegNet is {width}; give at least 1")
-        widths = [share * width for share in _SHARES]
+        widths = [multiple * width for multiple in _MULTIPLES]
         self.encoder = nn.ModuleList(
             _stage([inputs, *[outputs] * count])
             for inputs, outputs, count in zip([in_channels, *widths], widths, _STAGES, strict=False)
@@ -52,17 +52,17 @@ class SegNet(nn.Module):
         """Classify every pixel: (B, C, H, W) -> (B, K, H, W).
 
         Raises:
-            ValueError: If the images have fewer than 32 pixels a side: nothing would be left to pool.
+            ValueError: If the images have fewer than 32 pixels per side, too few for five poolings.
         """
-        if min(x.shape[-2:]) < _LEAST:
+        if min(x.shape[-2:]) < _MIN_PIXELS:
             height, width = x.shape[-2:]
             raise ValueError(
-                f"SegNet pools five times and wants {_LEAST} pixels a side, got {height}x{width}"
+                f"SegNet pools five times: give at least {_MIN_PIXELS} pixels per side, got {height}x{width}"
             )
         pooled = []
         for stage in self.encoder:
             x = stage(x)
-            size = x.shape[-2:]  # what an odd side was is lost in pooling
+            size = x.shape[-2:]  # unpooling cannot know whether a side was odd
             x, indices = F.max_pool2d(x, 2, return_indices=True)
             pooled.append((indices, size))
         for stage in [*self.decoder, self.last]:
@@ -75,6 +75,6 @@ class SegNet(nn.Module):
 def _stage(widths: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        # Without bias: batch-norm has its own.
+        # Without bias: batch-norm has one.
         layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
     return nn.Sequential(*layers)

@@ -1,4 +1,4 @@
-"""Read trained weights and put them into a network, or say in one sentence why they do not fit."""
+"""Load trained weights into a network, or explain in one sentence why they do not fit."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _WRAPPERS = (
     "state_dict",
     "model_state_dict",
     "model",
-)  # under which training scripts keep the weights
+)  # keys under which training scripts save the weights
 _PREFIXES = ("module.", "_orig_mod.")  # left by DataParallel and torch.compile
 _SHOWN = 3  # keys that a message names
 
-# Of GoogLeNet, Inception and segmentation networks: they serve training alone, and files have them or not.
+# Of GoogLeNet, Inception and segmentation networks: only training uses them, and some files lack them.
 _AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.", "aux_classifier.")
 
-# In torchvision's file of DenseNet, norm1 of a layer is still called norm.1.
+# torchvision's files of DenseNet still call norm1 of a layer norm.1.
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Put the weights of a file into a network, in place.
+    """Load the weights of a file into a network, in place.
 
-    Auxiliary heads of torchvision's networks are left out where the network has none.
+    Weights of torchvision's auxiliary heads are ignored if the network has no such heads.
 
     Args:
         model: The network; its parameters keep their type and device.
@@ -47,28 +47,28 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Do as :func:`load_weights` with weights that are read already; ``source`` names them in messages."""
-    wanted = model.state_dict()
+    """Load a state dict into a network like :func:`load_weights`; ``source`` names it in messages."""
+    target = model.state_dict()
     given = {_OLD_DENSENET.sub(r"\1\2.", key): tensor for key, tensor in state.items()}
-    heads = tuple(head for head in _AUXILIARY_HEADS if not any(key.startswith(head) for key in wanted))
+    heads = tuple(head for head in _AUXILIARY_HEADS if not any(key.startswith(head) for key in target))
     given = {key: tensor for key, tensor in given.items() if not key.startswith(heads)}
-    if misfit := _misfit(wanted, given):
+    if misfit := _misfit(target, given):
         raise ValueError(f"{source} do not fit {type(model).__name__}: {misfit}")
-    check_numbers(given, wanted, source)
-    # Not load_state_dict: MNASNet's asks for a version, which safetensors files do not keep.
+    check_numbers(given, target, source)
+    # Not load_state_dict: MNASNet's needs a version number, which safetensors files do not hold.
     with torch.no_grad():
         for key, tensor in given.items():
-            wanted[key].copy_(tensor)
+            target[key].copy_(tensor)
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, unwrapped, without running code that it may hold.
+    """Read the state dict of a checkpoint without running code from it.
 
     Args:
         path: A ``.safetensors``, ``.pt`` or ``.pth`` file.
 
     Raises:
-        ValueError: If the file is missing, of another kind, damaged, or holds more than tensors.
+        ValueError: If the file is missing, of another format, damaged, or holds more than tensors.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -101,11 +101,11 @@ def _unwrapped(state: object, path: Path) -> dict[str, Tensor]:
     if not all(isinstance(key, str) for key in state):
         raise ValueError(f"{path} holds no state dict: its keys are not all names")
     tensors = dict(state)
-    strangers = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
-    if strangers or not tensors:
+    other_keys = [key for key, value in tensors.items() if not isinstance(value, Tensor)]
+    if other_keys or not tensors:
         raise ValueError(
             f"{path} holds no state dict: "
-            + (f"{_listed(strangers)} is not a tensor" if strangers else "it is empty")
+            + (f"{_listed(other_keys)} is not a tensor" if other_keys else "it is empty")
             + f"; save model.state_dict(), alone or under the key {_WRAPPERS[0]!r}"
         )
     for prefix in _PREFIXES:
@@ -114,14 +114,14 @@ def _unwrapped(state: object, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """Name what is missing, unexpected or of another shape; empty where all fits."""
-    missing = [k for k in wanted if k not in given and not k.endswith("num_batches_tracked")]
-    unexpected = [k for k in given if k not in wanted]
+def _misfit(target: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """List the keys that are missing, unexpected or of another shape; "" if all fit."""
+    missing = [k for k in target if k not in given and not k.endswith("num_batches_tracked")]
+    unexpected = [k for k in given if k not in target]
     reshaped = [
-        f"{k} {tuple(given[k].shape)} instead of {tuple(wanted[k].shape)}"
-        for k in wanted
-        if k in given and given[k].shape != wanted[k].shape
+        f"{k} {tuple(given[k].shape)} instead of {tuple(target[k].shape)}"
+        for k in target
+        if k in given and given[k].shape != target[k].shape
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
     return "; ".join(f"{len(keys)} {kind} ({_listed(keys)})" for kind, keys in kinds.items() if keys)

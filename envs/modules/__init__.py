@@ -1,1 +1,1 @@
-"""``nn.Module``s, without any knowledge of pruning."""
+"""Helpers for ``nn.Module``s that know nothing of pruning."""

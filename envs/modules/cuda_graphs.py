@@ -1,8 +1,8 @@
-"""The GPU work of a network, recorded once and replayed as one launch (CUDA graphs).
+"""CUDA graphs: the GPU work of a network, captured once and replayed as one launch.
 
-A GPU computes a small network's layers faster than Python launches them one by one. A recording keeps shapes,
-memory and everything that Python decided; only numbers change. So it is made where shapes are fixed, and
-where a network looks at numbers on its way, or memory is short, it is not: the network then runs as ever.
+A GPU computes the layers of a small network faster than Python launches them. A graph fixes shapes, memory
+and every decision made in Python; only values change. So graphs are used where shapes are fixed. A network
+that branches on values, or does not fit into memory twice, cannot be captured; it runs eagerly.
 
 Shapes: B examples of a batch.
 """
@@ -18,38 +18,38 @@ from torch import Tensor, nn
 from .precision import autocast
 
 _WARM_UP = 3
-"""Runs before a recording, in which libraries choose their kernels: as many as torch itself takes."""
+"""Runs before a capture, in which libraries choose their kernels; torch's own default."""
 
 
 def capture_graph(work: Callable[..., Any], *examples: Tensor) -> Callable[..., Any] | None:
-    """Record what a function does on the GPU, without gradients.
+    """Capture a function of tensors as a CUDA graph, without gradients.
 
     Args:
-        work: The function, of tensors; what it does more than once does no harm.
-        examples: Tensors like all later ones: of the same shapes, types and layouts.
+        work: The function. It runs several times, so repeated calls must do no harm.
+        examples: Arguments with the shapes, data types and layouts of all later ones.
 
     Returns:
-        What does the same work. What it gives back is overwritten when it is called again. None if the
-        tensors are not on a GPU or the work cannot be recorded.
+        A function that replays the graph; each call overwrites the outputs of the last one. None if the
+        tensors are not on a GPU or the work cannot be captured.
     """
     if examples[0].device.type != "cuda":
         return None
     inputs = [example.clone() for example in examples]
     graph = torch.cuda.CUDAGraph()
     try:
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
+        side_stream = torch.cuda.Stream()
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
             for _ in range(_WARM_UP):
                 work(*inputs)
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(side_stream)
         with torch.cuda.graph(graph):
             outputs = work(*inputs)
-    except Exception:  # whatever it was, it comes again where the work is done as ever
+    except Exception:  # a real error is raised again when the work runs eagerly
         return None
 
-    def replay(*given: Tensor) -> Any:
-        for static, tensor in zip(inputs, given, strict=True):
+    def replay(*arguments: Tensor) -> Any:
+        for static, tensor in zip(inputs, arguments, strict=True):
             static.copy_(tensor)
         graph.replay()
         return outputs
@@ -58,28 +58,28 @@ def capture_graph(work: Callable[..., Any], *examples: Tensor) -> Callable[..., 
 
 
 def capture_training_graph(model: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
-    """Record a network's forward and backward pass, in the mode that it is in.
+    """Capture a network's forward and backward pass, in its current mode.
 
     Args:
-        model: The network; its weights may change later, in place. It is left as it is.
-        example: A batch (B, ...) like all later ones.
+        model: The network. Capturing does not change it; its weights may later change in place.
+        example: A batch (B, ...) with the shape, data type and layout of all later ones.
 
     Returns:
-        What gives the network's outputs, with gradients to its weights; the network itself on a CPU and where
-        it cannot be recorded.
+        A function from a batch to the network's outputs, with gradients to its weights. The network itself on
+        a CPU, or if it cannot be captured.
     """
     if example.device.type != "cuda":
         return model
     before = [buffer.clone() for buffer in model.buffers()]
     try:
         with autocast(example.device, cache=False):
-            running = torch.cuda.make_graphed_callables(
-                _Whole(model), (example,), num_warmup_iters=_WARM_UP, allow_unused_input=True
+            graphed = torch.cuda.make_graphed_callables(
+                _Wrapper(model), (example.clone(),), num_warmup_iters=_WARM_UP, allow_unused_input=True
             )
-        # Recordings are made on a stream of their own, which torch would warn of at the first replay.
+        # Graphs are captured on a separate stream; torch would warn of that at the first replay.
         torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-        return running
-    except Exception:  # whatever it was, it comes again where the network runs as ever
+        return graphed
+    except Exception:  # a real error is raised again when the network runs eagerly
         return model
     finally:
         with torch.no_grad():
@@ -87,8 +87,8 @@ def capture_training_graph(model: nn.Module, example: Tensor) -> Callable[[Tenso
                 buffer.copy_(old)
 
 
-class _Whole(nn.Module):
-    """Hold a network, so that the ``forward`` that torch replaces is not the network's own."""
+class _Wrapper(nn.Module):
+    """Wrap a network, so that torch replaces the wrapper's ``forward`` and not the network's."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

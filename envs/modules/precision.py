@@ -1,10 +1,10 @@
-"""The type that networks compute in: bfloat16 where the processor has instructions for it."""
+"""The data type that networks compute in: bfloat16 where the hardware has instructions for it."""
 
 import torch
 
 
 def working_dtype(device: torch.device) -> torch.dtype:
-    """Give bfloat16 or float32: without instructions of its own bfloat16 is emulated, and slower."""
+    """Return bfloat16 if the device has instructions for it, else float32: emulated bfloat16 is slower."""
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -14,11 +14,11 @@ def working_dtype(device: torch.device) -> torch.dtype:
 
 
 def autocast(device: torch.device, *, cache: bool = True) -> torch.autocast:
-    """Let convolutions and products compute in the working type; weights stay what they are.
+    """Run convolutions and matrix products in the working data type; weights keep theirs.
 
     Args:
-        device: Where they compute.
-        cache: Whether a weight that is used twice is converted once.
+        device: The device of the network.
+        cache: Whether a weight that is used twice is converted only once.
     """
     fast = working_dtype(device) is torch.bfloat16
     return torch.autocast(device.type, torch.bfloat16, enabled=fast, cache_enabled=cache)

@@ -1,7 +1,7 @@
-"""Plain weights in place of weights that are computed anew in every forward pass.
+"""Replace reparametrised weights, which every forward pass computes from other tensors, by plain ones.
 
-A standardised or normalised weight depends on all of its entries, so no filter and no input channel of it
-could go. Baked, the network computes the same in evaluation mode; trained further, it is free of the
+A standardised or normalised weight depends on all of its entries, so no filter or input channel of it can be
+removed. With plain weights the network computes the same in evaluation mode; further training is without the
 reparametrisation.
 
 Shapes: B images, C channels, H and W pixels.
@@ -20,7 +20,9 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..io.memory import is_out_of_memory
 from .copying import copy_model
+from .inputs import run_on_copy
 
 
 class SameConv2d(nn.Conv2d):
@@ -36,42 +38,43 @@ class SameConv2d(nn.Conv2d):
                 + self.dilation[axis] * (self.kernel_size[axis] - 1)
                 + 1
             )
-            missing = max(0, reach - size)
-            edges += [missing // 2, missing - missing // 2]
+            padding = max(0, reach - size)
+            edges += [padding // 2, padding - padding // 2]
         return super().forward(F.pad(x, edges))
 
 
 def remove_reparametrizations(model: nn.Module) -> nn.Module:
-    """Replace weights that are computed from others by their values.
+    """Copy a network and replace weights that are computed from other tensors by their values.
 
-    Covers weight and spectral normalisation in torch's two ways, all other parametrisations, and convolutions
-    whose class standardises the weight (timm's ``StdConv2d`` and ``ScaledStdConv2d``, among others).
+    Covers torch's hooks and parametrisations for weight and spectral normalisation, all other
+    parametrisations, and convolutions whose class standardises the weight (timm's ``StdConv2d`` and
+    ``ScaledStdConv2d``, among others).
 
     Args:
-        model: Any network; it is left as it is.
+        model: Any network; it is not changed.
 
     Returns:
-        A copy that computes the same in evaluation mode. If anything was baked, its attribute ``baked`` is
-        True, and :func:`.load_pruned` does the same to what the factory gives.
+        A copy that computes the same in evaluation mode. If any weight was replaced, its attribute ``baked``
+        is True, and :func:`.load_pruned` does the same to the network that the factory makes.
     """
     baked = copy_model(model).eval()
-    done = False
+    changed = False
     with torch.no_grad():
         for name, module in list(baked.named_modules()):
-            done |= _unhook(module)
+            changed |= _remove_norm_hooks(module)
             if is_parametrized(module):
-                _unparametrise(module)
-                done = True
+                _remove_parametrizations(module)
+                changed = True
             elif isinstance(module, nn.Conv2d) and (plain := _plain_convolution(module)) is not None:
                 baked.set_submodule(name, plain)
-                done = True
-    if done:
+                changed = True
+    if changed:
         baked.baked = True  # type: ignore[assignment]
     return baked.train(model.training)
 
 
-def _unhook(module: nn.Module) -> bool:
-    """Remove the older kind of weight and spectral normalisation."""
+def _remove_norm_hooks(module: nn.Module) -> bool:
+    """Remove weight and spectral normalisation made with torch's older hooks."""
     hooks = list(module._forward_pre_hooks.values())
     for hook in hooks:
         if isinstance(hook, WeightNorm):
@@ -81,17 +84,18 @@ def _unhook(module: nn.Module) -> bool:
     return any(isinstance(hook, WeightNorm | SpectralNorm) for hook in hooks)
 
 
-def _unparametrise(module: nn.Module) -> None:
-    # Copies share the class that parametrising made, and removing takes a property off that class.
-    own = type(module)
-    module.__class__ = type(own.__name__, own.__bases__, dict(own.__dict__))
-    with torch.enable_grad():  # what needs no gradient would become a buffer
+def _remove_parametrizations(module: nn.Module) -> None:
+    # Copies share the class that torch made for the parametrisation; removal deletes a property of that
+    # class.
+    shared = type(module)
+    module.__class__ = type(shared.__name__, shared.__bases__, dict(shared.__dict__))
+    with torch.enable_grad():  # torch would make a weight without gradient a buffer
         for parameter in list(module.parametrizations):  # type: ignore[arg-type]
             remove_parametrizations(module, parameter)
 
 
 class _LastConvolution(TorchDispatchMode):
-    """Remember the weight, and with what settings, of the last convolution that ran."""
+    """Record the arguments of the last convolution that ran."""
 
     arguments: Sequence[Any] = ()
 
@@ -103,15 +107,17 @@ class _LastConvolution(TorchDispatchMode):
 
 
 def _plain_convolution(module: nn.Conv2d) -> nn.Conv2d | None:
-    """Find a plain convolution that does what a subclass with its own forward does, if there is one."""
+    """Build a plain convolution that computes the same as a subclass with its own forward, if possible."""
     if type(module).forward in (nn.Conv2d.forward, SameConv2d.forward):
         return None
     probes = [torch.randn(2, module.in_channels, size, size).to(module.weight) for size in (32, 37)]
     try:
         with _LastConvolution() as last:
-            expected = [module(x) for x in probes]
+            expected = [run_on_copy(module, x) for x in probes]
         _, weight, bias, stride, padding, dilation, _, _, groups = last.arguments
-    except (RuntimeError, TypeError, ValueError):
+    except (RuntimeError, TypeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         return None  # it needs another input, or runs no convolution
     if weight.shape != module.weight.shape or torch.equal(weight, module.weight):
         return None
@@ -133,5 +139,5 @@ def _plain_convolution(module: nn.Conv2d) -> nn.Conv2d | None:
     return None
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+def _close(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""What modules remember of their sizes: channels, groups, features, and integers that forward code reads."""
+"""Sizes stored in modules' attributes: channels, groups, features, and integers that forward code reads."""
 
 from collections.abc import Mapping
 
@@ -6,14 +6,14 @@ from torch import nn
 
 
 def follows_its_weight(module: nn.Module) -> bool:
-    """Say whether :func:`fit_attributes` knows all sizes of a module from its parameters."""
+    """Return whether :func:`fit_attributes` can set all sizes of a module from its parameters."""
     convolution, norm = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase
     fitted = (convolution, nn.Linear, norm, nn.GroupNorm, nn.PReLU, nn.Embedding)
     return isinstance(module, fitted) and next(module.parameters(), None) is not None
 
 
 def fit_attributes(model: nn.Module) -> None:
-    """Bring what torch's modules remember of their sizes in line with their parameters' shapes."""
+    """Set the size attributes of torch's modules to the shapes of their parameters."""
     for module in model.modules():
         match module:
             case nn.modules.conv._ConvNd():
@@ -36,7 +36,9 @@ def fit_attributes(model: nn.Module) -> None:
 def _fit_convolution(module: nn.modules.conv._ConvNd) -> None:
     first, second = module.weight.shape[:2]
     old_first = module.in_channels if module.transposed else module.out_channels
-    if module.groups > 1 and module.groups >= module.in_channels // module.groups:  # whole groups went
+    if (
+        module.groups > 1 and module.groups >= module.in_channels // module.groups
+    ):  # whole groups were removed
         module.groups = first // (old_first // module.groups)
     inputs, outputs = (
         (first, second * module.groups) if module.transposed else (second * module.groups, first)
@@ -45,10 +47,10 @@ def _fit_convolution(module: nn.modules.conv._ConvNd) -> None:
 
 
 def set_attributes(model: nn.Module, values: Mapping[str, tuple[int, ...] | int]) -> None:
-    """Give modules new sizes, integers or lists of them, by dotted attribute name.
+    """Set size attributes, integers or sequences of integers, by dotted attribute name.
 
     Raises:
-        ValueError: If the network has no such attribute, or it is none that a cut makes smaller.
+        ValueError: If the network has no such attribute, or a cut cannot bring it to that value.
     """
     for path, value in values.items():
         owner, _, name = path.rpartition(".")
@@ -58,13 +60,13 @@ def set_attributes(model: nn.Module, values: Mapping[str, tuple[int, ...] | int]
         except (AttributeError, KeyError):
             raise ValueError(f"the plan sets {path!r}, which this network does not have") from None
         if name.startswith("_") or follows_its_weight(module) or not _shrinks(old, value):
-            raise ValueError(f"the plan sets {path!r}, which is no size that a cut could bring to that")
+            raise ValueError(f"the plan sets {path!r}, which is no size that a cut can change to that value")
         new = value if isinstance(value, int) else list(value) if isinstance(old, list) else tuple(value)
         setattr(module, name, new)
 
 
 def _shrinks(old: object, new: tuple[int, ...] | int) -> bool:
-    """Say whether whole numbers become whole numbers, as many, that are smaller or the same."""
+    """Return whether integers become as many positive integers, none of them larger."""
     if isinstance(new, int):
         return isinstance(old, int) and not isinstance(old, bool) and (new == old or 1 <= new < old)
     fits = isinstance(old, list | tuple) and len(old) == len(new)

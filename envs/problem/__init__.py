@@ -1,4 +1,4 @@
-"""What an agent can know of a network before anything is removed."""
+"""Pruning problems: a network, its data, and the features that an agent observes."""
 
 import lazy_loader
 

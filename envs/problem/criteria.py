@@ -1,3 +1,3 @@
-"""The names of the criteria of the literature."""
+"""Names of the importance criteria of the literature."""
 
 CRITERIA = ("l1", "l2", "bn", "fpgm", "taylor")

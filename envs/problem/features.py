@@ -1,7 +1,7 @@
-"""What the agent sees of a filter and of a layer.
+"""The features of filters and layers that an agent observes.
 
-Nothing here depends on one network's scale: filter features are standardised inside their layer or ranked
-over the network, layer features are ratios. So an agent that learned on one network can look at another.
+They do not depend on the scale of a network: filter features are standardised within their layer or ranked
+over the network, and layer features are ratios. So an agent trained on one network can be applied to another.
 
 Shapes: L layers, N filters of a layer, F features of a filter, G features of a layer.
 """
@@ -18,18 +18,17 @@ from .importance import Scores
 Floats32 = npt.NDArray[np.float32]
 
 STANDARDISED = ("l1", "l2", "bn", "bn_bias", "fpgm", "next_layer_l2", "taylor")
-"""Scores that enter as z-scores inside the layer, clipped to [-3, 3]."""
+"""Scores used as z-scores within the layer, clipped to [-3, 3]."""
 
 FILTER_FEATURES = (*STANDARDISED, "taylor_rank", "taylor_rank_network", "taylor_per_mac_rank_network")
-"""What is seen of each filter; ranks lie in [-1, 1], the last two are taken over all filters of the
-network."""
+"""Features of a filter. Ranks lie in [-1, 1]; the last two are over all filters of the network."""
 
 STATIC_LAYER_FEATURES = (
     "depth", "width_share", "macs_share", "params_share", "producers", "sensitivity", "sensitivity_per_mac",
 )  # fmt: skip
 DYNAMIC_LAYER_FEATURES = ("spent", "undecided", "needed_keep_ratio", "kept_so_far", "target", "drop_bound")
 LAYER_FEATURES = (*STATIC_LAYER_FEATURES, *DYNAMIC_LAYER_FEATURES)
-"""What is seen of the layer at hand; see :func:`static_features` and
+"""Features of the current layer; see :func:`static_features` and
 :class:`secateur.envs.environment.episode.Episode`."""
 
 LIMIT = 3.0
@@ -38,11 +37,11 @@ LIMIT = 3.0
 
 @dataclass(frozen=True)
 class StaticFeatures:
-    """What is known before anything is removed.
+    """The features that do not depend on decisions.
 
     Args:
-        filters: One array (N, F) a layer.
-        layers: Shape (L, number of static layer features).
+        filters: One array (N, F) per layer.
+        layers: Array (L, number of static layer features).
     """
 
     filters: list[Floats32]
@@ -50,15 +49,15 @@ class StaticFeatures:
 
 
 def static_features(network: TracedNetwork, scores: dict[str, Scores]) -> StaticFeatures:
-    """Make features of importance scores and of the network's shape.
+    """Compute features from importance scores and the network's shape.
 
     Args:
         network: A trace.
-        scores: By criterion, one array (N,) a layer.
+        scores: By criterion, one array (N,) per layer.
     """
     widths = network.widths
-    saved_macs = network.macs.of_one_filter(widths)
-    saved_params = network.params.of_one_filter(widths)
+    saved_macs = network.macs.per_filter(widths)
+    saved_params = network.params.per_filter(widths)
     taylor = scores["taylor"]
     per_mac = [score / max(cost, 1.0) for score, cost in zip(taylor, saved_macs, strict=True)]
     by_network, by_mac = _ranks_over_network(taylor), _ranks_over_network(per_mac)
@@ -71,7 +70,7 @@ def static_features(network: TracedNetwork, scores: dict[str, Scores]) -> Static
 
 
 def _even(name: str, score: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Take the root of the one score that is a square, else its largest values hide all others."""
+    """Take the root of the Taylor score, which is a square: else a few large values dominate the z-scores."""
     return np.sqrt(score) if name == "taylor" else score
 
 
@@ -96,7 +95,7 @@ def _layer_features(
 
 
 def _share(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Compare each layer with an average one, on a log scale."""
+    """Divide each layer's value by the mean, on a log scale."""
     return np.log2(np.maximum(values / values.mean(), 1e-3)) / 2
 
 
@@ -108,7 +107,7 @@ def _standardised(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Rank values from -1, the least, to 1."""
+    """Rank values from -1, the smallest, to 1."""
     return np.asarray(2 * (rankdata(values, "ordinal") - 1) / max(1, len(values) - 1) - 1)
 
 

@@ -1,12 +1,13 @@
-"""How much each filter matters, by the criteria of the literature.
+"""Importance scores of filters, by the criteria of the literature.
 
-Every criterion gives one score a filter, higher matters more; a filter is all that goes with it, so scores
-are summed over the coupled producers.
+Every criterion gives one score per filter; higher is more important. Coupled filters are removed together, so
+scores are summed over the coupled producers.
 
-Shapes: N filters of a layer, m positions a filter takes on an axis.
+Shapes: N filters of a layer, m positions per filter on an axis.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import main_output
 from ..tasks.base import Task
@@ -21,7 +23,7 @@ from ..tasks.optional_members import batch_size_for
 from ..tracing import Layer, Slice, TracedNetwork
 
 Scores = list[npt.NDArray[np.float64]]
-"""One array (N,) a layer."""
+"""One array (N,) per layer."""
 
 
 def importance(
@@ -30,15 +32,15 @@ def importance(
     """Score all filters by all criteria.
 
     Args:
-        model: The dense network, on the task's device; it is left as it is.
+        model: The dense network, on the task's device; it is not changed.
         network: Its trace.
-        task: Where gradients for ``taylor`` come from.
-        images: Training images for ``taylor``.
-        batch_size: Images a gradient.
+        task: The task whose training images and loss give the gradients for ``taylor``.
+        images: Number of training images for ``taylor``.
+        batch_size: Images per gradient.
 
     Returns:
-        By criterion: what :func:`weight_importance` gives, and ``taylor``, the squared first-order change of
-        the loss (Molchanov et al. 2019, arXiv 1906.10771).
+        Scores by criterion: those of :func:`weight_importance`, and ``taylor``, the squared first-order
+        change of the loss (Molchanov et al. 2019, arXiv 1906.10771, eq. 5).
     """
     taylor = _taylor(model, network, task, images, batch_size)
     return {**weight_importance(model, network), "taylor": taylor}
@@ -48,14 +50,14 @@ def weight_importance(model: nn.Module, network: TracedNetwork) -> dict[str, Sco
     """Score all filters by the criteria that need no data.
 
     Args:
-        model: The dense network; it is left as it is.
+        model: The dense network; it is not changed.
         network: Its trace.
 
     Returns:
-        By criterion: ``l1`` and ``l2`` norm of the weights (Li et al. 2017, arXiv 1608.08710), ``bn``
-        batch-norm scale (Liu et al. 2017, arXiv 1708.06519), ``fpgm`` sum of distances to the layer's other
-        filters (He et al. 2019, arXiv 1811.00250), ``consumer`` l2 norm of the weights that read the channel,
-        ``shift`` batch-norm bias.
+        Scores by criterion. ``l1`` and ``l2``: norms of the weights (Li et al. 2017, arXiv 1608.08710).
+        ``bn``: batch-norm scale (Liu et al. 2017, arXiv 1708.06519). ``bn_bias``: batch-norm bias. ``fpgm``:
+        sum of distances to the layer's other filters (He et al. 2019, arXiv 1811.00250). ``next_layer_l2``:
+        l2 norm of the consumers' weights on the channel.
     """
     parameters = dict(model.named_parameters())
     norms = {name for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
@@ -89,7 +91,7 @@ def _sum(
     choose: Callable[[Slice], bool],
     score: Callable[[Tensor], Tensor],
 ) -> npt.NDArray[np.float64]:
-    """Add up the scores of a layer's filters over some of its slices."""
+    """Sum the scores of a layer's filters over the chosen slices."""
     total = np.zeros(layer.filters)
     for where in layer.slices:
         if where.parameter in parameters and choose(where):
@@ -99,18 +101,18 @@ def _sum(
 
 
 def _by_filter(tensor: Tensor, where: Slice) -> Tensor:
-    """Give the entries that belong to each filter, flattened: (N, entries)."""
+    """Return the entries of each filter, flattened: (N, entries)."""
     rows = tensor.movedim(where.axis, 0)[torch.from_numpy(where.index).to(tensor.device)]  # (N, m, ...)
     return rows.flatten(1)
 
 
 def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, batch_size: int) -> Scores:
-    """Average the squared ``sum of gradient * weight`` over batches, on the weights that read a channel.
+    """Average the squared ``sum of gradient * weight`` over batches, for the consumers' weights on a channel.
 
-    That sum is the derivative of the loss by a gate on the channel: the first-order change of the loss when
-    exactly that is removed which a cut removes. Its square is the importance of Molchanov et al. 2019, eq. 5;
-    at half the MACs of ResNet-20 the square beats the absolute value by 12 points (62.5 against 50.4, per
-    MAC).
+    The sum is the derivative of the loss with respect to a gate on the channel, so it is the first-order
+    change of the loss when a cut removes the channel. Its square is the importance of Molchanov et al. 2019,
+    eq. 5. At half the MACs of ResNet-20, the square is 12 points better than the absolute value (62.5 against
+    50.4, per MAC).
     """
     parameters = dict(model.named_parameters())
     needed = {w.parameter for layer in network.layers for w in layer.slices if w.role == "input_channel"}
@@ -118,14 +120,11 @@ def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, b
     scores = [np.zeros(layer.filters) for layer in network.layers]
     indices = torch.randperm(task.size("train"), generator=torch.Generator().manual_seed(0))[:images]
     batches = indices.split(batch_size_for(task, batch_size))
-    wanted = [weight.requires_grad for weight in weights.values()]
-    with restored_modes(model), torch.enable_grad():
+    with restored_modes(model), _differentiable(weights.values()):
         model.eval()
-        for weight in weights.values():
-            weight.requires_grad_(True)
         for part in batches:
             inputs, targets = task.batch("train", part)
-            loss = task.loss(main_output(model(inputs)), targets)
+            loss = task.loss(main_output(run_on_copy(model, inputs)), targets)
             found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
             products = {
                 name: grad * weights[name].detach()
@@ -135,6 +134,18 @@ def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, b
             for score, layer in zip(scores, network.layers, strict=True):
                 change = _sum(layer, products, lambda s: s.role == "input_channel", lambda w: w.sum(1))
                 score += change**2 / len(batches)
-    for weight, before in zip(weights.values(), wanted, strict=True):
-        weight.requires_grad_(before)
     return scores
+
+
+@contextlib.contextmanager
+def _differentiable(weights: Iterable[Tensor]) -> Iterator[None]:
+    """Let gradients reach weights, frozen ones too, for a while."""
+    before = [(weight, weight.requires_grad) for weight in weights]
+    try:
+        for weight, _ in before:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            yield
+    finally:
+        for weight, wanted in before:
+            weight.requires_grad_(wanted)

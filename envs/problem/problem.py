@@ -1,4 +1,4 @@
-"""One network to prune on one task, with all that is computed once and used by every episode.
+"""A network to prune on a task, with everything that all episodes share.
 
 Shapes: L layers, N filters of a layer, F features of a filter, G features of a layer.
 """
@@ -16,7 +16,8 @@ from ..cost.profiling import with_latency
 from ..evaluation.evaluator import CandidateEvaluator
 from ..evaluation.factory import EvaluatorFactory
 from ..evaluation.journal import Journal
-from ..recovery.compensation import COMPENSATION_IMAGES, Compensation
+from ..recovery.compensation import Compensation
+from ..recovery.config import COMPENSATION_IMAGES
 from ..surgery.cutting import cut
 from ..surgery.plan import PruningPlan
 from ..surgery.verification import trace_exactly, verify_cut
@@ -28,17 +29,17 @@ from .importance import Scores, importance
 
 @dataclass(frozen=True)
 class PruningProblem:
-    """A dense network, its trace, its data, and what an agent can know of it before anything is removed.
+    """Hold a dense network, its trace, its data and its features.
 
     Args:
-        name: For logs, such as ``resnet20``.
+        name: Name of the network for logs, such as ``resnet20``.
         model: The dense network, on the task's device.
         network: Its trace.
-        task: Data and metric.
-        compensation: Gives what removed channels contributed to the kept ones, before a cut.
-        evaluator: Measures what a cut leaves of candidates, compensation included.
-        scores: Importance of the filters by criterion.
-        features: What an agent sees of filters and layers.
+        task: Data, loss and metric.
+        compensation: Lets kept channels make up for removed ones before a cut.
+        evaluator: Measures candidates, compensation included.
+        scores: Importance scores by criterion, one array (N,) per layer.
+        features: Static features of filters and layers.
     """
 
     name: str
@@ -68,21 +69,20 @@ class PruningProblem:
         """Trace and score a network.
 
         Args:
-            name: For logs.
+            name: Name of the network for logs.
             model: The dense network, on the task's device.
-            task: Data and metric.
-            network: A trace, if there is one already.
-            images: Validation images a candidate is measured on.
-            statistics_images: Training images its batch-norm statistics are taken from; None takes what
-                :func:`.statistics_images_for` says.
-            compensation_images: Training images that the compensation is fitted to; 0 does without.
-            latency: Time the network in this way, for rewards that count the latency; None where the trace
-                has one, or none is wanted.
-            journal: Knows candidates that were measured before.
-            seed: Chooses the images for statistics.
+            task: Data, loss and metric.
+            network: An existing trace, or None.
+            images: Validation images for measuring a candidate.
+            statistics_images: Training images for re-estimating batch-norm statistics; None uses
+                :func:`.statistics_images_for`.
+            compensation_images: Training images for fitting the compensation; 0 turns it off.
+            latency: Settings for timing the network, for rewards that count the latency. None does not time.
+            journal: Outcomes of candidates that were measured before.
+            seed: Seed for the choice of images.
 
         Raises:
-            ValueError: If nothing can be pruned.
+            ValueError: If no filter can be pruned.
         """
         network = network or trace_exactly(model, torch.zeros(2, *task.input_shape))
         check_prunable(network, name)
@@ -96,12 +96,12 @@ class PruningProblem:
         return cls(name, model, network, task, compensation, evaluator, scores, features)
 
     def choice_problem(self, images: int, *, seed: int = 0, journal: Journal | None = None) -> Self:
-        """Give the same problem, with an evaluator that looks at other images.
+        """Return the same problem with an evaluator for choosing among finished plans.
 
         Args:
-            images: Validation images a candidate is measured on.
-            seed: Chooses the images for batch-norm statistics.
-            journal: Knows candidates that were measured before.
+            images: Validation images for measuring a candidate.
+            seed: Seed for the choice of images for batch-norm statistics.
+            journal: Outcomes of candidates that were measured before.
         """
         factory = EvaluatorFactory(self.task, images, seed=seed, journal=journal)
         evaluator = factory.evaluator(
@@ -110,35 +110,35 @@ class PruningProblem:
         return replace(self, evaluator=evaluator)
 
     def cut(self, plan: PruningPlan) -> nn.Module:
-        """Give what the dropped filters contributed to the kept ones, and remove them from a copy.
+        """Compensate and cut a copy of the network.
 
         Raises:
-            InexactCutError: If the smaller network would not compute what the masked one does.
+            InexactCutError: If the smaller network would not compute the same as the masked one.
         """
         verify_cut(self.model, self.network, plan, torch.zeros(2, *self.task.input_shape))
-        compensated = self.compensation.applied(self.model, plan.masks(self.network))
+        compensated = self.compensation.compensated_copy(self.model, plan.masks(self.network))
         return cut(compensated, self.network, plan)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """What tells this network, with these weights and these layers to decide about, from all others."""
+        """Hash of the weights and the prunable layers."""
         digest = hashlib.sha1(repr([(layer.name, layer.filters) for layer in self.network.layers]).encode())
         for name, tensor in self.model.state_dict().items():
-            if isinstance(tensor, torch.Tensor):  # modules may keep other things among them
+            if isinstance(tensor, torch.Tensor):  # modules may store other objects in it
                 digest.update(name.encode())
                 digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
 def check_prunable(network: TracedNetwork, name: str) -> None:
-    """Refuse a network of which no filter can go.
+    """Refuse a network without prunable filters.
 
     Args:
         network: A trace.
-        name: Of the network, for the message.
+        name: Name of the network, for the message.
 
     Raises:
-        ValueError: If there is no layer to decide about; the message says what keeps the filters.
+        ValueError: If there is no prunable layer; the message lists why filters are pinned.
     """
     if not network.layers:
         reasons = "; ".join(dict.fromkeys(str(p.cause) for p in network.pinned)) or "it has no convolutions"

@@ -1,4 +1,4 @@
-"""What changes weights after the cut, and the state of trainings."""
+"""Recovery: everything that changes weights after the cut, and the state of a training run."""
 
 import lazy_loader
 

@@ -1,6 +1,6 @@
-"""The last good state of something that takes long, and the one before it.
+"""Checkpoints of long computations: the last state and the previous one.
 
-For going on after an interruption, on the machine that wrote it, and for nothing else: what is shared is
+They serve only to resume after an interruption, on the machine that wrote them. Files to be shared are
 safetensors and JSON.
 """
 
@@ -15,24 +15,24 @@ import torch
 from ..io.atomic_write import write_atomically
 
 SECONDS = 30.0
-"""At most about this much work is lost when a process is killed."""
+"""Default interval between checkpoints, seconds: about the most work lost when a process is killed."""
 
 _DIGEST = hashlib.sha256().digest_size
 
 
 class Stopped(KeyboardInterrupt):
-    """Someone wants the process to end; raised only where everything is in a state to go on from."""
+    """Signal that the process was asked to end; raised only where the computation can be resumed."""
 
 
 class Checkpoint:
-    """A file that always holds a whole state, or none.
+    """Save states to a file that is always complete or absent.
 
-    A new state is written aside and renamed; the one before it stays beside it, for the case that the disk
-    damages the new one. Nothing in it can run code when it is loaded.
+    A new state is written to a temporary file and renamed. The previous state stays beside it, in case the
+    disk damages the new one. Loading a checkpoint never runs code from it.
 
     Args:
-        path: Of the file; its folder is made with the first state.
-        seconds: Between two states that :meth:`due` asks for.
+        path: Path of the file; :meth:`save` makes its folder.
+        seconds: Time after a save until :attr:`due` is true again, seconds.
     """
 
     def __init__(self, path: Path, *, seconds: float = SECONDS) -> None:
@@ -41,43 +41,45 @@ class Checkpoint:
         self._last = time.monotonic()
 
     @property
-    def before(self) -> Path:
-        """Give the place of the state before the last one."""
+    def previous(self) -> Path:
+        """Path of the previous state."""
         return self.path.with_name(f"{self.path.name}.before")
 
     @property
     def due(self) -> bool:
-        """Whether so much has been done since the last state that it would hurt to lose it."""
+        """Whether enough time has passed since the last save."""
         return time.monotonic() - self._last >= self._seconds
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write a state of tensors, numbers, texts, lists and dictionaries.
+        """Write a state of tensors, numbers, strings, lists and dictionaries.
 
         Raises:
-            OSError: If it cannot be written; the last state is still there.
+            OSError: If it cannot be written; the last state remains.
         """
         content = io.BytesIO()
         torch.save(state, content)
         payload = content.getbuffer()
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
-        def write(aside: Path) -> None:
-            with aside.open("wb") as file:
+        def write(temporary: Path) -> None:
+            with temporary.open("wb") as file:
                 file.write(hashlib.sha256(payload).digest())
                 file.write(payload)
             if self.path.is_file():
-                self.path.replace(self.before)
+                self.path.replace(self.previous)
 
         write_atomically(self.path, write)
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Give the last state that is whole, or None."""
-        return next((state for path in (self.path, self.before) if (state := _read(path)) is not None), None)
+        """Return the last undamaged state, or None."""
+        return next(
+            (state for path in (self.path, self.previous) if (state := _read(path)) is not None), None
+        )
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read a file of :meth:`Checkpoint.save`; None where it is missing or damaged."""
+    """Read a file that :meth:`Checkpoint.save` wrote; None if it is missing or damaged."""
     if not path.is_file():
         return None
     content = path.read_bytes()

@@ -1,13 +1,14 @@
-"""What removed channels contributed, given back by the channels that stay: in closed form, without labels.
+"""Compensation: kept channels take over the contribution of removed ones, in closed form, without labels.
 
-What reads channels reads a weighted sum over them. Over training images a removed channel is fitted by least
-squares as a sum of those that stay, and every weight that read it is shared out among theirs in these
-proportions. So the readers get about what they got before, the cut network has no more weights than without,
-and no step of training is taken. He et al. 2017 (arXiv 1707.06168) fit the readers' weights anew for each
-cut; fitting channels instead needs one covariance matrix a reader, of the dense network, for all candidates.
+A consumer computes a weighted sum over its channels. Each removed channel is fitted by least squares, over
+training images, as a linear combination of the kept ones. Every weight on the removed channel is then added
+to the weights on the kept channels in these proportions. So the consumer's outputs stay about the same, the
+cut network has no additional weights, and no training step is needed. He et al. 2017 (arXiv 1707.06168) fit
+the consumer's weights anew for each cut. Fitting channels instead needs one covariance matrix per consumer,
+of the dense network, for all candidates.
 
-Shapes: C channels that a reader reads, K of them kept and R removed, m positions of a channel on the reader's
-axis (several where feature maps are flattened), N filters of a layer, B images, S samples.
+Shapes: C channels of a consumer, K of them kept and R removed; m positions of a channel on the consumer's
+axis (several if feature maps are flattened); N filters of a layer; B images; S samples.
 """
 
 import functools
@@ -20,40 +21,39 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from ..modules.copying import copy_model
+from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..surgery.plan import Mask
 from ..tasks.base import Task
 from ..tasks.optional_members import measuring_batch
 from ..tracing import TracedNetwork
-
-COMPENSATION_IMAGES = 512
-"""Enough: with 256 or 2048, six candidates of ResNet-20 are as accurate within 0.2 points in the mean."""
+from .config import COMPENSATION_IMAGES
 
 _POSITIONS = 64
-"""Of each image's feature map that are looked at; with 16, or all of them, likewise."""
+"""Sampled positions per image and feature map; the accuracy is the same with 16 or with all of them."""
 
-_MEAN = 0.05
-"""Share of the squared mean of what remains that counts as error though a bias makes up for it: at the edges
-of a map that is padded with zeros none does. ResNet-20 and VGG-16 are as good with 0 to 0.1 and worse with
-0.3 or 1; with 0, maps of a few pixels go wrong."""
+_MEAN_WEIGHT = 0.05
+"""Weight of the residual's squared mean in the fit. A bias corrects the mean, but not at the edges of a
+zero-padded map. ResNet-20 and VGG-16 are equally good with 0 to 0.1 and worse with 0.3 or 1; with 0, maps of
+a few pixels fail."""
 
 _RIDGE = 1e-3
-"""Added to the diagonal of a covariance, as a share of its mean: channels may be constant, or copies of each
-other."""
+"""Ridge added to the diagonal of a covariance matrix, as a share of its mean, because channels may be
+constant or copies of each other."""
 
 
 class Compensation:
-    """How the channels that a network reads follow from each other.
+    """Let the kept channels of a network make up for removed ones.
 
-    Readers are linear layers and convolutions without groups. Where something else reads a channel, or no
-    image reaches the reader, a removed channel just goes.
+    Consumers are linear layers and convolutions without groups. A removed channel is not compensated for in
+    other modules, nor in a consumer that no image reaches.
 
     Args:
-        model: The dense network; it is left as it is.
+        model: The dense network; it is not changed.
         network: Its trace.
-        task: Training images, augmented as in training; nobody looks at their labels.
-        images: How many; with 0 every removed channel just goes.
-        seed: Of the choice of images and their augmentation.
+        task: The task with the training images, augmented as in training; labels are not used.
+        images: Number of images, at least 0; 0 turns compensation off.
+        seed: Seed for the choice of images and their augmentation.
     """
 
     def __init__(
@@ -65,36 +65,36 @@ class Compensation:
         images: int = COMPENSATION_IMAGES,
         seed: int = 0,
     ) -> None:
-        self._readers = _readers(model, network)
+        self._consumers = _consumers(model, network)
         if images:
-            with restored_modes(model), torch.no_grad(), _ActivationRecorder(model, self._readers):
+            with restored_modes(model), torch.no_grad(), _ActivationRecorder(model, self._consumers):
                 model.eval()
                 generator = torch.Generator().manual_seed(seed)
                 chosen = torch.randperm(task.size("train"), generator=generator)[:images]
                 for part in chosen.split(measuring_batch(task, 128)):
                     inputs, _ = task.batch("train", part, augment=True, generator=generator)
-                    model(inputs)
+                    run_on_copy(model, inputs)
 
     def apply(self, parameters: Mapping[str, Tensor], masks: Sequence[Mask]) -> None:
-        """Zero, in place, what reads a removed channel, and share it out among the kept ones.
+        """Move the weights on removed channels to the kept ones, in place.
 
         Args:
-            parameters: By name, with the values of the dense network; those that read no channel may be
-                missing.
-            masks: One keep mask (N,) a layer.
+            parameters: Parameters by name, with the values of the dense network. Only those in
+                :attr:`parameters` are needed.
+            masks: One keep mask (N,) per layer.
         """
         tensors = [torch.from_numpy(mask) for mask in masks]
         with torch.no_grad():
-            for reader in self._readers:
-                if reader.weight in parameters:
-                    reader.apply(parameters, tensors)
+            for consumer in self._consumers:
+                if consumer.weight in parameters:
+                    consumer.apply(parameters, tensors)
 
-    def applied(self, model: nn.Module, masks: Sequence[Mask]) -> nn.Module:
-        """Copy a dense network and make it ready for a cut.
+    def compensated_copy(self, model: nn.Module, masks: Sequence[Mask]) -> nn.Module:
+        """Copy the dense network and apply the compensation for a cut to the copy.
 
         Args:
             model: The dense network.
-            masks: One keep mask (N,) a layer.
+            masks: One keep mask (N,) per layer.
         """
         copied = copy_model(model)
         self.apply(dict(copied.named_parameters()), masks)
@@ -102,80 +102,80 @@ class Compensation:
 
     @property
     def parameters(self) -> set[str]:
-        """Names of all that :meth:`apply` may change; a reader need not have a bias."""
-        return {name for reader in self._readers for name in (reader.weight, reader.bias)}
+        """Names of the parameters that :meth:`apply` may change; biases among them need not exist."""
+        return {name for consumer in self._consumers for name in (consumer.weight, consumer.bias)}
 
 
 class _ActivationRecorder:
-    """Take down what readers read, and which of them batch-norm follows, while a network runs.
+    """Record the inputs of consumers, and whether batch-norm follows each, while a network runs.
 
     Args:
         model: The network.
-        readers: Of its channels.
+        consumers: The consumers of its channels.
     """
 
-    def __init__(self, model: nn.Module, readers: Sequence["_Reader"]) -> None:
-        self._readers = {  # by the weight's identity, as modules may share it
-            id(parameter): [reader for reader in readers if reader.weight == name]
+    def __init__(self, model: nn.Module, consumers: Sequence["_Consumer"]) -> None:
+        self._consumers = {  # by the weight's identity, as modules may share it
+            id(parameter): [consumer for consumer in consumers if consumer.weight == name]
             for name, parameter in model.named_parameters()
         }
-        self._unnormalised: dict[int, tuple[Tensor, list[_Reader]]] = {}  # by the output's identity
-        self._handles = [model.register_forward_hook(self._settle)]
+        self._unnormalised: dict[int, tuple[Tensor, list[_Consumer]]] = {}  # by the output's identity
+        self._handles = [model.register_forward_hook(self._finish_pass)]
         for module in model.modules():
             if isinstance(module, nn.Linear) or (isinstance(module, _ConvNd) and module.groups == 1):
-                self._handles.append(module.register_forward_hook(self._note))
+                self._handles.append(module.register_forward_hook(self._record))
             elif isinstance(module, _BatchNorm):
-                self._handles.append(module.register_forward_pre_hook(self._normalise))
+                self._handles.append(module.register_forward_pre_hook(self._mark_normalised))
 
     def __enter__(self) -> None:
-        """They watch from the beginning."""
+        """Do nothing: the hooks are registered already."""
 
     def __exit__(self, *error: object) -> None:
-        """Let them go."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
-    def _note(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        own = self._readers.get(id(module.weight), [])
-        for reader in own:
-            reader.note(inputs[0].movedim(1 if isinstance(module, _ConvNd) else -1, 0))
-        self._unnormalised[id(output)] = (output, own)
+    def _record(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        consumers = self._consumers.get(id(module.weight), [])
+        for consumer in consumers:
+            consumer.accumulate(inputs[0].movedim(1 if isinstance(module, _ConvNd) else -1, 0))
+        self._unnormalised[id(output)] = (output, consumers)
 
-    def _normalise(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _mark_normalised(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._unnormalised.pop(id(inputs[0]), None)
 
-    def _settle(self, *passed: object) -> None:
-        for _, own in self._unnormalised.values():
-            for reader in own:
-                reader.normalised = False
+    def _finish_pass(self, *arguments: object) -> None:
+        for _, consumers in self._unnormalised.values():
+            for consumer in consumers:
+                consumer.normalised = False
         self._unnormalised.clear()
 
 
-def _readers(model: nn.Module, network: TracedNetwork) -> list["_Reader"]:
-    """List the weights that read channels; those with as many positions a channel are fitted together."""
+def _consumers(model: nn.Module, network: TracedNetwork) -> list["_Consumer"]:
+    """List the consumers; channels with equally many positions on a weight's axis are fitted together."""
     parameters = dict(model.named_parameters())
-    parts: dict[tuple[str, int, int], list[tuple[int, Tensor]]] = {}
+    groups: dict[tuple[str, int, int], list[tuple[int, Tensor]]] = {}
     for number, layer in enumerate(network.layers):
-        for where in layer.slices:
-            if where.role == "input_channel" and where.parameter in parameters:
-                index = torch.from_numpy(where.index)
-                parts.setdefault((where.parameter, where.axis, index.shape[1]), []).append((number, index))
-    readers = []
-    for (weight, axis, _), members in parts.items():
+        for slice_ in layer.slices:
+            if slice_.role == "input_channel" and slice_.parameter in parameters:
+                index = torch.from_numpy(slice_.index)
+                groups.setdefault((slice_.parameter, slice_.axis, index.shape[1]), []).append((number, index))
+    consumers = []
+    for (weight, axis, _), members in groups.items():
         layers, indices = zip(*members, strict=True)
-        readers.append(_Reader(weight, axis, layers, indices, parameters[weight].shape[axis]))
-    return readers
+        consumers.append(_Consumer(weight, axis, layers, indices, parameters[weight].shape[axis]))
+    return consumers
 
 
-class _Reader:
-    """A weight that reads channels, and what it reads there.
+class _Consumer:
+    """A weight that consumes channels, and the statistics of these channels.
 
     Args:
-        weight: The parameter's name.
-        axis: Of the channels.
-        layers: Numbers of the layers whose channels it reads.
-        indices: Where these are on the axis, one array (N, m) a layer.
-        positions: The length of the axis; other channels than the layers' stay always.
+        weight: Name of the parameter.
+        axis: Axis of the channels.
+        layers: Numbers of the layers whose channels it consumes.
+        indices: Positions of these channels on the axis, one array (N, m) per layer.
+        positions: Length of the axis; channels of no layer always stay.
     """
 
     def __init__(
@@ -194,71 +194,75 @@ class _Reader:
         self._index = index  # (C, m)
         self._generator = torch.Generator().manual_seed(0)
         self._samples = 0
-        self._sum = self._products = torch.zeros(())  # become (C,) and (C, C), where the network is
+        self._sum = self._products = torch.zeros(())  # become (C,) and (C, C), on the network's device
 
-    def note(self, channels: Tensor) -> None:
-        """Count in what a pass gave the reader.
+    def accumulate(self, channels: Tensor) -> None:
+        """Add the inputs of one forward pass to the statistics.
 
         Args:
-            channels: Shape (positions on the axis, B, ...).
+            channels: Inputs of the consumer, shape (positions on the axis, B, ...).
         """
         images = channels.shape[1]
         samples = channels[self._index.to(channels.device).flatten()].reshape(len(self._index), -1)
         if samples.shape[1] > images * _POSITIONS:
-            drawn = torch.randint(samples.shape[1], (images * _POSITIONS,), generator=self._generator)
-            samples = samples[:, drawn.to(samples.device)]
-        samples = samples.double()  # (C, S); in float32 channels far from zero would drown in rounding errors
+            chosen = torch.randint(samples.shape[1], (images * _POSITIONS,), generator=self._generator)
+            samples = samples[:, chosen.to(samples.device)]
+        samples = samples.double()  # (C, S); float32 would lose the variance of channels far from zero
         self._samples += samples.shape[1]
         self._sum = self._sum.to(samples) + samples.sum(1)
         self._products = self._products.to(samples) + samples @ samples.T
 
     def apply(self, parameters: Mapping[str, Tensor], masks: Sequence[Tensor]) -> None:
-        """Give the weights of removed channels to the kept ones, in place.
+        """Move the weights on removed channels to the kept ones, in place.
 
         Args:
-            parameters: The reader's weight, and its bias where it has one.
-            masks: One keep mask (N,) a layer of the network.
+            parameters: Parameters by name; among them the consumer's weight, and its bias if it has one.
+            masks: One keep mask (N,) per layer of the network.
         """
-        kept = torch.cat([masks[layer] for layer in self.layers])
-        if kept.all():
+        keep = torch.cat([masks[layer] for layer in self.layers])
+        if keep.all():
             return
-        kept = torch.cat([kept, kept.new_ones(len(self._index) - self._removable)])
+        keep = torch.cat([keep, keep.new_ones(len(self._index) - self._removable)])
         weight, bias = parameters[self.weight], parameters.get(self.bias)
-        gone, staying = self._index[~kept].to(weight.device), self._index[kept].to(weight.device)
-        by_channel = weight.movedim(self._axis, -1)  # a view (outputs, ..., positions)
-        lost = by_channel.index_select(-1, gone.flatten()).unflatten(-1, gone.shape)  # (outputs, ..., R, m)
-        by_channel.index_fill_(-1, gone.flatten(), 0.0)
+        removed, kept = self._index[~keep].to(weight.device), self._index[keep].to(weight.device)
+        weights = weight.movedim(self._axis, -1)  # a view (outputs, ..., positions)
+        removed_weights = weights.index_select(-1, removed.flatten())
+        removed_weights = removed_weights.unflatten(-1, removed.shape)  # (outputs, ..., R, m)
+        weights.index_fill_(-1, removed.flatten(), 0.0)
         if not self._samples:
             return
-        shares, missing = self._fit(kept, centred=bias is not None or self.normalised)
-        given = lost.transpose(-1, -2) @ shares.to(lost).T  # (outputs, ..., m, K)
-        by_channel.index_add_(-1, staying.flatten(), given.transpose(-1, -2).flatten(-2))
+        coefficients, residual_means = self._fit(keep, centred=bias is not None or self.normalised)
+        moved = removed_weights.transpose(-1, -2) @ coefficients.to(removed_weights).T  # (outputs, ..., m, K)
+        weights.index_add_(-1, kept.flatten(), moved.transpose(-1, -2).flatten(-2))
         if bias is not None:
-            sums = lost.float().reshape(len(lost), -1, *gone.shape).sum((1, 3))  # (outputs, R)
-            bias += (sums @ missing.to(sums)).to(bias.dtype)
+            grouped = removed_weights.float().reshape(len(removed_weights), -1, *removed.shape)
+            sums = grouped.sum((1, 3))  # (outputs, R)
+            bias += (sums @ residual_means.to(sums)).to(bias.dtype)
 
-    def _fit(self, kept: Tensor, centred: bool) -> tuple[Tensor, Tensor]:
+    def _fit(self, keep: Tensor, centred: bool) -> tuple[Tensor, Tensor]:
         """Fit removed channels by kept ones.
 
         Args:
-            kept: Which channels stay, shape (C,).
-            centred: Fit mainly deviations from the mean; a bias, or batch-norm statistics that are taken
-                anew, have to make up for the rest.
+            keep: Keep mask of the channels, shape (C,).
+            centred: Whether to fit mainly the deviations from the mean. A bias or re-estimated batch-norm
+                statistics then have to correct the mean.
 
         Returns:
-            What each kept channel takes over of each removed one (K, R), and the mean of what remains (R,).
+            The coefficients of the kept channels in each removed one (K, R), and the residuals' means (R,).
         """
         mean, moments = self._mean, self._covariance if centred else self._products / self._samples
-        staying, gone = (mask.nonzero().flatten().to(mean.device) for mask in (kept, ~kept))
-        rows = moments[staying]
-        of_kept, crossed = rows[:, staying], rows[:, gone]
-        factor = torch.linalg.cholesky(of_kept + self._ridge(moments, len(of_kept)))
-        shares = torch.cholesky_solve(crossed, factor)
-        missing = mean[gone] - shares.T @ mean[staying] if centred else torch.zeros_like(mean[gone])
-        return shares.float(), missing.float()
+        kept, removed = (mask.nonzero().flatten().to(mean.device) for mask in (keep, ~keep))
+        rows = moments[kept]
+        among_kept, across = rows[:, kept], rows[:, removed]
+        factor = torch.linalg.cholesky(among_kept + self._ridge(moments, len(among_kept)))
+        coefficients = torch.cholesky_solve(across, factor)
+        residual_means = (
+            mean[removed] - coefficients.T @ mean[kept] if centred else torch.zeros_like(mean[removed])
+        )
+        return coefficients.float(), residual_means.float()
 
     def _ridge(self, moments: Tensor, channels: int) -> Tensor:
-        """Give what makes (K, K) moments invertible, of constant channels too, but for rounding errors 0."""
+        """Return the diagonal matrix (K, K) that makes the moments invertible, even for constant channels."""
         rounding = 1e-9 * (self._products / self._samples).diagonal().mean() + 1e-30
         return (_RIDGE * moments.diagonal().mean().clamp(min=0.0) + rounding) * torch.eye(
             channels, device=moments.device
@@ -270,4 +274,4 @@ class _Reader:
 
     @functools.cached_property
     def _covariance(self) -> Tensor:
-        return self._products / self._samples - (1 - _MEAN) * torch.outer(self._mean, self._mean)
+        return self._products / self._samples - (1 - _MEAN_WEIGHT) * torch.outer(self._mean, self._mean)

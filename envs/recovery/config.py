@@ -1,38 +1,43 @@
-"""How a network is trained after the cut."""
+"""Settings of the training after the cut."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .compensation import COMPENSATION_IMAGES
+COMPENSATION_IMAGES = 512
+"""Default number of images. With 256 or 2048, the mean accuracy of six candidates of ResNet-20 differs by
+less than 0.2 points."""
+
+DENSE_EPOCHS = 30
+"""Passes over the training images that train a dense network from random weights."""
 
 
 @dataclass(frozen=True)
 class RecoveryConfig:
-    """How a network is trained after the cut.
+    """Set how a network is trained after the cut.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a setting is out of its range.
     """
 
     epochs: int = 10
     """Passes over the training images; 0 leaves the weights as the cut left them."""
     batch_size: int = 128
-    """Images a step, at least 2; fewer where the task's images are large and it says so."""
+    """Images per step, at least 2; fewer if the task sets a lower limit because its images are large."""
     learning_rate: float = 0.02
-    """The largest one of the cycle, > 0."""
+    """Largest learning rate of the one-cycle schedule, > 0."""
     momentum: float = 0.9
-    """Nesterov's, in (0, 1)."""
+    """Nesterov momentum, in (0, 1)."""
     weight_decay: float = 5e-4
-    """Pull of all weights towards zero, >= 0."""
+    """Weight decay (L2) of all weights, >= 0."""
     distillation_weight: float = 0.5
-    """Share of the dense network's answers in the loss, in [0, 1]; 0 trains on the labels alone."""
+    """Weight of the distillation loss, in [0, 1]; 0 trains on the labels alone."""
     temperature: float = 4.0
-    """Softens both networks' answers where they are classes and compared, > 0."""
+    """Distillation temperature for classification, > 0."""
     batchnorm_images: int = 2048
-    """Training images that batch-norm statistics are re-estimated from; 0 keeps the statistics."""
+    """Training images for re-estimating batch-norm statistics; 0 keeps the statistics."""
     compensation_images: int = COMPENSATION_IMAGES
-    """Training images that tell how kept channels make up for removed ones; 0 lets these just go."""
+    """Training images for fitting the kept channels that make up for removed ones; 0 turns this off."""
 
     def __post_init__(self) -> None:
         limits = {
@@ -46,11 +51,11 @@ class RecoveryConfig:
             "batchnorm_images": (self.batchnorm_images >= 0, "at least 0"),
             "compensation_images": (self.compensation_images >= 0, "at least 0"),
         }
-        for name, (held, limit) in limits.items():
-            if not held:
+        for name, (is_valid, limit) in limits.items():
+            if not is_valid:
                 raise ValueError(f"{name} has to be {limit}, got {getattr(self, name)}")
 
     @classmethod
-    def from_scratch(cls, epochs: int = 30) -> RecoveryConfig:
-        """Give the settings that train a dense network from random weights."""
+    def from_scratch(cls, epochs: int = DENSE_EPOCHS) -> RecoveryConfig:
+        """Return settings for training a dense network from random weights."""
         return cls(epochs=epochs, learning_rate=0.1, distillation_weight=0.0)

@@ -1,4 +1,4 @@
-"""What happens to the weights after the cut: batch-norm re-estimation, fine-tuning, distillation."""
+"""Fine-tuning after the cut, with optional distillation."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from .training_state import TrainingState
 
 @dataclass(frozen=True)
 class Progress:
-    """Where fine-tuning stands.
+    """The progress of fine-tuning.
 
     Args:
-        epoch: The current one, from 1.
-        epochs: All of them.
-        step: The step inside the epoch, from 1.
-        steps: Steps of an epoch.
-        loss: Of this step; where an epoch ends, its mean.
-        learning_rate: Of this step.
-        images_per_second: Since the epoch began.
+        epoch: Current epoch, from 1.
+        epochs: Number of epochs.
+        step: Current step of the epoch, from 1.
+        steps: Steps per epoch.
+        loss: Training loss of this step; at the end of an epoch, its mean.
+        learning_rate: Learning rate of this step.
+        images_per_second: Training speed since the epoch began.
     """
 
     epoch: int
@@ -51,12 +51,12 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What fine-tuning did.
+    """A summary of fine-tuning.
 
     Args:
         epochs: Finished epochs.
         seconds: Wall-clock time, callbacks included.
-        losses: Mean training loss of every epoch.
+        losses: Mean training loss of each epoch.
     """
 
     epochs: int
@@ -76,40 +76,40 @@ def finetune(
     on_step: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
 ) -> TrainingSummary:
-    """Train a network in place on the training images; what it is after the last epoch counts.
+    """Train a network in place on the training images; the weights after the last epoch are final.
 
     The same seed gives the same weights on the same machine, up to cuDNN's choice of kernels on a GPU.
-    Batch-norm statistics follow training; torch's generators and the network's modes are left as they were.
+    Training updates batch-norm statistics. torch's random generators and the network's modes are restored.
 
     Args:
         model: The network, on the task's device.
-        task: Its training images and loss.
-        config: How long and how fast.
-        teacher: The network whose answers are learned beside the labels, with ``config.distillation_weight``.
-        checkpoint: Where the training is kept as it goes on, and goes on from to the same end; None keeps
-            nothing. A :class:`.checkpoint.Stopped` that a callback raises is kept too.
-        step_loss: Gives the loss of the network on inputs and targets; None takes the task's and the
-            teacher's.
-        seed: Of the order of images, augmentation and dropout.
+        task: The task with the training images and the loss.
+        config: Settings of the training.
+        teacher: Network whose outputs are distilled with ``config.distillation_weight``, or None.
+        checkpoint: Where the state of the training is saved. An existing state is resumed, to the same
+            result. A :class:`.checkpoint.Stopped` raised by a callback is saved too. None saves nothing.
+        step_loss: Computes the loss from network, inputs and targets; None takes the task's loss and the
+            distillation.
+        seed: Seed for the order of images, augmentation and dropout.
         on_step: Called after every step.
         on_epoch: Called after every epoch, with its mean loss; may measure the network.
 
     Raises:
-        FloatingPointError: If the loss or the gradient is no longer finite; the network is as it was before
-            the step then.
+        FloatingPointError: If the loss or the gradient is not finite. The network is then as it was before
+            the step.
     """
     size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
-    steps = max(1, size // batch_size)  # a last batch of a few images would spoil batch-norm
+    steps = max(1, size // batch_size)  # the last, smaller batch is dropped: it would disturb batch-norm
     state = TrainingState(model, _optimizer(model, config), config.epochs * steps, seed)
     teacher = teacher if config.distillation_weight else None
     with contextlib.ExitStack() as stack:
-        layout = stack.enter_context(_prepared(model, teacher, task))
+        layout = stack.enter_context(_training_setup(model, teacher, task))
         stack.enter_context(torch.random.fork_rng())
         if step_loss is None:
-            step = _step(model, teacher, task, config, layout)
+            step = _make_step(model, teacher, task, config, layout)
         else:
             step = functools.partial(step_loss, model)
-        stack.enter_context(_kept(state, checkpoint))
+        stack.enter_context(_resumable(state, checkpoint))
         while state.epoch < config.epochs:
             if state.step == 0:
                 state.begin_epoch(size)
@@ -141,13 +141,13 @@ def finetune(
 
 
 @contextlib.contextmanager
-def _kept(state: TrainingState, checkpoint: Checkpoint | None) -> Iterator[None]:
-    """Go on from a checkpoint; leave one at the end, when stopped, and before a loss that is no number."""
+def _resumable(state: TrainingState, checkpoint: Checkpoint | None) -> Iterator[None]:
+    """Resume from a checkpoint; save one at the end, when stopped, and when the loss is not finite."""
     if checkpoint is None:
         yield
         return
-    if (known := checkpoint.load()) is not None:
-        state.restore(known)
+    if (snapshot := checkpoint.load()) is not None:
+        state.restore(snapshot)
     try:
         yield
     except (Stopped, FloatingPointError):
@@ -156,24 +156,24 @@ def _kept(state: TrainingState, checkpoint: Checkpoint | None) -> Iterator[None]
     checkpoint.save(state.snapshot())
 
 
-def _step(
+def _make_step(
     model: nn.Module,
     teacher: nn.Module | None,
     task: Task,
     config: RecoveryConfig,
     layout: torch.memory_format,
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make the loss of inputs and targets; on a GPU both networks are recordings, where that can be."""
+    """Build the function from inputs and targets to the loss; on a GPU with CUDA graphs where possible."""
     batch_size = min(batch_size_for(task, config.batch_size), task.size("train"))
     example = task.batch("train", torch.arange(batch_size))[0].contiguous(memory_format=layout)
 
-    def answers(inputs: Tensor) -> Any:
+    def run_teacher(inputs: Tensor) -> Any:
         assert teacher is not None
         with torch.no_grad(), autocast(inputs.device, cache=False):
             return teacher(inputs)
 
-    taught = None if teacher is None else capture_graph(answers, example) or teacher
-    loss = StepLoss(task, taught, config.distillation_weight, config.temperature)
+    fast_teacher = None if teacher is None else capture_graph(run_teacher, example) or teacher
+    loss = StepLoss(task, fast_teacher, config.distillation_weight, config.temperature)
     return functools.partial(loss, capture_training_graph(model, example))
 
 
@@ -188,8 +188,8 @@ def _optimizer(model: nn.Module, config: RecoveryConfig) -> SGD:
 
 
 @contextlib.contextmanager
-def _prepared(model: nn.Module, teacher: nn.Module | None, task: Task) -> Iterator[torch.memory_format]:
-    """Set modes and memory layout for training; put both back: safetensors wants contiguous weights."""
+def _training_setup(model: nn.Module, teacher: nn.Module | None, task: Task) -> Iterator[torch.memory_format]:
+    """Set modes and memory layout for training; restore both, as safetensors needs contiguous weights."""
     networks = [network for network in (model, teacher) if network is not None]
     with contextlib.ExitStack() as stack:
         for network in networks:
@@ -199,22 +199,24 @@ def _prepared(model: nn.Module, teacher: nn.Module | None, task: Task) -> Iterat
         layout = torch.channels_last
         try:
             for network in networks:
-                _lay_out(network, layout)  # before trying, as weights hand their layout on
+                _set_layout(
+                    network, layout
+                )  # before the trial pass, as outputs take over the weights' layout
                 with autocast(example.device):
                     layout = fastest_layout(network, example)
                 if layout == torch.contiguous_format:
                     break
             for network in networks:
-                _lay_out(network, layout)
+                _set_layout(network, layout)
             model.train()
             yield layout
         finally:
             for network in networks:
-                _lay_out(network, torch.contiguous_format)
+                _set_layout(network, torch.contiguous_format)
 
 
-def _lay_out(network: nn.Module, layout: torch.memory_format) -> None:
-    """Store weights in a layout; ``Module.to`` would leave the strides of axes of length 1 as they were."""
+def _set_layout(network: nn.Module, layout: torch.memory_format) -> None:
+    """Store weights in a memory layout; ``Module.to`` does not change the strides of axes of length 1."""
     for weight in network.parameters():
         if weight.dim() == 4:
             weight.data = weight.data.clone(memory_format=layout)

@@ -1,4 +1,4 @@
-"""The loss of a step of training: targets, the teacher's answers, auxiliary heads."""
+"""The loss of a training step: targets, distillation, auxiliary heads."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,24 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..modules.inputs import run_on_copy
 from ..modules.outputs import main_and_auxiliary, main_output
 from ..modules.precision import autocast
 from ..tasks.base import Task
 from ..tasks.optional_members import distill
 
-# The share of an auxiliary classifier in the loss: Szegedy et al. 2015, arXiv 1409.4842, section 5.
+# Weight of an auxiliary classifier in the loss: Szegedy et al. 2015, arXiv 1409.4842, section 5.
 _AUXILIARY_WEIGHT = 0.3
 
 
 @dataclass(frozen=True)
 class StepLoss:
-    """The loss of a step.
+    """Compute the loss of a training step.
 
     Args:
-        task: Says what it is.
-        teacher: Runs the network whose answers are learned beside the targets; None learns from these alone.
-        distillation_weight: Share of the teacher's answers, in [0, 1].
-        temperature: Softens both networks' answers where they are classes, > 0.
+        task: The task that defines the loss.
+        teacher: Runs the network to distil from; None trains on the targets alone.
+        distillation_weight: Weight of the distillation loss, in [0, 1].
+        temperature: Distillation temperature for classification, > 0.
     """
 
     task: Task
@@ -33,15 +34,15 @@ class StepLoss:
     temperature: float
 
     def __call__(self, model: Callable[[Tensor], Any], inputs: Tensor, targets: Tensor) -> Tensor:
-        """Run the network, and the teacher, and compare."""
+        """Run the network and the teacher and compute the loss."""
         with autocast(inputs.device):
-            outputs, auxiliary = main_and_auxiliary(model(inputs))
+            outputs, auxiliary = main_and_auxiliary(run_on_copy(model, inputs))
         loss = self.task.loss(outputs, targets)
         if self.teacher is not None:
             with torch.no_grad(), autocast(inputs.device):
-                answers = main_output(self.teacher(inputs))
+                teacher_outputs = main_output(run_on_copy(self.teacher, inputs))
             share = self.distillation_weight
-            loss = (1 - share) * loss + share * distill(self.task, outputs, answers, self.temperature)
-        for extra in auxiliary:
-            loss = loss + _AUXILIARY_WEIGHT * self.task.loss(extra, targets)
+            loss = (1 - share) * loss + share * distill(self.task, outputs, teacher_outputs, self.temperature)
+        for auxiliary_outputs in auxiliary:
+            loss = loss + _AUXILIARY_WEIGHT * self.task.loss(auxiliary_outputs, targets)
         return loss

@@ -1,9 +1,8 @@
-"""Where a training stands, down to the step: enough to go on as if it had never stopped."""
+"""The state of a training run after any step: enough to resume it bit by bit."""
 
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 import torch
@@ -12,20 +11,22 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..modules.nonfinite import check_gradient
+from .stopwatch import Stopwatch
 
-# One-cycle (Smith and Topin 2018, arXiv 1708.07120): where the learning rate starts, and how long it rises.
+# One-cycle (Smith and Topin 2018, arXiv 1708.07120): initial / largest learning rate, and warm-up / all
+# steps.
 _INITIAL_RATE = 1 / 25
-_RISING = 0.2
+_WARM_UP = 0.2
 
 
 class TrainingState:
-    """A network in training, its optimiser, its place in the learning rate's cycle, and its random numbers.
+    """Hold the state of a training run: network, optimiser, learning rate schedule and random generators.
 
     Args:
         model: The network.
-        optimizer: Its optimiser, with the largest learning rate of the cycle.
-        steps: Of the whole training.
-        seed: Of the order of images, their augmentation, and dropout.
+        optimizer: Its optimiser, with the largest learning rate of the schedule.
+        steps: Steps of the whole training.
+        seed: Seed for the order of images, their augmentation, and dropout.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, steps: int, seed: int) -> None:
@@ -33,34 +34,34 @@ class TrainingState:
         self.epoch = 0
         """Finished epochs."""
         self.step = 0
-        """Finished steps of the epoch at hand."""
+        """Finished steps of the current epoch."""
         self.order = torch.empty(0, dtype=torch.int64)
-        """Of the epoch's images."""
+        """Indices of the epoch's images, in order."""
         self.losses: list[float] = []
-        """Mean of every finished epoch."""
+        """Mean training loss of each finished epoch."""
         self.learning_rate = 0.0
-        """Of the last step."""
+        """Learning rate of the last step."""
         self._model, self._optimizer = model, optimizer
         self._scheduler = LambdaLR(optimizer, lambda step: one_cycle(step, steps))
         self._total = 0.0
-        self._earlier, self._began = 0.0, time.perf_counter()
+        self._clock = Stopwatch()
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time so far, of all processes that had a part in it."""
-        return self._earlier + time.perf_counter() - self._began
+        """Wall-clock time so far, including that of earlier processes."""
+        return self._clock.seconds
 
     def begin_epoch(self, images: int) -> None:
-        """Draw the order of the images, and seed dropout."""
+        """Draw the order of the images and seed dropout."""
         self.order = torch.randperm(images, generator=self.generator)
         torch.manual_seed(int(torch.randint(2**62, (), generator=self.generator)))
         self._total = 0.0
 
     def take_step(self, loss: Tensor) -> None:
-        """Follow the gradient of a loss.
+        """Update the weights by the gradient of a loss.
 
         Raises:
-            FloatingPointError: If the gradient is not finite; nothing has changed then.
+            FloatingPointError: If the gradient is not finite; weights are then unchanged.
         """
         self.learning_rate = float(self._scheduler.get_last_lr()[0])
         self._optimizer.zero_grad()
@@ -72,12 +73,12 @@ class TrainingState:
         self.step += 1
 
     def end_epoch(self) -> None:
-        """Count the epoch."""
+        """Record the epoch's mean loss and count the epoch."""
         self.losses.append(self._total / self.step)
         self.epoch, self.step = self.epoch + 1, 0
 
     def snapshot(self) -> dict[str, Any]:
-        """Give all of it, for :class:`.checkpoint.Checkpoint`."""
+        """Return the whole state, for :class:`.checkpoint.Checkpoint`."""
         return {
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -94,31 +95,31 @@ class TrainingState:
             "seconds": self.seconds,
         }
 
-    def restore(self, known: dict[str, Any]) -> None:
-        """Stand where a snapshot was taken."""
-        self._model.load_state_dict(known["model"])
-        self._optimizer.load_state_dict(known["optimizer"])
-        self._scheduler.load_state_dict(known["scheduler"])
-        self.generator.set_state(known["generator"])
-        torch.set_rng_state(known["dropout"])
-        if known["dropout_cuda"]:
-            torch.cuda.set_rng_state_all(known["dropout_cuda"])
-        self.epoch, self.step = known["epoch"], known["step"]
-        self.order, self.losses = known["order"], list(known["losses"])
-        self.learning_rate, self._total = known["learning_rate"], known["total"]
-        self._earlier, self._began = known["seconds"], time.perf_counter()
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Restore the state of a snapshot."""
+        self._model.load_state_dict(snapshot["model"])
+        self._optimizer.load_state_dict(snapshot["optimizer"])
+        self._scheduler.load_state_dict(snapshot["scheduler"])
+        self.generator.set_state(snapshot["generator"])
+        torch.set_rng_state(snapshot["dropout"])
+        if snapshot["dropout_cuda"]:
+            torch.cuda.set_rng_state_all(snapshot["dropout_cuda"])
+        self.epoch, self.step = snapshot["epoch"], snapshot["step"]
+        self.order, self.losses = snapshot["order"], list(snapshot["losses"])
+        self.learning_rate, self._total = snapshot["learning_rate"], snapshot["total"]
+        self._clock = Stopwatch(snapshot["seconds"])
 
 
 def one_cycle(step: int, total: int) -> float:
-    """Give the learning rate as a share of the largest one: a quick rise, then a cosine down to nothing.
+    """Return the learning rate as a share of the largest one: linear warm-up, then cosine decay to 0.
 
     torch's OneCycleLR is the same but divides by zero for some short trainings.
 
     Args:
-        step: From 0.
+        step: Number of the step, from 0.
         total: Steps of the whole training.
     """
-    rising = max(1, round(_RISING * total))
-    if step < rising:
-        return _INITIAL_RATE + (1 - _INITIAL_RATE) * step / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+    warm_up = max(1, round(_WARM_UP * total))
+    if step < warm_up:
+        return _INITIAL_RATE + (1 - _INITIAL_RATE) * step / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))

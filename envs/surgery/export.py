@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -20,10 +20,10 @@ from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves
 
 from ..io.atomic_write import write_atomically
+from ..io.memory import is_out_of_memory
 from ..io.tensor_files import without_shared_memory
 from ..modules.reparametrization import remove_reparametrizations
-
-Format = Literal["safetensors", "pt2", "onnx"]
+from .formats import Format
 
 TOLERANCE = 1e-4
 """Largest difference of an exported network's outputs, relative to the largest output."""
@@ -136,6 +136,8 @@ def _write_onnx(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path)
     try:
         exported = torch.onnx.export(program, dynamo=True, verbose=False, dynamic_shapes=_any_batch(shapes))
     except Exception as error:  # many kinds, one for each stage of torch's exporter
+        if is_out_of_memory(error):
+            raise
         raise ValueError(f"torch cannot write this network as ONNX: {_first_line(error)}") from error
     assert exported is not None
     exported.save(str(path), external_data=False)
@@ -158,6 +160,8 @@ def _program(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> torch.expor
         with torch.no_grad():
             return torch.export.export(model, example, dynamic_shapes=_any_batch(shapes))
     except Exception as error:  # whatever the model's own code raises when it is traced
+        if is_out_of_memory(error):
+            raise
         raise ValueError(f"torch.export cannot handle this network: {_first_line(error)}") from error
 
 
@@ -184,7 +188,7 @@ def _compare(model: nn.Module, shapes: Sequence[tuple[int, ...]], run: Run) -> f
     for batch in BATCHES:
         inputs = _inputs(model, shapes, batch)
         with torch.no_grad():
-            expected, found = _tensors(model(*inputs)), run(inputs)
+            expected, found = _tensors(model(*map(torch.clone, inputs))), run(inputs)
         for one, other in zip(expected, found, strict=True):
             scale = float(one.abs().max()) or 1.0
             difference = float((one - other).abs().max()) / scale

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ..io.memory import is_out_of_memory
 from ..modules.copying import copy_model
 from ..tracing import Cause, Pin, TracedNetwork, trace
 from ..tracing.trace import as_inputs
@@ -221,6 +222,8 @@ def _refusing_what_does_not_run() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if is_out_of_memory(error):  # else layers would be pinned for it
+            raise
         message = f"the cut network does not run: {str(error) or repr(error)}"
         raise InexactCutError(message, _source_of(error)) from error
 

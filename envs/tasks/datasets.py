@@ -5,7 +5,7 @@ Shapes: N images, C channels, H and W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,18 +13,23 @@ from typing import Literal
 import numpy as np
 import torch
 import torchvision
+from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
+from ..io.memory import require_memory
 from ..io.suggestions import did_you_mean
 from .base import SplitName
 from .classification import ClassificationTask
-from .folder import load_folder
+from .folder import open_folder
+from .image_files import check_image_size
 from .normalisation import Normalisation, resolve_normalisation
 from .splits import Split, complete_splits, stratified_split
 
 # Digits have no test set of their own; it must not depend on a run's seed, or seeds could not be compared.
 _DIGITS_TEST_FRACTION = 0.2
 _DIGITS_TEST_SEED = 0
+# What images are resized to before the next ones are: torch does it in float32 where a CPU cannot in bytes.
+_PIXELS_AT_A_TIME = 2**22
 
 
 @dataclass(frozen=True)
@@ -77,36 +82,57 @@ def get_task(
     Raises:
         ValueError: If the data are unknown, missing or unreadable, or an argument is out of its range.
     """
+    check_image_size(image_size)
     notes: tuple[str, ...] = ()
+    if val_fraction is None:
+        val_fraction = _DATASETS[data].val_fraction if data in _DATASETS else 0.1
     if data in _DATASETS:
         dataset = _DATASETS[data]
         given, classes = dataset.load(Path(root), download)
+        splits, how = complete_splits(given, val_from=val_from, val_fraction=val_fraction, seed=seed)
         if image_size is not None:
-            given = {name: _resized(part, image_size) for name, part in given.items()}
+            splits = _resized(data, splits, image_size)
         padding, flip = dataset.padding, dataset.flip
     elif Path(data).is_dir():
-        given, classes, notes = load_folder(Path(data), image_size)
+        folder = open_folder(Path(data), image_size)
+        classes, notes = folder.classes, folder.notes
+        files, how = complete_splits(folder.parts, val_from=val_from, val_fraction=val_fraction, seed=seed)
+        splits = {name: folder.read(part) for name, part in files.items()}
         padding, flip = 0, True
     else:
         raise ValueError(
             f"there is no data set and no folder {data!r}{did_you_mean(data, _DATASETS)}; "
             f"give {', '.join(_DATASETS)}, or a folder with train/<class>/*.png"
         )
-    channels, height, width = given["train"].images.shape[1:]
+    channels, height, width = splits["train"].images.shape[1:]
     if data not in _DATASETS or image_size is not None:
         padding = max(1, round(min(height, width) / 8))  # the customary 4 of 32 pixels
     mean, std = resolve_normalisation(normalisation or (data if data in _DATASETS else "imagenet"), channels)
-    if val_fraction is None:
-        val_fraction = _DATASETS[data].val_fraction if data in _DATASETS else 0.1
-    splits, how = complete_splits(given, val_from=val_from, val_fraction=val_fraction, seed=seed)
     name = data if data in _DATASETS else Path(data).resolve().name
     return ClassificationTask(name, splits, classes, mean, std, padding, flip, (*notes, *how))
 
 
-def _resized(part: Split, size: int) -> Split:
-    if size < 1:
-        raise ValueError(f"the image size has to be at least one pixel, got {size}")
-    return Split(resize(part.images, [size, size], antialias=True), part.labels)
+def _resized(data: str, parts: Mapping[SplitName, Split], size: int) -> dict[SplitName, Split]:
+    """Resize all images to a square, a few at a time.
+
+    Raises:
+        ValueError: If they do not fit into memory.
+    """
+    images = sum(map(len, parts.values()))
+    require_memory(
+        images * parts["train"].images.shape[1] * size**2,
+        f"the {images:,} images of {data}, {size}x{size} pixels each,",
+        "give a smaller image size (--image-size), or a machine with more memory",
+    )
+    return {name: Split(_resized_images(part.images, size), part.labels) for name, part in parts.items()}
+
+
+def _resized_images(images: Tensor, size: int) -> Tensor:
+    larger = images.new_empty((*images.shape[:2], size, size))
+    count = max(1, _PIXELS_AT_A_TIME // size**2)
+    for few, room in zip(images.split(count), larger.split(count), strict=True):
+        room.copy_(resize(few, [size, size], antialias=True))
+    return larger
 
 
 def _digits(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[str, ...]]:

@@ -1,10 +1,15 @@
-"""Folders of images, one folder per class, read into memory."""
+"""Folders of images, one folder per class, read into memory.
+
+What a part holds is decided before its pixels are read, so that they are in memory once and never copied.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +18,18 @@ from PIL import Image
 from torch import Tensor
 
 from .base import SplitName
+from .image_files import (
+    SUFFIXES,
+    Header,
+    OnDisk,
+    check_image_size,
+    naming_the_file,
+    read_header,
+    require_room,
+    resized,
+)
 from .splits import Split
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 _FOLDERS: dict[SplitName, tuple[str, ...]] = {
     "train": ("train",),
     "val": ("val", "valid", "validation"),
@@ -27,10 +41,38 @@ _RESIZE_MARGIN = 256 / 224
 _CHUNK = 256  # images that a thread reads at a time
 
 
-def load_folder(
-    root: Path, image_size: int | None = None
-) -> tuple[dict[SplitName, Split], tuple[str, ...], tuple[str, ...]]:
-    """Read ``root/<train|val|test>/<class>/*`` into memory.
+@dataclass(frozen=True)
+class ImageFolder:
+    """An image folder whose headers have been read, and which fits into memory.
+
+    Args:
+        parts: What is there; the strata are the labels.
+        classes: Their names, in the order of the labels.
+        notes: Sentences for the report.
+        reader: Decodes the images.
+    """
+
+    parts: Mapping[SplitName, OnDisk[Path]]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+    reader: _Reader
+
+    def read(self, part: OnDisk[Path]) -> Split:
+        """Read the pixels of some of the images.
+
+        Raises:
+            ValueError: If an image cannot be read.
+        """
+        images = self.reader.empty(len(part))
+        chunks = [part.items[i : i + _CHUNK] for i in range(0, len(part), _CHUNK)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(self.reader, chunks, images.split(_CHUNK)):
+                pass  # an exception of a thread comes out here
+        return Split(images, part.strata)
+
+
+def open_folder(root: Path, image_size: int | None = None) -> ImageFolder:
+    """Look at ``root/<train|val|test>/<class>/*`` and the headers of its images.
 
     Images that are all grey stay so, else all become RGB. Images of one size keep it, unless ``image_size``
     says otherwise; those of many sizes get a shorter side of 8/7 of the size, and lose all but the middle.
@@ -39,12 +81,9 @@ def load_folder(
         root: The folder; ``valid`` and ``validation`` are other names of ``val``. Only ``train`` must exist.
         image_size: Height and width, pixels; None keeps the native one, 224 where images differ.
 
-    Returns:
-        The parts that are there, the classes in the order of the labels, and sentences for the report.
-
     Raises:
-        ValueError: If there is no train folder, a class folder is empty or in one part only, or an image
-            cannot be read.
+        ValueError: If there is no train folder, a class folder is empty or in one part only, an image cannot
+            be read, or all of them do not fit into memory.
     """
     folders = part_folders(root, "an image folder has train/<class>/*.png, beside it val/ or test/")
     classes = _classes(folders)
@@ -52,19 +91,17 @@ def load_folder(
     everything = [path for part in files.values() for paths in part for path in paths]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         chunks = [everything[i : i + _CHUNK] for i in range(0, len(everything), _CHUNK)]
-        heads = set().union(*pool.map(_heads, chunks))
-        mode = "L" if all(head[0] in ("1", "L") for head in heads) else "RGB"
-        sizes = {head[1] for head in heads}
-        reader = _Reader.choose(mode, sizes, image_size)
-        images = reader.empty(len(everything))
-        for _ in pool.map(reader, chunks, images.split(_CHUNK)):
-            pass  # an exception of a thread comes out here
-    parts: dict[SplitName, Split] = {}
+        headers = sum(pool.map(_headers, chunks), Counter[Header]())
+    mode = "L" if all(header.mode in ("1", "L") for header in headers) else "RGB"
+    sizes = {header.size for header in headers}
+    reader = _Reader.choose(mode, sizes, image_size)
+    require_room(headers, reader.size, len(mode), resize=reader.resize, source=str(root))
+    parts: dict[SplitName, OnDisk[Path]] = {}
     for part, per_class in files.items():
         labels = torch.cat([torch.full((len(paths),), k) for k, paths in enumerate(per_class)])
-        parts[part], images = Split(images[: len(labels)], labels), images[len(labels) :]
+        parts[part] = OnDisk(tuple(path for paths in per_class for path in paths), labels)
     notes = (f"Images of {len(sizes)} sizes were {reader}.",) if reader.resize else ()
-    return parts, tuple(classes), notes
+    return ImageFolder(parts, tuple(classes), notes, reader)
 
 
 class _Reader:
@@ -84,8 +121,7 @@ class _Reader:
     @classmethod
     def choose(cls, mode: str, sizes: set[tuple[int, int]], image_size: int | None) -> _Reader:
         """Decide between the native size and resizing."""
-        if image_size is not None and image_size < 1:
-            raise ValueError(f"the image size has to be at least one pixel, got {image_size}")
+        check_image_size(image_size)
         wanted = image_size or _DEFAULT_SIZE
         if len(sizes) > 1:
             return cls(mode, (wanted, wanted), round(wanted * _RESIZE_MARGIN))
@@ -109,38 +145,25 @@ class _Reader:
         return f"resized to a shorter side of {side} pixels and cut to the middle {width}x{height}"
 
     def _decode(self, path: Path) -> np.ndarray:
-        try:
-            with Image.open(path) as opened:
-                image = opened.convert(self.mode)
-        except (OSError, SyntaxError, ValueError) as error:  # PIL reports broken PNGs as SyntaxError
-            raise unreadable(path) from error
+        with naming_the_file(path), Image.open(path) as opened:
+            image = opened.convert(self.mode)
         if self.resize:
-            scale = self.resize / min(image.size)
-            width, height = (max(round(side * scale), self.resize) for side in image.size)
+            width, height = resized(image.size, self.resize)
             left, top = (width - self.size[0]) // 2, (height - self.size[1]) // 2
             image = image.resize((width, height), Image.Resampling.BILINEAR)
             image = image.crop((left, top, left + self.size[0], top + self.size[1]))
         return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def _heads(paths: Sequence[Path]) -> set[tuple[str, tuple[int, int]]]:
-    """Collect the modes and sizes of images from their headers alone."""
-    heads = set()
+def _headers(paths: Sequence[Path]) -> Counter[Header]:
+    """Count the headers of images."""
+    headers: Counter[Header] = Counter()
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                heads.add((image.mode, image.size))
-                deep = image.mode.startswith(("I", "F"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise unreadable(path) from error
-        if deep:
+        header = read_header(path)
+        if header.mode.startswith(("I", "F")):
             raise ValueError(f"{path} has more than 8 bits per channel: convert the images to 8 bits first")
-    return heads
-
-
-def unreadable(path: Path) -> ValueError:
-    """Say that a file is no image."""
-    return ValueError(f"{path} cannot be read as an image: repair or remove it")
+        headers[header] += 1
+    return headers
 
 
 def part_folders(root: Path, layout: str) -> dict[SplitName, Path]:

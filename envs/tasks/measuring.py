@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ..modules.inputs import run_on_copy
 from ..modules.modes import fastest_layout, restored_modes
 from ..modules.outputs import main_output
 from .base import SplitName, Task
@@ -76,7 +77,7 @@ def measure(
         for part in indices.split(measuring_batch(task, batch_size)):
             inputs, targets = task.batch(split, part)
             layout = layout or fastest_layout(model, inputs)
-            outputs = main_output(model(inputs.contiguous(memory_format=layout)))
+            outputs = main_output(run_on_copy(model, inputs.contiguous(memory_format=layout)))
             found = task.statistics(outputs, targets)
             statistics = found if statistics is None else statistics + found
             loss += float(task.loss(outputs, targets)) * len(part)

@@ -1,11 +1,15 @@
 """Folders of images and masks, read into memory.
 
+What a part holds is decided before its pixels are read, so that they are in memory once and never copied.
+
 Shapes: N images, C channels, H and W pixels.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +22,17 @@ import torch
 from PIL import Image
 
 from .base import SplitName
-from .folder import SUFFIXES, part_folders, unreadable
+from .folder import part_folders
+from .image_files import (
+    SUFFIXES,
+    Header,
+    OnDisk,
+    check_image_size,
+    naming_the_file,
+    read_header,
+    require_room,
+    resized,
+)
 from .normalisation import Normalisation, resolve_normalisation
 from .segmentation import SegmentationSplit, SegmentationTask, balanced_weights
 from .splits import complete_splits
@@ -64,27 +78,34 @@ def load_segmentation(
             None keeps the native one, 256 where images differ.
 
     Raises:
-        ValueError: If a folder, an image or a mask is missing or unreadable, or does not fit the others.
+        ValueError: If a folder, an image or a mask is missing or unreadable, or does not fit the others, or
+            all of them do not fit into memory.
     """
     if not 0 <= ignore_label <= 255:
         raise ValueError(f"the ignore label is {ignore_label}; masks hold 0 to 255")
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"the image size has to be at least one pixel, got {image_size}")
+    check_image_size(image_size)
     parts = {part: _examples(folder) for part, folder in part_folders(root, _LAYOUT).items()}
-    everything = [example for examples in parts.values() for example in examples]
+    everything = [example for part in parts.values() for example in part.items]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        heads = list(pool.map(_head, everything))
-        sizes = {size for _, size in heads}
-        side = image_size or (_DEFAULT_SIZE if len(sizes) > 1 else None)
-        grey = all(mode in ("1", "L") for mode, _ in heads)
-        read = list(pool.map(partial(_read, mode="L" if grey else "RGB", side=side), everything))
-    classes = _classes(root, everything, [mask for _, mask in read], ignore_label)
-    given: dict[SplitName, SegmentationSplit] = {}
-    for part, examples in parts.items():
-        own, read = read[: len(examples)], read[len(examples) :]
-        images, masks = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*own, strict=True))
-        given[part] = SegmentationSplit(images, masks)
-    splits, how = complete_splits(given, val_from=val_from, val_fraction=val_fraction, seed=seed)
+        headers = Counter(pool.map(_header, everything))
+    sizes = {header.size for header in headers}
+    side = image_size or (_DEFAULT_SIZE if len(sizes) > 1 else None)
+    mode = "L" if all(header.mode in ("1", "L") for header in headers) else "RGB"
+    size = (side, side) if side else next(iter(sizes))
+    require_room(headers, size, len(mode) + 1, resize=side or 0, source=str(root))
+    files, how = complete_splits(parts, val_from=val_from, val_fraction=val_fraction, seed=seed)
+    splits: dict[SplitName, SegmentationSplit] = {}
+    largest: dict[_Example, int] = {}
+    for name, part in files.items():
+        width, height = size
+        images = torch.empty(len(part), len(mode), height, width, dtype=torch.uint8)
+        masks = torch.empty(len(part), height, width, dtype=torch.uint8)
+        read = partial(_read, mode=mode, side=side, ignore_label=ignore_label)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            labels = pool.map(read, part.items, images.numpy(), masks.numpy())
+            largest |= zip(part.items, labels, strict=True)
+        splits[name] = SegmentationSplit(images, masks)
+    classes = _classes(root, largest, ignore_label)
     mean, std = resolve_normalisation(normalisation or "imagenet", splits["train"].images.shape[1])
     weights = balanced_weights(splits["train"].masks, len(classes), ignore_label) if balance else ()
     notes = [f"Pixels of the label {ignore_label} count nowhere."]
@@ -104,7 +125,7 @@ def load_segmentation(
     )
 
 
-def _examples(part: Path) -> list[_Example]:
+def _examples(part: Path) -> OnDisk[_Example]:
     """Pair the images of a part with its masks by name."""
     found = []
     for name in ("images", "masks"):
@@ -123,19 +144,13 @@ def _examples(part: Path) -> list[_Example]:
             f"the {what} {path} has no {other} of the same name in {part / (other + 's')}"
             + (f" ({len(odd)} have none)" if len(odd) > 1 else "")
         )
-    return [_Example(images[stem], masks[stem]) for stem in sorted(images)]
+    pairs = tuple(_Example(images[stem], masks[stem]) for stem in sorted(images))
+    return OnDisk(pairs, torch.zeros(len(pairs), dtype=torch.int64))  # an image has many classes
 
 
-def _head(example: _Example) -> tuple[str, tuple[int, int]]:
-    """Give the mode and size of an image, and refuse a mask that does not suit it."""
-    found = []
-    for path in (example.image, example.mask):
-        try:
-            with Image.open(path) as opened:
-                found.append((opened.mode, opened.size))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise unreadable(path) from error
-    (mode, size), (mask_mode, mask_size) = found
+def _header(example: _Example) -> Header:
+    """Give the header of an image, and refuse a mask that does not suit it."""
+    (mode, size), (mask_mode, mask_size) = (read_header(path) for path in (example.image, example.mask))
     if mode.startswith(("I", "F")):
         raise ValueError(f"{example.image} has more than 8 bits per channel: convert the images to 8 bits")
     if mask_mode not in _INDEXED:
@@ -148,40 +163,40 @@ def _head(example: _Example) -> tuple[str, tuple[int, int]]:
             f"the mask {example.mask} has {mask_size[0]}x{mask_size[1]} pixels, its image "
             f"{size[0]}x{size[1]}: make them equal"
         )
-    return mode, size
+    return Header(mode, size)
 
 
 def _read(
-    example: _Example, mode: str, side: int | None
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Decode an image (C, H, W) and its mask (H, W)."""
-    image = _decoded(example.image, mode, side, Image.Resampling.BILINEAR)
-    mask = _decoded(example.mask, None, side, Image.Resampling.NEAREST)
-    pixels = np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
-    return np.ascontiguousarray(pixels), np.asarray(mask).astype(np.uint8)
+    example: _Example,
+    image: npt.NDArray[np.uint8],
+    mask: npt.NDArray[np.uint8],
+    *,
+    mode: str,
+    side: int | None,
+    ignore_label: int,
+) -> int:
+    """Decode an image into (C, H, W) and its mask into (H, W), and give the largest label that counts."""
+    pixels = np.asarray(_decoded(example.image, mode, side, Image.Resampling.BILINEAR))
+    image[:] = pixels.reshape(*mask.shape, -1).transpose(2, 0, 1)
+    mask[:] = np.asarray(_decoded(example.mask, None, side, Image.Resampling.NEAREST))
+    return int(mask[mask != ignore_label].max(initial=0))
 
 
 def _decoded(path: Path, mode: str | None, side: int | None, how: Image.Resampling) -> Image.Image:
-    try:
-        with Image.open(path) as opened:
-            opened.load()
-            image = opened.copy() if mode is None else opened.convert(mode)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise unreadable(path) from error
+    with naming_the_file(path), Image.open(path) as opened:
+        opened.load()
+        image = opened.copy() if mode is None else opened.convert(mode)
     if side is None:
         return image
-    scale = side / min(image.size)
-    width, height = (max(round(length * scale), side) for length in image.size)
+    width, height = resized(image.size, side)
     left, top = (width - side) // 2, (height - side) // 2
     return image.resize((width, height), how).crop((left, top, left + side, top + side))
 
 
-def _classes(
-    root: Path, examples: list[_Example], masks: list[npt.NDArray[np.uint8]], ignore_label: int
-) -> tuple[str, ...]:
-    """Read the names of the classes, or count them, and refuse labels beyond."""
-    largest = [int(mask[mask != ignore_label].max(initial=0)) for mask in masks]
-    most = max(largest)
+def _classes(root: Path, largest: Mapping[_Example, int], ignore_label: int) -> tuple[str, ...]:
+    """Read the names of the classes, or count them, and refuse labels beyond the last."""
+    worst = max(largest, key=largest.__getitem__)
+    most = largest[worst]
     names = root / _NAMES
     if names.is_file():
         classes = tuple(
@@ -193,7 +208,7 @@ def _classes(
         raise ValueError(f"{names} names a class twice; give each its own name")
     if most >= len(classes):
         raise ValueError(
-            f"the mask {examples[largest.index(most)].mask} has the label {most}, {names} names "
+            f"the mask {worst.mask} has the label {most}, {names} names "
             f"{len(classes)} classes: give --ignore-label {most} if it means nothing, or name all classes"
         )
     if len(classes) < 2:

@@ -6,19 +6,21 @@ Shapes: B examples of a batch, N examples of a split, D numbers to predict, K la
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..io.memory import is_out_of_memory, require_memory
 from .base import SplitName
 from .metrics import Average, Metric
 from .optional_members import distillation_loss
 
 Pair = tuple[Tensor, Tensor]
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+_REMEDY = "give fewer or smaller examples, or a machine with more memory"
 
 
 class TensorTask:
@@ -126,11 +128,11 @@ class TensorTask:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Give the mean loss of a batch."""
-        return self._loss(outputs, self._alike(outputs, targets))
+        return self._loss(*self._copied(outputs, targets))
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Give what the metric needs to know of a batch."""
-        return self._metric.statistics(outputs, self._alike(outputs, targets))
+        return self._metric.statistics(*self._copied(outputs, targets))
 
     def metric(self, statistics: Tensor) -> float:
         """Turn summed statistics into percent."""
@@ -143,7 +145,7 @@ class TensorTask:
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Compare the outputs of two networks."""
         if self._distillation is not None:
-            return self._distillation(student, teacher, temperature)
+            return self._distillation(student.clone(), teacher.clone(), temperature)
         if self._classes:
             return distillation_loss(student, teacher, temperature)
         return F.mse_loss(student, teacher)
@@ -157,6 +159,10 @@ class TensorTask:
         if self._classes:
             return int(max(targets.max() for _, targets in self._splits.values())) + 1
         return int(self._splits["train"][1].shape[1])
+
+    def _copied(self, outputs: Tensor, targets: Tensor) -> Pair:
+        """Give what functions of users may edit in place, in shapes that are alike."""
+        return outputs.clone(), self._alike(outputs, targets).clone()
 
     def _alike(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Refuse what would broadcast: (B, 1) against (B,) gives a loss of (B, B), and nobody notices."""
@@ -185,7 +191,7 @@ class LoaderTask(TensorTask):
 
     Raises:
         TypeError: If a loader gives something else than pairs of tensors.
-        ValueError: If a loader gives nothing, or its batches differ in shape.
+        ValueError: If a loader gives nothing or more than fits into memory, or its batches differ in shape.
     """
 
     def __init__(
@@ -214,26 +220,49 @@ def _checked(split: str, pair: Any) -> Pair:
 
 def _read(split: str, loader: Any) -> Pair:
     """Read all batches of a loader."""
-    try:
-        batches = list(loader)
-    except TypeError as error:
-        raise TypeError(f"{split} cannot be read ({error}); give a torch.utils.data.DataLoader") from error
-    if not batches:
-        raise ValueError(f"the loader of {split} gives nothing; give one with at least one batch")
-    for k, batch in enumerate(batches):
+    expected = _length(loader)
+    copies = 1 if isinstance(loader, Sequence) else 2  # what is read, unless it is there, and what it becomes
+    read: list[Pair] = []
+    held = 0
+    for k, batch in enumerate(_iterated(split, loader)):
         if not _is_pair(batch):
             raise TypeError(
                 f"the loader of {split} gives {_described(batch)} as batch {k}; "
                 "it has to give pairs of tensors: inputs and targets"
             )
+        read.append(batch)
+        held += sum(part.nbytes for part in batch)
+        if expected is None:
+            require_memory(held, f"the first {k + 1:,} batches of {split}, to be joined,", _REMEDY)
+        elif k == 0:
+            require_memory(copies * expected * held, f"the {expected:,} batches of {split}", _REMEDY)
+    if not read:
+        raise ValueError(f"the loader of {split} gives nothing; give one with at least one batch")
     try:
-        inputs, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+        inputs, targets = (torch.cat(parts) for parts in zip(*read, strict=True))
     except RuntimeError as error:
-        shapes = sorted({tuple(x.shape[1:]) for batch in batches for x in batch})
+        if is_out_of_memory(error):
+            raise
+        shapes = sorted({tuple(x.shape[1:]) for batch in read for x in batch})
         raise ValueError(
             f"the batches of {split} differ in shape ({shapes}); let the loader give inputs of one shape"
         ) from error
     return inputs, targets
+
+
+def _iterated(split: str, loader: Any) -> Iterator[Any]:
+    try:
+        yield from loader
+    except TypeError as error:
+        raise TypeError(f"{split} cannot be read ({error}); give a torch.utils.data.DataLoader") from error
+
+
+def _length(loader: Any) -> int | None:
+    """Ask how many batches there are; None where it is not known, as of a stream."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
 
 
 def _is_pair(thing: Any) -> bool:

@@ -11,10 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from ..io.memory import is_out_of_memory
 from ..io.plugins import accepted_arguments, imported_module
 from ..io.suggestions import did_you_mean
+from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
-from ..modules.outputs import main_output
+from ..modules.outputs import check_logits, main_output
 from .base import SplitName, Task
 
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -94,20 +96,26 @@ def check_task(task: Any, name: str = "the task") -> None:
         _check_batch(task, name, split, min(2, size))
 
 
-def check_answers(model: nn.Module, task: Task) -> None:
+def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
     """Try the loss and the metric on what a network gives for two examples.
 
     Args:
         model: The network, on the CPU or the task's device; it is left as it is.
         task: A task that :func:`check_task` found right.
 
+    Returns:
+        What the user should know of the network's answers, in sentences; often nothing.
+
     Raises:
-        ValueError: If the loss or the metric fails or gives what does not fit.
+        ValueError: If the loss or the metric fails or gives what does not fit, or the network gives
+            probabilities of classes where logits are expected and cannot be told.
         TypeError: If the network or one of them gives something of the wrong type.
     """
     inputs, targets = task.batch("train", torch.arange(min(2, task.size("train"))))
     with restored_modes(model), torch.no_grad():
-        outputs = main_output(model.eval()(inputs)).requires_grad_()
+        given = run_on_copy(model.eval(), inputs)
+    notes = () if targets.is_floating_point() else check_logits(given)
+    outputs = main_output(given).detach().requires_grad_()
     what = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
     with _naming(f"the loss of {task.name} failed on {what}"):
         loss = task.loss(outputs, targets)
@@ -121,6 +129,7 @@ def check_answers(model: nn.Module, task: Task) -> None:
         metric = task.metric(statistics + statistics)
     number = isinstance(metric, (int, float)) and not isinstance(metric, bool) and not math.isinf(metric)
     _demand(number, task.name, "metric", metric, "a float, percent")
+    return notes
 
 
 def _check_batch(task: Any, name: str, split: SplitName, count: int) -> None:
@@ -166,6 +175,8 @@ def _naming(what: str) -> Iterator[None]:
     except (ValueError, OSError):
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         first = (str(error).splitlines() or [""])[0]
         raise ValueError(f"{what} ({type(error).__name__}: {first}); --debug shows where") from error
 

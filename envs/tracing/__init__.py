@@ -1,4 +1,7 @@
-"""Which channels of a network live and die together: exact, per channel, from one real forward a mode."""
+"""Tracing: which channels of a network have to be removed together, exact per channel.
+
+A trace takes one real forward pass per mode, evaluation and training.
+"""
 
 from .labels import Cause
 from .network import Layer, PinnedLayer, Products, Size, Slice, TracedNetwork

@@ -1,8 +1,8 @@
-"""Traces that follow from a trace, without another run of the network.
+"""Traces derived from a trace, without running the network again.
 
-They keep ``pinned`` and ``total_filters`` of the network that was traced.
+They keep ``pinned`` and ``total_filters`` of the traced network.
 
-Shapes: L layers, N filters of a layer, m positions a filter takes on an axis.
+Shapes: L layers, N filters of a layer, m positions per filter on an axis.
 """
 
 from collections import defaultdict
@@ -16,27 +16,27 @@ from .network import Ints, Products, TracedNetwork
 
 
 def after_cut(network: TracedNetwork, masks: Sequence[npt.NDArray[np.bool_]]) -> TracedNetwork:
-    """Give the trace of the network that a cut leaves.
+    """Derive the trace of the cut network.
 
-    Layers keep their names and their number, also where a single filter is left, which a new trace would not
-    find again. The cost of kept filters stays the same function of their counts.
+    The number and the names of the layers stay, even of layers with a single filter left, which a new trace
+    would not list. The cost stays the same function of the kept counts.
 
     Args:
-        network: A trace of the network before the cut.
-        masks: One keep mask (N,) a layer.
+        network: The trace of the network before the cut.
+        masks: One keep mask (N,) per layer.
     """
-    gone: dict[tuple[str, int], list[Ints]] = defaultdict(list)
+    removed_by_axis: dict[tuple[str, int], list[Ints]] = defaultdict(list)
     for layer, mask in zip(network.layers, masks, strict=True):
-        for where in layer.slices:
-            gone[where.parameter, where.axis].append(where.index[~mask].ravel())
-    removed = {place: np.sort(np.concatenate(parts)) for place, parts in gone.items()}
+        for slice_ in layer.slices:
+            removed_by_axis[slice_.parameter, slice_.axis].append(slice_.index[~mask].ravel())
+    removed = {axis: np.sort(np.concatenate(indices)) for axis, indices in removed_by_axis.items()}
     layers = []
     for layer, mask in zip(network.layers, masks, strict=True):
         slices = []
-        for where in layer.slices:
-            index = where.index[mask]  # (N, m)
-            lower = np.searchsorted(removed[where.parameter, where.axis], index)
-            slices.append(replace(where, index=index - lower))
+        for slice_ in layer.slices:
+            index = slice_.index[mask]  # (N, m)
+            removed_before = np.searchsorted(removed[slice_.parameter, slice_.axis], index)
+            slices.append(replace(slice_, index=index - removed_before))
         filters = int(mask.sum())
         allowed = layer.allowed[layer.allowed <= filters]
         layers.append(replace(layer, filters=filters, slices=tuple(slices), allowed=allowed))
@@ -44,23 +44,23 @@ def after_cut(network: TracedNetwork, masks: Sequence[npt.NDArray[np.bool_]]) ->
 
 
 def restricted(network: TracedNetwork, index: int) -> TracedNetwork:
-    """Give a trace in which one layer alone can be decided about, and all others stay as wide as they are.
+    """Derive a trace in which only one layer is prunable and all others keep their widths.
 
-    MACs and parameters are still the whole network's; filters are the one layer's. There is no latency.
+    MACs and parameters still count the whole network; filters count the one layer. There is no latency.
 
     Args:
         network: A trace.
-        index: Of the layer.
+        index: Index of the layer.
     """
-    others = network.widths.copy()
-    others[index] = 0
+    other_widths = network.widths.copy()
+    other_widths[index] = 0
 
     def fold(products: Products) -> Products:
-        fixed = products.fixed + products.slope @ others
+        fixed = products.fixed + products.slope @ other_widths
         return replace(products, fixed=fixed, slope=products.slope[..., [index]])
 
     sizes = (
-        replace(size, fixed=size.fixed + size.slope @ others, slope=size.slope[:, [index]])
+        replace(size, fixed=size.fixed + size.slope @ other_widths, slope=size.slope[:, [index]])
         for size in network.sizes
     )
     return replace(

@@ -1,8 +1,8 @@
-"""Labels: who must live and die together.
+"""Labels: they say which indices of which tensors have to be removed together.
 
-Every index of every parameter axis longer than one gets a label, an integer. While a network runs, rules by
-operation record *ties* (these labels name the same channel) and *pins* (these labels must stay, and why).
-Union-find joins the ties once, at the end.
+Every index of every parameter axis longer than one gets a label, an integer. While the network runs, the rule
+of each operation records *ties* (these labels belong to the same channel) and *pins* (these labels must stay,
+with the cause). Connected components join the ties once, at the end.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ LabelVector = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Value:
-    """What is known of a tensor: its shape and, per axis, the label of every index.
+    """The labels of a tensor: for each axis, the label of every index.
 
     Args:
-        axes: One entry an axis: a label vector as long as the axis, or None where the axis is fixed (batch,
-            pixels, the colours of the input).
+        axes: One entry per axis: a label vector as long as the axis, or None if the axis is fixed (batch,
+            pixels, colours of the input).
         shape: The tensor's shape.
-        weight: True for a parameter and its mere rearrangements: where a label is masked, it is zero.
+        weight: True for a parameter and its rearrangements: masking a label makes its elements zero.
     """
 
     axes: tuple[LabelVector | None, ...]
@@ -39,12 +39,12 @@ class Value:
 
 @dataclass(frozen=True)
 class Cause:
-    """Why something is pinned.
+    """The reason why channels are pinned.
 
     Args:
-        reason: A sentence fragment for people, such as "the network's output".
-        operation: The ATen operation at fault, or "" where there is none.
-        module: Dotted name of the module that ran it, "" for the network itself.
+        reason: A phrase for users, such as "the network's output".
+        operation: The ATen operation that caused it, or "".
+        module: Dotted name of the module that ran the operation, "" for the network itself.
         source: "file:line" in the model's own code, or "".
     """
 
@@ -59,7 +59,7 @@ class Cause:
 
 
 class Labels:
-    """A book of labels, ties and pins, and its solution."""
+    """Collect labels, ties and pins, and solve them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -67,19 +67,19 @@ class Labels:
         self._pins: list[tuple[LabelVector, Cause]] = []
 
     def fresh(self, size: int) -> LabelVector:
-        """Hand out ``size`` labels that nobody has."""
+        """Return ``size`` new labels."""
         labels = np.arange(self.count, self.count + size)
         self.count += size
         return labels
 
-    def tie(self, one: LabelVector, other: LabelVector) -> None:
+    def tie(self, a: LabelVector, b: LabelVector) -> None:
         """Join two label vectors, element by element (they broadcast)."""
-        one, other = np.broadcast_arrays(one, other)
-        if not np.array_equal(one, other):
-            self._ties.append((one.ravel(), other.ravel()))
+        a, b = np.broadcast_arrays(a, b)
+        if not np.array_equal(a, b):
+            self._ties.append((a.ravel(), b.ravel()))
 
     def pin(self, labels: LabelVector, cause: Cause) -> None:
-        """Keep ``labels`` for good, and everything that is or will be tied to them."""
+        """Pin ``labels`` and everything that is or will be tied to them."""
         if labels.size:
             self._pins.append((labels.ravel(), cause))
 
@@ -87,11 +87,11 @@ class Labels:
         """Join all ties.
 
         Returns:
-            The class of every label, shape (count,), and the first cause by pinned class.
+            The class of every label, shape (count,), and the first cause of each pinned class.
         """
-        ones = np.concatenate([np.empty(0, np.int64), *(one for one, _ in self._ties)])
-        others = np.concatenate([np.empty(0, np.int64), *(other for _, other in self._ties)])
-        graph = coo_array((np.ones(len(ones), np.int8), (ones, others)), shape=(self.count, self.count))
+        rows = np.concatenate([np.empty(0, np.int64), *(a for a, _ in self._ties)])
+        columns = np.concatenate([np.empty(0, np.int64), *(b for _, b in self._ties)])
+        graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(self.count, self.count))
         _, classes = connected_components(graph, directed=False)
         pinned: dict[int, Cause] = {}
         for labels, cause in self._pins:

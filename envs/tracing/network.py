@@ -1,4 +1,4 @@
-"""What a trace comes to: layers of filters to decide about, what is pinned, and the cost of what is kept.
+"""The result of a trace: prunable layers, pinned layers, and the cost as a function of kept counts.
 
 Shapes: L layers, N filters of a layer, T product terms, A axes of a term, S sizes in a list.
 """
@@ -20,14 +20,14 @@ Role = Literal["producer", "input_channel", "per_channel"]
 
 @dataclass(frozen=True)
 class Slice:
-    """Where the filters of a layer lie in one parameter.
+    """The positions of a layer's filters in one parameter.
 
     Args:
         parameter: Name of a parameter or buffer.
-        axis: The axis along which a filter is removed.
-        index: Positions along the axis, shape (N, m): m of them belong to each filter.
-        role: ``producer`` computes the filter, ``consumer`` reads its channel, ``vector`` has one number a
-            filter (bias, batch-norm).
+        axis: The axis along which filters are removed.
+        index: Positions on the axis, shape (N, m): m of them belong to each filter.
+        role: ``producer`` computes the filter, ``input_channel`` consumes its channel, ``per_channel`` has
+            one number per filter (bias, batch-norm).
     """
 
     parameter: str
@@ -38,14 +38,14 @@ class Slice:
 
 @dataclass(frozen=True)
 class Layer:
-    """Filters the agent decides about in one step: the producers whose channels are coupled.
+    """The filters that the agent decides about in one step: those of producers with coupled channels.
 
     Args:
         name: Module name of the first producer, in forward order.
-        filters: How many filters can go, N.
+        filters: Number of prunable filters, N.
         producers: Module names of all producers, in forward order.
-        slices: What has to go with a filter, everywhere.
-        allowed: How many filters may stay, ascending, the last is N; all from 1 to N unless
+        slices: The parts of all parameters that are removed together with a filter.
+        allowed: Allowed counts of kept filters, ascending, the last is N. All from 1 to N, unless
             :func:`secateur.envs.surgery.constraints.constrain` allows fewer.
     """
 
@@ -60,25 +60,25 @@ class Layer:
 
     @property
     def consumers(self) -> tuple[str, ...]:
-        """Module names of what reads the layer's channels."""
+        """Module names of the consumers of the layer's channels."""
         names = (s.parameter.rpartition(".")[0] for s in self.slices if s.role == "input_channel")
         return tuple(dict.fromkeys(names))
 
     def nearest_allowed(self, count: int) -> int:
-        """Give the allowed count of kept filters next to a wanted one, the smaller of two."""
+        """Return the allowed count of kept filters nearest to ``count``, the smaller of two."""
         return int(self.allowed[np.abs(self.allowed - count).argmin()])
 
 
 @dataclass(frozen=True)
 class PinnedLayer:
-    """A producer some or all of whose filters must stay, and why.
+    """A producer of which some or all filters must stay.
 
     Args:
         name: Module name of the producer.
-        filters: All its filters.
-        pinned: How many of them stay for good.
-        outputs: How many of the pinned ones are the network's output.
-        cause: Why; of several causes one that is not the output, if there is any.
+        filters: Number of its filters.
+        pinned: Number of its pinned filters.
+        outputs: Number of its pinned filters that are the network's output.
+        cause: Why they are pinned; of several causes, one that is not the output if possible.
     """
 
     name: str
@@ -108,27 +108,27 @@ class Products:
         counts = np.tensordot(np.asarray(kept, np.float64), self.slope, axes=(-1, -1)) + self.fixed
         return np.asarray(self.factor * counts.prod(axis=-1))
 
-    def of_one_filter(self, kept: npt.ArrayLike) -> Floats:
-        """Give what goes with one more filter of each layer, shape (L,), for kept counts of shape (L,)."""
+    def per_filter(self, kept: npt.ArrayLike) -> Floats:
+        """Return the decrease for one more removed filter of each layer, (L,), at kept counts (L,)."""
         counts = np.asarray(kept)
         return np.asarray(self(counts) - self(counts - np.eye(len(counts))))
 
     def __call__(self, kept: npt.ArrayLike) -> Floats:
-        """Evaluate the sum for kept counts of shape (..., L); gives shape (...)."""
+        """Evaluate the sum, shape (...), for kept counts of shape (..., L)."""
         return np.asarray(self.terms(kept).sum(axis=-1))
 
 
 @dataclass(frozen=True)
 class Size:
-    """An integer, or a list of them, that a module's forward code reads and that shrinks with a cut.
+    """An attribute, an integer or a list, that a module's forward code reads and that a cut makes smaller.
 
     An example is ``Bottle2neck.width`` in ``torch.split(x, self.width, 1)``.
 
     Args:
         module: Dotted name of the module.
         attribute: Name of its attribute.
-        fixed: What stays of each size, shape (S,).
-        slope: What each kept filter adds to each size, shape (S, L).
+        fixed: Each size without any kept filter, shape (S,).
+        slope: Size that each kept filter adds to each size, shape (S, L).
         scalar: True for an integer, False for a list.
     """
 
@@ -144,7 +144,7 @@ class Size:
         return f"{self.module}.{self.attribute}" if self.module else self.attribute
 
     def values(self, kept: npt.ArrayLike) -> tuple[int, ...]:
-        """Give the sizes for kept filters of each layer, shape (L,)."""
+        """Return the sizes for kept filters of each layer, shape (L,)."""
         return tuple((self.fixed + self.slope @ np.asarray(kept, np.int64)).tolist())
 
 
@@ -153,14 +153,14 @@ class TracedNetwork:
     """The result of a trace.
 
     Args:
-        layers: What can be decided, in forward order.
-        pinned: What must stay, and why.
-        macs: Multiply-accumulate operations of one example in evaluation mode, by kept filters.
-        params: Parameters, by kept filters.
-        total_filters: Output channels of all producers, prunable or not.
-        sizes: Attributes of modules that have to follow a cut.
-        latency: Milliseconds a batch, shape (...), by kept filters, shape (..., L); None until somebody timed
-            the network, see :func:`secateur.envs.cost.profiling.with_latency`.
+        layers: The prunable layers, in forward order.
+        pinned: The producers with pinned filters.
+        macs: Multiply-accumulate operations of one example in evaluation mode, as a function of kept counts.
+        params: Number of parameters, as a function of kept counts.
+        total_filters: Number of filters of all producers, prunable or not.
+        sizes: Attributes of modules that a cut has to change.
+        latency: Milliseconds per batch, shape (...), as a function of kept counts, shape (..., L); None until
+            :func:`secateur.envs.cost.profiling.with_latency` has timed the network.
     """
 
     layers: tuple[Layer, ...]
@@ -178,21 +178,20 @@ class TracedNetwork:
 
     @property
     def min_widths(self) -> Ints:
-        """The fewest filters of each layer that may stay, shape (L,)."""
+        """Smallest allowed count of kept filters of each layer, shape (L,)."""
         return np.array([layer.allowed[0] for layer in self.layers], np.int64)
 
     def nearest_allowed(self, counts: npt.ArrayLike) -> Ints:
-        """Give the allowed counts next to wanted ones, shape (L,)."""
-        wanted = np.asarray(counts).tolist()
-        pairs = zip(self.layers, wanted, strict=True)
+        """Return the allowed counts nearest to ``counts``, shape (L,)."""
+        pairs = zip(self.layers, np.asarray(counts).tolist(), strict=True)
         return np.array([layer.nearest_allowed(count) for layer, count in pairs], np.int64)
 
     @property
     def prunable_share(self) -> float:
-        """Part of the producers' output channels that may go, in [0, 1].
+        """Share of the producers' filters that can be removed, in [0, 1].
 
-        The network's own outputs are not counted: they can never go.
+        Filters that are the network's output are not counted, as they can never be removed.
         """
         outputs = sum(layer.outputs for layer in self.pinned)
-        stuck = sum(layer.pinned for layer in self.pinned) - outputs
-        return 1.0 - stuck / max(1, self.total_filters - outputs)
+        pinned = sum(layer.pinned for layer in self.pinned) - outputs
+        return 1.0 - pinned / max(1, self.total_filters - outputs)

@@ -1,7 +1,7 @@
-"""Labels on their way through a network: what is known of each tensor, and what rules may do to it.
+"""Propagation of labels through a network: the labels of each tensor, and the interface for rules.
 
 A rule reads the labels of an operation's arguments with :meth:`Propagation.value`, ties or pins them, and
-sets those of the result. It needs nothing else of the tracer.
+sets those of the result. Rules use nothing else of the tracer.
 """
 
 import math
@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from .labels import Cause, Labels, LabelVector, Value
-from .records import ALL_OR_NONE, ParameterAxis, Records, UseOfWeights
-from .sizes import Measure
+from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records
+from .sizes import SizeRecord
 
 
 @dataclass(frozen=True)
 class Pin:
-    """Channels that a caller wants to keep.
+    """Channels that a caller keeps.
 
     Args:
         parameter: Name of a parameter or buffer.
-        axis: One of its axes.
-        index: Positions along the axis; None for all.
-        cause: Why.
+        axis: One of its axes, from 0.
+        index: Positions on the axis; None for all.
+        cause: Why they are kept.
     """
 
     parameter: str
@@ -35,20 +35,20 @@ class Pin:
 
 
 class Propagation:
-    """Carry labels from parameters to the tensors that are computed from them.
+    """Propagate labels from parameters to the tensors that are computed from them.
 
     Args:
-        model: The network that runs. Its parameters and buffers get their labels here.
-        batch_size: Examples in a batch, at least 2.
-        source: Gives "file:line" of the model's code that runs now, or "".
+        model: The network to run. Its parameters and buffers get their labels here.
+        batch_size: Number of examples in a batch, at least 2.
+        source: Returns "file:line" of the model's code that is running, or "".
     """
 
     def __init__(self, model: nn.Module, batch_size: int, source: Callable[[], str] = lambda: "") -> None:
         self.records = Records()
         self.operation = ""
-        """The ATen operation whose rule runs."""
+        """The current ATen operation."""
         self.modules: list[str] = [""]
-        """Dotted names of the modules that run, the innermost last; "" is the network itself."""
+        """Dotted names of the running modules, the innermost last; "" is the network itself."""
         self.training = False
         """Whether the network runs in training mode."""
         self._batch_size = batch_size
@@ -62,11 +62,11 @@ class Propagation:
 
     @property
     def labels(self) -> Labels:
-        """The book of labels."""
+        """The labels, ties and pins."""
         return self.records.labels
 
     def value(self, tensor: Tensor) -> Value:
-        """Give what is known of ``tensor``; a tensor never seen before is fixed."""
+        """Return the labels of ``tensor``; all axes of an unknown tensor are fixed."""
         return self._values.get(id(tensor)) or Value.fixed(tensor.shape)
 
     def set(self, tensor: Tensor, axes: Sequence[LabelVector | None], *, weight: bool = False) -> None:
@@ -77,40 +77,40 @@ class Propagation:
         self.keep_alive([tensor])
 
     def keep_alive(self, tensors: Iterable[Tensor]) -> None:
-        """Hold tensors until the trace is over, so that no later tensor gets one of their ids."""
+        """Keep references to tensors until the trace ends, so that no later tensor gets one of their ids."""
         self._alive += tensors
 
-    def made_of_parameters(self, labels: LabelVector | None) -> bool:
-        """Say whether labels are those of a parameter, and not of a buffer or of noise."""
+    def from_parameter(self, labels: LabelVector | None) -> bool:
+        """Return whether labels are those of a parameter, and not of a buffer or of noise."""
         return labels is not None and bool(labels[0] < self._parameter_labels)
 
-    def tie(self, one: LabelVector | None, other: LabelVector | None, reason: str) -> None:
-        """Join two axes of equal length; an axis that meets a fixed one is pinned."""
-        if one is not None and other is not None:
-            self.labels.tie(one, other)
+    def tie(self, a: LabelVector | None, b: LabelVector | None, reason: str) -> None:
+        """Join two axes of equal length; if one of them is fixed, the other is pinned."""
+        if a is not None and b is not None:
+            self.labels.tie(a, b)
         else:
-            self.pin(one, reason)
-            self.pin(other, reason)
+            self.pin(a, reason)
+            self.pin(b, reason)
 
-    def couple(self, one: LabelVector, other: LabelVector) -> None:
-        """Join channels of one tensor, element by element, and remember which operation did it."""
-        self.labels.tie(one, other)
-        self.records.couplings.append((one.ravel(), self._cause(ALL_OR_NONE)))
+    def couple(self, a: LabelVector, b: LabelVector) -> None:
+        """Join channels of one tensor, element by element, and record the operation."""
+        self.labels.tie(a, b)
+        self.records.couplings.append((a.ravel(), self._cause(ALL_OR_NONE)))
 
     def pin(self, axis: LabelVector | None, reason: str) -> None:
-        """Keep every index of an axis, because of the operation at hand."""
+        """Pin every index of an axis, because of the current operation."""
         if axis is not None:
             self.labels.pin(axis, self._cause(reason))
 
     def pin_all(self, values: Any, reason: str) -> None:
-        """Keep every index of every axis of all tensors in a nested structure."""
+        """Pin every index of every axis of all tensors in a nested structure."""
         for tensor in tree_leaves(values):
             if isinstance(tensor, Tensor):
                 for axis in self.value(tensor).axes:
                     self.pin(axis, reason)
 
     def keep(self, pin: Pin) -> None:
-        """Keep the channels that a pin names.
+        """Apply a caller's pin.
 
         Raises:
             ValueError: If the network has no such parameter or axis.
@@ -124,32 +124,32 @@ class Propagation:
         if labels is not None:
             self.labels.pin(labels if pin.index is None else labels[pin.index.ravel()], pin.cause)
 
-    def measure(self, *sizes: LabelVector | int | None) -> None:
+    def record_sizes(self, *sizes: LabelVector | int | None) -> None:
         """Record sizes that the running module may have read from its attributes; None is skipped."""
-        known = tuple(size for size in sizes if size is not None)
-        if any(not isinstance(size, int) and len(size) for size in known):
-            self.records.measures.append(Measure(self.modules[-1], known))
+        present = tuple(size for size in sizes if size is not None)
+        if any(not isinstance(size, int) and len(size) for size in present):
+            self.records.size_records.append(SizeRecord(self.modules[-1], present))
 
-    def use_weights(
+    def record_product_sum(
         self, factor: float, axes: Sequence[LabelVector | int], produced: LabelVector | None
     ) -> None:
-        """Record a product-sum: its MACs are ``factor`` times the kept counts of ``axes``.
+        """Record a convolution or matrix product: its MACs are ``factor`` times the kept counts of ``axes``.
 
         Args:
             factor: MACs of a whole batch per combination of indices of ``axes``.
             axes: Label vectors, or the length of a fixed axis.
-            produced: Labels of the filters it computes, None where no parameter is involved.
+            produced: Labels of the filters that it computes, None if no parameter is involved.
         """
         factor *= math.prod(axis for axis in axes if isinstance(axis, int)) / self._batch_size
         labelled = tuple(axis for axis in axes if not isinstance(axis, int))
-        use = UseOfWeights(factor, labelled, produced, self.modules[-1], self.training)
-        self.records.uses.append(use)
+        product_sum = ProductSum(factor, labelled, produced, self.modules[-1], self.training)
+        self.records.product_sums.append(product_sum)
 
     def _cause(self, reason: str) -> Cause:
         return Cause(reason, self.operation, self.modules[-1], self._source())
 
     def _register(self, state: Iterable[tuple[str, Tensor]]) -> None:
-        """Label every axis of every parameter or buffer; buffers are not zero where a label is masked."""
+        """Label every axis of every parameter or buffer; masking a label does not make a buffer zero."""
         for name, tensor in state:
             axes: list[LabelVector | None] = []
             for axis, size in enumerate(tensor.shape):

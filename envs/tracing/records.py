@@ -1,4 +1,4 @@
-"""What a tracer writes down while a network runs."""
+"""The records that a tracer makes while a network runs."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .labels import Cause, Labels, LabelVector
-from .sizes import Measure
+from .sizes import SizeRecord
 
-ALL_OR_NONE = "all its channels can only go together, and one has to stay"
+ALL_OR_NONE = "all its channels can only be removed together, and at least one has to stay"
 
 
 class ParameterAxis(NamedTuple):
-    """An axis of a parameter or buffer, and the run of labels it was given."""
+    """An axis of a parameter or buffer; its labels are ``first`` to ``first + size - 1``."""
 
     name: str
     axis: int
@@ -23,8 +23,8 @@ class ParameterAxis(NamedTuple):
     rank: int
 
 
-class UseOfWeights(NamedTuple):
-    """A product-sum met while tracing; ``produced`` are the labels of the filters that it computes."""
+class ProductSum(NamedTuple):
+    """A convolution or matrix product; ``produced`` holds the labels of the filters that it computes."""
 
     factor: float
     axes: tuple[LabelVector, ...]
@@ -35,20 +35,20 @@ class UseOfWeights(NamedTuple):
 
 @dataclass
 class Records:
-    """All that a tracer writes down while a network runs."""
+    """All records of a trace."""
 
     labels: Labels = field(default_factory=Labels)
     axes: list[ParameterAxis] = field(default_factory=list)
-    uses: list[UseOfWeights] = field(default_factory=list)
-    measures: list[Measure] = field(default_factory=list)
+    product_sums: list[ProductSum] = field(default_factory=list)
+    size_records: list[SizeRecord] = field(default_factory=list)
     outputs: list[LabelVector] = field(default_factory=list)
     couplings: list[tuple[LabelVector, Cause]] = field(default_factory=list)
-    """Channels of one tensor that an operation joined, and which."""
+    """Labels of channels of one tensor that an operation joined, with that operation."""
 
     @cached_property
     def producing(self) -> npt.NDArray[np.bool_]:
-        """Say of each label whether it is that of a filter that is computed."""
-        produced = [use.produced for use in self.uses if use.produced is not None]
+        """Whether each label belongs to a computed filter, shape (labels,)."""
+        produced = [use.produced for use in self.product_sums if use.produced is not None]
         flags = np.zeros(self.labels.count, np.bool_)
         flags[np.concatenate([np.empty(0, np.int64), *produced])] = True
         return flags

@@ -1,7 +1,8 @@
-"""Sizes that forward code reads from its module: found while tracing, so that a cut can bring them along.
+"""Sizes that forward code reads from its module, found while tracing so that a cut can adapt them.
 
-Forward code like ``torch.split(x, self.width, 1)`` does not adapt to a smaller ``x`` by itself. An attribute
-of the running module that equals a size it gave to an operation is taken to be that size; trying a cut tells.
+Forward code like ``torch.split(x, self.width, 1)`` does not adapt to a smaller ``x`` by itself. If an
+attribute of the running module equals a size that it passed to an operation, we assume that it is that size.
+The check of every cut finds wrong assumptions.
 
 Shapes: L layers.
 """
@@ -17,49 +18,49 @@ from .labels import LabelVector
 from .network import Size
 
 
-class Measure(NamedTuple):
-    """Sizes that a module gave to an operation, each as the labels that were counted or as a fixed number."""
+class SizeRecord(NamedTuple):
+    """Sizes that a module passed to an operation, each as the labels that it counts or as a fixed number."""
 
     module: str
     sizes: tuple[LabelVector | int, ...]
 
 
 def find_sizes(
-    measures: Iterable[Measure],
+    size_records: Iterable[SizeRecord],
     owner: LabelVector,
     widths: LabelVector,
     model: nn.Module,
 ) -> tuple[Size, ...]:
-    """Look for the attributes that hold a measured size.
+    """Find the attributes that hold a recorded size.
 
     Args:
-        measures: What was measured.
-        owner: The layer of each label, -1 where it stays.
+        size_records: The recorded sizes.
+        owner: The layer of each label, -1 for labels that stay.
         widths: Filters of each layer, shape (L,).
         model: The traced network.
 
     Returns:
-        One entry an attribute, and only for those that a cut can change.
+        One entry for each attribute that a cut can change.
     """
     found: dict[tuple[str, str], Size] = {}
-    # One number is rather the size of a slice than of a piece among several, of which a list holds all.
-    for measure in sorted(measures, key=lambda measure: len(measure.sizes) > 1):
-        if follows_its_weight(model.get_submodule(measure.module)):
+    # A single size comes first: an integer is more likely the size of one slice than one of several sizes.
+    for record in sorted(size_records, key=lambda record: len(record.sizes) > 1):
+        if follows_its_weight(model.get_submodule(record.module)):
             continue
-        for attribute, sizes in _matches(model.get_submodule(measure.module), measure.sizes):
+        for attribute, sizes in _matches(model.get_submodule(record.module), record.sizes):
             fixed = np.zeros(len(sizes), np.int64)
             slope = np.zeros((len(sizes), len(widths)), np.int64)
-            for place, size in enumerate(sizes):
+            for position, size in enumerate(sizes):
                 if isinstance(size, int):
-                    fixed[place] = size
+                    fixed[position] = size
                     continue
                 owners = owner[size]
-                fixed[place] = (owners < 0).sum()
-                slope[place] = np.bincount(owners[owners >= 0], minlength=len(widths)) // widths
+                fixed[position] = (owners < 0).sum()
+                slope[position] = np.bincount(owners[owners >= 0], minlength=len(widths)) // widths
             if slope.any():
-                scalar = isinstance(getattr(model.get_submodule(measure.module), attribute), int)
+                scalar = isinstance(getattr(model.get_submodule(record.module), attribute), int)
                 found.setdefault(
-                    (measure.module, attribute), Size(measure.module, attribute, fixed, slope, scalar)
+                    (record.module, attribute), Size(record.module, attribute, fixed, slope, scalar)
                 )
     return tuple(found.values())
 
@@ -67,7 +68,7 @@ def find_sizes(
 def _matches(
     module: nn.Module, sizes: Sequence[LabelVector | int]
 ) -> Iterator[tuple[str, Sequence[LabelVector | int]]]:
-    """Pair attributes that hold all or the last of the sizes, or one labelled size, with what they hold."""
+    """Yield attributes with the sizes that they hold: one labelled size, all sizes, or the last of them."""
     numbers = [size if isinstance(size, int) else len(size) for size in sizes]
     for name, value in vars(module).items():
         if name.startswith("_") or isinstance(value, bool):

@@ -1,6 +1,9 @@
-"""From labels to layers: join all ties, and group what is free by where it lies.
+"""Solve the labels: join all ties, and group the label classes that are not pinned into layers.
 
-Shapes: L layers, N filters of a layer, T product terms, A axes of a term, M marks.
+A run is a parameter's axis or a recorded size: a vector of labels. Classes with the same producers and with
+positions on the same runs form a layer.
+
+Shapes: L layers, N filters of a layer, T product terms, A axes of a term, M labels of all runs.
 """
 
 from collections import defaultdict
@@ -12,57 +15,57 @@ from torch import nn
 
 from .labels import Cause, LabelVector
 from .network import Layer, PinnedLayer, Products, Role, Slice, TracedNetwork
-from .records import ALL_OR_NONE, Records, UseOfWeights
+from .records import ALL_OR_NONE, ProductSum, Records
 from .sizes import find_sizes
 
 
 class _Family(NamedTuple):
-    """What the filters of one layer have in common: their producers, and the axes in which they lie."""
+    """What the filters of one layer have in common: their producers and the runs that contain them."""
 
     producers: tuple[str, ...]
-    marks: tuple[int, ...]  # numbers of axes, then of measures; with multiplicity, ascending
+    runs: tuple[int, ...]  # numbers of axes, then of recorded sizes; with multiplicity, ascending
 
 
 def solve(records: Records, model: nn.Module) -> TracedNetwork:
-    """Join all ties and sort the label classes into layers."""
+    """Join all ties and group the label classes into layers."""
     classes, pinned = records.labels.solve()
-    made = _producers_by_class(classes, records.uses)
+    made = _producers_by_class(classes, records.product_sums)
     families, places = _families(classes, pinned, records, made)
     names = _names(families)
     for family in [family for family, members in families.items() if len(members) == 1]:
-        (lone,) = families.pop(family)
-        pinned[lone] = _coupling(lone, classes, records)
+        (single,) = families.pop(family)
+        pinned[single] = _coupling(single, classes, records)
     layers = [_layer(names[family], family, members, places, records) for family, members in families.items()]
-    owners = np.full(int(classes.max(initial=-1)) + 1, -1)  # the layer of each class, -1: stays
+    owners = np.full(int(classes.max(initial=-1)) + 1, -1)  # the layer of each class, -1 if it stays
     for number, members in enumerate(families.values()):
         owners[members] = number
     owner = owners[classes]  # the layer of each label
     widths = np.array([layer.filters for layer in layers], np.int64)
 
-    macs = [(use.factor, use.axes) for use in records.uses if not use.training]
-    runs: dict[str, list[LabelVector]] = {name: [] for name, _ in model.named_parameters()}
+    macs = [(product.factor, product.axes) for product in records.product_sums if not product.training]
+    parameter_axes: dict[str, list[LabelVector]] = {name: [] for name, _ in model.named_parameters()}
     for axis in records.axes:
-        if axis.name in runs:
-            runs[axis.name].append(np.arange(axis.first, axis.first + axis.size))
-    params = [(1.0, axes) for axes in runs.values()]
-    stuck, total = _pinned_layers(classes, pinned, records)
+        if axis.name in parameter_axes:
+            parameter_axes[axis.name].append(np.arange(axis.first, axis.first + axis.size))
+    params = [(1.0, axes) for axes in parameter_axes.values()]
+    pinned_layers, total = _pinned_layers(classes, pinned, records)
     return TracedNetwork(
         layers=tuple(layers),
-        pinned=tuple(stuck),
+        pinned=tuple(pinned_layers),
         macs=_products(macs, owner, widths),
         params=_products(params, owner, widths),
         total_filters=total,
-        sizes=find_sizes(records.measures, owner, widths, model),
+        sizes=find_sizes(records.size_records, owner, widths, model),
     )
 
 
-def _producers_by_class(classes: LabelVector, uses: Iterable[UseOfWeights]) -> dict[int, dict[str, None]]:
-    """Name, for each label class, the modules that compute it, in forward order."""
+def _producers_by_class(classes: LabelVector, products: Iterable[ProductSum]) -> dict[int, dict[str, None]]:
+    """Collect, for each label class, the names of the modules that compute it, in forward order."""
     made: dict[int, dict[str, None]] = defaultdict(dict)
-    for use in uses:
-        if use.produced is not None:
-            for label_class in np.unique(classes[use.produced]).tolist():
-                made[label_class][use.module] = None
+    for product in products:
+        if product.produced is not None:
+            for label_class in np.unique(classes[product.produced]).tolist():
+                made[label_class][product.module] = None
     return made
 
 
@@ -72,56 +75,57 @@ def _families(
     records: Records,
     made: Mapping[int, Mapping[str, None]],
 ) -> tuple[dict[_Family, list[int]], dict[int, LabelVector]]:
-    """Group the free classes that lie in the same places.
+    """Group the classes that are not pinned and lie on the same runs.
 
-    Pieces of slices count as places: then a layer lies in one piece as a whole, and no piece can be emptied.
+    Recorded sizes count as runs. So each slice of a tensor contains a layer completely or not at all, and no
+    slice can become empty.
 
     Returns:
-        The classes of each family, families in forward order, and the positions of each class on the axes of
+        The classes of each family, families in forward order, and the positions of each class on the runs of
         its family.
     """
     axes = [np.arange(axis.first, axis.first + axis.size) for axis in records.axes]
-    pieces = [size for measure in records.measures for size in measure.sizes if not isinstance(size, int)]
-    runs = [*axes, *pieces]
-    marks = np.repeat(np.arange(len(runs)), [len(run) for run in runs])  # (M,)
+    slices = [size for record in records.size_records for size in record.sizes if not isinstance(size, int)]
+    runs = [*axes, *slices]
+    run_numbers = np.repeat(np.arange(len(runs)), [len(run) for run in runs])  # (M,)
     positions = np.concatenate([np.empty(0, np.int64), *(np.arange(len(run)) for run in runs)])
-    marked = classes[np.concatenate([np.empty(0, np.int64), *runs])]
-    order = np.argsort(marked, kind="stable")
-    present, starts = np.unique(marked[order], return_index=True)
+    run_classes = classes[np.concatenate([np.empty(0, np.int64), *runs])]  # (M,)
+    order = np.argsort(run_classes, kind="stable")
+    present, starts = np.unique(run_classes[order], return_index=True)
 
     families: dict[_Family, list[int]] = defaultdict(list)
     places: dict[int, LabelVector] = {}
     for label_class, chosen in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
         if label_class in made and label_class not in pinned:
-            family = _Family(tuple(made[label_class]), tuple(marks[chosen].tolist()))
+            family = _Family(tuple(made[label_class]), tuple(run_numbers[chosen].tolist()))
             families[family].append(label_class)
             places[label_class] = positions[chosen]
-    # Within a family the first place decides, so that filters come in the order of their first producer.
+    # The first position decides within a family, so that filters have the order of their first producer.
     for members in families.values():
         members.sort(key=lambda label_class: int(places[label_class][0]))
-    rank = {name: number for number, name in enumerate(_names_in_order(records.uses))}
-    ordered = sorted(families.items(), key=lambda item: ([rank[p] for p in item[0].producers], item[0].marks))
+    rank = {name: number for number, name in enumerate(_names_in_order(records.product_sums))}
+    ordered = sorted(families.items(), key=lambda item: ([rank[p] for p in item[0].producers], item[0].runs))
     return dict(ordered), places
 
 
-def _coupling(lone: int, classes: LabelVector, records: Records) -> Cause:
-    """Find the first operation that joined channels of a class with no other one beside it."""
-    touching = (cause for labels, cause in records.couplings if lone in classes[labels])
-    return next(touching, Cause(ALL_OR_NONE))
+def _coupling(single: int, classes: LabelVector, records: Records) -> Cause:
+    """Find the first operation that joined channels of a class which is alone in its layer."""
+    causes = (cause for labels, cause in records.couplings if single in classes[labels])
+    return next(causes, Cause(ALL_OR_NONE))
 
 
-def _names_in_order(uses: Iterable[UseOfWeights]) -> dict[str, None]:
-    return dict.fromkeys(use.module for use in uses)
+def _names_in_order(products: Iterable[ProductSum]) -> dict[str, None]:
+    return dict.fromkeys(product.module for product in products)
 
 
 def _names(families: Iterable[_Family]) -> dict[_Family, str]:
-    """Name each family after its first producer, and number those that have the same one."""
+    """Name each family after its first producer, and number families with the same first producer."""
     names: dict[_Family, str] = {}
-    taken: dict[str, int] = defaultdict(int)
+    uses: dict[str, int] = defaultdict(int)
     for family in families:
         base = family.producers[0] or "network"
-        taken[base] += 1
-        names[family] = base if taken[base] == 1 else f"{base}#{taken[base]}"
+        uses[base] += 1
+        names[family] = base if uses[base] == 1 else f"{base}#{uses[base]}"
     return names
 
 
@@ -132,12 +136,12 @@ def _layer(
     places: Mapping[int, LabelVector],
     records: Records,
 ) -> Layer:
-    """Turn the places of a family into slices."""
-    index = np.stack([places[label_class] for label_class in members])  # (N, places)
+    """Convert the positions of a family to slices."""
+    index = np.stack([places[label_class] for label_class in members])  # (N, positions)
     slices = []
-    for number in dict.fromkeys(mark for mark in family.marks if mark < len(records.axes)):
+    for number in dict.fromkeys(run for run in family.runs if run < len(records.axes)):
         axis = records.axes[number]
-        columns = [column for column, mark in enumerate(family.marks) if mark == number]
+        columns = [column for column, run in enumerate(family.runs) if run == number]
         role: Role = "input_channel"
         if axis.rank == 1:
             role = "per_channel"
@@ -151,30 +155,34 @@ def _layer(
 def _products(
     terms: Sequence[tuple[float, Sequence[LabelVector]]], owner: LabelVector, widths: LabelVector
 ) -> Products:
-    """Count, for each axis of each term, what is fixed and what each kept filter adds."""
+    """Count, for each axis of each term, the fixed size and the size that each kept filter adds."""
     widest = max((len(axes) for _, axes in terms), default=1) or 1
     factor = np.array([factor for factor, _ in terms], np.float64)
     fixed = np.ones((len(terms), widest))
     slope = np.zeros((len(terms), widest, len(widths)))
     for term, (_, axes) in enumerate(terms):
-        for place, axis in enumerate(axes):
+        for position, axis in enumerate(axes):
             owners = owner[axis]
-            fixed[term, place] = (owners < 0).sum()
-            slope[term, place] = np.bincount(owners[owners >= 0], minlength=len(widths)) / widths
+            fixed[term, position] = (owners < 0).sum()
+            slope[term, position] = np.bincount(owners[owners >= 0], minlength=len(widths)) / widths
     return Products(factor, fixed, slope)
 
 
 def _pinned_layers(
     classes: LabelVector, pinned: Mapping[int, Cause], records: Records
 ) -> tuple[list[PinnedLayer], int]:
-    """List the producers with pinned filters, and count all producers' filters."""
+    """List the producers with pinned filters, and count the filters of all producers."""
     outputs = set(classes[np.concatenate([np.empty(0, np.int64), *records.outputs])].tolist())
-    produced = {use.module: classes[use.produced] for use in records.uses if use.produced is not None}
-    found = []
-    for name, own in produced.items():
-        stuck = [c for c in own.tolist() if c in pinned]
-        if stuck:
-            last = [c for c in stuck if c in outputs]
-            cause = next((pinned[c] for c in stuck if c not in outputs), pinned[stuck[0]])
-            found.append(PinnedLayer(name, len(own), len(stuck), len(last), cause))
-    return found, sum(len(own) for own in produced.values())
+    produced = {
+        product.module: classes[product.produced]
+        for product in records.product_sums
+        if product.produced is not None
+    }
+    layers = []
+    for name, filters in produced.items():
+        pinned_filters = [c for c in filters.tolist() if c in pinned]
+        if pinned_filters:
+            output_filters = [c for c in pinned_filters if c in outputs]
+            cause = next((pinned[c] for c in pinned_filters if c not in outputs), pinned[pinned_filters[0]])
+            layers.append(PinnedLayer(name, len(filters), len(pinned_filters), len(output_filters), cause))
+    return layers, sum(len(filters) for filters in produced.values())

@@ -1,4 +1,4 @@
-"""Trace a network: one forward pass a mode on a copy of it."""
+"""Trace a network: one forward pass per mode on a copy of it."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,22 +15,22 @@ from .tracer import Tracer
 
 
 def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable[Pin] = ()) -> TracedNetwork:
-    """Find which filters of ``model`` can go, and what goes with each.
+    """Find the filters of ``model`` that can be removed, and what has to be removed with each.
 
-    The model itself is not touched: a float32 copy of it runs on the CPU, once in evaluation and once in
-    training mode, so that auxiliary heads are seen.
+    The model is not changed. A float32 copy of it runs on the CPU, once in evaluation mode and once in
+    training mode, which also runs auxiliary heads.
 
     Args:
         model: Any CNN.
-        example: One input batch or the tuple of the forward's positional arguments; at least two examples,
-            else batch-norm refuses to train on a 1x1 image. Values do not matter.
-        pins: What to keep by decree, each with its cause.
+        example: One input batch, or the tuple of the forward's positional arguments. At least two examples,
+            as batch-norm cannot train on a single value per channel. Values do not matter.
+        pins: Channels to keep, each with its cause.
 
     Returns:
-        The layers to decide about, what is pinned and why, and the cost as a function of kept filters.
+        The prunable layers, the pinned ones with causes, and the cost as a function of kept counts.
 
     Raises:
-        ValueError: If the model cannot run on ``example``, or a pin names nothing.
+        ValueError: If the model does not run on ``example``, or a pin names no parameter or axis of it.
     """
     inputs = as_inputs(example, torch.float32)
     copied = copy_model(model).cpu().float()
@@ -39,12 +39,12 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
         tracer.propagation.keep(pin)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for training in (False, True):
-            tracer.run(inputs, training=training)
+            tracer.run(tree_map_only(Tensor, torch.clone, inputs), training=training)
     return solve(tracer.propagation.records, copied)
 
 
 def as_inputs(example: Tensor | tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
-    """Give an example as positional arguments on the CPU, floating-point ones in ``dtype``."""
+    """Convert an example to positional arguments on the CPU, floating-point tensors in ``dtype``."""
 
     def convert(x: Tensor) -> Tensor:
         x = x.detach().cpu()

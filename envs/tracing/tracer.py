@@ -1,4 +1,4 @@
-"""Run a network, and let the rule of every ATen operation carry the labels on."""
+"""Run a network and apply the tracing rule of every ATen operation."""
 
 import os
 import sys
@@ -12,19 +12,20 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ..io.memory import is_out_of_memory
 from .propagation import Propagation
 from .rules import Call, rule_for
 
-# With a separator at the end: torchvision and timm lie beside torch, and their lines are the model's own.
-_NOT_THE_MODEL = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
+# With a separator at the end: torchvision is beside torch, and its lines count as the model's code.
+_NOT_MODEL_CODE = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 
 
 class Tracer(TorchDispatchMode):
-    """See every ATen operation of a running network, and the module that runs it.
+    """Observe every ATen operation of a running network and the module that runs it.
 
     Args:
         model: A copy of the network, on the CPU.
-        batch_size: Examples in a batch.
+        batch_size: Number of examples in a batch, at least 2.
     """
 
     def __init__(self, model: nn.Module, batch_size: int) -> None:
@@ -41,10 +42,12 @@ class Tracer(TorchDispatchMode):
         propagation = self.propagation
         propagation.training = training
         self.model.train(training)
-        with self._modules_noted(), self:
+        with self._tracking_modules(), self:
             try:
                 outputs = self.model(*inputs)
             except Exception as error:
+                if is_out_of_memory(error):
+                    raise
                 shapes = ", ".join(str(tuple(x.shape)) for x in tree_leaves(inputs) if isinstance(x, Tensor))
                 mode = "training" if training else "evaluation"
                 raise ValueError(
@@ -59,7 +62,7 @@ class Tracer(TorchDispatchMode):
                 propagation.records.outputs += [axis for axis in axes if axis is not None]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, then let its rule carry the labels on."""
+        """Run an operation, then apply its rule."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         call = Call(func, args, kwargs, result)
@@ -69,7 +72,7 @@ class Tracer(TorchDispatchMode):
         return result
 
     @contextmanager
-    def _modules_noted(self) -> Iterator[None]:
+    def _tracking_modules(self) -> Iterator[None]:
         """Keep the names of the running modules up to date."""
         running = self.propagation.modules
 
@@ -95,7 +98,7 @@ def _source_line() -> str:
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code is not Tracer.run.__code__:
         name = frame.f_code.co_filename
-        if not name.startswith((*_NOT_THE_MODEL, "<")):
+        if not name.startswith((*_NOT_MODEL_CODE, "<")):
             path = Path(name)
             return f"{path.parent.name}/{path.name}:{frame.f_lineno}"
         frame = frame.f_back

@@ -71,6 +71,73 @@ def test_try_and_learn_pays_more_for_less_at_the_same_accuracy_inside_the_bound(
     assert reward(outcome(accuracy, part * ratio)) > reward(outcome(accuracy, ratio))
 
 
+drops = st.floats(-10, 100)
+any_ratios = st.floats(0, 3)
+
+
+@given(drop_bound=bounds, size=sizes, ratio=any_ratios, one=drops, other=drops)
+def test_try_and_learn_never_pays_for_lost_accuracy_whatever_the_size(
+    drop_bound: float, size: Size, ratio: float, one: float, other: float
+) -> None:
+    reward = TryAndLearnReward(drop_bound, size)
+    paid = [reward(outcome(90.0 - drop, ratio)) for drop in sorted((one, other))]
+    assert paid[0] >= paid[1]
+
+
+@given(drop_bound=bounds, size=sizes, drop=drops, one=any_ratios, other=any_ratios)
+def test_try_and_learn_never_pays_for_size_inside_the_bound_nor_above_the_dense_network(
+    drop_bound: float, size: Size, drop: float, one: float, other: float
+) -> None:
+    """Beyond the bound Huang et al. charge more for less, so that a cut is undone first."""
+    small, large = sorted((one, other))
+    assume(drop <= drop_bound or small >= 1)
+    reward = TryAndLearnReward(drop_bound, size)
+    assert reward(outcome(-drop, small, 0.0)) >= reward(outcome(-drop, large, 0.0))  # 90 would round it
+
+
+@given(drop_bound=bounds, drop=drops, ratio=st.floats(1.001, 10))
+def test_try_and_learn_charges_for_what_is_slower_than_the_dense_network(
+    drop_bound: float, drop: float, ratio: float
+) -> None:
+    assert TryAndLearnReward(drop_bound, "latency")(outcome(90.0 - drop, ratio)) < 0
+
+
+def test_try_and_learn_goes_on_without_a_jump_where_a_cut_is_no_smaller() -> None:
+    reward = TryAndLearnReward(2.0)
+    assert [reward(outcome(80.0, 1 + step)) for step in (-1e-9, 0.0, 1e-9)] == pytest.approx(
+        [0, 0, 0], abs=1e-7
+    )
+
+
+@pytest.mark.parametrize("ratio", [0.0, -0.01])
+@pytest.mark.parametrize("reward", [TryAndLearnReward(), TargetReward()])
+def test_no_size_at_all_has_a_finite_reward(reward: Reward, ratio: float) -> None:
+    assert math.isfinite(reward(outcome(89.0, ratio)))
+
+
+@given(target=ratios, size=sizes, loss=losses, one=st.floats(1, 3), other=st.floats(1, 3))
+def test_a_target_charges_more_the_slower_than_the_dense_network(
+    target: float, size: Size, loss: float, one: float, other: float
+) -> None:
+    reward = TargetReward(target, size)
+    paid = [reward(outcome(90.0, ratio, loss=loss)) for ratio in sorted((one, other))]
+    assert paid[0] >= paid[1]
+
+
+@pytest.mark.parametrize("reward", [TryAndLearnReward(), TargetReward()])
+def test_a_size_that_is_no_number_is_not_taken_for_one(reward: Reward) -> None:
+    assert math.isnan(reward(outcome(89.0, math.nan)))
+
+
+@pytest.mark.parametrize(("reward", "unknown"), [(TryAndLearnReward(), "accuracy"), (TargetReward(), "loss")])
+@pytest.mark.parametrize("ratio", [0.5, 1.5])
+def test_a_measurement_that_is_no_number_is_not_taken_for_one(
+    reward: Reward, unknown: str, ratio: float
+) -> None:
+    found = dataclasses.replace(outcome(89.0, ratio), **{unknown: math.nan})
+    assert math.isnan(reward(found))
+
+
 @given(target=ratios, size=sizes, one=losses, other=losses, ratio=ratios)
 def test_at_the_same_size_a_target_ranks_by_the_loss_alone(
     target: float, size: Size, one: float, other: float, ratio: float
@@ -122,9 +189,10 @@ def test_the_excess_loss_of_a_network_that_knows_nothing_is_a_number(blind: floa
     assert clueless.excess_loss > 0
 
 
-def test_a_price_for_size_that_would_be_a_gift_is_refused() -> None:
-    with pytest.raises(ValueError, match="the overshoot price is -1"):
-        TargetReward(overshoot_price=-1)
+@pytest.mark.parametrize("price", [-1.0, math.nan, math.inf])
+def test_a_price_for_size_that_would_be_a_gift_or_beyond_all_numbers_is_refused(price: float) -> None:
+    with pytest.raises(ValueError, match=f"the overshoot price is {price}; it has to be at least 0"):
+        TargetReward(overshoot_price=price)
 
 
 def test_a_hundredth_of_the_dense_size_costs_as_much_as_a_twelfth_more_loss() -> None:

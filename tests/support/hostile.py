@@ -135,7 +135,7 @@ AGENTS: Corpus = {
     "deep objects": (write("agent.json", '{"a":' * 100_000), "nested more than 64 deep"),
     "a huge card": (write("agent.json", b'"' + bytes(20_000_000) + b'"'), "has 20,000,002 bytes"),
     "a list": (write("agent.json", "[]"), "is not of the format"),
-    "names twice": (write("agent.json", '{"format": 1, "format": 2}'), "'format' is there twice"),
+    "names twice": (write("agent.json", '{"format": 1, "format": 2}'), "'format' occurs twice"),
     "no number": (write("agent.json", '{"hidden": NaN}'), "it holds NaN"),
     "another format": (change_json("agent.json", update(format="agent-0")), "is not of the format"),
     "other features": (change_json("agent.json", update(filter_features=["l1"])), "uses other features"),

@@ -8,27 +8,43 @@ import os
 import resource
 import signal
 import sys
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 
 from secateur.agent.cli import main
+from secateur.envs.cost import timer
 from secateur.envs.recovery.checkpoint import Checkpoint
 
 # A server that has imported everything forks in milliseconds: real processes, killed for real.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["secateur.agent.cli", "tensorboard"])
+_HEAVY = ("commands.process", "procedures.preparation", "procedures.prune", "reporting.report", "run.folder")
+PROCESSES.set_forkserver_preload(["secateur.agent.cli", *(f"secateur.agent.{name}" for name in _HEAVY)])
 
 
-def perform(words: list[str], errors: Path, file_size: int | None = None) -> None:
-    """Run the command line in a process of its own, with a checkpoint after nearly every step."""
+def perform(words: list[str], errors: Path, file_size: int | None = None, memory: int | None = None) -> None:
+    """Run the command line in a process of its own, with a checkpoint after nearly every step.
+
+    Args:
+        words: What follows the program's name.
+        errors: File that gets what it says on stderr.
+        file_size: Bytes that a file may have.
+        memory: Bytes of address space that the process may take beside what it has already.
+    """
     torch.set_num_threads(1)
+    timer.latency_ms = partial(timer.latency_ms, seconds=0.01)
     assert Checkpoint.__init__.__kwdefaults__ is not None
     Checkpoint.__init__.__kwdefaults__["seconds"] = 0.05
     if file_size is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
+    if memory is not None:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        resource.setrlimit(
+            resource.RLIMIT_AS, (pages * resource.getpagesize() + memory, resource.RLIM_INFINITY)
+        )
     # Not a file of this process: its size may be limited.
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         read, write = os.pipe()
@@ -42,13 +58,17 @@ def perform(words: list[str], errors: Path, file_size: int | None = None) -> Non
     os._exit(code)
 
 
-def begin(words: list[str], errors: Path, file_size: int | None = None) -> BaseProcess:
-    process = PROCESSES.Process(target=perform, args=(words, errors, file_size))
+def begin(
+    words: list[str], errors: Path, file_size: int | None = None, memory: int | None = None
+) -> BaseProcess:
+    process = PROCESSES.Process(target=perform, args=(words, errors, file_size, memory))
     process.start()
     return process
 
 
-def finish(words: list[str], errors: Path, file_size: int | None = None) -> int | None:
-    process = begin(words, errors, file_size)
+def finish(
+    words: list[str], errors: Path, file_size: int | None = None, memory: int | None = None
+) -> int | None:
+    process = begin(words, errors, file_size, memory)
     process.join()
     return process.exitcode

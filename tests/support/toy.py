@@ -5,8 +5,9 @@ It pays for keeping the filters with the highest l2 norm, so its best decision i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,10 @@ class ToyEvaluator:
     def __call__(self, candidates: Sequence[Sequence[Mask]]) -> list[Outcome]:
         self.evaluations += len(candidates)
         return [self._outcome(masks) for masks in candidates]
+
+    @contextlib.contextmanager
+    def at_val_subset(self, number: int) -> Iterator[None]:
+        yield
 
     def next_val_subset(self) -> None:
         """There are no images."""

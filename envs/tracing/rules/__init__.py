@@ -1,7 +1,7 @@
-"""What each ATen operation does to labels.
+"""Tracing rules: the effect of each ATen operation on labels.
 
-A rule is called after the operation ran, as ``rule(propagation, call)``; it ties or pins the labels of the
-arguments and sets those of the result. Operations without a rule pin whatever they touch.
+A rule is called after the operation ran, as ``rule(propagation, call)``. It ties or pins the labels of the
+arguments and sets those of the result. An operation without a rule pins all labels of its arguments.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .registry import RULES, Call, Rule
 
 __all__ = ["Call", "rule_for"]
 
-_ROOMS = (
+_RULE_MODULES = (
     elementwise,
     noise,
     norms,
@@ -31,7 +31,7 @@ _ROOMS = (
 
 @functools.cache
 def rule_for(func: Any) -> Rule:
-    """Find the rule of an operation: by name, else by its pointwise tag, else pin what it touches."""
+    """Find the rule of an operation: by name, else by its pointwise tag, else :func:`pin_everything`."""
     name = func._schema.name.removeprefix("aten::")
     rule = RULES.get(name) or RULES.get(name.rstrip("_"))
     if rule is not None:
@@ -40,5 +40,5 @@ def rule_for(func: Any) -> Rule:
 
 
 def pin_everything(propagation: Propagation, call: Call) -> None:
-    """Pin all channels that meet an operation without a rule."""
+    """Pin all labels of the operands of an operation without a rule."""
     propagation.pin_all(call.operands, f"{call.name} has no tracing rule")

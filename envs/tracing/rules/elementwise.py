@@ -1,4 +1,4 @@
-"""Operations that work on each element by itself."""
+"""Elementwise operations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..labels import LabelVector
 from ..propagation import Propagation
-from .registry import FIXED, Call, rule
+from .registry import BROADCAST, FIXED, Call, rule
 
 _ZERO_TIMES_ANYTHING = {"mul", "div", "neg"}
 
@@ -14,14 +14,14 @@ _ZERO_TIMES_ANYTHING = {"mul", "div", "neg"}
 @rule("hardswish", "hardtanh", "log_sigmoid_forward", "rrelu_with_noise", "floor_divide", "complex")
 @rule("where", "masked_fill", "addcmul", "addcdiv", "lerp", "copy", "fill", "rsub", "_prelu_kernel", "polar")
 def pointwise(propagation: Propagation, call: Call) -> None:
-    """Tie the aligned axes of all operands; what meets a fixed axis is pinned."""
+    """Tie the aligned axes of all operands; labels aligned with a fixed axis are pinned."""
     for out in call.outputs:
         axes = [_aligned_axis(propagation, call.operands, out, axis) for axis in range(out.ndim)]
         propagation.set(out, axes, weight=_stays_a_weight(propagation, call, out))
 
 
 def _stays_a_weight(propagation: Propagation, call: Call, out: Tensor) -> bool:
-    """Say whether a result is zero where its labels are masked: a parameter times anything of its size."""
+    """Return whether masking a label makes the result zero: it is a parameter times a tensor of its size."""
     if call.name.rstrip("_") not in _ZERO_TIMES_ANYTHING or not isinstance(call.args[0], Tensor):
         return False
     factors = call.args[:1] if call.name.startswith("div") else call.operands
@@ -33,21 +33,21 @@ def _aligned_axis(
 ) -> LabelVector | None:
     size, labels, fixed = out.shape[axis], [], False
     for operand in operands:
-        own = axis - out.ndim + operand.ndim
-        if own < 0:
+        operand_axis = axis - out.ndim + operand.ndim
+        if operand_axis < 0:
             continue
-        vector = propagation.value(operand).axes[own]
-        if operand.shape[own] == size:
+        vector = propagation.value(operand).axes[operand_axis]
+        if operand.shape[operand_axis] == size:
             fixed |= vector is None and size > 1
             labels += [] if vector is None else [vector]
         else:
-            propagation.pin(vector, "one channel is spread over many")
+            propagation.pin(vector, BROADCAST)
     for vector in labels[1:]:
         propagation.labels.tie(labels[0], vector)
     if fixed and labels:
         propagation.pin(labels[0], FIXED)
-    # A weight under a mask is still made of its parameter.
-    labels.sort(key=propagation.made_of_parameters, reverse=True)
+    # A masked weight keeps the labels of its parameter, not those of the mask.
+    labels.sort(key=propagation.from_parameter, reverse=True)
     return labels[0] if labels else None
 
 
@@ -57,7 +57,7 @@ _COPIES = ("clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "
 @rule(*_COPIES)
 @rule("zeros_like", "ones_like", "empty_like", "full_like", "_conj", "softplus")
 def unchanged(propagation: Propagation, call: Call) -> None:
-    """Hand the labels on as they are."""
+    """Keep the labels."""
     source = propagation.value(call.args[0])
     for out in call.outputs:
         propagation.set(out, source.axes, weight=source.weight and call.name in _COPIES)
@@ -66,4 +66,4 @@ def unchanged(propagation: Propagation, call: Call) -> None:
 @rule("new_zeros", "new_ones", "new_empty", "new_full", "new_empty_strided", "empty_strided", "tril_indices")
 @rule("empty", "zeros", "ones", "full", "arange", "scalar_tensor", "linspace", "eye", "zero", "_assert_async")
 def constant(propagation: Propagation, call: Call) -> None:
-    """Know nothing of a tensor made from numbers; zeroing in place changes values, not labels."""
+    """Set no labels: a tensor made from numbers is fixed, and zeroing in place does not change labels."""

@@ -1,4 +1,4 @@
-"""Random tensors: they have the size of what they are made for, so their labels are free until then."""
+"""Random tensors: they are as large as the tensor they are made for, so their labels are not pinned."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .registry import Call, rule
 @rule("native_dropout", "_fused_dropout", "dropout", "rand_like", "randn_like", "rand", "randn")
 @rule("bernoulli", "uniform", "normal", "exponential", "random", "randint", "randint_like")
 def noise(propagation: Propagation, call: Call) -> None:
-    """Keep labels where there are some, else hand out fresh ones.
+    """Keep the operand's labels if it has any, else set new ones.
 
-    ``dropout2d`` draws one number a channel into an empty tensor of fixed size, which must not pin them.
+    ``dropout2d`` draws one number per channel into an empty tensor of fixed size, which must not pin them.
     """
     like = propagation.value(call.operands[0]).axes if call.operands else ()
     if any(axis is not None for axis in like):

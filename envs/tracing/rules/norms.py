@@ -1,4 +1,4 @@
-"""Normalisation: batch-norm leaves channels apart, group-norm groups, layer-norm nothing."""
+"""Normalisation: batch-norm keeps channels independent, group-norm groups, layer-norm none."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def batch_norm(propagation: Propagation, call: Call) -> None:
             propagation.pin(axis, "batch-norm averages over this axis")
     for tensor in call.args[1:]:
         if isinstance(tensor, Tensor) and tensor.ndim == 1:
-            other = propagation.value(tensor).axes[0]
-            propagation.tie(channels, other, "batch-norm over channels of fixed size")
-            channels = other if channels is None else channels
+            labels = propagation.value(tensor).axes[0]
+            propagation.tie(channels, labels, "batch-norm over channels of fixed size")
+            channels = labels if channels is None else channels
     axes: list[LabelVector | None] = [None] * len(value.shape)
     axes[1] = channels
     normalised, *statistics = call.outputs
@@ -34,38 +34,38 @@ def batch_norm(propagation: Propagation, call: Call) -> None:
 
 @rule("native_group_norm")
 def group_norm(propagation: Propagation, call: Call) -> None:
-    """Let whole groups go: the statistics of the others do not change."""
+    """Couple the channels of each group: removing a whole group does not change the others' statistics."""
     value, groups = propagation.value(call.args[0]), call["group"]
     channels = value.axes[1]
     for tensor in (call["weight"], call["bias"]):
         if tensor is not None:
-            other = propagation.value(tensor).axes[0]
-            propagation.tie(channels, other, "group-norm over channels of fixed size")
+            labels = propagation.value(tensor).axes[0]
+            propagation.tie(channels, labels, "group-norm over channels of fixed size")
     if channels is not None:
         if groups == 1:
             propagation.pin(channels, "group-norm with one group averages over all channels")
         else:
             rows = channels.reshape(groups, -1)
             propagation.couple(rows, rows[:, :1])
-            propagation.measure(rows[:, 0])
+            propagation.record_sizes(rows[:, 0])
     propagation.set(call.outputs[0], [value.axes[0], channels, *value.axes[2:]])
 
 
 @rule("native_layer_norm", "_fused_rms_norm", "rms_norm", "layer_norm")
 def layer_norm(propagation: Propagation, call: Call) -> None:
-    """Pin the normalised axes: their statistics would change."""
+    """Pin the normalised axes: removing channels would change the statistics."""
     value = propagation.value(call.args[0])
-    kept = len(value.axes) - len(call["normalized_shape"])
-    for axis in value.axes[kept:]:
+    leading = len(value.axes) - len(call["normalized_shape"])
+    for axis in value.axes[leading:]:
         propagation.pin(axis, "layer-norm averages over these channels")
     propagation.pin_all(call.args[2:], "layer-norm averages over these channels")
-    fixed = [None] * (len(value.axes) - kept)
-    propagation.set(call.outputs[0], [*value.axes[:kept], *fixed])
+    fixed = [None] * (len(value.axes) - leading)
+    propagation.set(call.outputs[0], [*value.axes[:leading], *fixed])
 
 
 @rule("_weight_norm_interface", "_weight_norm")
 def weight_norm(propagation: Propagation, call: Call) -> None:
-    """Pin the axis that has a norm of its own: a masked filter would be zero divided by zero."""
+    """Pin the axis with one norm per index: a masked filter would be zero divided by zero."""
     direction, scale = (propagation.value(x) for x in call.args[:2])
     for axis in scale.axes:
         propagation.pin(axis, "weight normalisation")

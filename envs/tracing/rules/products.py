@@ -1,4 +1,4 @@
-"""Sums of products: convolutions and matrix products, where filters are made and channels are consumed."""
+"""Convolutions and matrix products: they produce filters and consume channels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .registry import FIXED, Call, rule
 
 @rule("convolution", "_convolution", "convolution_overrideable")
 def convolution(propagation: Propagation, call: Call) -> None:
-    """Tie input channels to the weight's input axis; the output takes the labels of the weight's filters."""
+    """Tie input channels to the weight's input axis; the output gets the labels of the weight's filters."""
     x, weight = propagation.value(call["input"]), propagation.value(call["weight"])
     transposed: bool = call["transposed"]
     for axis in (x.axes[0], *x.axes[2:]):
@@ -26,10 +26,10 @@ def convolution(propagation: Propagation, call: Call) -> None:
     if call["bias"] is not None:
         propagation.tie(produced, propagation.value(call["bias"]).axes[0], "a bias of fixed size")
     positions = math.prod((call["input"] if transposed else call.result).shape[2:])
-    propagation.use_weights(
+    propagation.record_product_sum(
         x.shape[0] * positions * math.prod(weight.shape[2:]),
         _sizes(weight.axes[:2], weight.shape[:2]),
-        produced if propagation.made_of_parameters(produced) else None,
+        produced if propagation.from_parameter(produced) else None,
     )
     propagation.set(call.result, [None, produced, *[None] * (call.result.ndim - 2)])
 
@@ -47,20 +47,20 @@ def _tie_channels(
         consumed, produced = (first, second) if transposed else (second, first)
         propagation.tie(channels, consumed, FIXED)
         if not weight.weight:
-            propagation.pin(channels, "a kernel that is no parameter sums over channels")
+            propagation.pin(channels, "a kernel that is not a parameter sums over channels")
         return produced
     if channels is None or first is None:
         for axis in (channels, first, second):
             propagation.pin(axis, FIXED)
         return None if transposed else first
     rows, filters = channels.reshape(groups, -1), first.reshape(groups, -1)
-    if groups >= rows.shape[1]:  # whole groups go, as in a depthwise convolution
+    if groups >= rows.shape[1]:  # whole groups are removed, as in a depthwise convolution
         propagation.couple(rows, rows[:, :1])
         propagation.labels.tie(filters, rows[:, :1])
         propagation.pin(second, "the size of a convolution's groups")
-        propagation.measure(rows[:, 0])
+        propagation.record_sizes(rows[:, 0])
         return np.repeat(filters[:, 0], weight.shape[1]) if transposed else first
-    # Fewer and larger groups: the same index goes in all of them.
+    # Fewer and larger groups: the same index is removed from each of them.
     propagation.couple(rows, rows[:1])
     propagation.labels.tie(filters, filters[:1])
     propagation.tie(rows[0], filters[0] if transposed else second, FIXED)
@@ -77,7 +77,7 @@ def matrix_product(propagation: Propagation, call: Call) -> None:
 
 @rule("addmm", "baddbmm")
 def matrix_product_with_bias(propagation: Propagation, call: Call) -> None:
-    """Do as for a matrix product, and tie the bias to the result."""
+    """Treat as a matrix product, and tie the bias to the result."""
     _product(propagation, call.args[1], call.args[2], call.result)
     axes, bias = propagation.value(call.result).axes, propagation.value(call.args[0])
     for offset in range(1, len(bias.axes) + 1):
@@ -87,20 +87,22 @@ def matrix_product_with_bias(propagation: Propagation, call: Call) -> None:
             propagation.pin(bias.axes[-offset], "one bias for many channels")
 
 
-def _product(propagation: Propagation, one: Tensor, other: Tensor, result: Tensor) -> None:
-    a, b = propagation.value(one), propagation.value(other)
+def _product(propagation: Propagation, left: Tensor, right: Tensor, result: Tensor) -> None:
+    a, b = propagation.value(left), propagation.value(right)
     propagation.tie(a.axes[-1], b.axes[-2], "a matrix product over channels of fixed size")
     if a.weight == b.weight:
-        # Removed channels are zero on neither side, or the product is of parameters alone.
+        # Removed channels are zero in neither factor, or both factors are parameters.
         propagation.pin(a.axes[-1], "a product of two activations sums over channels")
     batch: list[LabelVector | None] = []
-    if one.ndim == 3:
+    if left.ndim == 3:
         propagation.tie(a.axes[0], b.axes[0], "a batched product over an axis of fixed size")
         batch = [a.axes[0]]
     rows, columns = a.axes[-2], b.axes[-1]
     axes = [*batch, rows, columns]
     produced = columns if b.weight else rows if a.weight else None
-    propagation.use_weights(1.0, _sizes((*axes, a.axes[-1]), (*result.shape, one.shape[-1])), produced)
+    propagation.record_product_sum(
+        1.0, _sizes((*axes, a.axes[-1]), (*result.shape, left.shape[-1])), produced
+    )
     propagation.set(result, axes)
 
 
@@ -110,7 +112,7 @@ def _sizes(axes: Sequence[LabelVector | None], shape: Sequence[int]) -> list[Lab
 
 @rule("dot", "mv", "addmv")
 def vector_product(propagation: Propagation, call: Call) -> None:
-    """Pin products with vectors: they occur too seldom to earn a rule of their own."""
+    """Pin products with vectors: they are too rare to need a rule of their own."""
     propagation.pin_all(call.operands, "a product with a vector")
 
 

@@ -1,4 +1,4 @@
-"""Operations along an axis: harmless over pixels, and over channels a reason to keep them all."""
+"""Operations along an axis: over pixels they keep labels, over channels they pin them all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .registry import Call, rule
 @rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "std_mean", "logsumexp", "prod")
 @rule("argmax", "argmin", "any", "all", "norm", "linalg_vector_norm", "median", "mode", "aminmax", "nansum")
 def reduction(propagation: Propagation, call: Call) -> None:
-    """Drop the reduced axes; channels that are reduced are pinned."""
+    """Drop the reduced axes and pin their labels."""
     if call.has("other"):  # max.other(x, y)
         pointwise(propagation, call)
         return
@@ -34,7 +34,7 @@ def reduction(propagation: Propagation, call: Call) -> None:
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax", "cumsum", "cumprod", "logcumsumexp")
 @rule("glu", "sort", "topk", "argsort", "cummax", "cummin", "_safe_softmax")
 def along_one_axis(propagation: Propagation, call: Call) -> None:
-    """Pin the axis that is mixed, keep the others."""
+    """Pin the axis that is mixed, and keep the labels of the others."""
     axes = list(propagation.value(call.args[0]).axes)
     dim = call["dim"]
     propagation.pin(axes[dim], f"{call.name.strip('_')} mixes the channels")

@@ -1,4 +1,4 @@
-"""The table of rules by operation name, and what a rule is given."""
+"""The table of rules by operation name, and the call that a rule gets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from ..propagation import Propagation
 
 FIXED = "channels meet a tensor whose size is fixed"
+BROADCAST = "one channel is broadcast to many"
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Call:
     Args:
         func: The operation's overload.
         args: Its positional arguments.
-        kwargs: Its named arguments.
-        result: What it gave.
+        kwargs: Its keyword arguments.
+        result: Its result.
     """
 
     func: Any
@@ -46,11 +47,11 @@ class Call:
         return [x for x in tree_leaves(self.result) if isinstance(x, Tensor)]
 
     def has(self, name: str) -> bool:
-        """Say whether this overload takes an argument of this name."""
+        """Return whether this overload has an argument of this name."""
         return any(parameter.name == name for parameter in self.func._schema.arguments)
 
     def __getitem__(self, name: str) -> Any:
-        """Give an argument by its schema name, or its default."""
+        """Return an argument by its schema name, or its default."""
         for position, parameter in enumerate(self.func._schema.arguments):
             if parameter.name == name:
                 if position < len(self.args):

@@ -1,4 +1,4 @@
-"""Operations that see the same elements in another shape or order."""
+"""Operations that change the shape or the order of elements."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from ..labels import LabelVector
 from ..propagation import Propagation
-from .registry import Call, rule
+from .registry import BROADCAST, Call, rule
 
 
 @rule("view", "reshape", "_unsafe_view", "_reshape_alias", "flatten", "unflatten", "squeeze", "unsqueeze")
 @rule("view_copy", "_reshape_copy", "squeeze_copy", "unsqueeze_copy")
 def reshape(propagation: Propagation, call: Call) -> None:
-    """Factor both shapes into blocks of equal product and carry labels over block by block."""
+    """Split both shapes into blocks of axes with equal products, and transfer labels block by block."""
     source, out = propagation.value(call.args[0]), call.result
     axes: list[LabelVector | None] = [None] * out.ndim
     for old, new in blocks(source.shape, tuple(out.shape)):
@@ -23,12 +23,12 @@ def reshape(propagation: Propagation, call: Call) -> None:
         if labels is None:
             continue
         if not new:
-            propagation.pin(labels, "a single channel is squeezed away")
+            propagation.pin(labels, "the axis of a single channel is removed")
             continue
-        place, vector = _split(propagation, labels, [out.shape[i] for i in new])
-        axes[new[place]] = vector
+        position, vector = _split(propagation, labels, [out.shape[i] for i in new])
+        axes[new[position]] = vector
     if "squeeze" not in call.name:
-        propagation.measure(
+        propagation.record_sizes(
             *(size if axis is None else axis for axis, size in zip(axes, out.shape, strict=True))
         )
     propagation.set(out, axes, weight=source.weight)
@@ -38,47 +38,48 @@ def blocks(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[in
     """Pair up the shortest runs of axes with equal products, from the left."""
     i = j = 0
     while i < len(old) or j < len(new):
-        ours: list[int] = []
-        theirs: list[int] = []
+        old_axes: list[int] = []
+        new_axes: list[int] = []
         product_old = product_new = 1
-        while not (product_old == product_new and ours and theirs):
-            if i < len(old) and (not ours or product_old < product_new):
-                ours.append(i)
+        while not (product_old == product_new and old_axes and new_axes):
+            if i < len(old) and (not old_axes or product_old < product_new):
+                old_axes.append(i)
                 product_old *= old[i]
                 i += 1
-            elif j < len(new) and (not theirs or product_new < product_old):
-                theirs.append(j)
+            elif j < len(new) and (not new_axes or product_new < product_old):
+                new_axes.append(j)
                 product_new *= new[j]
                 j += 1
             else:
                 break
-        yield ours, theirs
+        yield old_axes, new_axes
 
 
 def _merged(propagation: Propagation, axes: list[LabelVector | None], sizes: list[int]) -> LabelVector | None:
-    """Spread the labels of a run of axes over their product."""
-    labelled = [(place, axis) for place, axis in enumerate(axes) if axis is not None]
+    """Expand the labels of a run of axes to the product of their sizes."""
+    labelled = [(position, axis) for position, axis in enumerate(axes) if axis is not None]
     if not labelled:
         return None
     for _, axis in labelled[:-1]:
         propagation.pin(axis, "two axes with channels are merged")
-    place, axis = labelled[-1]
-    return np.tile(np.repeat(axis, math.prod(sizes[place + 1 :])), math.prod(sizes[:place]))
+    position, axis = labelled[-1]
+    return np.tile(np.repeat(axis, math.prod(sizes[position + 1 :])), math.prod(sizes[:position]))
 
 
 def _split(propagation: Propagation, labels: LabelVector, sizes: list[int]) -> tuple[int, LabelVector]:
-    """Find which axis of a split carries the labels, tying where more than one would have to."""
+    """Find the axis of a split that carries the labels; if several would have to, tie them."""
     grid = labels.reshape(sizes)
     varying = [
         axis for axis in range(len(sizes)) if sizes[axis] > 1 and (grid != np.take(grid, [0], axis)).any()
     ]
-    # A grid that varies along one axis alone has its labels there; else rows are tied: a channel shuffle.
-    place = max(varying or range(len(sizes)), key=lambda axis: (sizes[axis], axis))
-    others = tuple(axis for axis in range(len(sizes)) if axis != place)
-    corner = grid[tuple(slice(None) if axis == place else slice(0, 1) for axis in range(len(sizes)))]
+    # If the grid varies along one axis only, its labels lie there; else rows are tied, as for channel
+    # shuffle.
+    carrier = max(varying or range(len(sizes)), key=lambda axis: (sizes[axis], axis))
+    others = tuple(axis for axis in range(len(sizes)) if axis != carrier)
+    first = grid[tuple(slice(None) if axis == carrier else slice(0, 1) for axis in range(len(sizes)))]
     if len(varying) > 1:
-        propagation.couple(grid, np.broadcast_to(corner, grid.shape))
-    return place, corner.transpose(place, *others).reshape(-1)
+        propagation.couple(grid, np.broadcast_to(first, grid.shape))
+    return carrier, first.transpose(carrier, *others).reshape(-1)
 
 
 @rule("permute", "permute_copy", "transpose", "transpose_copy", "t", "t_copy", "numpy_T")
@@ -90,8 +91,8 @@ def permute(propagation: Propagation, call: Call) -> None:
     if call.name.startswith("permute"):
         order = [dim % rank for dim in call["dims"]]
     elif call.name.startswith("transpose"):
-        one, other = call["dim0"] % rank, call["dim1"] % rank
-        order[one], order[other] = order[other], order[one]
+        a, b = call["dim0"] % rank, call["dim1"] % rank
+        order[a], order[b] = order[b], order[a]
     else:
         order.reverse()
     propagation.set(call.result, [source.axes[dim] for dim in order], weight=source.weight)
@@ -99,7 +100,7 @@ def permute(propagation: Propagation, call: Call) -> None:
 
 @rule("channel_shuffle", "native_channel_shuffle")
 def channel_shuffle(propagation: Propagation, call: Call) -> None:
-    """Let the same index go in all groups, so that the groups stay equal."""
+    """Couple the same index of all groups, so that the groups keep equal sizes."""
     axes = list(propagation.value(call.args[0]).axes)
     if axes[1] is not None:
         rows = axes[1].reshape(call["groups"], -1)
@@ -110,7 +111,7 @@ def channel_shuffle(propagation: Propagation, call: Call) -> None:
 
 @rule("expand", "expand_copy", "broadcast_to")
 def expand(propagation: Propagation, call: Call) -> None:
-    """Keep labels where the size stays; a single channel that is spread over many is pinned."""
+    """Keep labels where the size stays; a single channel that is broadcast is pinned."""
     source, out = propagation.value(call.args[0]), call.result
     new = out.ndim - len(source.axes)
     axes: list[LabelVector | None] = [None] * out.ndim
@@ -118,7 +119,7 @@ def expand(propagation: Propagation, call: Call) -> None:
         if source.shape[dim] == out.shape[new + dim]:
             axes[new + dim] = axis
         else:
-            propagation.pin(axis, "one channel is spread over many")
+            propagation.pin(axis, BROADCAST)
     propagation.set(out, axes, weight=source.weight)
 
 
@@ -133,16 +134,16 @@ def repeat(propagation: Propagation, call: Call) -> None:
 
 @rule("flip")
 def flip(propagation: Propagation, call: Call) -> None:
-    """Turn label vectors round with their axes."""
+    """Flip the label vectors of flipped axes."""
     source = propagation.value(call.args[0])
-    turned = {dim % len(source.axes) for dim in call["dims"]}
-    axes = [np.flip(a) if a is not None and dim in turned else a for dim, a in enumerate(source.axes)]
+    flipped = {dim % len(source.axes) for dim in call["dims"]}
+    axes = [np.flip(a) if a is not None and dim in flipped else a for dim, a in enumerate(source.axes)]
     propagation.set(call.result, axes, weight=source.weight)
 
 
 @rule("roll")
 def roll(propagation: Propagation, call: Call) -> None:
-    """Leave fixed axes to roll; channels that roll by a fixed number are pinned."""
+    """Pin the axes that roll: channels would move by a fixed number of positions."""
     axes = propagation.value(call.args[0]).axes
     for dim in call["dims"] or range(len(axes)):
         propagation.pin(axes[dim], "channels roll by a fixed number")

@@ -1,4 +1,4 @@
-"""Operations that take a tensor apart along an axis, or put several together."""
+"""Operations that split a tensor along an axis, or join several."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ..labels import LabelVector
 from ..propagation import Propagation
 from .registry import FIXED, Call, rule
 
-PICKED = "channels are picked by their numbers"
+SELECTED = "channels are selected by position"
 
 
 @rule("slice")
 def slice_(propagation: Propagation, call: Call) -> None:
-    """Take the labels of the slice."""
+    """Slice the labels."""
     source = propagation.value(call.args[0])
     axes = list(source.axes)
     dim = call["dim"] % len(axes)
@@ -21,8 +21,8 @@ def slice_(propagation: Propagation, call: Call) -> None:
     if labels is not None and call.result.shape[dim] != len(labels):
         start, end = call["start"], call["end"]
         axes[dim] = labels[start : end : call["step"]]
-        for piece in (axes[dim], labels[:start], labels[:end]):
-            propagation.measure(piece)
+        for section in (axes[dim], labels[:start], labels[:end]):
+            propagation.record_sizes(section)
         if call["step"] != 1:
             propagation.pin(labels, "channels are taken with a stride")
     propagation.set(call.result, axes, weight=source.weight)
@@ -30,48 +30,48 @@ def slice_(propagation: Propagation, call: Call) -> None:
 
 @rule("select", "select_copy")
 def select(propagation: Propagation, call: Call) -> None:
-    """Drop an axis; picking one channel by its number pins that axis."""
+    """Drop an axis and pin it: a channel is selected by its position."""
     source = propagation.value(call.args[0])
     dim = call["dim"] % len(source.axes)
-    propagation.pin(source.axes[dim], PICKED)
+    propagation.pin(source.axes[dim], SELECTED)
     propagation.set(call.result, [a for d, a in enumerate(source.axes) if d != dim], weight=source.weight)
 
 
 @rule("unbind", "unbind_copy")
 def unbind(propagation: Propagation, call: Call) -> None:
-    """Drop an axis; channels taken one by one are pinned."""
+    """Drop an axis and pin it: its channels are separated."""
     source = propagation.value(call.args[0])
     dim = call["dim"] % len(source.axes)
-    propagation.pin(source.axes[dim], PICKED)
+    propagation.pin(source.axes[dim], SELECTED)
     for piece in call.outputs:
         propagation.set(piece, [a for d, a in enumerate(source.axes) if d != dim], weight=source.weight)
 
 
 @rule("split", "split_with_sizes", "chunk", "tensor_split", "split_copy", "split_with_sizes_copy")
 def split(propagation: Propagation, call: Call) -> None:
-    """Hand each piece its labels; pieces of equal size shrink together."""
+    """Split the labels; sections of equal size are coupled, so that they stay equal."""
     source = propagation.value(call.args[0])
     dim = call["dim"] % len(source.axes)
     labels = source.axes[dim]
     lengths = [piece.shape[dim] for piece in call.outputs]
-    pieces: list[LabelVector | None] = [None] * len(lengths)
+    section_labels: list[LabelVector | None] = [None] * len(lengths)
     if labels is not None:
-        parts = np.split(labels, np.cumsum(lengths)[:-1])
-        for part in parts[1:]:
-            if len(part) == len(parts[0]):
-                propagation.couple(part, parts[0])
-        propagation.measure(*parts)
-        propagation.measure(labels)
-        pieces = list(parts)
-    for piece, own in zip(call.outputs, pieces, strict=True):
+        sections = np.split(labels, np.cumsum(lengths)[:-1])
+        for section in sections[1:]:
+            if len(section) == len(sections[0]):
+                propagation.couple(section, sections[0])
+        propagation.record_sizes(*sections)
+        propagation.record_sizes(labels)
+        section_labels = list(sections)
+    for out, labels_of_out in zip(call.outputs, section_labels, strict=True):
         axes = list(source.axes)
-        axes[dim] = own
-        propagation.set(piece, axes, weight=source.weight)
+        axes[dim] = labels_of_out
+        propagation.set(out, axes, weight=source.weight)
 
 
 @rule("cat", "concat")
 def concatenate(propagation: Propagation, call: Call) -> None:
-    """Join the label vectors; fixed parts are filled with pinned labels."""
+    """Concatenate the label vectors; operands of fixed size get pinned labels."""
     rank = call.result.ndim
     values = [
         propagation.value(x) for x in call.args[0] if x.ndim == rank
@@ -86,7 +86,7 @@ def concatenate(propagation: Propagation, call: Call) -> None:
         elif axis == dim:
             sizes = [value.shape[axis] for value in values]
             filled = [
-                _pinned(propagation, n, "a part whose size is fixed") if v is None else v
+                _pinned(propagation, n, "a concatenated tensor whose size is fixed") if v is None else v
                 for v, n in zip(vectors, sizes, strict=True)
             ]
             axes.append(np.concatenate(filled))
@@ -119,7 +119,7 @@ def stack(propagation: Propagation, call: Call) -> None:
 
 @rule("constant_pad_nd", "pad")
 def pad(propagation: Propagation, call: Call) -> None:
-    """Surround labels with pinned ones: the padding stays."""
+    """Add pinned labels for the padding on both sides."""
     axes = list(propagation.value(call.args[0]).axes)
     widths = call["pad"]
     for pair in range(len(widths) // 2):
@@ -137,21 +137,23 @@ def pad(propagation: Propagation, call: Call) -> None:
 
 @rule("index", "_unsafe_index")
 def index(propagation: Propagation, call: Call) -> None:
-    """Pin axes that are indexed by numbers; axes that are left alone keep their labels."""
+    """Pin the indexed axes; the others keep their labels."""
     source, indices = propagation.value(call.args[0]), call["indices"]
-    touched = [dim for dim, numbers in enumerate(indices) if numbers is not None]
-    propagation.pin_all(indices, PICKED)
-    for dim in touched:
-        propagation.pin(source.axes[dim], PICKED)
-    before, after = source.axes[: touched[0]], source.axes[touched[-1] + 1 :]
+    indexed = [dim for dim, index_tensor in enumerate(indices) if index_tensor is not None]
+    propagation.pin_all(indices, SELECTED)
+    for dim in indexed:
+        propagation.pin(source.axes[dim], SELECTED)
+    before, after = source.axes[: indexed[0]], source.axes[indexed[-1] + 1 :]
     new = call.result.ndim - len(before) - len(after)
-    if len(touched) != touched[-1] - touched[0] + 1 or new < 0:
-        propagation.pin_all(call.args[0], PICKED)  # scattered indices move their axis to the front
+    if len(indexed) != indexed[-1] - indexed[0] + 1 or new < 0:
+        propagation.pin_all(
+            call.args[0], SELECTED
+        )  # indices on separated axes move the result's axis to the front
         return
     propagation.set(call.result, [*before, *[None] * new, *after])
 
 
 @rule("index_select", "gather")
 def pick(propagation: Propagation, call: Call) -> None:
-    """Pin channels that are picked by number."""
-    propagation.pin_all(call.operands, PICKED)
+    """Pin all labels: channels are selected by position."""
+    propagation.pin_all(call.operands, SELECTED)

@@ -1,4 +1,4 @@
-"""Operations that work on the pixels of each channel: pooling, resizing, padding of images."""
+"""Operations on the pixels of each channel: pooling, resizing, padding of images."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from .registry import Call, rule
 @rule("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", "reflection_pad1d", "reflection_pad2d")
 @rule("replication_pad1d", "replication_pad2d", "replication_pad3d", "reflection_pad3d")
 def by_channel(propagation: Propagation, call: Call) -> None:
-    """Keep the labels of batch and channels; a labelled axis that is taken for pixels is pinned."""
+    """Keep the labels of batch and channels; a labelled axis that is treated as pixels is pinned."""
     pixels = re.search(r"(\d)_?d", call.name)
     assert pixels is not None, call.name
     image = call.args[0]
-    kept = image.ndim - int(pixels[1])
+    leading = image.ndim - int(pixels[1])
     axes = propagation.value(image).axes
-    propagation.pin_all([x for x in call.operands if x.ndim != image.ndim], "channels are taken for pixels")
-    for axis in axes[kept:]:
-        propagation.pin(axis, "channels are taken for pixels")
+    propagation.pin_all([x for x in call.operands if x.ndim != image.ndim], "channels are treated as pixels")
+    for axis in axes[leading:]:
+        propagation.pin(axis, "channels are treated as pixels")
     if call.name.startswith("max_unpool"):
         indices = propagation.value(call["indices"]).axes
-        for axis, other in zip(axes[:kept], indices[:kept], strict=True):
+        for axis, other in zip(axes[:leading], indices[:leading], strict=True):
             propagation.tie(axis, other, "pooling indices of fixed size")
     elif call.name.startswith("grid_sampler"):
-        propagation.pin_all(call["grid"], "channels are taken for coordinates")
+        propagation.pin_all(call["grid"], "channels are treated as coordinates")
     for out in call.outputs:
-        propagation.set(out, [*axes[:kept], *[None] * (out.ndim - kept)])
+        propagation.set(out, [*axes[:leading], *[None] * (out.ndim - leading)])
 
 
 @rule("pixel_shuffle")
 def pixel_shuffle(propagation: Propagation, call: Call) -> None:
-    """Let the r*r channels that make one output channel go together."""
+    """Couple the r*r channels that make one output channel."""
     axes = list(propagation.value(call.args[0]).axes)
     if axes[-3] is not None:
         rows = axes[-3].reshape(call.result.shape[-3], -1)

@@ -86,6 +86,7 @@ def test_the_report_holds_what_was_gained(run: Path) -> None:
     assert report["versions"]["torch"]
     assert report["versions"]["threads"] == torch.get_num_threads()
     assert report["device"]
+    assert report["built_by_name"] is True
 
 
 def test_tensorboards_own_reader_finds_what_happened(run: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import time
+import zlib
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,6 +24,7 @@ from secateur.agent.commands import Prune
 from secateur.agent.run.folder import RunFolder, load_latency_table
 from secateur.envs.cost.latency_table import LatencyTable
 from secateur.envs.evaluation.journal import CachedMeasurement, Journal
+from secateur.envs.recovery.checkpoint import Checkpoint
 from support.processes import begin, finish
 
 SMALL = ["--evaluations", "48", "--epochs", "3", "--dense-epochs", "3", "--seed", "1"]
@@ -56,6 +59,22 @@ def wait_for(condition: Callable[[], bool], process: BaseProcess) -> None:
 
 def lines(path: Path) -> int:
     return len(path.read_bytes().splitlines()) if path.is_file() else 0
+
+
+def let_the_search_have_taken(seconds: float, run: Path) -> None:
+    """Let the last candidate in the journal of a run have been found so much later."""
+    path = run / "checkpoints" / "candidates.jsonl"
+    *others, last = path.read_text().splitlines()
+    key, accuracy, loss, earlier = json.loads(last.partition(" ")[2])
+    text = json.dumps([key, accuracy, loss, earlier + seconds])
+    path.write_text("\n".join([*others, f"{zlib.crc32(text.encode()):08x} {text}", ""]))
+
+
+def let_the_training_have_taken(seconds: float, path: Path) -> None:
+    checkpoint = Checkpoint(path)
+    state = checkpoint.load()
+    assert state is not None
+    checkpoint.save(state | {"seconds": state["seconds"] + seconds})
 
 
 @pytest.mark.slow
@@ -93,10 +112,16 @@ def test_a_run_killed_in_search_or_recovery_ends_as_if_nothing_had_happened(
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL
+    let_the_search_have_taken(500, out)
+    if place == "recovery.checkpoint":
+        let_the_training_have_taken(1000, out / "checkpoints" / place)
     (out / ".plan.json.1.tmp").write_text("half of a")  # as a process that is killed while it writes leaves
     assert not (out / "report.json").exists()
     assert finish(["resume", str(out)], errors) == 0, errors.read_text()
     assert_same(whole, out)
+    report = json.loads((out / "report.json").read_text())
+    assert 500 < report["search"]["seconds"] < 800
+    assert (1000 < report["recovery"]["seconds"] < 1300) == (place == "recovery.checkpoint")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -121,11 +146,16 @@ def test_layer_after_layer_is_resumed_too(tmp_path: Path) -> None:
     wait_for(lambda: (out / "checkpoints" / "layer-003.checkpoint").is_file(), process)
     process.kill()
     process.join()
+    let_the_search_have_taken(500, out)
+    let_the_training_have_taken(1000, out / "checkpoints" / "layer-001.checkpoint")
     assert finish(["resume", str(out)], errors) == 0, errors.read_text()
     assert_same(tmp_path / "whole", out)
+    search = json.loads((out / "report.json").read_text())["search"]
+    assert 500 < search["seconds"] < 800
+    assert 1000 < search["finetuning_seconds"] < 1300
 
 
-def test_the_training_of_an_agent_is_resumed_too(tmp_path: Path) -> None:
+def test_the_training_of_an_agent_is_resumed_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, errors = tmp_path / "run", tmp_path / "errors"
     words = ["train", "demo", "--dense-epochs", "1", "--evaluations", "48", "--out"]
     assert finish([*words, str(tmp_path / "whole")], errors) == 0, errors.read_text()
@@ -133,7 +163,11 @@ def test_the_training_of_an_agent_is_resumed_too(tmp_path: Path) -> None:
     wait_for(lambda: lines(out / "checkpoints" / "candidates.jsonl") >= 20, process)
     process.kill()
     process.join()
-    assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    let_the_search_have_taken(500, out)
+    assert main(["resume", str(out)]) == 0
+    seconds = re.search(r"trained on 48 candidates in (\d+) s", " ".join(capsys.readouterr().out.split()))
+    assert seconds
+    assert 500 <= int(seconds[1]) < 800
     one, other = (folder / "agent.safetensors" for folder in (tmp_path / "whole", out))
     assert one.read_bytes() == other.read_bytes()
 

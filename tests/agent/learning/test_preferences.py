@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.logger import configure
 
 from secateur.agent.learning.config import AgentConfig
 from secateur.agent.learning.frozen_agent import FrozenAgent
-from secateur.agent.learning.policy import FilterScorer
+from secateur.agent.learning.policy import FilterPolicy, FilterScorer
 from secateur.agent.learning.training import TrainingResult, train_agent
 from secateur.envs.environment.episode import Episode
+from secateur.envs.environment.vectorized import LockstepVecEnv
 from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.plan import Mask
@@ -30,16 +33,16 @@ TARGET = TargetReward(0.5)
 
 
 @pytest.fixture(scope="module")
-def alike(problem: PruningProblem) -> PruningProblem:
+def alike(plain_problem: PruningProblem) -> PruningProblem:
     """Give a network whose filters all look the same within their layer."""
-    seen = problem.features
+    seen = plain_problem.features
     blank = dataclasses.replace(seen, filters=[np.zeros_like(features) for features in seen.filters])
-    return toy_of(problem, features=blank)
+    return toy_of(plain_problem, features=blank)
 
 
 @pytest.fixture(scope="module")
 def learned(alike: PruningProblem) -> TrainingResult:
-    return train_agent([alike], TARGET, AgentConfig(800), preferences=True)
+    return train_agent([alike], TARGET, AgentConfig(200), preferences=True)
 
 
 def decision(decider: FrozenAgent, problem: PruningProblem) -> list[Mask]:
@@ -80,9 +83,9 @@ def test_a_preference_moves_the_logit_of_one_filter(alike: PruningProblem) -> No
 
 
 def test_filters_that_look_alike_are_told_apart(alike: PruningProblem, learned: TrainingResult) -> None:
-    shared = train_agent([alike], TARGET, AgentConfig(800)).decider
+    shared = train_agent([alike], TARGET, AgentConfig(200)).decider
     assert shared.scorer.preferences is None
-    assert accuracy(learned.decider, alike) > accuracy(shared, alike) + 8
+    assert accuracy(learned.decider, alike) > accuracy(shared, alike) + 20
 
 
 def test_they_count_in_their_own_network_only(alike: PruningProblem, learned: TrainingResult) -> None:
@@ -169,3 +172,26 @@ def test_preferences_in_several_networks_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match="2 networks were given; an agent has preferences in one only"):
         train_agent([alike, plain_problem], TARGET, AgentConfig(16), preferences=True)
+
+
+def test_sb3_saves_and_loads_what_is_preferred_and_learning_goes_on_alike(
+    alike: PruningProblem, tmp_path: Path
+) -> None:
+    model = train_agent([alike], TARGET, AgentConfig(64), preferences=True).model
+    model.save(tmp_path / "agent.zip")
+    model.policy.save(str(tmp_path / "policy.pt"))
+    environment = LockstepVecEnv([alike], TARGET, 16)
+    seen = {key: torch.from_numpy(array) for key, array in environment.reset().items()}
+    loaded = PPO.load(tmp_path / "agent.zip", env=environment, device="cpu")
+    for policy in (loaded.policy, FilterPolicy.load(str(tmp_path / "policy.pt"), device="cpu")):
+        one, other = (p.get_distribution(seen).distribution for p in (model.policy, policy))
+        assert torch.equal(one.logits, other.logits)
+    model.set_env(environment)
+    for learner in (model, loaded):
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002 (PPO shuffles by it)
+        environment.seed(0)
+        learner.set_logger(configure(None, []))
+        learner.learn(len(alike.network.layers) * 16, reset_num_timesteps=False)
+    weights = [learner.policy.state_dict() for learner in (model, loaded)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

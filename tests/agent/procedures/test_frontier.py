@@ -11,7 +11,7 @@ from secateur.agent.cli import main
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.learning.config import AgentConfig
 from secateur.agent.learning.training import train_agent
-from secateur.agent.procedures.frontier import draw_frontier, frontier
+from secateur.agent.procedures.frontier import frontier
 from secateur.envs.problem.problem import PruningProblem
 from secateur.rewards import TargetRange
 
@@ -27,9 +27,6 @@ def test_every_decider_meets_every_target_and_more_filters_know_more(problem: Pr
     for method in ("ppo", "l2-uniform"):
         accuracies = [p.accuracy for p in points if p.method == method]
         assert accuracies[-1] > accuracies[0] + 1
-    figure = draw_frontier(points, 99.0, "demo", "accuracy")
-    (axes,) = figure.axes
-    assert {line.get_label() for line in axes.lines} == {"ppo", "l2-uniform", "dense"}
 
 
 def test_the_command_line_draws_the_curve_of_a_trained_agent(

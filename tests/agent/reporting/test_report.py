@@ -18,36 +18,14 @@ from rich.console import Console
 from secateur.agent.reporting.formatting import figures, large, percent, signed
 from secateur.agent.reporting.html import loading_code
 from secateur.agent.reporting.report import rewrite_page, table, write_report
+from support.reports import demo_report
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
 @pytest.fixture
 def report() -> dict[str, Any]:
-    return {
-        "model": "demo",
-        "data": "digits",
-        "method": "ppo",
-        "dense": {"accuracy": 97.77, "loss": 0.0853, "macs": 2834432, "params": 134762, "filters": 352,
-                  "latency_ms": 0.812},
-        "pruned": {"accuracy": 97.21, "loss": 0.1012, "macs": 1411022, "params": 62001, "filters": 172,
-                   "latency_ms": 0.55},
-        "latency": {"batch": 1, "threads": 2, "dtype": "float32", "device": "cpu"},
-        "ratios": {"macs": 0.4978, "params": 0.46, "filters": 0.4886, "latency_ms": 0.677},
-        "accuracy_drop": 0.56,
-        "layers": [{"name": "stem.0", "filters": 32, "kept": 20},
-                   {"name": "hidden", "filters": 64, "kept": 7}],
-        "search": {"evaluations": 3012, "seconds": 71.3, "val_accuracy": 95.1, "rewards": [-0.5, -0.2, -0.1]},
-        "recovery": {"epochs": 3, "seconds": 9.1, "losses": [0.9, 0.5, 0.4]},
-        "splits": {"train": 1295, "val": 143, "test": 359, "notes": ["val was taken from train"]},
-        "seed": 0,
-        "command": "secateur prune demo --target-macs 0.5",
-        "versions": {"python": "3.11.7", "torch": "2.15.0"},
-        "device": "cpu (x86_64)",
-        "pinned": [{"name": "classifier", "pinned": 10, "filters": 10, "cause": "the network's output"}],
-        "num_outputs": 10,
-        "input_shape": [1, 8, 8],
-    }  # fmt: skip
+    return demo_report()
 
 
 class Reader(HTMLParser):
@@ -58,11 +36,13 @@ class Reader(HTMLParser):
         self.open: list[str] = []
         self.tags: set[str] = set()
         self.links: list[str] = []
+        self.ids: list[str | None] = []
         self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.links += [value or "" for key, value in attrs if key in ("src", "href") or key.startswith("on")]
+        self.ids += [value for key, value in attrs if key == "id"]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -125,11 +105,30 @@ def test_the_json_is_standard_whatever_numbers_come(report: dict[str, Any], tmp_
 
 def test_the_page_needs_nothing_else(report: dict[str, Any], tmp_path: Path) -> None:
     html, reader = page_of(report, tmp_path)
-    assert reader.links == []
+    assert all(link.startswith("#") for link in reader.links)
     assert not reader.tags & {"script", "link", "iframe", "object", "img", "base", "form"}
-    assert not re.search(r"@import|url\(", html)
+    assert not re.search(r"@import|url\((?!#)", html)
     assert [url for url in re.findall(r"\w+://[^\"' <]+", html) if url != "http://www.w3.org/2000/svg"] == []
     assert "default-src 'none'" in html
+
+
+def test_what_pictures_refer_to_is_there_once(report: dict[str, Any], tmp_path: Path) -> None:
+    report["search"]["candidates"] = {
+        "macs_ratio": [0.4, 0.6],
+        "accuracy": [90.0, 95.0],
+        "meets_target": [1, 0],
+    }
+    html, reader = page_of(report, tmp_path)
+    assert html.count("<svg") == 4
+    assert len(set(reader.ids)) == len(reader.ids) > 4
+    referred = {link.removeprefix("#") for link in (*reader.links, *re.findall(r"url\(([^)]*)\)", html))}
+    assert referred <= set(reader.ids)
+
+
+def test_the_same_report_gives_the_same_page(report: dict[str, Any], tmp_path: Path) -> None:
+    first, _ = page_of(report, tmp_path)
+    again, _ = page_of(report, tmp_path)
+    assert first == again
 
 
 def test_the_page_can_be_read_on_a_phone_and_printed(report: dict[str, Any], tmp_path: Path) -> None:
@@ -240,7 +239,9 @@ def test_the_lines_that_load_the_network_are_python_that_does(report: dict[str, 
     compile(code, "report", "exec")
     assert "get_model('demo', num_classes=10, in_channels=1)" in code
     assert '"runs/it\'s mine"' in code
-    own = loading_code(report | {"model": "my network"}, Path("runs/one"))
+    assert loading_code(report | {"built_by_name": True}, Path("runs/it's mine")) == code
+    own = loading_code(report | {"built_by_name": False}, Path("runs/one"))
+    assert loading_code(report | {"model": "my network"}, Path("runs/one")) == own  # as of version 0.1
     compile(own, "report", "exec")
     assert "get_model" not in own
     assert "load_pruned(build_dense, 'runs/one')" in own

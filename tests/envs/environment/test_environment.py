@@ -31,7 +31,7 @@ from support.small import plain_network
 
 NAME = "secateur/FilterPruning-v0"
 KEYS = {"network", "layer", "keep_ratio", "repaired", "macs_ratio", "params_ratio", "accuracy_drop"}
-KEYS_AT_THE_END = KEYS | {"accuracy", "loss", "reward", "meets_target", "layer_keep_ratios"}
+KEYS_AT_THE_END = KEYS | {"accuracy", "loss", "reward", "meets_target", "layer_keep_ratios", "masks"}
 
 once_drawn = settings(
     max_examples=10,
@@ -99,6 +99,7 @@ def test_every_step_keeps_the_promises_about_info_rewards_and_the_end(env: Filte
     assert isinstance(info["accuracy_drop"], float)
     assert list(info["layer_keep_ratios"]) == [layer.name for layer in layers]
     assert list(info["layer_keep_ratios"].values()) == [step[4]["keep_ratio"] for step in steps]
+    assert [float(mask.mean()) for mask in info["masks"]] == [step[4]["keep_ratio"] for step in steps]
     assert not any(part.any() for part in observation.values())
 
 
@@ -272,7 +273,7 @@ def test_ranks_rise_with_the_score_in_the_layer_and_over_the_network(problem: Pr
         assert (features[:, ranks[0]].min(), features[:, ranks[0]].max()) == (-1, 1)
     everywhere = np.concatenate([features[:, ranks[1]] for features in problem.features.filters])
     assert (np.argsort(everywhere) == np.argsort(np.concatenate(scores), kind="stable")).all()
-    costs = np.repeat(problem.network.macs.of_one_filter(problem.network.widths), problem.network.widths)
+    costs = np.repeat(problem.network.macs.per_filter(problem.network.widths), problem.network.widths)
     per_mac = FILTER_FEATURES.index("taylor_per_mac_rank_network")
     by_mac = np.concatenate([features[:, per_mac] for features in problem.features.filters])
     assert (np.diff(by_mac[np.argsort(np.concatenate(scores) / costs)]) > -1e-6).all()
@@ -297,10 +298,10 @@ def test_a_picture_shows_what_has_been_decided(env: FilterPruningEnv) -> None:
 def test_a_picture_has_the_colours_of_kept_removed_and_undecided_filters(problem: PruningProblem) -> None:
     masks = [np.arange(layer.filters) % 2 == 0 for layer in problem.network.layers[:2]]
     bars = figure_of_layers(problem.network, masks).axes[0].containers
-    heights = {c.get_label(): [bar.get_height() for bar in c] for c in bars}
+    lengths = {c.get_label(): [bar.get_width() for bar in c] for c in bars}
     widths = problem.network.widths.tolist()
-    assert heights["kept"] == heights["removed"] == [widths[0] / 2, widths[1] / 2]
-    assert heights["not decided yet"] == widths[2:]
+    assert lengths["kept"] == lengths["removed"] == [widths[0] / 2, widths[1] / 2]
+    assert lengths["not decided yet"] == widths[2:]
     assert len({KEPT, REMOVED, UNDECIDED}) == 3
 
 

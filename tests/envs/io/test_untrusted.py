@@ -273,7 +273,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
     ("verb", "damage", "message"),
     [
         ("evaluate", hostile.write("config.yaml", "[" * 3000), "config.yaml"),
-        ("evaluate", hostile.write("config.yaml", BOMB), "references are not allowed"),
+        ("evaluate", hostile.write("config.yaml", BOMB), "aliases are not allowed"),
         ("evaluate", hostile.write("config.yaml", "!!python/object/apply:os.getcwd []"), "is not YAML"),
         ("evaluate", hostile.write("config.yaml", bytes(70_000)), "has 70,000 bytes"),
         ("evaluate", hostile.write("config.yaml", "3"), "does not describe a prune run"),

@@ -152,7 +152,7 @@ def test_networks_of_timm_are_reached_by_their_factories() -> None:
         ("nothere:make", ValueError, r"'nothere:make' cannot be imported"),
         ("mynet:mak", ValueError, r"mynet has no factory 'mak', did you mean 'make'\?"),
         ("mynet:needs", ValueError, r"cannot be called \(missing a required argument: 'width'\)"),
-        ("mynet:text", TypeError, r"gave a str"),
+        ("mynet:text", TypeError, r"returned a str"),
     ],
 )
 def test_what_is_wrong_with_a_factory_is_said(

@@ -117,7 +117,7 @@ def test_of_a_damaged_state_the_one_before_is_taken(damage: Callable[[bytes], by
     assert (checkpoint.load() or {})["number"] == 3
     checkpoint.path.write_bytes(damage(checkpoint.path.read_bytes()))
     assert (checkpoint.load() or {})["number"] == 2
-    checkpoint.before.write_bytes(damage(checkpoint.before.read_bytes()))
+    checkpoint.previous.write_bytes(damage(checkpoint.previous.read_bytes()))
     assert checkpoint.load() is None
 
 

@@ -55,7 +55,7 @@ class Setting:
 
     def smaller(self, images: int = IMAGES) -> nn.Module:
         compensation = Compensation(self.model, self.network, self.task, images=images)
-        compensated = compensation.applied(self.model, self.masks)
+        compensated = compensation.compensated_copy(self.model, self.masks)
         return cut(compensated, self.network, PruningPlan.from_masks(self.network, self.masks)).eval()
 
     @torch.no_grad()

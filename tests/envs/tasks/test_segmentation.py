@@ -114,7 +114,7 @@ def test_segnet_has_the_parameters_of_the_published_one_and_all_of_it_can_be_pru
 
 
 def test_segnet_says_how_small_images_may_be() -> None:
-    with pytest.raises(ValueError, match="32 pixels a side, got 31x40"):
+    with pytest.raises(ValueError, match="32 pixels per side, got 31x40"):
         get_model("segnet16", num_classes=2, in_channels=3)(torch.zeros(1, 3, 31, 40))
 
 

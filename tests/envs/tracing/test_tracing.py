@@ -218,7 +218,10 @@ def test_channels_that_can_only_go_all_together_stay_and_the_operation_is_named(
     network = trace(Forward(shuffled_and_halved, first=conv(3, 4), last=conv(4, 2)), IMAGES)
     assert not network.layers
     assert network.prunable_share == 0.0
-    assert network.pinned[0].cause.reason == "all its channels can only go together, and one has to stay"
+    assert (
+        network.pinned[0].cause.reason
+        == "all its channels can only be removed together, and at least one has to stay"
+    )
     assert network.pinned[0].cause.operation == "channel_shuffle"
     assert network.pinned[0].cause.source.startswith("tracing/test_tracing.py:")
 

@@ -1,0 +1,19 @@
+"""Inputs of networks: copies, as some networks edit their input."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+
+def run_on_copy(model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
+    """Run a network on a copy of its input, which it may edit in place, as ``x.sub_(mean)`` does.
+
+    A batch of a task may share memory with the task's images. A copy takes less than a hundredth of the time
+    of a forward pass.
+
+    Args:
+        model: Any network, in the mode that it is to run in.
+        inputs: A batch (B, ...); it is not changed.
+    """
+    return model(inputs.clone())
