@@ -16,14 +16,14 @@ class AgentConfig:
     episodes_per_update: int = 16
     """Episodes (candidates) per update of the policy, at least 2."""
     epochs_per_update: int = 12
-    """Passes over the episodes of an update; 4 change the policy very little."""
+    """Passes over the episodes of an update, at least 1; 4 change the policy very little."""
     learning_rate: float = 3e-3
     """Initial learning rate of Adam, > 0; it falls linearly to a tenth."""
     clip_range: float = 0.2
-    """Clip range of PPO's probability ratio; log-probabilities are divided by the square root of the layer's
-    number of filters."""
+    """Clip range of PPO's probability ratio, > 0; log-probabilities are divided by the square root of the
+    layer's number of filters."""
     entropy_weight: float = 0.0
-    """Weight of the entropy bonus in PPO's loss."""
+    """Weight of the entropy bonus in PPO's loss, >= 0."""
     hidden_features: float = 0.0
     """Probability, in [0, 1], that an episode hides each static layer feature. Above 0 an agent learns not to
     rely on single features, for networks unlike those in training."""

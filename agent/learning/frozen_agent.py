@@ -100,11 +100,11 @@ class FrozenAgent:
         ]
 
     def _wish(self, target: float, size: Size) -> Reward:
-        """Want what was wanted in training: an agent that learned to keep a bound never saw a target."""
+        """Return a reward with what the agent observed in training; one trained for a bound saw no target."""
         trained = self.trained_on.get("reward", {})
         bound = trained.get("drop_bound")
         saw_target = trained["target"] is not None if "target" in trained else bound is None
-        # A walk measures nothing: what is wanted is seen, what is paid is not.
+        # The episodes measure nothing, so the reward is only observed, never called.
         return FunctionReward(TargetReward(target, size), target if saw_target else None, bound, size)
 
     @torch.inference_mode()

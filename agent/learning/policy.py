@@ -79,10 +79,10 @@ class FilterScorer(nn.Module):
     and is as good as a heuristic. Training learns the deviations from that.
 
     Args:
-        filter_features: F.
-        layer_features: G.
-        hidden: H.
-        preferences: (L, M) of the network whose filters are preferred one by one, from 0 on; None for any.
+        filter_features: Number of features per filter, F.
+        layer_features: Number of features per layer, G.
+        hidden: Number of hidden units, H.
+        preferences: Shape (L, M) of the preferences, which start at 0; None for a scorer without preferences.
         preference_lr_scale: See :meth:`set_preference_lr_scale`.
     """
 
@@ -140,16 +140,15 @@ class FilterScorer(nn.Module):
 
     @property
     def preference_lr_scale(self) -> float:
-        """By how much faster preferences are learned than all other weights."""
+        """The learning rate of preferences as a multiple of that of all other weights."""
         return self._preference_lr_scale
 
     def set_preference_lr_scale(self, scale: float) -> None:
-        """Have each step of an optimiser move preferences by a multiple of what it moves all other weights.
-
-        What the preferences say stays.
+        """Scale the learning rate of preferences relative to all other weights, without changing the logits.
 
         Args:
-            scale: That multiple, > 0; it is 1 where a scorer is made, and where it is kept on disk.
+            scale: Learning rate as a multiple of that of all other weights, > 0; it is 1 in new scorers and
+                in files.
         """
         if self.preferences is not None:
             self.preferences.data *= self._preference_lr_scale / scale
@@ -178,10 +177,10 @@ class FilterPolicy(ActorCriticPolicy):
         action_space: MultiBinary(M).
         lr_schedule: Learning rate schedule, as in SB3.
         hidden: Number of hidden units, H.
-        layers: L of the network whose filters are preferred one by one; None for any.
-        preference_lr_scale: By how much faster preferences are learned than all other weights, > 0. SB3 keeps
-            it with the policy: without it the preferences of a saved one would say something else.
-        **kwargs: For SB3.
+        layers: Number of layers of the preferences, L; None for a scorer without preferences.
+        preference_lr_scale: Learning rate of preferences as a multiple of that of all other weights, > 0. SB3
+            saves it with the policy, as the meaning of the saved preferences depends on it.
+        **kwargs: Further arguments of SB3's policy.
     """
 
     def __init__(

@@ -100,9 +100,9 @@ def train_agent(
         The agent, on the CPU.
 
     Raises:
-        ValueError: If it may not try a single candidate, is to have preferences in several networks, or the
-            reward wants what none can.
-        TypeError: If the reward is none, or what the agent is trained on cannot be written down as JSON.
+        ValueError: If ``evaluations`` is 0, preferences are asked for with several networks, or the reward's
+            target or bound is out of range.
+        TypeError: If the reward is not a function, or the description of the training is not valid JSON.
     """
     if config.evaluations < 1:
         raise ValueError(f"evaluations is {config.evaluations}; an agent needs at least 1 to learn from")
@@ -127,7 +127,7 @@ def train_agent(
     scale = _PREFERENCE_RATE / math.sqrt(problems[0].network.widths.sum())
     with contextlib.ExitStack() as stack:
         stack.enter_context(_preserved_random_state())
-        for problem in problems:  # what was trained before must not choose the images
+        for problem in problems:  # an earlier training must not affect which images are used
             stack.enter_context(problem.evaluator.at_val_subset(0))
         model = PPO(
             FilterPolicy,
@@ -146,7 +146,7 @@ def train_agent(
         )
         scorer = scorer_of(model)
         if initial_agent is not None:
-            scorer.set_preference_lr_scale(1.0)  # that of its state
+            scorer.set_preference_lr_scale(1.0)  # the scale of a saved state
             scorer.load_state_dict(
                 scorer.state_dict() | initial_agent.state(problems[0] if preferences else None)
             )
@@ -172,7 +172,7 @@ def _card(
     preferences: bool,
     initial_agent: FrozenAgent | None,
 ) -> dict[str, Any]:
-    """Describe an agent before it is trained, so that nothing fails when it is."""
+    """Describe the training for ``agent.json``; made before the training, so that errors come early."""
     card = {
         "networks": [problem.name for problem in problems],
         "task": problems[0].task.name,
