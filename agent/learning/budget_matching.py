@@ -1,4 +1,4 @@
-"""Scores become masks of a wanted size: one shift of all of an agent's logits, bisected.
+"""Turn an agent's logits into masks that meet a size, by bisection of a shift common to all logits.
 
 Shapes: K candidates, L layers, N filters of a layer.
 """
@@ -16,25 +16,25 @@ from .policy import LOGIT_LIMIT
 Floats = npt.NDArray[np.float64]
 
 Draws = Sequence[Floats]
-"""A number in [0, 1) a filter: one array (K - 1, N) a layer."""
+"""Uniform random numbers in [0, 1), one array (K - 1, N) per layer."""
 
 Proposals = tuple[list[list[Mask]], list[list[Floats]]]
-"""K candidates, each with one mask (N,) a layer, and an agent's logits (N,) for each."""
+"""K candidates, each with one mask (N,) per layer, and an agent's logits (N,) for each mask."""
 
 _BISECTIONS = 18
-"""Halvings of the shift's range of 40: to 1.5e-4, far finer than one filter of a layer."""
+"""Bisection steps over the shift's range of 40; the resolution is 1.5e-4, far finer than one filter."""
 
 
 def match_budget(budget: Budget, count: int, propose: Callable[[Floats], Proposals]) -> list[list[Mask]]:
-    """Bisect the shift of each candidate until its size is met, and fill up what is left.
+    """Find the largest logit shift within the budget for each candidate, then restore filters that still fit.
 
     Args:
-        budget: The size.
-        count: K.
-        propose: Gives candidates for their shifts (K,); the larger a shift, the more is kept.
+        budget: The size budget.
+        count: Number of candidates, K.
+        propose: Function from shifts (K,) to candidates; larger shifts keep more filters.
 
     Returns:
-        Those that can be within the budget.
+        The candidates that some shift brings within the budget, at most K.
     """
     low, high = np.full(count, -2 * LOGIT_LIMIT), np.full(count, 2 * LOGIT_LIMIT)
     candidates, found = propose(low)
@@ -57,13 +57,13 @@ def match_budget(budget: Budget, count: int, propose: Callable[[Floats], Proposa
 def masks_from_logits(
     layers: Sequence[Layer], logits: Sequence[Sequence[Floats]], logit_shifts: Floats, draws: Draws
 ) -> list[list[Mask]]:
-    """Decide by given logits.
+    """Choose the masks of K candidates from given logits.
 
     Args:
-        layers: L of them.
-        logits: For each of K candidates one array (N,) a layer.
-        logit_shifts: Are added to them, (K,).
-        draws: Decide for all candidates but the first.
+        layers: The L layers.
+        logits: For each of K candidates one array (N,) per layer.
+        logit_shifts: Shift of each candidate's logits, (K,).
+        draws: Random numbers for all candidates but the first, which is deterministic.
     """
     return [
         [
@@ -75,14 +75,14 @@ def masks_from_logits(
 
 
 def decide_layer(layer: Layer, logits: Floats, logit_shift: float, draw: Floats | None) -> Mask:
-    """Decide about a layer.
+    """Choose the mask of one layer.
 
     Args:
         layer: The layer.
-        logits: Of keeping each filter, (N,).
-        logit_shift: Is added to them.
-        draw: A number in [0, 1) a filter, (N,): those below their probability stay. With None the best stay,
-            as many as are to be expected.
+        logits: Logit of the keep probability of each filter, (N,).
+        logit_shift: Number that is added to all logits.
+        draw: Uniform random numbers in [0, 1), (N,): filters with a number below their keep probability stay.
+            None keeps the filters with the highest logits, as many as the expected number.
     """
     probabilities = 1 / (1 + np.exp(-np.clip(logits + logit_shift, -30, 30)))
     if draw is None:

@@ -1,4 +1,4 @@
-"""What happens while the agent learns: the budget, TensorBoard, the progress line."""
+"""Callbacks of the training: evaluation limit, search history, TensorBoard, progress bar."""
 
 import time
 from collections import defaultdict
@@ -20,16 +20,16 @@ from ..run.progress import Stage, log_verbose
 from ..run.search_history import Candidate, SearchHistory
 
 FIGURES = 10
-"""How often a search is drawn."""
+"""Approximate number of times that figures are drawn in a search."""
 
 
 class SearchRecorder(BaseCallback):
-    """Write the history of a search, and stop when enough candidates were measured.
+    """Record the history of a search, and stop it at its limit of evaluations.
 
     Args:
-        problems: Whose evaluators count.
-        evaluations: How many may be measured; the update that reaches it is finished.
-        history: Is written on.
+        problems: The problems whose evaluations are counted.
+        evaluations: Limit of evaluations; the update that reaches it is completed.
+        history: The history to append to.
     """
 
     def __init__(self, problems: Sequence[PruningProblem], evaluations: int, history: SearchHistory) -> None:
@@ -44,11 +44,11 @@ class SearchRecorder(BaseCallback):
 
     @property
     def used(self) -> int:
-        """Candidates measured since this callback was made."""
+        """Number of candidates measured since this callback was created."""
         return sum(problem.evaluator.evaluations for problem in self._problems) - self._before
 
     def _on_rollout_start(self) -> None:
-        # Not in the middle: what a rollout has gathered is learned from only at its end.
+        # Stop only between rollouts, as PPO learns from a rollout at its end.
         self._is_spent = self.used >= self._limit
 
     def _on_step(self) -> bool:
@@ -76,12 +76,12 @@ class SearchRecorder(BaseCallback):
 
 
 class NextValSubset(BaseCallback):
-    """Let each update's candidates be measured on other images of val than the last one's.
+    """Switch to the next subset of val after each update.
 
-    Candidates of an update are compared with each other, so they share their images.
+    The candidates of an update are compared with each other, so they are measured on the same images.
 
     Args:
-        problems: Whose candidates.
+        problems: The problems whose evaluators switch.
     """
 
     def __init__(self, problems: Sequence[PruningProblem]) -> None:
@@ -97,18 +97,18 @@ class NextValSubset(BaseCallback):
 
 
 class SearchMonitor(BaseCallback):
-    """Write what the search finds to SB3's logger, once an update.
+    """Log the progress of a search to SB3's logger, once per update.
 
     Scalars ``search/*`` (reward, accuracy, accuracy_drop, loss, macs_ratio, params_ratio, meets_target,
-    repaired, candidates_per_second) and ``layer/<name>/keep_ratio`` (of several networks
-    ``layer/<network>/<name>/keep_ratio``) are means over the update's candidates. Pictures: ``search/layers``
-    shows the best candidate so far, ``search/candidates`` all of them in the plane of size and accuracy,
-    ``search/keep_probabilities`` what each layer kept in each update.
+    repaired, candidates_per_second) and ``layer/<name>/keep_ratio`` (with several networks
+    ``layer/<network>/<name>/keep_ratio``) are means over the update's candidates. Figures: ``search/layers``
+    shows the best candidate so far, ``search/candidates`` the size and accuracy of all candidates,
+    ``search/keep_probabilities`` the mean keep ratio of each layer in each update.
 
     Args:
-        history: Of this search.
-        updates: How many there will be.
-        figures: How often it is drawn, about.
+        history: History of this search.
+        updates: Number of updates of this search.
+        figures: Approximate number of times that figures are drawn.
     """
 
     def __init__(self, history: SearchHistory, updates: int, figures: int = FIGURES) -> None:
@@ -171,13 +171,13 @@ class SearchMonitor(BaseCallback):
 
 
 class ProgressBar(BaseCallback):
-    """Show how many candidates were measured, and the latest mean reward.
+    """Show the number of measured candidates and the mean reward of the latest 64.
 
     Args:
-        history: Of this search.
-        evaluations: All that will be.
-        label: What the search is called.
-        leave: Whether the line stays when the search is over.
+        history: History of this search.
+        evaluations: Total number of evaluations of this search.
+        label: Label of the progress bar.
+        leave: Whether the progress bar stays visible after the search.
     """
 
     def __init__(

@@ -1,31 +1,32 @@
-"""How an agent learns."""
+"""Options of the training of agents."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """How the agent learns.
+    """Options of the training of an agent with PPO.
 
     Raises:
         ValueError: If a number is out of its range.
     """
 
     evaluations: int = 2000
-    """Candidates to try and learn from; 0 is for an agent that has learned already, and decides frozen."""
+    """Candidates to measure in training, at least 0; 0 uses the initial agent frozen."""
     episodes_per_update: int = 16
-    """Candidates between two updates of the policy."""
+    """Episodes (candidates) per update of the policy, at least 2."""
     epochs_per_update: int = 12
-    """Passes over the candidates of an update; with 4 the policy hardly moves."""
+    """Passes over the episodes of an update, at least 1; 4 change the policy very little."""
     learning_rate: float = 3e-3
-    """Adam's at the beginning; it falls to a tenth."""
+    """Initial learning rate of Adam, > 0; it falls linearly to a tenth."""
     clip_range: float = 0.2
-    """Of PPO, on log-probabilities of a layer divided by sqrt(filters)."""
+    """Clip range of PPO's probability ratio, > 0; log-probabilities are divided by the square root of the
+    layer's number of filters."""
     entropy_weight: float = 0.0
-    """Reward for keeping decisions open."""
+    """Weight of the entropy bonus in PPO's loss, >= 0."""
     hidden_features: float = 0.0
-    """Probability that an episode does not show one of the static layer features, in [0, 1]. Where networks
-    that were never seen are to be pruned, an agent must not rely on any of them."""
+    """Probability, in [0, 1], that an episode hides each static layer feature. Above 0 an agent learns not to
+    rely on single features, for networks unlike those in training."""
 
     def __post_init__(self) -> None:
         if self.evaluations < 0:
@@ -37,7 +38,7 @@ class AgentConfig:
 
 
 RANDOM_WEIGHTS = "none"
-"""Stands for an agent that has learned nothing."""
+"""Name of an initial agent with random weights."""
 
 PRETRAINED = "pretrained"
-"""Name of the agent that comes with the package."""
+"""Name of the agent shipped with the package."""

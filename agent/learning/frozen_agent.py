@@ -1,4 +1,4 @@
-"""A trained agent as a decider, and as two files that are safe to share.
+"""Trained agents as deciders, and their two files, which are safe to load from untrusted sources.
 
 Shapes: K candidates, L layers, N filters of a layer, M slots.
 """
@@ -29,23 +29,25 @@ from .policy import FilterScorer
 AGENT_FORMAT = "secateur-agent-3"
 
 _RENAMED_FEATURES = {"shift": "bn_bias", "consumer": "next_layer_l2"}
-"""What agents of version 0.1 call features, and what they are called now."""
+"""Feature names in the files of agents of version 0.1, and their current names."""
 
 
 @dataclass(frozen=True)
 class FrozenAgent:
-    """A frozen agent: it prunes any network to any size.
+    """Prune any network to any size with a trained agent that learns no further.
 
-    The agent's logits are shifted by one number for the whole network, bisected until the size is met;
-    everything relative, which layers and which filters, is the agent's. That is done in two ways, as either
-    may be much the better one: while the agent walks, which answers to what the shift left of the budget, and
-    after it has walked. What it prefers among the filters of one network counts in that network only.
+    One number is added to the logits of all filters and found by bisection so that the size is met; the order
+    of the filters and the ratios between layers are the agent's. There are two ways, and either can be much
+    better than the other. The shift is applied during the episode, so that later decisions observe the budget
+    that it left; or the logits of an episode without shift are recorded and shifted afterwards. Preferences
+    for single filters are used only on the network in which they were learned.
 
     Args:
-        scorer: The trained network.
-        trained_on: What it was trained on, for people.
-        samples: Candidates drawn from the policy beside its deterministic decisions, half of them each way.
-        seed: For the draws.
+        scorer: The trained scorer.
+        trained_on: Description of the training: networks, task, reward and so on.
+        samples: Candidates sampled from the policy in addition to its deterministic decisions, half of them
+            each way.
+        seed: Seed of the samples.
     """
 
     scorer: FilterScorer
@@ -55,22 +57,23 @@ class FrozenAgent:
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """The method's name in tables."""
         return "ppo"
 
     @property
     def origin(self) -> str:
-        """Say in words what it was trained on."""
+        """The networks and the task of the training, in words."""
         card = self.trained_on
         networks = card.get("networks")
         names = ", ".join(map(str, networks)) if isinstance(networks, list) else "an unknown network"
         return f"trained on {short(names)} ({short(str(card.get('task', 'unknown data')))})"
 
     def state(self, problem: PruningProblem | None) -> dict[str, Tensor]:
-        """Give what it has learned, by name.
+        """Return the scorer's state dict.
 
         Args:
-            problem: Where it is to be used. Preferences among the filters of another network are left out.
+            problem: The problem to train on; preferences for filters of another network are left out. None
+                leaves out all preferences.
         """
         state = self.scorer.state_dict()
         if problem is None or not self._knows(problem):
@@ -78,11 +81,11 @@ class FrozenAgent:
         return state
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
-        """Propose the deterministic decision, top-k with the expected count, and samples, in both ways."""
+        """Propose, in both ways, the deterministic decision (top-k with the expected count) and samples."""
         budget, wish = Budget(problem.network, target, size), self._wish(target, size)
         generator = np.random.default_rng(self.seed)
         half = self.samples // 2
-        # One fixed draw a filter makes a sample a monotone function of the shift.
+        # Random numbers that do not change with the shift make a sample's size monotone in the shift.
         draws, others = (
             [generator.random((samples, layer.filters)) for layer in problem.network.layers]
             for samples in (self.samples - half, half)
@@ -97,16 +100,16 @@ class FrozenAgent:
         ]
 
     def _wish(self, target: float, size: Size) -> Reward:
-        """Want what was wanted in training: an agent that learned to keep a bound never saw a target."""
+        """Return a reward with what the agent observed in training; one trained for a bound saw no target."""
         trained = self.trained_on.get("reward", {})
         bound = trained.get("drop_bound")
         saw_target = trained["target"] is not None if "target" in trained else bound is None
-        # A walk measures nothing: what is wanted is seen, what is paid is not.
+        # The episodes measure nothing, so the reward is only observed, never called.
         return FunctionReward(TargetReward(target, size), target if saw_target else None, bound, size)
 
     @torch.inference_mode()
     def _walk(self, problem: PruningProblem, reward: Reward, logit_shifts: Floats, draws: Draws) -> Proposals:
-        """Walk K episodes in lock-step; the first is deterministic, the others follow the draws."""
+        """Run K episodes in lock-step; the first is deterministic, the others are sampled with the draws."""
         slots, knows = int(problem.network.widths.max()), self._knows(problem)
         episodes = [Episode(problem, reward, slots) for _ in logit_shifts]
         logits: list[list[Floats]] = [[] for _ in episodes]
@@ -127,7 +130,7 @@ class FrozenAgent:
         return [episode.masks for episode in episodes], logits
 
     def _knows(self, problem: PruningProblem) -> bool:
-        """Tell whether the agent's preferences are among the filters of this network."""
+        """Return whether the agent's preferences were learned on this network."""
         own, widths = self.scorer.preferences, problem.network.widths
         return (
             own is not None
@@ -152,12 +155,12 @@ class FrozenAgent:
         """Read what :meth:`save` wrote.
 
         Args:
-            folder: Where; or :data:`PRETRAINED`.
-            samples: See the class.
-            seed: See the class.
+            folder: Folder of the agent's files, or :data:`PRETRAINED`.
+            samples: Candidates sampled in addition to the deterministic decisions.
+            seed: Seed of the samples.
 
         Raises:
-            ValueError: If there is no agent, or one for other features, or its weights are damaged.
+            ValueError: If there is no agent, it was trained on other features, or its weights are damaged.
         """
         folder = Path(__file__).parents[1] / PRETRAINED if folder == PRETRAINED else Path(folder)
         card_path, weights_path = folder / AGENT_CARD, folder / AGENT_WEIGHTS
@@ -175,7 +178,7 @@ class FrozenAgent:
             raise ValueError(f"the agent in {folder} {error}") from error
         state, _ = read_tensors(weights_path)
         preferences = tuple(state["preferences"].shape) if "preferences" in state else None
-        with torch.device("meta"):  # its size is only a claim so far
+        with torch.device("meta"):  # no memory is allocated for a size that is not yet checked
             scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden, preferences)
         own = scorer.state_dict()
         if {k: t.shape for k, t in own.items()} != {k: t.shape for k, t in state.items()}:
@@ -186,14 +189,14 @@ class FrozenAgent:
 
 
 def _missing(path: Path) -> str:
-    """Say that there is no agent, and what is mistaken for one."""
+    """Return the message for a missing file of an agent; it explains why SB3's zip files are not loaded."""
     folder = path.parent
     if folder.suffix == ".zip" or any(folder.glob("*.zip")) or any(folder.glob("checkpoints/*.zip")):
         return (
             f"{path} does not exist, and a zip file of Stable-Baselines3 is not loaded as an agent: it is a "
-            "pickle, which can run code; --agent wants agent.json and agent.safetensors"
+            "pickle, which can run code; --agent needs agent.json and agent.safetensors"
         )
-    return f"{path} does not exist; --agent wants the folder of a `secateur train` or PPO run"
+    return f"{path} does not exist; --agent needs the folder of a `secateur train` or PPO run"
 
 
 def _current_names(features: Any) -> Any:
@@ -203,17 +206,18 @@ def _current_names(features: Any) -> Any:
 
 
 def _checked(card: Any) -> tuple[int, dict[str, Any]]:
-    """Give the hidden units and what the agent was trained on.
+    """Check ``agent.json`` and return the number of hidden units and the description of the training.
 
     Raises:
-        ValueError: If the card is none, or for other features; the message goes on from "the agent in ...".
+        ValueError: If the content is invalid or for other features. The message is a predicate: it continues
+            "the agent in FOLDER".
     """
     if not isinstance(card, dict) or card.get("format") != AGENT_FORMAT:
         raise ValueError(f"is not of the format {AGENT_FORMAT!r}")
     expected = {"filter_features": list(FILTER_FEATURES), "layer_features": list(LAYER_FEATURES)}
     given = {key: _current_names(card.get(key)) for key in expected}
     if given != expected:
-        raise ValueError("looks at other features than this version; train it anew")
+        raise ValueError("uses other features than this version; train a new one")
     hidden, trained_on = card.get("hidden"), card.get("trained_on", {})
     if type(hidden) is not int or not 1 <= hidden <= 4096:
         raise ValueError(f"names {short(repr(hidden))} hidden units; allowed are 1 to 4096")

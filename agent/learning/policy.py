@@ -1,9 +1,9 @@
-"""The policy: one small network scores every filter of a layer of any width.
+"""The policy: one small network scores all filters of a layer of any width.
 
-Filters are scored by shared weights from their own features, the layer's, and what is pooled over the layer's
-filters (Zaheer et al. 2017, "Deep Sets", arXiv 1703.06114), so the decision does not depend on the filters'
-order and the same weights serve any network. Features do not tell filters apart entirely; so on one network
-alone a scorer may have a preference for each filter too, a number that only decisions about it teach.
+All filters are scored with the same weights, from their own features, the layer's features, and embeddings
+pooled over the layer (Zaheer et al. 2017, "Deep Sets", arXiv 1703.06114). So decisions do not depend on the
+order of the filters, and the same weights apply to any network. Different filters can have almost the same
+features, so a scorer for a single network may also have preferences: one learned logit per filter.
 
 Shapes: B observations, L layers, M slots, F filter features, G layer features, H hidden units.
 """
@@ -26,33 +26,35 @@ _NEEDED = LAYER_FEATURES.index("needed_keep_ratio")
 _TAYLOR_PER_MAC = FILTER_FEATURES.index("taylor_per_mac_rank_network")
 
 _PRIOR = 4.0
-"""Logit between the first and the middle of the network's filters by Taylor score for their MACs. Untrained,
-ResNet-20 at half the MACs has 23 % on val without it, 73.6 % with 2 and 74.6 % with 4."""
+"""Initial weight of the rank of the Taylor score per MAC, in [-1, 1], as a logit. With an untrained agent
+ResNet-20 at half the MACs has 23 % accuracy on val with 0, 73.6 % with 2 and 74.6 % with 4."""
 
 _PLAUSIBLE = (0.02, 0.98)
-"""Keep ratios that an untrained agent follows; logits of 0 and 1 are infinite."""
+"""Range to which needed keep ratios are clamped, as logits of 0 and 1 are infinite."""
 
 LOGIT_LIMIT = 10.0
-"""Keep probabilities stay within 5e-5 of 0 and 1, so that no filter is beyond learning."""
+"""Largest absolute logit: keep probabilities stay 5e-5 away from 0 and 1, so that every filter can still be
+learned."""
 
 EMPTY_SLOT = 30.0
-"""Logit of a slot without a filter: its log-probability and entropy vanish (1e-13), its gradient is 0."""
+"""Logit of a slot without a filter: its log-probability and entropy are negligible (1e-13), its gradient is
+0."""
 
 
 class LayerBernoulli(BernoulliDistribution):
-    """Independent keep decisions, with a log-probability that does not grow with the layer's width.
+    """Independent keep decisions with log-probabilities scaled for the layer's width.
 
-    PPO exponentiates differences of log-probabilities; the sum over N filters of a shared scorer moves N
-    times as far as one of them and saturates the clip. Dividing by sqrt(N) keeps the ratio of wide and narrow
-    layers alike.
+    PPO exponentiates differences of log-probabilities. With a shared scorer the sum over N filters changes N
+    times as much as a single term, and the ratio is always clipped. Dividing by sqrt(N) makes the ratios of
+    wide and narrow layers comparable.
     """
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        """Give the scaled log-probability of keep masks (B, M), shape (B,)."""
+        """Return the scaled log-probability of keep masks (B, M), shape (B,)."""
         return super().log_prob(actions) / self._filters().sqrt()
 
     def entropy(self) -> Tensor:
-        """Give the mean entropy of a filter's decision, shape (B,)."""
+        """Return the mean entropy per filter, shape (B,)."""
         return super().entropy() / self._filters()
 
     def _filters(self) -> Tensor:
@@ -60,7 +62,7 @@ class LayerBernoulli(BernoulliDistribution):
 
 
 class _PassThrough(BaseFeaturesExtractor):
-    """Hand the observation's dictionary on; the scorer takes it apart."""
+    """Pass the observation's dictionary on to the scorer."""
 
     def __init__(self, observation_space: spaces.Dict) -> None:
         super().__init__(observation_space, features_dim=1)
@@ -70,17 +72,17 @@ class _PassThrough(BaseFeaturesExtractor):
 
 
 class FilterScorer(nn.Module):
-    """Score filters, and say what the state is worth.
+    """Compute the logits of a layer's filters and the value of the state.
 
-    The logits are added to that of the keep ratio which would meet the target from here on, and to what the
-    filters' Taylor scores for their MACs say: an untrained agent keeps about what any target wants, and is as
-    good as a heuristic. Where and how far to deviate from that is learned.
+    The scorer's output is added to two terms: the logit of the keep ratio that the target requires from here
+    on, and a prior from the filters' Taylor scores per MAC. So an untrained agent roughly meets any target
+    and is as good as a heuristic. Training learns the deviations from that.
 
     Args:
-        filter_features: F.
-        layer_features: G.
-        hidden: H.
-        preferences: (L, M) of the network whose filters are preferred one by one, from 0 on; None for any.
+        filter_features: Number of features per filter, F.
+        layer_features: Number of features per layer, G.
+        hidden: Number of hidden units, H.
+        preferences: Shape (L, M) of the preferences, which start at 0; None for a scorer without preferences.
         preference_lr_scale: See :meth:`set_preference_lr_scale`.
     """
 
@@ -93,8 +95,8 @@ class FilterScorer(nn.Module):
         preference_lr_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        self.latent_dim_pi = 1  # the scores are the action's logits already
-        self.latent_dim_vf = 1  # and the value is the value
+        self.latent_dim_pi = 1  # the scores are the logits of the action
+        self.latent_dim_vf = 1  # the value needs no further layer
         self.hidden = hidden
         self.embed = nn.Sequential(nn.Linear(filter_features + layer_features, hidden), nn.Tanh())
         self.score = nn.Sequential(
@@ -117,11 +119,11 @@ class FilterScorer(nn.Module):
             self.prior.weight[0, _TAYLOR_PER_MAC] = _PRIOR
 
     def forward(self, features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Give the logits (B, M) and the values (B, 1)."""
+        """Return the logits (B, M) and the values (B, 1)."""
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: dict[str, Tensor]) -> Tensor:
-        """Give the logits, (B, M); by preferences too where a position is seen."""
+        """Return the logits (B, M), with preferences added if the observation has a position."""
         filters, layer, mask = features["filters"], features["layer"], features["mask"].bool()
         wide = layer.unsqueeze(1).expand(-1, filters.shape[1], -1)  # (B, M, G)
         embedded = self.embed(torch.cat([filters, wide], dim=-1))  # (B, M, H)
@@ -138,48 +140,47 @@ class FilterScorer(nn.Module):
 
     @property
     def preference_lr_scale(self) -> float:
-        """By how much faster preferences are learned than all other weights."""
+        """The learning rate of preferences as a multiple of that of all other weights."""
         return self._preference_lr_scale
 
     def set_preference_lr_scale(self, scale: float) -> None:
-        """Have each step of an optimiser move preferences by a multiple of what it moves all other weights.
-
-        What the preferences say stays.
+        """Scale the learning rate of preferences relative to all other weights, without changing the logits.
 
         Args:
-            scale: That multiple, > 0; it is 1 where a scorer is made, and where it is kept on disk.
+            scale: Learning rate as a multiple of that of all other weights, > 0; it is 1 in new scorers and
+                in files.
         """
         if self.preferences is not None:
             self.preferences.data *= self._preference_lr_scale / scale
         self._preference_lr_scale = scale
 
     def forward_critic(self, features: dict[str, Tensor]) -> Tensor:
-        """Give the values, (B, 1)."""
+        """Return the values, (B, 1)."""
         values: Tensor = self.value(features["layer"])
         return values
 
 
 def _offset(needed: Tensor) -> Tensor:
-    """Give the logit at which a keep ratio is met in the mean over ranks that are uniform in [-1, 1].
+    """Return the logit at which the mean keep probability over uniform ranks in [-1, 1] is ``needed``.
 
-    It solves ``(softplus(a + p) - softplus(a - p)) / 2p = needed`` for ``a``, p being the prior.
+    It is the solution ``a`` of ``(softplus(a + p) - softplus(a - p)) / 2p = needed``, where p is the prior.
     """
     exponent = 2 * _PRIOR * needed.clamp(*_PLAUSIBLE)
     return torch.expm1(exponent).log() - (math.exp(_PRIOR) - torch.exp(exponent - _PRIOR)).log()
 
 
 class FilterPolicy(ActorCriticPolicy):
-    """An SB3 policy around :class:`FilterScorer`; stock PPO trains it.
+    """SB3 policy with a :class:`FilterScorer`, for SB3's unmodified PPO.
 
     Args:
-        observation_space: As the environment's.
+        observation_space: The environment's observation space.
         action_space: MultiBinary(M).
-        lr_schedule: SB3's.
-        hidden: H.
-        layers: L of the network whose filters are preferred one by one; None for any.
-        preference_lr_scale: By how much faster preferences are learned than all other weights, > 0. SB3 keeps
-            it with the policy: without it the preferences of a saved one would say something else.
-        **kwargs: For SB3.
+        lr_schedule: Learning rate schedule, as in SB3.
+        hidden: Number of hidden units, H.
+        layers: Number of layers of the preferences, L; None for a scorer without preferences.
+        preference_lr_scale: Learning rate of preferences as a multiple of that of all other weights, > 0. SB3
+            saves it with the policy, as the meaning of the saved preferences depends on it.
+        **kwargs: Further arguments of SB3's policy.
     """
 
     def __init__(

@@ -78,7 +78,7 @@ def trace_for_task(
         constraints: Constraints on the cut other than its size.
 
     Returns:
-        The trace, and what the user should know of the network's answers, in sentences that are said too.
+        The traced network, and notes on its outputs for the user, which are logged, too.
 
     Raises:
         ValueError: If the network does not run on the task's inputs, the task's loss or metric does not

@@ -1,4 +1,4 @@
-"""The folder of a run, and what goes into it while the run goes on."""
+"""The folder of a run: its configuration, logs, checkpoints and lock."""
 
 import dataclasses
 import json
@@ -27,19 +27,18 @@ NOT_TEXT = ("stdout", "log", "json", "csv")
 
 
 class RunFolder:
-    """A folder with everything about a run, and with what it needs to go on after an interruption.
+    """Hold the results of a run and the checkpoints that it needs to resume.
 
-    As a context, Ctrl-C is granted where :attr:`check` is called, and a run that ends well leaves nothing
-    behind that was only for going on.
+    As a context manager it makes the first Ctrl-C stop the run at the next call of :attr:`check`, and deletes
+    the checkpoints when the run has finished.
 
     Args:
-        path: The folder; made here.
-        config: Everything that was asked for, a dataclass; written as ``config.yaml``.
-        resumed: Go on in the folder that an earlier process left.
+        path: The folder; created if it does not exist.
+        config: All options of the run, a dataclass; written to ``config.yaml``.
+        resumed: Whether to continue the run of an earlier process in this folder.
 
     Raises:
-        ValueError: If the folder of a new run holds something already, or is a file, or another process works
-            in it.
+        ValueError: If the folder of a new run is not empty or is a file, or another process is working in it.
     """
 
     def __init__(self, path: Path, config: Any, *, resumed: bool = False) -> None:
@@ -76,11 +75,11 @@ class RunFolder:
         self._lock.release()
 
     def checkpoint(self, name: str) -> Checkpoint:
-        """Give the checkpoint of one of the run's trainings."""
+        """Return the checkpoint of one of the run's trainings."""
         return Checkpoint(self.path / CHECKPOINTS / f"{name}.checkpoint")
 
     def save_latency_table(self, table: LatencyTable) -> None:
-        """Write latencies down for :func:`load_latency_table`."""
+        """Save a latency table for :func:`load_latency_table`."""
         path = self.path / CHECKPOINTS / LATENCY
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda aside: aside.write_text(json.dumps(table.to_dict())))
@@ -92,13 +91,13 @@ class RunFolder:
         self.logger.dump(step)
 
     def log_text(self, name: str, markdown: str) -> None:
-        """Write a page to TensorBoard."""
+        """Write Markdown text to TensorBoard."""
         self.logger.record(name, markdown, exclude=NOT_TEXT)
         self.logger.dump(0)
 
 
 class _Continued(TensorBoardOutputFormat):
-    """Write only what no process before this one wrote: a resumed search comes by it again."""
+    """Skip entries that an earlier process of this run has written; a resumed search logs them again."""
 
     def __init__(self, folder: str) -> None:
         events = EventAccumulator(folder).Reload()
@@ -113,20 +112,20 @@ class _Continued(TensorBoardOutputFormat):
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        """Write what is new at a step."""
+        """Write the entries that are new at a step."""
         fresh = {key: value for key, value in key_values.items() if step > self._written.get(key, -1)}
         super().write(fresh, {key: key_excluded[key] for key in fresh}, step)
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read what a run was asked for.
+    """Read the options of a run.
 
     Raises:
-        ValueError: If the folder is none of a run.
+        ValueError: If the folder is not that of a run.
     """
     file = path / CONFIG
     if not file.is_file():
-        raise ValueError(f"{path} is no run: it has no {CONFIG}")
+        raise ValueError(f"{path} is not the folder of a run: it has no {CONFIG}")
     content = read_yaml(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file} does not describe a run")
@@ -134,42 +133,45 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def load_latency_table(path: Path) -> LatencyTable | None:
-    """Give the latencies that an interrupted run had measured: measured again they would be others.
+    """Load the latencies of an interrupted run, as a new measurement would give different ones.
+
+    Returns:
+        The latency table; None if the run has saved none.
 
     Raises:
-        ValueError: If they cannot be read.
+        ValueError: If the table cannot be read.
     """
     file = path / CHECKPOINTS / LATENCY
     try:
         return LatencyTable.from_dict(parse_json(read_text(file))) if file.is_file() else None
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{file} holds no latencies: {error}") from error
+        raise ValueError(f"{file} is not a latency table: {error}") from error
 
 
 def check_new_folder(path: Path) -> None:
-    """Refuse a folder that holds something.
+    """Check that a folder is empty or does not exist.
 
     Raises:
-        ValueError: If it does, or is a file.
+        ValueError: If it is not empty, or is a file.
     """
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise ValueError(f"{path} exists and is not empty; give --out a new folder, nothing is overwritten")
 
 
 def default_folder(*parts: str) -> Path:
-    """Name a new folder under ``runs`` by what runs and when."""
+    """Return the path of a folder under ``runs``, named after ``parts`` and the current time."""
     name = "-".join(part.replace("/", "_").replace(":", "_") for part in parts)
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def repeat_command() -> str:
-    """Give the command line that started this process, as far as it was secateur's."""
+    """Return the command line of this process, or "" if it is not secateur's."""
     program = Path(sys.argv[0]).name
     return shlex.join(["secateur", *sys.argv[1:]]) if program in ("secateur", "__main__.py", "cli.py") else ""
 
 
 def _plain(value: Any) -> Any:
-    """Turn paths and tuples into what YAML writes without tags."""
+    """Convert paths and tuples to types that YAML writes without tags."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

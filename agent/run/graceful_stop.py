@@ -1,4 +1,4 @@
-"""Ending at a place from which one can go on."""
+"""Stopping on a signal at a point from which the run can be resumed."""
 
 import os
 import signal
@@ -13,10 +13,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class GracefulStop:
-    """Turn the first wish to end into one that is granted at the next safe place; the second ends at once.
+    """Delay the first SIGINT or SIGTERM to the next call of :meth:`check`; the second stops at once.
 
     Args:
-        advice: The command that goes on, for the person who stops.
+        advice: The command that resumes the run, shown to the user.
     """
 
     def __init__(self, advice: str) -> None:
@@ -25,7 +25,7 @@ class GracefulStop:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
             self._before = {number: signal.signal(number, self._wish) for number in _SIGNALS}
         return self
 
@@ -34,10 +34,10 @@ class GracefulStop:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Grant the wish; called where everything is in a state to go on from.
+        """Stop if a signal was received; called where the saved state is complete.
 
         Raises:
-            Stopped: If someone wants to end.
+            Stopped: If a signal was received.
         """
         if self._is_wanted:
             raise Stopped(self._advice)
@@ -46,5 +46,5 @@ class GracefulStop:
         if self._is_wanted:
             raise KeyboardInterrupt(self._advice)
         self._is_wanted = True
-        # Not print: the signal may come in the middle of one.
-        os.write(2, b"\nsecateur: stopping as soon as nothing is lost; once more stops at once\n")
+        # Not print, as the signal may interrupt another call of it.
+        os.write(2, b"\nsecateur: stopping at the next safe point; interrupt again to stop at once\n")
