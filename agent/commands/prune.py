@@ -7,6 +7,7 @@ from typing import ClassVar
 from tyro.conf import Positional
 
 from ...envs.cost.latency_table import LatencyTable
+from ...envs.io.ranges import check_whole
 from ...envs.io.run_files import REPORT
 from ...envs.recovery.compensation import COMPENSATION_IMAGES
 from ...envs.recovery.config import RecoveryConfig
@@ -107,6 +108,7 @@ class Prune:
         )
         if self.out is not None and not resumed:
             check_new_folder(self.out)
+        check_whole("dense_epochs", self.dense_epochs, 0)
         task = load_task(self.data, self.seed)
         model = build_dense_network(self.model, task, self.weights, self.seed)
         out = self.out or default_folder(self.model, task.name, self.method)

@@ -7,6 +7,7 @@ from typing import ClassVar
 from tyro.conf import Positional
 
 from ...envs.cost.counts import cost
+from ...envs.io.ranges import check_whole
 from ...envs.io.run_files import AGENT_CARD
 from ...envs.problem.problem import PruningProblem
 from ...rewards import TargetRange
@@ -82,6 +83,7 @@ class Train:
         )
         if self.out is not None and not resumed:
             check_new_folder(self.out)
+        check_whole("dense_epochs", self.dense_epochs, 0)
         task = load_task(self.data, self.seed)
         weights = self.weights or (None,) * len(self.models)
         models = [

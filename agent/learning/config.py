@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ...envs.io.ranges import check_real, check_whole
+
 
 @dataclass(frozen=True)
 class AgentConfig:
@@ -14,26 +16,27 @@ class AgentConfig:
     evaluations: int = 2000
     """Candidates to try and learn from; 0 is for an agent that has learned already, and decides frozen."""
     episodes_per_update: int = 16
-    """Candidates between two updates of the policy."""
+    """Candidates between two updates of the policy, at least 2."""
     epochs_per_update: int = 12
-    """Passes over the candidates of an update; with 4 the policy hardly moves."""
+    """Passes over the candidates of an update, at least 1; with 4 the policy hardly moves."""
     learning_rate: float = 3e-3
-    """Adam's at the beginning; it falls to a tenth."""
+    """Adam's at the beginning, > 0; it falls to a tenth."""
     clip_range: float = 0.2
-    """Of PPO, on log-probabilities of a layer divided by sqrt(filters)."""
+    """Of PPO, on log-probabilities of a layer divided by sqrt(filters), > 0."""
     entropy_weight: float = 0.0
-    """Reward for keeping decisions open."""
+    """Reward for keeping decisions open, >= 0."""
     hidden_features: float = 0.0
     """Probability that an episode does not show one of the static layer features, in [0, 1]. Where networks
     that were never seen are to be pruned, an agent must not rely on any of them."""
 
     def __post_init__(self) -> None:
-        if self.evaluations < 0:
-            raise ValueError(f"evaluations is {self.evaluations}; allowed is at least 0")
-        if self.episodes_per_update < 2:
-            raise ValueError(f"episodes_per_update is {self.episodes_per_update}; allowed is at least 2")
-        if not 0 <= self.hidden_features <= 1:
-            raise ValueError(f"hidden_features is {self.hidden_features}; allowed is 0 to 1")
+        check_whole("evaluations", self.evaluations, 0)
+        check_whole("episodes_per_update", self.episodes_per_update, 2)
+        check_whole("epochs_per_update", self.epochs_per_update, 1)
+        check_real("learning_rate", self.learning_rate, 0, ends=False)
+        check_real("clip_range", self.clip_range, 0, ends=False)
+        check_real("entropy_weight", self.entropy_weight, 0)
+        check_real("hidden_features", self.hidden_features, 0, 1)
 
 
 RANDOM_WEIGHTS = "none"

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import nn
 
+from ...envs.io.ranges import check_seed
 from ...envs.io.run_files import CONFIG, REPORT
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
@@ -42,9 +43,11 @@ def load_task(config: DataConfig, seed: int) -> Task:
     """Load data onto the device.
 
     Raises:
-        ValueError: If the task or the data are unknown, missing or unreadable, or options exclude each other.
+        ValueError: If the task or the data are unknown, missing or unreadable, options exclude each other, or
+            the seed is none.
         TypeError: If a member of a task of one's own is of the wrong type.
     """
+    check_seed(seed)
     if ":" in config.task:
         plain = DataConfig(task=config.task)
         if odd := [f.name for f in fields(config) if getattr(config, f.name) != getattr(plain, f.name)]:

@@ -8,6 +8,8 @@ Shapes: N filters of a layer.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..io.ranges import check_whole
+
 PROTECTED = "protection"
 """Stands where the cause of a pin names the operation at fault."""
 
@@ -35,8 +37,7 @@ class Constraints:
 
     def __post_init__(self) -> None:
         for step in self.round_to.values():
-            if step < 1:
-                raise ValueError(f"filters are to be rounded to multiples of {step}; allowed is at least 1")
+            check_whole("the multiple that filters are rounded to", step, 1)
         for share in self.max_sparsity.values():
             if not 0 < share < 1:
                 raise ValueError(
