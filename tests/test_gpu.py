@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from contextlib import nullcontext
 from itertools import repeat
@@ -49,7 +50,7 @@ def digits() -> ClassificationTask:
 
 @pytest.fixture(scope="module")
 def on_gpu(digits: ClassificationTask) -> PruningProblem:
-    model = demo_problem().model.to("cuda")
+    model = copy.deepcopy(demo_problem().model).to("cuda")  # that one is everybody's
     return PruningProblem.build("demo on a GPU", model, digits, images=256, statistics_images=256)
 
 
@@ -79,7 +80,7 @@ def small(dropout: float = 0.0) -> nn.Module:
 
 def without_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("recovery.finetuning", "evaluation.candidate_network"):
-        monkeypatch.setattr(f"secateur.envs.{module}.recorded", lambda *_: None)
+        monkeypatch.setattr(f"secateur.envs.{module}.capture_graph", lambda *_: None)
     monkeypatch.setattr("secateur.envs.recovery.finetuning.capture_training_graph", lambda model, _: model)
 
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from tyro.conf import Positional
 
+from ...envs.io.ranges import check_whole
 from ...envs.io.run_files import REPORT
 from ...envs.recovery.config import DENSE_EPOCHS, RecoveryConfig
 from ..learning.config import AgentConfig
@@ -112,6 +113,7 @@ class Prune:
         )
         if self.out is not None and not resumed:
             check_new_folder(self.out)
+        check_whole("dense_epochs", self.dense_epochs, 0)
         task = load_task(self.data, self.seed)
         model = build_dense_network(self.model, task, self.weights, self.seed)
         out = self.out or default_folder(self.model, task.name, self.method)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from tyro.conf import Positional
 
+from ...envs.io.ranges import check_whole
 from ...envs.io.run_files import AGENT_CARD
 from ...envs.recovery.config import DENSE_EPOCHS
 from ...rewards import TargetRange
@@ -84,6 +85,7 @@ class Train:
         )
         if self.out is not None and not resumed:
             check_new_folder(self.out)
+        check_whole("dense_epochs", self.dense_epochs, 0)
         task = load_task(self.data, self.seed)
         weights = self.weights or (None,) * len(self.models)
         models = [

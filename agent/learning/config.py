@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ...envs.io.ranges import check_real, check_whole
+
 
 @dataclass(frozen=True)
 class AgentConfig:
@@ -29,12 +31,13 @@ class AgentConfig:
     rely on single features, for networks unlike those in training."""
 
     def __post_init__(self) -> None:
-        if self.evaluations < 0:
-            raise ValueError(f"evaluations is {self.evaluations}; allowed is at least 0")
-        if self.episodes_per_update < 2:
-            raise ValueError(f"episodes_per_update is {self.episodes_per_update}; allowed is at least 2")
-        if not 0 <= self.hidden_features <= 1:
-            raise ValueError(f"hidden_features is {self.hidden_features}; allowed is 0 to 1")
+        check_whole("evaluations", self.evaluations, 0)
+        check_whole("episodes_per_update", self.episodes_per_update, 2)
+        check_whole("epochs_per_update", self.epochs_per_update, 1)
+        check_real("learning_rate", self.learning_rate, 0, ends=False)
+        check_real("clip_range", self.clip_range, 0, ends=False)
+        check_real("entropy_weight", self.entropy_weight, 0)
+        check_real("hidden_features", self.hidden_features, 0, 1)
 
 
 RANDOM_WEIGHTS = "none"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ...envs.cost.config import LatencyConfig, Precision
+from ...envs.io.ranges import check_seed, check_whole
 from ...envs.io.suggestions import unknown_name
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.surgery.constraints import Constraints
@@ -90,14 +91,13 @@ class PruningConfig:
             raise ValueError(unknown_name("method", self.method, METHODS))
         if self.procedure not in PROCEDURES:
             raise ValueError(unknown_name("procedure", self.procedure, PROCEDURES))
-        if self.layer_epochs < 0:
-            raise ValueError(f"layer_epochs is {self.layer_epochs}; allowed is at least 0")
+        check_whole("layer_epochs", self.layer_epochs, 0)
+        check_seed(self.seed)
         if self.agent is not None and self.method != PPO:
             raise ValueError(f"the method {self.method} uses no agent; leave out --agent or --method")
         if self.method == PPO and self.agent_source == RANDOM_WEIGHTS and not self.learning.evaluations:
             raise ValueError("an agent with random weights has to learn; give --evaluations above 0")
-        if self.search_images < 1:
-            raise ValueError(f"search_images is {self.search_images}; allowed is at least 1")
+        check_whole("search_images", self.search_images, 1)
 
     def _check_target(self) -> None:
         targets = ("target_macs", "target_latency", "drop_bound")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ...envs.io.memory import is_out_of_memory
+from ...envs.io.ranges import check_seed
 from ...envs.io.run_files import CONFIG, REPORT
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
@@ -51,6 +52,7 @@ def load_task(config: DataConfig, seed: int) -> Task:
         ValueError: If the task or the data are unknown, missing or unreadable, or options exclude each other.
         TypeError: If a member of a user-defined task has the wrong type.
     """
+    check_seed(seed)
     if ":" in config.task:
         plain = DataConfig(task=config.task)
         if odd := [f.name for f in fields(config) if getattr(config, f.name) != getattr(plain, f.name)]:

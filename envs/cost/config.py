@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ..io.memory import is_out_of_memory
+from ..io.ranges import check_whole
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -29,8 +30,7 @@ class LatencyConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"the latency's {name} is {getattr(self, name)}; allowed is at least 1")
+            check_whole(f"the latency's {name}", getattr(self, name), 1)
         if self.dtype not in get_args(Precision):
             raise ValueError(
                 f"the latency's data type is {self.dtype!r}; allowed are {', '.join(get_args(Precision))}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..io.ranges import check_real, check_whole
+
 COMPENSATION_IMAGES = 512
 """Default number of images. With 256 or 2048, the mean accuracy of six candidates of ResNet-20 differs by
 less than 0.2 points."""
@@ -40,20 +42,15 @@ class RecoveryConfig:
     """Training images for fitting the kept channels that make up for removed ones; 0 turns this off."""
 
     def __post_init__(self) -> None:
-        limits = {
-            "epochs": (self.epochs >= 0, "at least 0"),
-            "batch_size": (self.batch_size >= 2, "at least 2"),
-            "learning_rate": (self.learning_rate > 0, "greater than 0"),
-            "momentum": (0 < self.momentum < 1, "between 0 and 1"),
-            "weight_decay": (self.weight_decay >= 0, "at least 0"),
-            "distillation_weight": (0 <= self.distillation_weight <= 1, "between 0 and 1"),
-            "temperature": (self.temperature > 0, "greater than 0"),
-            "batchnorm_images": (self.batchnorm_images >= 0, "at least 0"),
-            "compensation_images": (self.compensation_images >= 0, "at least 0"),
-        }
-        for name, (is_valid, limit) in limits.items():
-            if not is_valid:
-                raise ValueError(f"{name} has to be {limit}, got {getattr(self, name)}")
+        check_whole("epochs", self.epochs, 0)
+        check_whole("batch_size", self.batch_size, 2)
+        check_real("learning_rate", self.learning_rate, 0, ends=False)
+        check_real("momentum", self.momentum, 0, 1, ends=False)
+        check_real("weight_decay", self.weight_decay, 0)
+        check_real("distillation_weight", self.distillation_weight, 0, 1)
+        check_real("temperature", self.temperature, 0, ends=False)
+        check_whole("batchnorm_images", self.batchnorm_images, 0)
+        check_whole("compensation_images", self.compensation_images, 0)
 
     @classmethod
     def from_scratch(cls, epochs: int = DENSE_EPOCHS) -> RecoveryConfig:

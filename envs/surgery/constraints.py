@@ -6,6 +6,8 @@ The trace enforces them, so every decider respects them.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ..io.ranges import check_whole
+
 PROTECTED = "protection"
 """Value of :attr:`.Cause.operation` for protected layers."""
 
@@ -33,8 +35,7 @@ class Constraints:
 
     def __post_init__(self) -> None:
         for step in self.round_to.values():
-            if step < 1:
-                raise ValueError(f"filters are to be rounded to multiples of {step}; allowed is at least 1")
+            check_whole("the multiple that filters are rounded to", step, 1)
         for sparsity in self.max_sparsity.values():
             if not 0 < sparsity < 1:
                 raise ValueError(

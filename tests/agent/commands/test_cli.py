@@ -290,6 +290,15 @@ def test_help_fills_the_lines_of_the_terminal(
         (["train", "demo", "--evaluations", "0"], "has to learn"),
         (["train", "demo", "--search-images", "0"], "search_images is 0"),
         (["prune", "--epochs", "-1"], "at least 0"),
+        (["prune", "--dense-epochs", "-1"], "dense_epochs is -1; allowed is at least 0"),
+        (["train", "demo", "--dense-epochs", "-1"], "dense_epochs is -1; allowed is at least 0"),
+        (["prune", "--temperature", "inf"], "temperature is inf; allowed is above 0, a finite number"),
+        (["prune", "--image-size", "0"], "at least one pixel"),
+        *(
+            ([*verb, "--seed", seed], f"seed is {seed}; allowed is 0 to 4294967295")
+            for verb in (["prune"], ["train", "demo"], ["evaluate", "demo"], ["frontier", "m:f"])
+            for seed in ("-1", "4294967296")
+        ),
         (["train"], "network"),
         (["train", "demo", "--weights", "a.pt", "b.pt"], "one for each"),
         (["evaluate", "resnet2O"], "resnet20"),

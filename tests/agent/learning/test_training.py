@@ -8,6 +8,7 @@ Shapes: L layers, N filters of a layer.
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,16 @@ def test_untrained_candidates_lie_near_the_target(toy: PruningProblem, reward: T
         ({"evaluations": -1}, "evaluations is -1; allowed is at least 0"),
         ({"episodes_per_update": 1}, "episodes_per_update is 1; allowed is at least 2"),
         ({"hidden_features": 1.5}, "hidden_features is 1.5; allowed is 0 to 1"),
+        ({"epochs_per_update": 0}, "epochs_per_update is 0; allowed is at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; allowed is above 0"),
+        ({"clip_range": -0.2}, "clip_range is -0.2; allowed is above 0"),
+        ({"entropy_weight": -1.0}, "entropy_weight is -1.0; allowed is at least 0"),
+        ({"episodes_per_update": 2.5}, "episodes_per_update is 2.5; allowed is at least 2, a whole number"),
+        *(
+            ({field.name: odd}, rf"^{field.name} is {odd}; allowed is .*, a (whole|finite) number$")
+            for field in dataclasses.fields(AgentConfig)
+            for odd in (math.nan, math.inf)
+        ),
     ],
 )
 def test_a_number_out_of_its_range_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -279,6 +279,9 @@ def test_auxiliary_answers_are_told_from_the_main_one() -> None:
     assert main_and_auxiliary(main) == (main, [])
 
 
+NUMBERS = [field.name for field in dataclasses.fields(RecoveryConfig)]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -290,9 +293,12 @@ def test_auxiliary_answers_are_told_from_the_main_one() -> None:
         {"distillation_weight": 1.5},
         {"temperature": 0.0},
         {"batchnorm_images": -1},
+        {"compensation_images": -1},
+        *({name: odd} for name in NUMBERS for odd in (math.nan, math.inf)),
+        {"epochs": 1.5},
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(change: dict[str, float]) -> None:
     (name,) = change
-    with pytest.raises(ValueError, match=f"{name} has to be .*, got"):
+    with pytest.raises(ValueError, match=rf"^{name} is .*; allowed is "):
         RecoveryConfig(**change)  # type: ignore[arg-type]

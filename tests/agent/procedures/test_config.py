@@ -1,0 +1,41 @@
+"""What is asked for is refused by name where a number is out of its range, or none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from secateur.agent.procedures.config import PruningConfig
+from secateur.envs.cost.config import LatencyConfig
+from secateur.envs.surgery.constraints import Constraints
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda odd: PruningConfig(layer_epochs=odd), "layer_epochs is"),
+        (lambda odd: PruningConfig(search_images=odd), "search_images is"),
+        (lambda odd: PruningConfig(seed=odd), "seed is"),
+        (lambda odd: PruningConfig(target_macs=odd), "the target is"),
+        (lambda odd: PruningConfig(drop_bound=odd), "the drop bound is"),
+        (lambda odd: LatencyConfig(batch=odd), "the latency's batch is"),
+        (lambda odd: LatencyConfig(threads=odd), "the latency's threads is"),
+        (lambda odd: Constraints(round_to={"*": odd}), "the multiple that filters are rounded to is"),
+        (lambda odd: Constraints(max_sparsity={"*": odd}), "the largest sparsity is"),
+    ],
+)
+@pytest.mark.parametrize("odd", [math.nan, math.inf, -1])
+def test_a_number_out_of_its_range_is_refused_by_name(
+    make: Callable[[Any], object], said: str, odd: float
+) -> None:
+    with pytest.raises(ValueError, match=rf"^{said} {odd}; "):
+        make(odd)
+
+
+def test_a_seed_that_a_generator_does_not_take_is_refused_before_anything_begins() -> None:
+    with pytest.raises(ValueError, match="seed is 4294967296; allowed is 0 to 4294967295"):
+        PruningConfig(seed=2**32)
+    PruningConfig(seed=2**32 - 1)
