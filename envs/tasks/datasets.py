@@ -1,4 +1,4 @@
-"""One door to all data: the name of a known data set, or an image folder.
+"""Load classification data from the name of a known data set or from an image folder.
 
 Shapes: N images, C channels, H and W pixels.
 """
@@ -22,20 +22,20 @@ from .folder import load_folder
 from .normalisation import Normalisation, resolve_normalisation
 from .splits import Split, complete_splits, stratified_split
 
-# Digits have no test set of their own; it must not depend on a run's seed, or seeds could not be compared.
+# Digits have no test set. Ours must not depend on a run's seed, or seeds could not be compared.
 _DIGITS_TEST_FRACTION = 0.2
 _DIGITS_TEST_SEED = 0
 
 
 @dataclass(frozen=True)
 class _Dataset:
-    """How a known data set is loaded and augmented.
+    """A known data set: how to load and augment it.
 
     Args:
-        load: From root and download to train and test, and the names of the classes.
-        padding: Rim for random crops, pixels.
-        flip: Whether a mirrored image is as good as the image.
-        val_fraction: Share of train that becomes val; of a small set it has to be larger to say anything.
+        load: Function from root and download to the parts, train and test, and the names of the classes.
+        padding: Border for random crops, pixels.
+        flip: Whether flipping an image left to right keeps its class.
+        val_fraction: Share of train that becomes val; larger for a small data set, where val is small.
     """
 
     load: Callable[[Path, bool], tuple[dict[SplitName, Split], tuple[str, ...]]]
@@ -45,7 +45,7 @@ class _Dataset:
 
 
 def list_datasets() -> list[str]:
-    """List the data sets that `get_task` knows by name."""
+    """List the names of data sets that :func:`get_task` accepts."""
     return list(_DATASETS)
 
 
@@ -63,16 +63,17 @@ def get_task(
     """Load data into memory as a task with disjoint train, val and test parts, on the CPU.
 
     Args:
-        data: One of `list_datasets`, or an image folder: ``train/<class>/*`` and perhaps ``val/``, ``test/``.
-        root: Where torchvision keeps the known data sets.
-        download: Whether to fetch a known data set that is not there.
-        val_from: What a missing part is split from: "train", or "test" in two halves.
-        val_fraction: Share of train that becomes a missing part, in (0, 1); None takes 0.1, of the digits
-            0.25.
-        seed: Of the splitting.
-        normalisation: As in `resolve_normalisation`; None is the customary one, ImageNet's for a folder.
-        image_size: Height and width, pixels; None keeps the native one, 224 for a folder of images that
-            differ.
+        data: A name from :func:`list_datasets`, or an image folder with ``train/<class>/*`` and optionally
+            ``val/`` and ``test/``.
+        root: Folder in which torchvision stores the known data sets.
+        download: Whether to download a known data set that is missing.
+        val_from: Part from which a missing part is split: "train", or "test" in two halves.
+        val_fraction: Share of train that becomes a missing part, in (0, 1); None is 0.1, or 0.25 for digits.
+        seed: Seed for splitting.
+        normalisation: As in :func:`.resolve_normalisation`; None is the data set's, or ImageNet's for a
+            folder.
+        image_size: Height and width, pixels. None keeps the images' size, or is 224 for a folder with images
+            of several sizes.
 
     Raises:
         ValueError: If the data are unknown, missing or unreadable, or an argument is out of its range.
@@ -80,27 +81,27 @@ def get_task(
     notes: tuple[str, ...] = ()
     if data in _DATASETS:
         dataset = _DATASETS[data]
-        given, classes = dataset.load(Path(root), download)
+        parts, classes = dataset.load(Path(root), download)
         if image_size is not None:
-            given = {name: _resized(part, image_size) for name, part in given.items()}
+            parts = {name: _resized(part, image_size) for name, part in parts.items()}
         padding, flip = dataset.padding, dataset.flip
     elif Path(data).is_dir():
-        given, classes, notes = load_folder(Path(data), image_size)
+        parts, classes, notes = load_folder(Path(data), image_size)
         padding, flip = 0, True
     else:
         raise ValueError(
             f"there is no data set and no folder {data!r}{did_you_mean(data, _DATASETS)}; "
             f"give {', '.join(_DATASETS)}, or a folder with train/<class>/*.png"
         )
-    channels, height, width = given["train"].images.shape[1:]
+    channels, height, width = parts["train"].images.shape[1:]
     if data not in _DATASETS or image_size is not None:
-        padding = max(1, round(min(height, width) / 8))  # the customary 4 of 32 pixels
+        padding = max(1, round(min(height, width) / 8))  # the usual 4 of 32 pixels
     mean, std = resolve_normalisation(normalisation or (data if data in _DATASETS else "imagenet"), channels)
     if val_fraction is None:
         val_fraction = _DATASETS[data].val_fraction if data in _DATASETS else 0.1
-    splits, how = complete_splits(given, val_from=val_from, val_fraction=val_fraction, seed=seed)
+    splits, split_notes = complete_splits(parts, val_from=val_from, val_fraction=val_fraction, seed=seed)
     name = data if data in _DATASETS else Path(data).resolve().name
-    return ClassificationTask(name, splits, classes, mean, std, padding, flip, (*notes, *how))
+    return ClassificationTask(name, splits, classes, mean, std, padding, flip, (*notes, *split_notes))
 
 
 def _resized(part: Split, size: int) -> Split:
@@ -110,7 +111,7 @@ def _resized(part: Split, size: int) -> Split:
 
 
 def _digits(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[str, ...]]:
-    from sklearn.datasets import load_digits  # costs a second, which other data need not pay
+    from sklearn.datasets import load_digits  # imported here, as it takes a second
 
     bundle = load_digits()
     images = torch.from_numpy((bundle.images * (255 / 16)).round().astype(np.uint8))[:, None]
@@ -123,7 +124,7 @@ def _digits(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[s
 def _from_torchvision(
     name: str,
 ) -> Callable[[Path, bool], tuple[dict[SplitName, Split], tuple[str, ...]]]:
-    """Make the loader of one of torchvision's data sets that hold all images in ``data``."""
+    """Make the loader of a torchvision data set that holds all images in ``data``."""
 
     def load(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[str, ...]]:
         kind = getattr(torchvision.datasets, name)

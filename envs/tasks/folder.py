@@ -22,7 +22,7 @@ _FOLDERS: dict[SplitName, tuple[str, ...]] = {
     "test": ("test",),
 }
 _DEFAULT_SIZE = 224
-# ImageNet's networks are measured on the middle 224 pixels of a shorter side of 256 (torchvision's presets).
+# torchvision's presets for ImageNet: resize the shorter side to 256 pixels, then crop the central 224.
 _RESIZE_MARGIN = 256 / 224
 _CHUNK = 256  # images that a thread reads at a time
 
@@ -32,18 +32,19 @@ def load_folder(
 ) -> tuple[dict[SplitName, Split], tuple[str, ...], tuple[str, ...]]:
     """Read ``root/<train|val|test>/<class>/*`` into memory.
 
-    Images that are all grey stay so, else all become RGB. Images of one size keep it, unless ``image_size``
-    says otherwise; those of many sizes get a shorter side of 8/7 of the size, and lose all but the middle.
+    If all images are grey, they stay grey, else all become RGB. Images of one size keep it, unless
+    ``image_size`` is given. Images of several sizes are resized to a shorter side of 8/7 of the size and
+    cropped to the centre.
 
     Args:
         root: The folder; ``valid`` and ``validation`` are other names of ``val``. Only ``train`` must exist.
-        image_size: Height and width, pixels; None keeps the native one, 224 where images differ.
+        image_size: Height and width, pixels. None keeps the images' size, or is 224 if sizes differ.
 
     Returns:
-        The parts that are there, the classes in the order of the labels, and sentences for the report.
+        The existing parts, the names of the classes in the order of the labels, and sentences for the report.
 
     Raises:
-        ValueError: If there is no train folder, a class folder is empty or in one part only, or an image
+        ValueError: If there is no train folder, a class folder is empty or missing in a part, or an image
             cannot be read.
     """
     folders = part_folders(root, "an image folder has train/<class>/*.png, beside it val/ or test/")
@@ -58,7 +59,7 @@ def load_folder(
         reader = _Reader.choose(mode, sizes, image_size)
         images = reader.empty(len(everything))
         for _ in pool.map(reader, chunks, images.split(_CHUNK)):
-            pass  # an exception of a thread comes out here
+            pass  # raises the exception of a thread
     parts: dict[SplitName, Split] = {}
     for part, per_class in files.items():
         labels = torch.cat([torch.full((len(paths),), k) for k, paths in enumerate(per_class)])
@@ -71,9 +72,9 @@ class _Reader:
     """Decode images to one mode and size.
 
     Args:
-        mode: "L" or "RGB".
-        size: Width and height of what comes out, pixels.
-        resize: The shorter side before cutting out the middle, pixels; 0 leaves images as they are.
+        mode: Pillow's mode, "L" or "RGB".
+        size: Width and height of the results, pixels.
+        resize: Length of the shorter side before the central crop, pixels; 0 does not resize or crop.
     """
 
     def __init__(self, mode: str, size: tuple[int, int], resize: int = 0) -> None:
@@ -83,7 +84,7 @@ class _Reader:
 
     @classmethod
     def choose(cls, mode: str, sizes: set[tuple[int, int]], image_size: int | None) -> _Reader:
-        """Decide between the native size and resizing."""
+        """Choose whether to resize."""
         if image_size is not None and image_size < 1:
             raise ValueError(f"the image size has to be at least one pixel, got {image_size}")
         wanted = image_size or _DEFAULT_SIZE
@@ -95,12 +96,12 @@ class _Reader:
         return cls(mode, (wanted, wanted), wanted)
 
     def empty(self, count: int) -> Tensor:
-        """Make room for images: (count, C, H, W) uint8."""
+        """Allocate memory for images: (count, C, H, W) uint8."""
         width, height = self.size
         return torch.empty((count, len(self.mode), height, width), dtype=torch.uint8)
 
     def __call__(self, paths: Sequence[Path], images: Tensor) -> None:
-        """Decode into (len(paths), C, H, W) uint8."""
+        """Decode files into ``images``, (len(paths), C, H, W) uint8."""
         for image, path in zip(images.numpy(), paths, strict=True):
             image[:] = self._decode(path).transpose(2, 0, 1)
 
@@ -124,7 +125,7 @@ class _Reader:
 
 
 def _heads(paths: Sequence[Path]) -> set[tuple[str, tuple[int, int]]]:
-    """Collect the modes and sizes of images from their headers alone."""
+    """Read the modes and sizes of images from their headers."""
     heads = set()
     for path in paths:
         try:
@@ -139,7 +140,7 @@ def _heads(paths: Sequence[Path]) -> set[tuple[str, tuple[int, int]]]:
 
 
 def unreadable(path: Path) -> ValueError:
-    """Say that a file is no image."""
+    """Make the error for a file that is not a readable image."""
     return ValueError(f"{path} cannot be read as an image: repair or remove it")
 
 
@@ -147,11 +148,11 @@ def part_folders(root: Path, layout: str) -> dict[SplitName, Path]:
     """Find the folders of the parts.
 
     Args:
-        root: Where they lie.
-        layout: What the folder should look like, for the message.
+        root: Folder that contains them.
+        layout: Description of the expected layout, for the message.
 
     Raises:
-        ValueError: If there is no train folder, or a part is there under two names.
+        ValueError: If there is no train folder, or a part exists under two names.
     """
     folders: dict[SplitName, Path] = {}
     for part, names in _FOLDERS.items():
