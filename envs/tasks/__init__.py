@@ -1,4 +1,4 @@
-"""What is pruned on what: data, loss and metric."""
+"""Tasks: data, loss and metric."""
 
 from .base import SplitName, Task
 from .classification import ClassificationTask

@@ -1,4 +1,4 @@
-"""Classifying images that lie in memory as bytes, and are augmented a batch at a time.
+"""Image classification with images held in memory as bytes and augmented in batches.
 
 Shapes: B images of a batch, N images of a split, C channels, H and W pixels, K classes.
 """
@@ -18,11 +18,11 @@ from .splits import Split
 
 @dataclass(frozen=True)
 class ClassificationTask(ImageTask[Split]):
-    """Images, labels, cross-entropy and accuracy.
+    """Classify images, with cross-entropy and accuracy.
 
-    Args beside those of :class:`.images.ImageTask`:
-        padding: Training images are random crops of the image with a black rim of so many pixels, >= 0.
-        flip: Training images are mirrored left to right half of the time.
+    Args in addition to those of :class:`.images.ImageTask`:
+        padding: Width of the black border for random crops of training images, pixels, at least 0.
+        flip: Whether training images are flipped left to right with probability 0.5.
         notes: Sentences for the report.
     """
 
@@ -38,43 +38,43 @@ class ClassificationTask(ImageTask[Split]):
         augment: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Give images as normalised float32 (B, C, H, W), and labels (B,), on the task's device.
+        """Return images as normalised float32 (B, C, H, W), and labels (B,), on the task's device.
 
         Args:
-            split: Where to take them from.
-            indices: (B,) int64, in [0, size), on any device.
-            augment: Crop and flip at random as in training.
-            generator: Source of that randomness, on the CPU; None takes torch's global one.
+            split: The split.
+            indices: Indices of the images, (B,) int64, in [0, size), on any device.
+            augment: Whether to crop and flip at random, as in training.
+            generator: Random generator for that, on the CPU; None uses torch's global one.
         """
         part = self.splits[split]
         indices = indices.to(part.labels.device)
         images = part.images[indices]
         if augment:
-            # Black is 0 before normalising, not after: networks are trained on rims of that colour.
+            # Before normalising, as black is 0 only there.
             images = random_crops(images, self.padding, self.flip, generator)
         return self.normalised(images), part.labels[indices]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean cross-entropy of outputs (B, K).
+        """Return the mean cross-entropy of outputs (B, K).
 
         Raises:
-            ValueError: If the network has another number of outputs than there are classes.
+            ValueError: If the network does not have one output per class.
         """
         self._check(outputs)
         return F.cross_entropy(outputs, targets)
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Count correct answers and answers of outputs (B, K): (2,) int64.
+        """Count correct predictions and all predictions of outputs (B, K): (2,) int64.
 
         Raises:
-            ValueError: If the network has another number of outputs than there are classes.
+            ValueError: If the network does not have one output per class.
         """
         self._check(outputs)
         correct = (outputs.argmax(1) == targets).sum()
         return torch.stack([correct, torch.full_like(correct, len(targets))])
 
     def metric(self, statistics: Tensor) -> float:
-        """Give the accuracy, percent."""
+        """Return the accuracy, percent."""
         correct, count = statistics.tolist()
         return 100.0 * correct / count
 
@@ -89,13 +89,13 @@ class ClassificationTask(ImageTask[Split]):
 def random_crops(
     images: Tensor, padding: int, flip: bool, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Shift every image at random, black coming in, and mirror half of them, in one gather for all.
+    """Crop every image at random from itself with a black border, and flip half of them, in one gather.
 
     Args:
-        images: (B, C, H, W), black is 0.
-        padding: Largest shift, pixels, >= 0.
-        flip: Whether to mirror left to right, half of the time.
-        generator: Source of randomness, on the CPU whatever the device of the images.
+        images: Images (B, C, H, W), black is 0.
+        padding: Width of the border, pixels, at least 0.
+        flip: Whether to flip left to right, with probability 0.5.
+        generator: Random generator, always on the CPU; None uses torch's global one.
     """
     count, _, height, width = images.shape
     device = images.device
@@ -108,5 +108,6 @@ def random_crops(
     padded = F.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
     each = torch.arange(count, device=device)[:, None, None]
     crops = padded[each, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    # contiguous() would leave the strides of grey images, which convolutions then take for channels-last.
+    # Not contiguous(), which keeps the strides of grey images: convolutions would treat them as
+    # channels-last.
     return crops.clone(memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""One door to all data: the name of a known data set, or an image folder.
+"""Load classification data from the name of a known data set or from an image folder.
 
 Shapes: N images, C channels, H and W pixels.
 """
@@ -25,7 +25,7 @@ from .image_files import check_image_size
 from .normalisation import Normalisation, resolve_normalisation
 from .splits import Split, complete_splits, stratified_split
 
-# Digits have no test set of their own; it must not depend on a run's seed, or seeds could not be compared.
+# Digits have no test set. Ours must not depend on a run's seed, or seeds could not be compared.
 _DIGITS_TEST_FRACTION = 0.2
 _DIGITS_TEST_SEED = 0
 # What images are resized to before the next ones are: torch does it in float32 where a CPU cannot in bytes.
@@ -34,13 +34,13 @@ _PIXELS_AT_A_TIME = 2**22
 
 @dataclass(frozen=True)
 class _Dataset:
-    """How a known data set is loaded and augmented.
+    """A known data set: how to load and augment it.
 
     Args:
-        load: From root and download to train and test, and the names of the classes.
-        padding: Rim for random crops, pixels.
-        flip: Whether a mirrored image is as good as the image.
-        val_fraction: Share of train that becomes val; of a small set it has to be larger to say anything.
+        load: Function from root and download to the parts, train and test, and the names of the classes.
+        padding: Border for random crops, pixels.
+        flip: Whether flipping an image left to right keeps its class.
+        val_fraction: Share of train that becomes val; larger for a small data set, where val is small.
     """
 
     load: Callable[[Path, bool], tuple[dict[SplitName, Split], tuple[str, ...]]]
@@ -50,7 +50,7 @@ class _Dataset:
 
 
 def list_datasets() -> list[str]:
-    """List the data sets that `get_task` knows by name."""
+    """List the names of data sets that :func:`get_task` accepts."""
     return list(_DATASETS)
 
 
@@ -68,16 +68,17 @@ def get_task(
     """Load data into memory as a task with disjoint train, val and test parts, on the CPU.
 
     Args:
-        data: One of `list_datasets`, or an image folder: ``train/<class>/*`` and perhaps ``val/``, ``test/``.
-        root: Where torchvision keeps the known data sets.
-        download: Whether to fetch a known data set that is not there.
-        val_from: What a missing part is split from: "train", or "test" in two halves.
-        val_fraction: Share of train that becomes a missing part, in (0, 1); None takes 0.1, of the digits
-            0.25.
-        seed: Of the splitting.
-        normalisation: As in `resolve_normalisation`; None is the customary one, ImageNet's for a folder.
-        image_size: Height and width, pixels; None keeps the native one, 224 for a folder of images that
-            differ.
+        data: A name from :func:`list_datasets`, or an image folder with ``train/<class>/*`` and optionally
+            ``val/`` and ``test/``.
+        root: Folder in which torchvision stores the known data sets.
+        download: Whether to download a known data set that is missing.
+        val_from: Part from which a missing part is split: "train", or "test" in two halves.
+        val_fraction: Share of train that becomes a missing part, in (0, 1); None is 0.1, or 0.25 for digits.
+        seed: Seed for splitting.
+        normalisation: As in :func:`.resolve_normalisation`; None is the data set's, or ImageNet's for a
+            folder.
+        image_size: Height and width, pixels. None keeps the images' size, or is 224 for a folder with images
+            of several sizes.
 
     Raises:
         ValueError: If the data are unknown, missing or unreadable, or an argument is out of its range.
@@ -89,14 +90,16 @@ def get_task(
     if data in _DATASETS:
         dataset = _DATASETS[data]
         given, classes = dataset.load(Path(root), download)
-        splits, how = complete_splits(given, val_from=val_from, val_fraction=val_fraction, seed=seed)
+        splits, split_notes = complete_splits(given, val_from=val_from, val_fraction=val_fraction, seed=seed)
         if image_size is not None:
             splits = _resized(data, splits, image_size)
         padding, flip = dataset.padding, dataset.flip
     elif Path(data).is_dir():
         folder = open_folder(Path(data), image_size)
         classes, notes = folder.classes, folder.notes
-        files, how = complete_splits(folder.parts, val_from=val_from, val_fraction=val_fraction, seed=seed)
+        files, split_notes = complete_splits(
+            folder.parts, val_from=val_from, val_fraction=val_fraction, seed=seed
+        )
         splits = {name: folder.read(part) for name, part in files.items()}
         padding, flip = 0, True
     else:
@@ -106,10 +109,10 @@ def get_task(
         )
     channels, height, width = splits["train"].images.shape[1:]
     if data not in _DATASETS or image_size is not None:
-        padding = max(1, round(min(height, width) / 8))  # the customary 4 of 32 pixels
+        padding = max(1, round(min(height, width) / 8))  # the usual 4 of 32 pixels
     mean, std = resolve_normalisation(normalisation or (data if data in _DATASETS else "imagenet"), channels)
     name = data if data in _DATASETS else Path(data).resolve().name
-    return ClassificationTask(name, splits, classes, mean, std, padding, flip, (*notes, *how))
+    return ClassificationTask(name, splits, classes, mean, std, padding, flip, (*notes, *split_notes))
 
 
 def _resized(data: str, parts: Mapping[SplitName, Split], size: int) -> dict[SplitName, Split]:
@@ -136,7 +139,7 @@ def _resized_images(images: Tensor, size: int) -> Tensor:
 
 
 def _digits(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[str, ...]]:
-    from sklearn.datasets import load_digits  # costs a second, which other data need not pay
+    from sklearn.datasets import load_digits  # imported here, as it takes a second
 
     bundle = load_digits()
     images = torch.from_numpy((bundle.images * (255 / 16)).round().astype(np.uint8))[:, None]
@@ -149,7 +152,7 @@ def _digits(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[s
 def _from_torchvision(
     name: str,
 ) -> Callable[[Path, bool], tuple[dict[SplitName, Split], tuple[str, ...]]]:
-    """Make the loader of one of torchvision's data sets that hold all images in ``data``."""
+    """Make the loader of a torchvision data set that holds all images in ``data``."""
 
     def load(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[str, ...]]:
         kind = getattr(torchvision.datasets, name)

@@ -36,7 +36,7 @@ _FOLDERS: dict[SplitName, tuple[str, ...]] = {
     "test": ("test",),
 }
 _DEFAULT_SIZE = 224
-# ImageNet's networks are measured on the middle 224 pixels of a shorter side of 256 (torchvision's presets).
+# torchvision's presets for ImageNet: resize the shorter side to 256 pixels, then crop the central 224.
 _RESIZE_MARGIN = 256 / 224
 _CHUNK = 256  # images that a thread reads at a time
 
@@ -74,12 +74,13 @@ class ImageFolder:
 def open_folder(root: Path, image_size: int | None = None) -> ImageFolder:
     """Look at ``root/<train|val|test>/<class>/*`` and the headers of its images.
 
-    Images that are all grey stay so, else all become RGB. Images of one size keep it, unless ``image_size``
-    says otherwise; those of many sizes get a shorter side of 8/7 of the size, and lose all but the middle.
+    If all images are grey, they stay grey, else all become RGB. Images of one size keep it, unless
+    ``image_size`` is given. Images of several sizes are resized to a shorter side of 8/7 of the size and
+    cropped to the centre.
 
     Args:
         root: The folder; ``valid`` and ``validation`` are other names of ``val``. Only ``train`` must exist.
-        image_size: Height and width, pixels; None keeps the native one, 224 where images differ.
+        image_size: Height and width, pixels. None keeps the images' size, or is 224 if sizes differ.
 
     Raises:
         ValueError: If there is no train folder, a class folder is empty or in one part only, an image cannot
@@ -108,9 +109,9 @@ class _Reader:
     """Decode images to one mode and size.
 
     Args:
-        mode: "L" or "RGB".
-        size: Width and height of what comes out, pixels.
-        resize: The shorter side before cutting out the middle, pixels; 0 leaves images as they are.
+        mode: Pillow's mode, "L" or "RGB".
+        size: Width and height of the results, pixels.
+        resize: Length of the shorter side before the central crop, pixels; 0 does not resize or crop.
     """
 
     def __init__(self, mode: str, size: tuple[int, int], resize: int = 0) -> None:
@@ -131,12 +132,12 @@ class _Reader:
         return cls(mode, (wanted, wanted), wanted)
 
     def empty(self, count: int) -> Tensor:
-        """Make room for images: (count, C, H, W) uint8."""
+        """Allocate memory for images: (count, C, H, W) uint8."""
         width, height = self.size
         return torch.empty((count, len(self.mode), height, width), dtype=torch.uint8)
 
     def __call__(self, paths: Sequence[Path], images: Tensor) -> None:
-        """Decode into (len(paths), C, H, W) uint8."""
+        """Decode files into ``images``, (len(paths), C, H, W) uint8."""
         for image, path in zip(images.numpy(), paths, strict=True):
             image[:] = self._decode(path).transpose(2, 0, 1)
 
@@ -170,11 +171,11 @@ def part_folders(root: Path, layout: str) -> dict[SplitName, Path]:
     """Find the folders of the parts.
 
     Args:
-        root: Where they lie.
-        layout: What the folder should look like, for the message.
+        root: Folder that contains them.
+        layout: Description of the expected layout, for the message.
 
     Raises:
-        ValueError: If there is no train folder, or a part is there under two names.
+        ValueError: If there is no train folder, or a part exists under two names.
     """
     folders: dict[SplitName, Path] = {}
     for part, names in _FOLDERS.items():

@@ -1,4 +1,4 @@
-"""What tasks on images that lie in memory have in common: their parts, their classes, their normalisation.
+"""The common base of tasks on images held in memory: splits, classes, normalisation.
 
 Shapes: B images of a batch, C channels, H and W pixels, K classes.
 """
@@ -16,7 +16,7 @@ from .optional_members import distillation_loss
 
 
 class _Part(Protocol):
-    """Images and what is known of each."""
+    """Images and their targets."""
 
     @property
     def images(self) -> Tensor: ...
@@ -31,17 +31,17 @@ Part = TypeVar("Part", bound=_Part)
 
 @dataclass(frozen=True)
 class ImageTask(Generic[Part]):
-    """Images of classes.
+    """Hold normalised images of K classes.
 
     Args:
-        name: For logs and reports.
+        name: Name of the task for logs and reports.
         splits: Train, val and test, disjoint.
-        classes: K names.
-        mean: Per channel, subtracted from pixels in [0, 1].
-        std: Per channel, > 0, divides after that.
+        classes: Names of the K classes.
+        mean: Mean of each channel, subtracted from pixels in [0, 1].
+        std: Standard deviation of each channel, > 0, by which pixels are then divided.
 
     Raises:
-        ValueError: If the parts do not belong together.
+        ValueError: If a part is missing, or shapes or channels do not match.
     """
 
     name: str
@@ -59,33 +59,33 @@ class ImageTask(Generic[Part]):
             )
         if not len(self.mean) == len(self.std) == self.input_shape[0]:
             raise ValueError(
-                f"{self.input_shape[0]} channels want as many means and deviations, "
+                f"{self.input_shape[0]} channels need as many means and deviations, "
                 f"got {self.mean} and {self.std}"
             )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Give the shape of one image, (C, H, W)."""
+        """Shape of one image, (C, H, W)."""
         return tuple(self.splits["train"].images.shape[1:])
 
     @property
     def num_outputs(self) -> int:
-        """Count the classes."""
+        """Number of classes."""
         return len(self.classes)
 
     def size(self, split: SplitName) -> int:
-        """Count the images of a split."""
+        """Return the number of images of a split."""
         return len(self.splits[split])
 
     def to(self, device: torch.device | str) -> Self:
-        """Give the same task with its images on a device."""
+        """Return the same task with its images on a device."""
         return dataclasses.replace(self, splits={n: part.to(device) for n, part in self.splits.items()})
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Bring images (B, C, H, W) of 0 to 255 into float32 of the wanted means and deviations."""
+        """Normalise images (B, C, H, W) with values 0 to 255 to float32."""
         mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return images.float().mul_(1 / (255 * std)).sub_(mean / std)
 
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """Compare two networks' outputs (B, K, ...); see :func:`.distillation.distillation_loss`."""
+        """Compare two networks' outputs (B, K, ...); see :func:`.distillation_loss`."""
         return distillation_loss(student, teacher, temperature)

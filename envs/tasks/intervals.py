@@ -1,6 +1,6 @@
-"""How sure an accuracy drop is: both networks were measured on the same examples, so examples are paired.
+"""Confidence intervals of accuracy drops, from paired measurements of both networks on the same examples.
 
-Shapes: N examples, or groups of them, D draws.
+Shapes: N examples, or groups of them, D bootstrap draws.
 """
 
 from __future__ import annotations
@@ -17,95 +17,95 @@ from .base import Task
 from .measuring import Measurement
 
 LEVEL = 0.95
-"""Share of such intervals that hold the drop on all the examples that these are drawn from."""
+"""Confidence level: share of such intervals that contain the drop on the examples' population."""
 
 _DRAWS = 2000
 
-_WEIGHTS_AT_ONCE = 2**24
-"""Numbers of a block of draws."""
+_BLOCK = 2**24
+"""Largest number of weights in one block of draws."""
 
-_ADDS_UP = 1e-3
-"""Points by which a metric of all examples may differ from that of their sum."""
+_ADDITIVE = 1e-3
+"""Allowed difference, percentage points, between the metric of summed statistics and the measured one."""
 
 
 def drop_interval(task: Task, dense: Measurement, pruned: Measurement) -> tuple[float, float] | None:
-    """Give an interval that holds the accuracy drop with a confidence of 95 %.
+    """Compute the 95 % confidence interval of the accuracy drop.
 
-    Where every example is right or wrong, the adjusted Wald interval of Bonett and Price 2012 (doi
+    If every example is right or wrong, it is the adjusted Wald interval of Bonett and Price 2012 (doi
     10.3102/1076998611411915), which Fagerland et al. 2014 (doi 10.1002/sim.6148) recommend for any number of
-    pairs. Else the bootstrap over examples, drawn alike for both networks, with percentiles widened for few
-    examples (Hesterberg 2014, arXiv 1411.5279).
+    pairs. Else it is a bootstrap over examples, with the same draws for both networks and percentiles widened
+    for few examples (Hesterberg 2014, arXiv 1411.5279).
 
     Args:
-        task: Its metric.
-        dense: Measured with ``by_example``.
-        pruned: Likewise, on the same examples.
+        task: The task with the metric.
+        dense: Measurement of the dense network, made with ``by_example``.
+        pruned: Measurement of the pruned network, made on the same examples.
 
     Returns:
-        The lower and the upper end, percentage points; 0 and 0 where both networks answer alike. None where
-        there are fewer than two examples, or the metric is not made of what is known of single ones.
+        The lower and the upper end, percentage points; 0 and 0 if both networks' results are identical. None
+        if there are fewer than two examples, or the metric cannot be computed from examples' statistics.
     """
-    one, other = dense.pieces, pruned.pieces
-    if one is None or other is None or len(one) < 2 or not (_adds_up(task, dense) and _adds_up(task, pruned)):
+    a, b = dense.example_statistics, pruned.example_statistics
+    if a is None or b is None or len(a) < 2 or not (_is_additive(task, dense) and _is_additive(task, pruned)):
         return None
-    if torch.equal(one, other) and dense.loss == pruned.loss:
+    if torch.equal(a, b) and dense.loss == pruned.loss:
         return 0.0, 0.0
-    if _is_right_or_wrong(task, one) and _is_right_or_wrong(task, other):
-        change = (one[:, 0] - other[:, 0]).numpy()
+    if _is_right_or_wrong(task, a) and _is_right_or_wrong(task, b):
+        change = (a[:, 0] - b[:, 0]).numpy()
         return _paired_proportions(int((change > 0).sum()), int((change < 0).sum()), len(change))
-    return _bootstrap(task, one, other)
+    return _bootstrap(task, a, b)
 
 
 def meets(interval: tuple[float, float] | None, bound: float) -> str:
-    """Say whether a drop is within a bound: ``yes``, ``no``, or ``undecided`` where that is not known."""
+    """Return whether a drop is within a bound: ``yes``, ``no``, or ``undecided`` if that is not clear."""
     if interval is None or interval[0] <= bound < interval[1]:
         return "undecided"
     return "yes" if interval[1] <= bound else "no"
 
 
-def _adds_up(task: Task, measured: Measurement) -> bool:
-    assert measured.pieces is not None
-    return abs(task.metric(measured.pieces.sum(0)) - measured.accuracy) < _ADDS_UP
+def _is_additive(task: Task, measured: Measurement) -> bool:
+    assert measured.example_statistics is not None
+    return abs(task.metric(measured.example_statistics.sum(0)) - measured.accuracy) < _ADDITIVE
 
 
-def _is_right_or_wrong(task: Task, pieces: Tensor) -> bool:
-    """Say whether statistics (N, 2) count an example each, and the metric is the share of the right ones."""
-    if pieces.shape[1:] != (2,):
+def _is_right_or_wrong(task: Task, example_statistics: Tensor) -> bool:
+    """Return whether statistics (N, 2) are one example each, and the metric is the share of right ones."""
+    if example_statistics.shape[1:] != (2,):
         return False
-    right, counted = pieces.double().unbind(1)
+    right, counted = example_statistics.double().unbind(1)
     counts = bool((counted == 1).all() and ((right == 0) | (right == 1)).all())
-    return counts and math.isclose(task.metric(pieces.sum(0)), 100 * float(right.mean()))
+    return counts and math.isclose(task.metric(example_statistics.sum(0)), 100 * float(right.mean()))
 
 
-def _paired_proportions(lost: int, won: int, pairs: int) -> tuple[float, float]:
-    """Bonett and Price 2012: Wald's interval after one more pair of each discordant kind."""
-    lost_share, won_share = (lost + 1) / (pairs + 2), (won + 1) / (pairs + 2)
-    drop = lost_share - won_share
-    spread = stats.norm.ppf((1 + LEVEL) / 2) * math.sqrt((lost_share + won_share - drop**2) / (pairs + 2))
-    return 100 * max(-1.0, drop - spread), 100 * min(1.0, drop + spread)
+def _paired_proportions(worse: int, better: int, pairs: int) -> tuple[float, float]:
+    """Bonett and Price 2012: Wald's interval after adding one pair to each discordant count."""
+    worse_share, better_share = (worse + 1) / (pairs + 2), (better + 1) / (pairs + 2)
+    drop = worse_share - better_share
+    margin = stats.norm.ppf((1 + LEVEL) / 2) * math.sqrt((worse_share + better_share - drop**2) / (pairs + 2))
+    return 100 * max(-1.0, drop - margin), 100 * min(1.0, drop + margin)
 
 
-def _bootstrap(task: Task, one: Tensor, other: Tensor) -> tuple[float, float] | None:
-    size = len(one)
+def _bootstrap(task: Task, a: Tensor, b: Tensor) -> tuple[float, float] | None:
+    size = len(a)
     generator = np.random.default_rng(0)
-    block = max(1, _WEIGHTS_AT_ONCE // size)
+    block = max(1, _BLOCK // size)
     drops: list[float] = []
     for start in range(0, _DRAWS, block):
         draws = min(block, _DRAWS - start)
         weights = generator.multinomial(size, np.full(size, 1 / size), draws).astype(np.float64)  # (D, N)
-        drawn = zip(_drawn(weights, one), _drawn(weights, other), strict=True)
-        drops += [task.metric(a) - task.metric(b) for a, b in drawn]
-    known = np.array(drops)[np.isfinite(drops)]
-    if not len(known):
+        resampled = zip(_resample(weights, a), _resample(weights, b), strict=True)
+        drops += [task.metric(dense) - task.metric(pruned) for dense, pruned in resampled]
+    finite = np.array(drops)[np.isfinite(drops)]
+    if not len(finite):
         return None
     widened = math.sqrt(size / (size - 1)) * stats.t.ppf((1 + LEVEL) / 2, size - 1)
     tail = stats.norm.cdf(-widened)
-    low, high = np.quantile(known, [tail, 1 - tail])
+    low, high = np.quantile(finite, [tail, 1 - tail])
     return float(low), float(high)
 
 
-def _drawn(weights: npt.NDArray[np.float64], pieces: Tensor) -> Tensor:
-    """Sum statistics (N, ...) with the weights (D, N) of every draw: (D, ...)."""
-    total = torch.from_numpy(weights) @ pieces.reshape(len(pieces), -1).double()
-    total = total if pieces.is_floating_point() else total.round()
-    return total.reshape(-1, *pieces.shape[1:]).to(pieces.dtype)
+def _resample(weights: npt.NDArray[np.float64], example_statistics: Tensor) -> Tensor:
+    """Sum statistics (N, ...) with the weights (D, N) of the draws: (D, ...)."""
+    total = torch.from_numpy(weights) @ example_statistics.reshape(len(example_statistics), -1).double()
+    total = total if example_statistics.is_floating_point() else total.round()
+    return total.reshape(-1, *example_statistics.shape[1:]).to(example_statistics.dtype)

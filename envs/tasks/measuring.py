@@ -1,4 +1,4 @@
-"""Measuring a network on a task."""
+"""Measure a network on a task."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from ..modules.outputs import main_output
 from .base import SplitName, Task
 from .optional_members import details_of, measuring_batch
 
-_MOST_KEPT = 2**24
-"""Numbers that are kept of all examples together."""
+_MAX_STORED = 2**24
+"""Largest number of values stored for all examples together."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """How well a network does on a split.
+    """The accuracy and loss of a network on a split.
 
     Args:
         accuracy: The task's metric, percent.
         loss: Mean loss.
-        images: Examples it was measured on.
-        details: The metric of each class or output by name, percent; empty where the task does not tell.
-        pieces: What the metric needs to know of every example, (images, ...), on the CPU, or of groups of
-            as many examples where it is large; None where nobody asked.
+        images: Number of measured examples.
+        details: The metric of each class or output by name, percent; empty if the task does not define it.
+        example_statistics: The metric's statistics of each example, (images, ...), on the CPU; of groups of
+            equally many examples if they are large; None unless requested.
     """
 
     accuracy: float
     loss: float
     images: int
     details: Mapping[str, float | None] = field(default_factory=dict)
-    pieces: Tensor | None = field(default=None, repr=False, compare=False)
+    example_statistics: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def measure(
@@ -52,11 +52,11 @@ def measure(
 
     Args:
         model: The network, on the task's device.
-        task: Data and metric.
-        split: What to measure on.
-        batch_size: Examples at a time, at least 1; fewer where the task says so.
-        limit: Measure on that many examples only, spread evenly over the split; None takes all.
-        by_example: Keep what the metric needs to know of every example too.
+        task: Data, loss and metric.
+        split: The split to measure on.
+        batch_size: Examples per batch, at least 1; fewer if the task sets a limit.
+        limit: Number of examples to measure on, spread evenly over the split; None is all.
+        by_example: Whether to store the statistics of each example.
 
     Raises:
         ValueError: If the split is empty or the limit is not positive.
@@ -67,9 +67,9 @@ def measure(
         raise ValueError(f"nothing to measure: the split {split} has {size} images, the limit is {limit}")
     indices = (
         torch.arange(images) * size // images
-    )  # image folders are sorted by class: spread over all of it
+    )  # spread over the split, as image folders are sorted by class
     statistics: Tensor | None = None
-    pieces: list[Tensor] = []
+    example_statistics: list[Tensor] = []
     loss = 0.0
     with restored_modes(model), torch.no_grad():
         model.eval()
@@ -78,25 +78,25 @@ def measure(
             inputs, targets = task.batch(split, part)
             layout = layout or fastest_layout(model, inputs)
             outputs = main_output(run_on_copy(model, inputs.contiguous(memory_format=layout)))
-            found = task.statistics(outputs, targets)
-            statistics = found if statistics is None else statistics + found
+            batch_statistics = task.statistics(outputs, targets)
+            statistics = batch_statistics if statistics is None else statistics + batch_statistics
             loss += float(task.loss(outputs, targets)) * len(part)
             if by_example:
-                group = math.ceil(images * found.numel() / _MOST_KEPT)
+                group = math.ceil(images * batch_statistics.numel() / _MAX_STORED)
                 pairs = zip(outputs.split(group), targets.split(group), strict=True)
-                pieces.append(torch.stack([task.statistics(*pair) for pair in pairs]).cpu())
+                example_statistics.append(torch.stack([task.statistics(*pair) for pair in pairs]).cpu())
     assert statistics is not None
-    kept = torch.cat(pieces) if by_example else None
-    return Measurement(task.metric(statistics), loss / images, images, details_of(task, statistics), kept)
+    stored = torch.cat(example_statistics) if by_example else None
+    return Measurement(task.metric(statistics), loss / images, images, details_of(task, statistics), stored)
 
 
 def check_measured(measured: Measurement, what: str, where: str = "") -> None:
-    """Refuse a network that was measured as nothing.
+    """Refuse a measurement that is not finite.
 
     Args:
-        measured: On val.
-        what: Names the network.
-        where: What is known of the layer.
+        measured: The measurement on val.
+        what: Name of the network, for the message.
+        where: The layer where the problem begins, for the message, or "".
 
     Raises:
         FloatingPointError: If the metric or the loss is infinite or undefined.
@@ -104,6 +104,6 @@ def check_measured(measured: Measurement, what: str, where: str = "") -> None:
     for kind, value in (("metric", measured.accuracy), ("loss", measured.loss)):
         if not math.isfinite(value):
             raise FloatingPointError(
-                f"the {kind} of {what} on val is {value}{where}: look at the data, the weights, the loss and "
+                f"the {kind} of {what} on val is {value}{where}: check the data, the weights, the loss and "
                 "the metric"
             )

@@ -1,4 +1,4 @@
-"""The means and deviations that images are normalised with, by name or by number."""
+"""Means and standard deviations for normalising images, by name or as numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..io.suggestions import did_you_mean
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 
-# Mean and standard deviation of the training images in [0, 1], per channel, as everybody uses them.
+# Mean and standard deviation of the training images in [0, 1], per channel: the values in common use.
 PRESETS: dict[str, Normalisation] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
@@ -21,33 +21,33 @@ PRESETS: dict[str, Normalisation] = {
 
 
 def resolve_normalisation(
-    wanted: str | Normalisation, channels: int
+    normalisation: str | Normalisation, channels: int
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Give mean and standard deviation for images with so many channels.
+    """Return mean and standard deviation for images with a number of channels.
 
     Args:
-        wanted: A name in `PRESETS`; means and deviations, one or one per channel, for pixels in [0, 1]; or
-            the same as text, "0.49,0.48,0.45/0.25,0.24,0.26".
-        channels: Channels of the images. Grey images get the average of a preset for colours.
+        normalisation: A name in :data:`PRESETS`; or means and deviations for pixels in [0, 1], one or one per
+            channel; or the same as text, "0.49,0.48,0.45/0.25,0.24,0.26".
+        channels: Channels of the images, at least 1. Grey images get the average over a preset's channels.
 
     Raises:
-        ValueError: If the name is unknown, or the numbers do not suit.
+        ValueError: If the name is unknown, or the numbers do not match the channels.
     """
-    if isinstance(wanted, str):
-        mean, std = PRESETS[wanted] if wanted in PRESETS else _parsed(wanted)
+    if isinstance(normalisation, str):
+        mean, std = PRESETS[normalisation] if normalisation in PRESETS else _parsed(normalisation)
         if channels == 1:
             mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     else:
-        mean, std = wanted
+        mean, std = normalisation
     if not ({len(mean), len(std)} <= {1, channels} and min(std) > 0):
         raise ValueError(
-            f"normalisation wants one mean and one positive deviation for each of {channels} channels, "
+            f"normalisation needs one mean and one positive deviation for each of {channels} channels, "
             f"got {tuple(mean)} and {tuple(std)}"
         )
-    return _spread(mean, channels), _spread(std, channels)
+    return _per_channel(mean, channels), _per_channel(std, channels)
 
 
-def _spread(values: Sequence[float], channels: int) -> tuple[float, ...]:
+def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
     return tuple(values) * (channels if len(values) == 1 else 1)
 
 

@@ -1,4 +1,4 @@
-"""What a task may have beyond its contract, and what stands in where it has not; see :class:`.base.Task`."""
+"""Optional members of tasks and their defaults; see :class:`.base.Task`."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ if TYPE_CHECKING:
     from .base import Task
 
 ACCURACY = "accuracy"
-"""What reports call the metric of a task that does not say."""
+"""Name of the metric of a task without ``metric_name``."""
 
 
 def metric_name(task: Task) -> str:
-    """Say what reports call the metric."""
+    """Return the name of the metric in reports."""
     return str(getattr(task, "metric_name", ACCURACY))
 
 
 def details_of(task: Task, statistics: Tensor) -> Mapping[str, float | None]:
-    """Give the metric of each class or output by name, percent; nothing where the task does not."""
+    """Return the metric of each class or output by name, percent; empty if the task does not define it."""
     details = getattr(task, "details", None)
     return details(statistics) if details is not None else {}
 
 
-def batch_size_for(task: Task, wanted: int) -> int:
-    """Bound a batch size by what the task says its examples bear."""
-    return max(1, min(wanted, int(getattr(task, "largest_batch", wanted))))
+def batch_size_for(task: Task, batch_size: int) -> int:
+    """Limit a batch size to the task's ``largest_batch``."""
+    return max(1, min(batch_size, int(getattr(task, "largest_batch", batch_size))))
 
 
-def measuring_batch(task: Task, wanted: int) -> int:
-    """Bound the batch of a pass without gradients too: 512 images of 224x224 want 13 GB in a VGG-16.
+def measuring_batch(task: Task, batch_size: int) -> int:
+    """Limit the batch size of a pass without gradients: 512 images of 224x224 need 13 GB in a VGG-16.
 
     Args:
-        task: Says how large an example is.
-        wanted: For examples of up to 64x64 pixels.
+        task: The task; its ``input_shape`` counts.
+        batch_size: Batch size for examples of up to 64x64 pixels, at least 1.
     """
     pixels = math.prod(task.input_shape[1:])
-    return batch_size_for(task, max(1, min(wanted, wanted * 64 * 64 // max(1, pixels))))
+    return batch_size_for(task, max(1, min(batch_size, batch_size * 64 * 64 // max(1, pixels))))
 
 
 def distill(task: Task, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Compare two networks' outputs as the task does, else by their mean squared error.
+    """Compute the task's distillation loss, by default the mean squared error of the outputs.
 
-    A softened softmax makes sense of classes only, and what outputs mean only the task knows.
+    Hinton's loss is no default, as only the task knows whether its outputs are classes.
     """
     distillation = getattr(task, "distillation", None)
     if distillation is not None:
@@ -56,13 +56,13 @@ def distill(task: Task, student: Tensor, teacher: Tensor, temperature: float) ->
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Compare two networks' classes: T^2 KL(teacher || student), Hinton et al. 2015, arXiv 1503.02531.
+    """Compute T^2 KL(teacher || student) over classes (Hinton et al. 2015, arXiv 1503.02531).
 
     Args:
-        student: Outputs (B, K, ...) before the softmax.
-        teacher: Likewise.
-        temperature: Divides both, > 0.
+        student: Logits (B, K, ...) of the student.
+        teacher: Logits (B, K, ...) of the teacher.
+        temperature: Temperature T, divides both, > 0.
     """
-    ours, theirs = (F.log_softmax(outputs / temperature, dim=1) for outputs in (student, teacher))
-    divergence = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
+    student_log, teacher_log = (F.log_softmax(outputs / temperature, dim=1) for outputs in (student, teacher))
+    divergence = F.kl_div(student_log, teacher_log, reduction="none", log_target=True).sum(1)
     return temperature**2 * divergence.mean()

@@ -1,4 +1,4 @@
-"""Classifying every pixel of images that lie in memory as bytes.
+"""Semantic segmentation with images and masks held in memory as bytes.
 
 Shapes: B images of a batch, N images of a split, C channels, H and W pixels, K classes.
 """
@@ -18,14 +18,14 @@ from .images import ImageTask
 
 @dataclass(frozen=True)
 class SegmentationSplit:
-    """Images and masks that lie in memory.
+    """Images and masks held in memory.
 
     Args:
-        images: (N, C, H, W) uint8.
-        masks: (N, H, W) uint8, class indices or the ignore label.
+        images: Images (N, C, H, W) uint8.
+        masks: Masks (N, H, W) uint8 with class indices or the ignore label.
 
     Raises:
-        ValueError: If shapes or types are others.
+        ValueError: If a shape or data type is wrong.
     """
 
     images: Tensor
@@ -46,32 +46,32 @@ class SegmentationSplit:
 
     @property
     def strata(self) -> Tensor:
-        """Give what a split keeps the shares of: nothing, as an image has many classes."""
+        """Strata for splitting: the same for all images, as an image has many classes."""
         return torch.zeros(len(self), dtype=torch.int64)
 
     def take(self, indices: Tensor) -> Self:
-        """Give some of the images, in the order of the indices (M,)."""
+        """Return the images with the indices (M,), in that order."""
         return type(self)(self.images[indices], self.masks[indices])
 
     def to(self, device: torch.device | str) -> Self:
-        """Give the same images on a device."""
+        """Return the same images on a device."""
         return type(self)(self.images.to(device), self.masks.to(device))
 
 
 @dataclass(frozen=True)
 class SegmentationTask(ImageTask[SegmentationSplit]):
-    """Images, masks, cross-entropy and mean intersection over union.
+    """Segment images, with cross-entropy and mean intersection over union.
 
-    Args beside those of :class:`.images.ImageTask`:
-        ignore_label: Pixels of this label count nowhere, in [0, 255].
-        class_weights: K weights of the loss, >= 0; empty weighs all alike.
-        scales: Training images are magnified at random between these two, black and ignored outside.
-        flip: Training images are mirrored left to right half of the time.
-        largest_batch: Most images in one pass.
+    Args in addition to those of :class:`.images.ImageTask`:
+        ignore_label: Label of pixels that are ignored in loss and metric, in [0, 255].
+        class_weights: Weights of the K classes in the loss, >= 0; empty means equal weights.
+        scales: Smallest and largest factor of the random scaling of training images, > 0.
+        flip: Whether training images are flipped left to right with probability 0.5.
+        largest_batch: Largest number of images in one pass.
         notes: Sentences for the report.
 
     Raises:
-        ValueError: If the parts do not belong together, or a number is out of its range.
+        ValueError: If a part is missing, shapes do not match, or a number is out of its range.
     """
 
     ignore_label: int = 255
@@ -88,7 +88,10 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
         if not 0 <= self.ignore_label <= 255:
             raise ValueError(f"the ignore label is {self.ignore_label}; masks hold 0 to 255")
         if self.class_weights and len(self.class_weights) != self.num_outputs:
-            raise ValueError(f"{self.num_outputs} classes got {len(self.class_weights)} weights")
+            raise ValueError(
+                f"{len(self.class_weights)} class weights were given for {self.num_outputs} classes; give "
+                "one per class, or none"
+            )
         if not 0 < self.scales[0] <= self.scales[1]:
             raise ValueError(f"scales are two positive numbers, the smaller first, got {self.scales}")
 
@@ -100,13 +103,13 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
         augment: bool = False,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Give images as normalised float32 (B, C, H, W), and masks (B, H, W) int64.
+        """Return images as normalised float32 (B, C, H, W), and masks (B, H, W) int64.
 
         Args:
-            split: Where to take them from.
-            indices: (B,) int64, in [0, size), on any device.
-            augment: Magnify, shift and flip at random as in training.
-            generator: Source of that randomness, on the CPU; None takes torch's global one.
+            split: The split.
+            indices: Indices of the images, (B,) int64, in [0, size), on any device.
+            augment: Whether to scale, shift and flip at random, as in training.
+            generator: Random generator for that, on the CPU; None uses torch's global one.
         """
         part = self.splits[split]
         indices = indices.to(part.masks.device)
@@ -116,42 +119,42 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
         return self.normalised(images), masks
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Give the cross-entropy of outputs (B, K, H, W), averaged over pixels by their class's weight.
+        """Return the cross-entropy of outputs (B, K, H, W), averaged over pixels with class weights.
 
         Raises:
-            ValueError: If the network answers with other shapes.
+            ValueError: If the outputs have another shape.
         """
         self._check(outputs, targets)
         weights = torch.tensor(self.class_weights or [1.0] * self.num_outputs, device=outputs.device)
-        told = targets != self.ignore_label
+        labelled = targets != self.ignore_label
         total = F.cross_entropy(
             outputs, targets, weights, ignore_index=self.ignore_label, reduction="sum"
-        )  # its own mean is undefined where every pixel is ignored
-        return total / weights[targets[told]].sum().clamp_min(1e-9)
+        )  # reduction="mean" is undefined if every pixel is ignored
+        return total / weights[targets[labelled]].sum().clamp_min(1e-9)
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Count pixels by true and by predicted class: (K, K) int64.
+        """Compute the confusion matrix, true class by predicted class: (K, K) int64.
 
         Raises:
-            ValueError: If the network answers with other shapes.
+            ValueError: If the outputs have another shape.
         """
         self._check(outputs, targets)
-        told = targets != self.ignore_label
-        pairs = targets[told] * self.num_outputs + outputs.argmax(1)[told]
+        labelled = targets != self.ignore_label
+        pairs = targets[labelled] * self.num_outputs + outputs.argmax(1)[labelled]
         return torch.bincount(pairs, minlength=self.num_outputs**2).view(self.num_outputs, -1)
 
     def metric(self, statistics: Tensor) -> float:
-        """Average the intersection over union of classes that are there or predicted, percent."""
-        known = [value for value in self.details(statistics).values() if value is not None]
-        return sum(known) / len(known) if known else 0.0
+        """Average the intersection over union of classes that occur or are predicted, percent."""
+        defined = [value for value in self.details(statistics).values() if value is not None]
+        return sum(defined) / len(defined) if defined else 0.0
 
     def details(self, statistics: Tensor) -> dict[str, float | None]:
-        """Give the intersection over union of each class, percent; None where it is nowhere."""
-        both = statistics.diagonal().tolist()
-        either = (statistics.sum(0) + statistics.sum(1) - statistics.diagonal()).tolist()
-        told = [k != self.ignore_label and union > 0 for k, union in enumerate(either)]
-        rows = zip(self.classes, both, either, told, strict=True)
-        return {name: 100.0 * b / union if there else None for name, b, union, there in rows}
+        """Return the intersection over union of each class, percent; None if it never occurs."""
+        intersections = statistics.diagonal().tolist()
+        unions = (statistics.sum(0) + statistics.sum(1) - statistics.diagonal()).tolist()
+        defined = [k != self.ignore_label and union > 0 for k, union in enumerate(unions)]
+        rows = zip(self.classes, intersections, unions, defined, strict=True)
+        return {name: 100.0 * both / union if valid else None for name, both, union, valid in rows}
 
     def _check(self, outputs: Tensor, targets: Tensor) -> None:
         expected = (len(targets), self.num_outputs, *targets.shape[1:])
@@ -159,7 +162,7 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
             raise ValueError(
                 f"{self.name} has {self.num_outputs} classes and masks of {tuple(targets.shape[1:])}, the "
                 f"network's outputs have the shape {tuple(outputs.shape[1:])} per image: give a network "
-                f"that answers with {expected[1:]}"
+                f"with outputs of {expected[1:]}"
             )
 
 
@@ -171,44 +174,47 @@ def random_views(
     ignore_label: int,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Magnify, shift and mirror every image at random, and its mask alike, in one gather for all.
+    """Scale, shift and flip every image and its mask at random, in one gather.
 
-    Magnified images are cut to their size at a random place; shrunk ones lie at a random place on black.
+    Enlarged images are cropped to their size at a random position; reduced ones are put at a random position
+    on black.
 
     Args:
-        images: (B, C, H, W) float32, black is 0.
-        masks: (B, H, W) int64.
-        scales: Smallest and largest magnification, > 0.
-        flip: Whether to mirror left to right, half of the time.
-        ignore_label: The label of what lies outside.
-        generator: Source of randomness, on the CPU whatever the device of the images.
+        images: Images (B, C, H, W) float32, black is 0.
+        masks: Masks (B, H, W) int64.
+        scales: Smallest and largest scale factor, > 0.
+        flip: Whether to flip left to right, with probability 0.5.
+        ignore_label: Label for pixels outside the image.
+        generator: Random generator, always on the CPU; None uses torch's global one.
     """
     draws = torch.rand(4, len(images), generator=generator)
     inverse = 1 / (scales[0] + (scales[1] - scales[0]) * draws[0])
-    # In grid_sample's units the image reaches from -1 to 1: so far the view can move and stay inside.
+    # In grid_sample's coordinates the image extends from -1 to 1; this is the largest shift inside it.
     down, right = (2 * draws[1:3] - 1) * (1 - inverse).abs()
     mirror = torch.where(draws[3] < 0.5, -1.0, 1.0) if flip else torch.ones(len(images))
-    still = torch.zeros_like(inverse)
-    across = torch.stack([inverse * mirror, still, right], 1)
-    theta = torch.stack([across, torch.stack([still, inverse, down], 1)], 1).to(images.device)  # (B, 2, 3)
+    zero = torch.zeros_like(inverse)
+    across = torch.stack([inverse * mirror, zero, right], 1)
+    theta = torch.stack([across, torch.stack([zero, inverse, down], 1)], 1).to(images.device)  # (B, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    shifted = masks[:, None].float() + 1  # outside becomes 0, which is no label then
+    shifted = masks[:, None].float() + 1  # so that 0, sampled outside the image, is not a label
     views = F.grid_sample(images, grid, align_corners=False)
     labels = F.grid_sample(shifted, grid, mode="nearest", align_corners=False)[:, 0].round().long() - 1
     return views, labels.masked_fill(labels < 0, ignore_label)
 
 
 def balanced_weights(masks: Tensor, classes: int, ignore_label: int) -> tuple[float, ...]:
-    """Weigh classes by median frequency balancing: Eigen and Fergus 2015, arXiv 1411.4734, section 6.3.2.
+    """Compute class weights by median frequency balancing.
+
+    Source: Eigen and Fergus 2015, arXiv 1411.4734, section 6.3.2.
 
     Args:
-        masks: (N, H, W) uint8 of the training images.
-        classes: K.
-        ignore_label: Counts nowhere.
+        masks: Masks (N, H, W) uint8 of the training images.
+        classes: Number of classes, K.
+        ignore_label: Label of ignored pixels.
 
     Returns:
-        K weights: the median of all frequencies over the class's own, which is its share of the pixels of
-        the images that it is in; 1 for a class that is in none.
+        K weights: the median of all classes' frequencies divided by the class's frequency, which is its share
+        of the pixels of the images that contain it; 1 for a class that no image contains.
     """
     counts = torch.stack(
         [torch.bincount(mask.flatten().long(), minlength=256)[:classes] for mask in masks]
@@ -216,7 +222,7 @@ def balanced_weights(masks: Tensor, classes: int, ignore_label: int) -> tuple[fl
     if ignore_label < classes:
         counts[:, ignore_label] = 0
     pixels = counts.sum(1, keepdim=True).expand_as(counts)
-    there = counts > 0
-    share = counts.sum(0) / (pixels * there).sum(0).clamp_min(1)
-    median = share[share > 0].median()
-    return tuple(torch.where(share > 0, median / share.clamp_min(1e-12), 1.0).tolist())
+    present = counts > 0
+    frequency = counts.sum(0) / (pixels * present).sum(0).clamp_min(1)
+    median = frequency[frequency > 0].median()
+    return tuple(torch.where(frequency > 0, median / frequency.clamp_min(1e-12), 1.0).tolist())

@@ -41,7 +41,7 @@ _LAYOUT = "it wants train/images/*.jpg and train/masks/*.png with class indices,
 _NAMES = "classes.txt"
 _DEFAULT_SIZE = 256
 _INDEXED = ("L", "P", "1")
-"""Modes of masks whose bytes are class indices."""
+"""Pillow's modes of masks whose bytes are class indices."""
 
 
 @dataclass(frozen=True)
@@ -63,19 +63,19 @@ def load_segmentation(
 ) -> SegmentationTask:
     """Read ``root/<train|val|test>/images/*`` and ``masks/*.png`` into a task, on the CPU.
 
-    An image and its mask have the same name but for the ending. Classes are named by the lines of
-    ``root/classes.txt``; without that file they are as many as the largest label says, and numbered.
+    An image and its mask have the same name except for the suffix. The lines of ``root/classes.txt`` name the
+    classes; without that file, the largest label gives their number, and they are numbered.
 
     Args:
         root: The folder; ``valid`` and ``validation`` are other names of ``val``. Only ``train`` must exist.
-        ignore_label: Pixels of this label count nowhere, in [0, 255].
-        balance: Whether the loss weighs rare classes more, by median frequency balancing.
-        val_from: What a missing part is split from: "train", or "test" in two halves.
+        ignore_label: Label of pixels that are ignored in loss and metric, in [0, 255].
+        balance: Whether the loss gives rare classes larger weights, by median frequency balancing.
+        val_from: Part from which a missing part is split: "train", or "test" in two halves.
         val_fraction: Share of train that becomes a missing part, in (0, 1).
-        seed: Of the splitting.
-        normalisation: As in `resolve_normalisation`; None is ImageNet's.
-        image_size: Height and width, pixels: the shorter side gets it, of the longer one the middle stays.
-            None keeps the native one, 256 where images differ.
+        seed: Seed for splitting.
+        normalisation: As in :func:`.resolve_normalisation`; None is ImageNet's.
+        image_size: Height and width, pixels: images are resized to this shorter side and cropped to the
+            centre. None keeps the images' size, or is 256 if sizes differ.
 
     Raises:
         ValueError: If a folder, an image or a mask is missing or unreadable, or does not fit the others, or

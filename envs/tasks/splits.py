@@ -1,4 +1,4 @@
-"""Disjoint train, val and test parts: seeded, and with the same share of every class in each.
+"""Disjoint train, val and test parts: seeded and stratified by class.
 
 Shapes: N images, C channels, H and W pixels.
 """
@@ -17,14 +17,14 @@ from .base import SplitName
 
 @dataclass(frozen=True)
 class Split:
-    """Images that lie in memory.
+    """Images and labels held in memory.
 
     Args:
-        images: (N, C, H, W) uint8.
-        labels: (N,) int64.
+        images: Images (N, C, H, W) uint8.
+        labels: Labels (N,) int64.
 
     Raises:
-        ValueError: If shapes or types are others.
+        ValueError: If a shape or data type is wrong.
     """
 
     images: Tensor
@@ -45,15 +45,15 @@ class Split:
 
     @property
     def strata(self) -> Tensor:
-        """Give what a split keeps the shares of: the labels (N,)."""
+        """Strata for splitting: the labels (N,)."""
         return self.labels
 
     def take(self, indices: Tensor) -> Split:
-        """Give some of the images, in the order of the indices (M,)."""
+        """Return the images with the indices (M,), in that order."""
         return Split(self.images[indices], self.labels[indices])
 
     def to(self, device: torch.device | str) -> Split:
-        """Give the same images on a device."""
+        """Return the same images on a device."""
         return Split(self.images.to(device), self.labels.to(device))
 
 
@@ -64,26 +64,26 @@ class Part(Protocol):
 
     @property
     def strata(self) -> Tensor:
-        """Give what a split keeps the shares of, (N,) int64."""
+        """Strata for splitting, (N,) int64: each part gets the same share of each stratum."""
 
     def take(self, indices: Tensor) -> Self:
-        """Give some of the examples."""
+        """Return the examples with these indices."""
 
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Take a fraction of every class.
+    """Split off a fraction of every class.
 
     Args:
-        labels: (N,) int64.
-        fraction: Share that is taken, in (0, 1). At least one image of a class is taken and one left
-            where it has two.
-        seed: Of the choice.
+        labels: Labels (N,) int64.
+        fraction: Share to split off, in (0, 1). Of a class with two or more images, at least one is split off
+            and at least one stays.
+        seed: Seed for the choice.
 
     Returns:
-        Ascending indices that stay, and ascending indices that are taken; together all of them.
+        Ascending indices that stay, and ascending indices that are split off; together all of them.
 
     Raises:
         ValueError: If the fraction is not in (0, 1), or no class has two images.
@@ -109,17 +109,17 @@ def complete_splits(
     val_fraction: float = 0.1,
     seed: int = 0,
 ) -> tuple[dict[SplitName, AnyPart], tuple[str, ...]]:
-    """Make train, val and test from what there is; no image is ever in two of them.
+    """Make train, val and test from the existing parts; no image is in two of them.
 
     Args:
-        given: The parts that the data has, train among them.
-        val_from: Where one held-out part is missing: "train" splits it from train; "test" splits the one
-            there is in two halves, and train stays whole.
+        given: The existing parts, train among them.
+        val_from: How to make one missing held-out part: "train" splits it from train, "test" splits the
+            existing held-out part in two halves.
         val_fraction: Share of train that becomes a missing part, in (0, 1).
-        seed: Of the splitting.
+        seed: Seed for splitting.
 
     Returns:
-        The three parts, and sentences that say how they came about.
+        The three parts, and sentences for the report about how they were made.
 
     Raises:
         ValueError: If there are too few images, or an argument is out of its range.

@@ -1,4 +1,4 @@
-"""A task of one's own from tensors or data loaders, a loss and a metric.
+"""Tasks from a user's tensors or data loaders, loss and metric.
 
 Shapes: B examples of a batch, N examples of a split, D numbers to predict, K labels or classes.
 """
@@ -24,30 +24,30 @@ _REMEDY = "give fewer or smaller examples, or a machine with more memory"
 
 
 class TensorTask:
-    """Inputs and targets that lie in memory.
+    """Hold inputs and targets in memory.
 
-    Targets that are integers of shape (N,) are taken for classes, all else for numbers or labels; there (N,)
-    becomes (N, 1), which is what networks give.
+    Integer targets of shape (N,) are class indices. All others are numbers or labels; (N,) then becomes (N,
+    1), the shape of networks' outputs.
 
     Args:
-        train: Inputs (N, ...) and targets (N, ...). Inputs that are uint8 are pixels, and become [0, 1].
-        val: Likewise; what candidates are measured on, disjoint from ``train``.
-        test: Likewise; what the report measures on, disjoint from both.
-        loss: From outputs and targets of a batch to its mean loss, such as ``F.mse_loss``.
-        metric: :class:`.metrics.R2`, :class:`.metrics.MacroF1`, :class:`.metrics.Accuracy`, a
-            :class:`.metrics.Metric` of one's own, or a function from outputs and targets to a score in
-            percent, higher is better, that is averaged over examples.
-        name: For logs and reports.
+        train: Inputs (N, ...) and targets (N, ...). Inputs of type uint8 are pixels and are scaled to [0, 1].
+        val: The same for measuring candidates, disjoint from ``train``.
+        test: The same for the report, disjoint from both.
+        loss: Function from outputs and targets of a batch to its mean loss, such as ``F.mse_loss``.
+        metric: :class:`.metrics.R2`, :class:`.metrics.MacroF1`, :class:`.metrics.Accuracy`, the user's own
+            :class:`.metrics.Metric`, or a function from outputs and targets to a score in percent, higher is
+            better, that is averaged over examples.
+        name: Name of the task for logs and reports.
         num_outputs: Outputs of a network; by default the number of classes, or of columns of the targets.
-        augment: From one training input to a varied one, with torch's own generator.
-        distillation: From outputs of two networks and a temperature to a loss; by default Hinton's for
-            classes, else the mean squared error.
-        largest_batch: Most examples in one pass, at least 1.
+        augment: Function from one training input to an augmented one; it uses torch's global generator.
+        distillation: Function from outputs of student and teacher and a temperature to a loss; by default
+            Hinton's for classes, else the mean squared error.
+        largest_batch: Largest number of examples in one pass, at least 1.
         notes: Sentences for the report.
 
     Raises:
-        TypeError: If a split is no pair of tensors, or the loss or the metric cannot be called.
-        ValueError: If the parts do not belong together.
+        TypeError: If a split is not a pair of tensors, or the loss or the metric cannot be called.
+        ValueError: If shapes of splits do not match.
     """
 
     def __init__(
@@ -93,15 +93,15 @@ class TensorTask:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Give the shape of one example."""
+        """Shape of one example."""
         return tuple(self._splits["train"][0].shape[1:])
 
     def size(self, split: SplitName) -> int:
-        """Count the examples of a split."""
+        """Return the number of examples of a split."""
         return len(self._splits[split][0])
 
     def to(self, device: torch.device | str) -> Self:
-        """Give the same task with its data on a device."""
+        """Return the same task with its data on a device."""
         moved = copy.copy(self)
         moved._splits = {name: (x.to(device), y.to(device)) for name, (x, y) in self._splits.items()}
         return moved
@@ -114,36 +114,36 @@ class TensorTask:
         augment: bool = False,
         generator: torch.Generator | None = None,
     ) -> Pair:
-        """Give float32 inputs (B, ...) and targets (B, ...); see :class:`.base.Task`."""
+        """Return float32 inputs (B, ...) and targets (B, ...); see :class:`.base.Task`."""
         inputs, targets = self._splits[split]
         indices = indices.to(inputs.device)
         chosen = inputs[indices]
         chosen = chosen.float() / 255 if chosen.dtype == torch.uint8 else chosen.float()
         if augment and self._augment is not None:
             with torch.random.fork_rng(enabled=generator is not None):
-                if generator is not None:  # what users augment with draws from torch's own
+                if generator is not None:  # users' augmentation draws from torch's global generator
                     torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
                 chosen = torch.stack([self._augment(example) for example in chosen])
         return chosen, targets[indices]
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean loss of a batch."""
+        """Return the mean loss of a batch."""
         return self._loss(*self._copied(outputs, targets))
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Give what the metric needs to know of a batch."""
+        """Return the metric's statistics of a batch."""
         return self._metric.statistics(*self._copied(outputs, targets))
 
     def metric(self, statistics: Tensor) -> float:
-        """Turn summed statistics into percent."""
+        """Compute the metric from summed statistics, percent."""
         return self._metric.value(statistics)
 
     def details(self, statistics: Tensor) -> Mapping[str, float | None]:
-        """Give percent for each class or output."""
+        """Return the metric of each class or output, percent."""
         return self._metric.details(statistics)
 
     def distillation(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        """Compare the outputs of two networks."""
+        """Compute the distillation loss."""
         if self._distillation is not None:
             return self._distillation(student.clone(), teacher.clone(), temperature)
         if self._classes:
@@ -165,7 +165,7 @@ class TensorTask:
         return outputs.clone(), self._alike(outputs, targets).clone()
 
     def _alike(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Refuse what would broadcast: (B, 1) against (B,) gives a loss of (B, B), and nobody notices."""
+        """Refuse shapes that would broadcast: (B, 1) against (B,) gives a loss of (B, B) without an error."""
         expected = (len(targets), self.num_outputs) if self._classes else tuple(targets.shape)
         if outputs.shape == expected:
             return targets
@@ -178,20 +178,19 @@ class TensorTask:
 
 
 class LoaderTask(TensorTask):
-    """Data loaders that are read once into memory.
+    """Read data loaders once into memory.
 
-    Loaders of training data must not augment, or one and the same variation of each example would be kept:
-    give ``augment`` instead.
+    The loader of training data must not augment, as each example is read only once; give ``augment`` instead.
 
     Args:
-        train: Gives batches of inputs and targets, such as a ``torch.utils.data.DataLoader``.
-        val: Likewise.
-        test: Likewise.
+        train: Iterable of batches of inputs and targets, such as a ``torch.utils.data.DataLoader``.
+        val: The same for val.
+        test: The same for test.
         **settings: As for :class:`TensorTask`.
 
     Raises:
-        TypeError: If a loader gives something else than pairs of tensors.
-        ValueError: If a loader gives nothing or more than fits into memory, or its batches differ in shape.
+        TypeError: If a loader does not give pairs of tensors.
+        ValueError: If a loader gives no batch or more than fits into memory, or its batches differ in shape.
     """
 
     def __init__(
@@ -203,7 +202,7 @@ class LoaderTask(TensorTask):
 
 
 def _checked(split: str, pair: Any) -> Pair:
-    """Refuse what is no split; columns of numbers get their second axis."""
+    """Check a split, and give targets that are numbers a second axis."""
     if not _is_pair(pair):
         raise TypeError(f"{split} is {_described(pair)}; give a pair of tensors: inputs and targets")
     inputs, targets = pair

@@ -1,4 +1,4 @@
-"""A task of the user's own: found by name, and every mistake in it said in one line before anything runs."""
+"""Load a user's task by name, and report every mistake in it in one line before anything runs."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ _MEMBERS = (
 
 
 def load_user_task(name: str, *, seed: int = 0) -> Task:
-    """Make the task that ``package.module:thing`` names.
+    """Load the task that ``package.module:thing`` names.
 
     Args:
-        name: Of a class or function that gives a task, called with ``seed`` if it has that parameter, else
-            with nothing; or of a task.
-        seed: For a task that splits its data itself.
+        name: Name of a task, or of a class or function that returns one. It is called with ``seed`` if it has
+            that parameter, else without arguments.
+        seed: Seed for a task that splits its data itself.
 
     Raises:
-        ValueError: If it cannot be imported or called, or is no task.
+        ValueError: If it cannot be imported or called, or is not a task.
         TypeError: If a member of the task is of the wrong type.
     """
     attribute = name.partition(":")[2]
@@ -66,14 +66,14 @@ def load_user_task(name: str, *, seed: int = 0) -> Task:
 
 
 def check_task(task: Any, name: str = "the task") -> None:
-    """Look at every member of a task, and at two examples of every split.
+    """Check every member of a task, and two examples of every split.
 
     Args:
-        task: What may be one.
-        name: What messages call it.
+        task: The object to check.
+        name: Name of the task in messages.
 
     Raises:
-        ValueError: If a member is missing, fails, or gives what does not fit.
+        ValueError: If a member is missing, fails, or returns wrong values.
         TypeError: If a member is of the wrong type.
     """
     if missing := _missing(task):
@@ -97,19 +97,19 @@ def check_task(task: Any, name: str = "the task") -> None:
 
 
 def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
-    """Try the loss and the metric on what a network gives for two examples.
+    """Check the loss and the metric on a network's outputs for two examples.
 
     Args:
-        model: The network, on the CPU or the task's device; it is left as it is.
-        task: A task that :func:`check_task` found right.
+        model: The network, on the CPU or the task's device; it is not changed.
+        task: A task that passed :func:`check_task`.
 
     Returns:
         What the user should know of the network's answers, in sentences; often nothing.
 
     Raises:
-        ValueError: If the loss or the metric fails or gives what does not fit, or the network gives
-            probabilities of classes where logits are expected and cannot be told.
-        TypeError: If the network or one of them gives something of the wrong type.
+        ValueError: If the loss or the metric fails or returns wrong values, or the network returns
+            probabilities of classes without their logits.
+        TypeError: If the network, the loss or the metric returns a wrong type.
     """
     inputs, targets = task.batch("train", torch.arange(min(2, task.size("train"))))
     with restored_modes(model), torch.no_grad():
@@ -123,7 +123,7 @@ def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
     _demand(scalar, task.name, "loss", loss, "one differentiable number, a tensor")
     with _naming(f"the statistics of {task.name} failed on {what}"):
         statistics = task.statistics(outputs.detach(), targets)
-        task.statistics(outputs[:1].detach(), targets[:1])  # as the report does, hours later
+        task.statistics(outputs[:1].detach(), targets[:1])  # the report does this, hours later
     _demand(isinstance(statistics, Tensor), task.name, "statistics", statistics, "a tensor")
     with _naming(f"the metric of {task.name} failed"):
         metric = task.metric(statistics + statistics)
@@ -169,7 +169,7 @@ def _demand(held: bool, name: str, member: str, found: Any, wanted: str) -> None
 
 @contextlib.contextmanager
 def _naming(what: str) -> Iterator[None]:
-    """Say in one line what of the user's own code failed; words that are meant for people pass."""
+    """Report an error in the user's code in one line; messages of ValueError and OSError pass unchanged."""
     try:
         yield
     except (ValueError, OSError):
@@ -182,27 +182,27 @@ def _naming(what: str) -> Iterator[None]:
 
 
 class MovedTask:
-    """A task whose batches are moved to a device one by one, because it cannot move its data.
+    """Move the batches of a task to a device one by one, for a task without ``to``.
 
     Args:
         task: The task.
-        device: Where the network is.
+        device: The network's device.
     """
 
     def __init__(self, task: Task, device: torch.device) -> None:
         self._task, self._device = task, device
 
     def __getattr__(self, name: str) -> Any:
-        """Be the task in everything else."""
+        """Return the task's attribute."""
         return getattr(self._task, name)
 
     def batch(self, *given: Any, **named: Any) -> tuple[Tensor, Tensor]:
-        """Give a batch on the device."""
+        """Return a batch on the device."""
         inputs, targets = self._task.batch(*given, **named)
         return inputs.to(self._device), targets.to(self._device)
 
 
 def on_device(task: Task, device: torch.device) -> Task:
-    """Give a task with its data, or at least its batches, on a device."""
+    """Return a task with its data, or at least its batches, on a device."""
     move = getattr(task, "to", None)
     return cast(Task, move(device) if move is not None else MovedTask(task, device))

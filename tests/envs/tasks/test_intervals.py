@@ -63,8 +63,10 @@ def accuracies(size: int, lost: float, won: float, generator: torch.Generator) -
 
 def known(right: Tensor, loss: float) -> Measurement:
     """Say how a network was measured that is right where ``right`` says so."""
-    pieces = torch.stack([right.long(), torch.ones(len(right), dtype=torch.int64)], 1)
-    return Measurement(100 * float(right.double().mean()), loss, len(right), pieces=pieces)
+    example_statistics = torch.stack([right.long(), torch.ones(len(right), dtype=torch.int64)], 1)
+    return Measurement(
+        100 * float(right.double().mean()), loss, len(right), example_statistics=example_statistics
+    )
 
 
 @pytest.mark.parametrize(("size", "lost", "won"), [(30, 0.1, 0.05), (100, 0.02, 0.01), (1000, 0.04, 0.01)])
@@ -171,11 +173,11 @@ def test_one_example_and_metrics_of_whole_batches_have_no_interval() -> None:
 
 def test_statistics_that_are_large_are_kept_of_groups_of_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     task = segmentation(50, torch.Generator().manual_seed(0))
-    monkeypatch.setattr("secateur.envs.tasks.measuring._MOST_KEPT", 10 * CLASSES**2)
+    monkeypatch.setattr("secateur.envs.tasks.measuring._MAX_STORED", 10 * CLASSES**2)
     measured = measure(SEES, task, "test", by_example=True)
-    assert measured.pieces is not None
-    assert len(measured.pieces) <= 14
-    assert task.metric(measured.pieces.sum(0)) == measured.accuracy
+    assert measured.example_statistics is not None
+    assert len(measured.example_statistics) <= 14
+    assert task.metric(measured.example_statistics.sum(0)) == measured.accuracy
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_what_is_kept_of_examples_changes_no_figure(digit_task: ClassificationTa
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
     plain, kept = (measure(model, digit_task, "test", by_example=known) for known in (False, True))
     assert plain == kept
-    assert plain.pieces is None
-    assert kept.pieces is not None
-    assert len(kept.pieces) == kept.images
+    assert plain.example_statistics is None
+    assert kept.example_statistics is not None
+    assert len(kept.example_statistics) == kept.images
     assert isinstance(digit_task.splits["test"], Split)

@@ -296,5 +296,5 @@ def test_parts_that_do_not_belong_together_are_refused(task: SegmentationTask) -
     ):
         with pytest.raises(ValueError, match=r"got|weights|hold"):
             dataclasses.replace(task, **changes)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"give a network that answers with \(2, 32, 33\)"):
+    with pytest.raises(ValueError, match=r"give a network with outputs of \(2, 32, 33\)"):
         task.statistics(torch.zeros(2, 2, 8, 8), torch.zeros(2, 32, 33).long())
