@@ -29,7 +29,7 @@ from ..tracing import TracedNetwork
 COMPENSATION_IMAGES = 512
 """Enough: with 256 or 2048, six candidates of ResNet-20 are as accurate within 0.2 points in the mean."""
 
-_POSITIONS = 64
+POSITIONS = 64
 """Of each image's feature map that are looked at; with 16, or all of them, likewise."""
 
 _MEAN = 0.05
@@ -37,7 +37,7 @@ _MEAN = 0.05
 of a map that is padded with zeros none does. ResNet-20 and VGG-16 are as good with 0 to 0.1 and worse with
 0.3 or 1; with 0, maps of a few pixels go wrong."""
 
-_RIDGE = 1e-3
+RIDGE = 1e-3
 """Added to the diagonal of a covariance, as a share of its mean: channels may be constant, or copies of each
 other."""
 
@@ -204,8 +204,8 @@ class _Reader:
         """
         images = channels.shape[1]
         samples = channels[self._index.to(channels.device).flatten()].reshape(len(self._index), -1)
-        if samples.shape[1] > images * _POSITIONS:
-            drawn = torch.randint(samples.shape[1], (images * _POSITIONS,), generator=self._generator)
+        if samples.shape[1] > images * POSITIONS:
+            drawn = torch.randint(samples.shape[1], (images * POSITIONS,), generator=self._generator)
             samples = samples[:, drawn.to(samples.device)]
         samples = samples.double()  # (C, S); in float32 channels far from zero would drown in rounding errors
         self._samples += samples.shape[1]
@@ -260,7 +260,7 @@ class _Reader:
     def _ridge(self, moments: Tensor, channels: int) -> Tensor:
         """Give what makes (K, K) moments invertible, of constant channels too, but for rounding errors 0."""
         rounding = 1e-9 * (self._products / self._samples).diagonal().mean() + 1e-30
-        return (_RIDGE * moments.diagonal().mean().clamp(min=0.0) + rounding) * torch.eye(
+        return (RIDGE * moments.diagonal().mean().clamp(min=0.0) + rounding) * torch.eye(
             channels, device=moments.device
         )
 
