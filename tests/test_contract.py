@@ -103,8 +103,8 @@ def test_twins_of_filters_that_stay_are_made_up_for(
     give_twins(model, network)
     masks = [np.arange(layer.filters) % 2 == 0 for layer in network.layers]
     plan = PruningPlan.from_masks(network, masks)
-    monkeypatch.setattr("secateur.envs.recovery.compensation._RIDGE", 1e-6)
-    monkeypatch.setattr("secateur.envs.recovery.compensation._POSITIONS", 2**20)
+    monkeypatch.setattr("secateur.envs.recovery.compensation.RIDGE", 1e-6)
+    monkeypatch.setattr("secateur.envs.recovery.compensation.POSITIONS", 2**20)
     task, dense = cast(Task, Examples(inputs)), outputs(model, (inputs,))[0]
     errors = []
     for images in (0, len(inputs)):

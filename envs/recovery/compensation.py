@@ -29,7 +29,7 @@ from ..tasks.optional_members import measuring_batch
 from ..tracing import TracedNetwork
 from .config import COMPENSATION_IMAGES
 
-_POSITIONS = 64
+POSITIONS = 64
 """Sampled positions per image and feature map; the accuracy is the same with 16 or with all of them."""
 
 _MEAN_WEIGHT = 0.05
@@ -37,7 +37,7 @@ _MEAN_WEIGHT = 0.05
 zero-padded map. ResNet-20 and VGG-16 are equally good with 0 to 0.1 and worse with 0.3 or 1; with 0, maps of
 a few pixels fail."""
 
-_RIDGE = 1e-3
+RIDGE = 1e-3
 """Ridge added to the diagonal of a covariance matrix, as a share of its mean, because channels may be
 constant or copies of each other."""
 
@@ -204,8 +204,8 @@ class _Consumer:
         """
         images = channels.shape[1]
         samples = channels[self._index.to(channels.device).flatten()].reshape(len(self._index), -1)
-        if samples.shape[1] > images * _POSITIONS:
-            chosen = torch.randint(samples.shape[1], (images * _POSITIONS,), generator=self._generator)
+        if samples.shape[1] > images * POSITIONS:
+            chosen = torch.randint(samples.shape[1], (images * POSITIONS,), generator=self._generator)
             samples = samples[:, chosen.to(samples.device)]
         samples = samples.double()  # (C, S); float32 would lose the variance of channels far from zero
         self._samples += samples.shape[1]
@@ -264,7 +264,7 @@ class _Consumer:
     def _ridge(self, moments: Tensor, channels: int) -> Tensor:
         """Return the diagonal matrix (K, K) that makes the moments invertible, even for constant channels."""
         rounding = 1e-9 * (self._products / self._samples).diagonal().mean() + 1e-30
-        return (_RIDGE * moments.diagonal().mean().clamp(min=0.0) + rounding) * torch.eye(
+        return (RIDGE * moments.diagonal().mean().clamp(min=0.0) + rounding) * torch.eye(
             channels, device=moments.device
         )
 

@@ -58,7 +58,9 @@ def scenes(root: Path, size: int) -> Path:
     return root
 
 
-def prune_evaluate_export(words: list[str], out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def assert_prunes_evaluates_and_exports(
+    words: list[str], out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["prune", *words, *QUICK, "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
     assert 0.5 < report["ratios"]["macs"] <= 0.6
@@ -79,7 +81,7 @@ def test_a_published_classifier_goes_from_its_weights_to_an_exported_pruned_netw
     torch.save(published("squeezenet1_1", 2).state_dict(), tmp_path / "weights.pt")
     words = ["squeezenet1_1", "--weights", str(tmp_path / "weights.pt"), "--epochs", "0"]
     data = photographs(tmp_path / "images", 64)
-    prune_evaluate_export([*words, "--data", str(data)], tmp_path / "run", capsys)
+    assert_prunes_evaluates_and_exports([*words, "--data", str(data)], tmp_path / "run", capsys)
 
 
 @pytest.mark.slow
@@ -99,7 +101,7 @@ def test_larger_images_and_networks_too(
     save_file(published(name, 2, **settings).state_dict(), tmp_path / "weights.safetensors")
     words = [name, "--weights", str(tmp_path / "weights.safetensors"), "--epochs", "1"]
     data = photographs(tmp_path / "images", pixels)
-    prune_evaluate_export([*words, "--data", str(data)], tmp_path / "run", capsys)
+    assert_prunes_evaluates_and_exports([*words, "--data", str(data)], tmp_path / "run", capsys)
 
 
 @pytest.mark.slow
@@ -113,4 +115,4 @@ def test_a_published_segmentation_network_loses_its_auxiliary_head_and_is_pruned
     torch.save(published(name, 2, **heads).state_dict(), tmp_path / "weights.pth")
     words = [name, "--weights", str(tmp_path / "weights.pth"), "--epochs", "1", "--task", "segmentation"]
     data = scenes(tmp_path / "scenes", 64)
-    prune_evaluate_export([*words, "--data", str(data)], tmp_path / "run", capsys)
+    assert_prunes_evaluates_and_exports([*words, "--data", str(data)], tmp_path / "run", capsys)

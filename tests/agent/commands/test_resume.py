@@ -27,8 +27,19 @@ from secateur.envs.evaluation.journal import CachedMeasurement, Journal
 from secateur.envs.recovery.checkpoint import Checkpoint
 from support.processes import begin, finish
 
-SMALL = ["--evaluations", "48", "--epochs", "3", "--dense-epochs", "3", "--seed", "1"]
-LAYERWISE = ["--procedure", "layerwise", "--layer-epochs", "1", *SMALL]
+SMALL = [
+    "--evaluations",
+    "32",
+    "--search-images",
+    "64",
+    "--epochs",
+    "2",
+    "--dense-epochs",
+    "2",
+    "--seed",
+    "1",
+]
+LAYERWISE = ["support.small:plain_network", "--procedure", "layerwise", "--layer-epochs", "1", *SMALL]
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +154,7 @@ def test_layer_after_layer_is_resumed_too(tmp_path: Path) -> None:
     out, errors = tmp_path / "run", tmp_path / "errors"
     assert finish(["prune", *LAYERWISE, "--out", str(tmp_path / "whole")], errors) == 0, errors.read_text()
     process = begin(["prune", *LAYERWISE, "--out", str(out)], errors)
-    wait_for(lambda: (out / "checkpoints" / "layer-003.checkpoint").is_file(), process)
+    wait_for(lambda: (out / "checkpoints" / "layer-001.checkpoint").is_file(), process)
     process.kill()
     process.join()
     let_the_search_have_taken(500, out)
@@ -157,7 +168,7 @@ def test_layer_after_layer_is_resumed_too(tmp_path: Path) -> None:
 
 def test_the_training_of_an_agent_is_resumed_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, errors = tmp_path / "run", tmp_path / "errors"
-    words = ["train", "demo", "--dense-epochs", "1", "--evaluations", "48", "--out"]
+    words = ["train", "demo", "--dense-epochs", "1", "--evaluations", "32", "--search-images", "64", "--out"]
     assert finish([*words, str(tmp_path / "whole")], errors) == 0, errors.read_text()
     process = begin([*words, str(out)], errors)
     wait_for(lambda: lines(out / "checkpoints" / "candidates.jsonl") >= 20, process)
@@ -175,7 +186,7 @@ def test_the_training_of_an_agent_is_resumed_too(tmp_path: Path, capsys: pytest.
 def test_tensorboard_shows_a_resumed_run_once(whole: Path, tmp_path: Path) -> None:
     out, errors = tmp_path / "run", tmp_path / "errors"
     process = begin(["prune", *SMALL, "--out", str(out)], errors)
-    wait_for(lambda: lines(out / "checkpoints" / "candidates.jsonl") >= 40, process)
+    wait_for(lambda: lines(out / "checkpoints" / "candidates.jsonl") >= 20, process)
     process.kill()
     process.join()
     assert finish(["resume", str(out)], errors) == 0, errors.read_text()
@@ -235,7 +246,7 @@ def test_what_is_no_run_is_refused_in_one_line(
 def test_the_configuration_says_everything_that_was_asked_for(whole: Path) -> None:
     config = yaml.safe_load((whole / "config.yaml").read_text())
     assert config["verb"] == "prune"
-    assert config["evaluations"] == 48
+    assert config["evaluations"] == 32
 
 
 def test_a_journal_forgets_only_what_was_cut_off(tmp_path: Path) -> None:

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from secateur.agent.deciders.base import Budget, Decider, keep_top
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.deciders.names import BASELINES
+from secateur.agent.learning.budget_matching import decide_layer
 from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.learning.policy import FilterScorer
 from secateur.envs.cost.counts import smallest_ratio
+from secateur.envs.environment.episode import Episode
 from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.plan import Mask
@@ -199,14 +201,18 @@ class Saves(FilterScorer):
 def test_what_an_agent_does_about_an_offset_is_not_all_that_is_proposed(problem: PruningProblem) -> None:
     """One that sees early layers keep more may ruin the late ones for it."""
     agent = FrozenAgent(Saves(len(FILTER_FEATURES), len(LAYER_FEATURES), 4), samples=0)
-    _, ((*logits,),) = agent._walk(problem, TargetReward(0.5), np.zeros(1), [])
+    wanted, episode = [], Episode(problem, TargetReward(0.5), slots=int(problem.network.widths.max()))
+    for layer in problem.network.layers:
+        seen = {key: torch.from_numpy(array)[None] for key, array in episode.observe().items()}
+        logits = agent.scorer.forward_actor(seen)[0, : layer.filters].double().numpy()
+        episode.decide(decide_layer(layer, logits, 0.0, None))
+        wanted.append(logits[0])
     reacting, steadfast = (
         np.array([mask.mean() for mask in masks]) for masks in agent.decide(problem, 0.5, "macs")
     )
-    wanted = np.array([own[0] for own in logits])
     for ratios, close in ((steadfast, True), (reacting, False)):
         early = ratios[:4]  # the others cost next to nothing and are filled up
-        shift = np.log(early / (1 - early)) - wanted[:4]
+        shift = np.log(early / (1 - early)) - np.array(wanted[:4])
         assert (np.ptp(shift) < 0.5) == close, shift
 
 

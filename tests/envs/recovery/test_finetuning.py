@@ -258,7 +258,11 @@ def test_networks_that_view_their_feature_maps_can_be_trained(few: Classificatio
         def forward(self, x: Tensor) -> Tensor:
             return self.linear(self.conv(x).view(-1, 192))
 
-    finetune(Views(), few, RecoveryConfig(epochs=1), teacher=small())
+    model = Views()
+    before = weights(model)
+    summary = finetune(model, few, RecoveryConfig(epochs=3), teacher=small())
+    assert summary.losses[-1] < summary.losses[0]
+    assert not torch.equal(model.conv.weight, before["conv.weight"])
 
 
 @pytest.mark.parametrize("total", range(1, 12))
