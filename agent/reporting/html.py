@@ -53,16 +53,22 @@ def page(report: dict[str, Any], folder: Path) -> str:
             (one["name"], f"{one['pinned']} of {one['filters']}", one["cause"])
             for one in report.get("pinned", ())
         ],
-        search=figures(report["search"]),
+        search=_in_order(report["search"]),
         candidates_figure=_candidates_figure(report),
         rewards_figure=_curve(report["search"].get("rewards") or (), "mean reward", "update"),
-        recovery=figures(report["recovery"]),
+        recovery=_in_order(report["recovery"]),
         losses_figure=_curve(report["recovery"].get("losses") or (), "loss", "epoch"),
-        splits=[(name, f"{size} images") for name, size in figures(splits)],
+        splits=[
+            (name, f"{size} images")
+            for name, size in figures({key: splits[key] for key in ("train", "val", "test") if key in splits})
+        ],
         notes=splits.get("notes", ()),
         loading_code=loading_code(report, folder),
         command=report["command"],
-        machine=figures({"device": report["device"], "seed": report["seed"], **report["versions"]}),
+        machine=[
+            *figures({"device": report["device"], "seed": report["seed"]}),
+            *_in_order(report["versions"]),
+        ],
     )
 
 
@@ -87,6 +93,11 @@ def _is_built_by_name(report: dict[str, Any]) -> bool:
     from .summary import is_built_by_name  # for reports of version 0.1 alone, as it imports torchvision
 
     return is_built_by_name(str(report["model"]))
+
+
+def _in_order(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Give the figures by name, as ``report.json`` has them: written again, the page is the same."""
+    return figures(dict(sorted(values.items())))
 
 
 def _layer(name: str, filters: int, kept: int) -> tuple[str, int, str, int]:

@@ -157,12 +157,10 @@ def test_the_page_says_what_was_gained_and_how_to_have_it_again(
 def test_the_page_can_be_written_again_from_the_numbers_alone(report: dict[str, Any], tmp_path: Path) -> None:
     report["pruned"]["loss"] = math.nan
     report["recovery"]["losses"] = [0.9, math.nan, 0.4]
-    _, first = page_of(report, tmp_path)
+    first, _ = page_of(report, tmp_path)
     (tmp_path / "report.html").unlink()
     assert rewrite_page(tmp_path) == tmp_path / "report.html"
-    again = Reader()
-    again.feed((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert sorted(again.text.split()) == sorted(first.text.split())
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == first
 
 
 @pytest.mark.parametrize(
