@@ -18,7 +18,8 @@ from ..procedures.loading import build_dense_network, load_task, train_dense_net
 from ..procedures.preparation import prepare
 from ..procedures.prune import prune
 from ..reporting.report import details_table, table
-from ..run.folder import RunFolder, check_new_folder, default_folder, load_latency_table
+from ..run.folder import RunFolder, default_folder, load_latency_table
+from ..run.new_folder import check_new_folder
 from .console import console
 from .constraint_flags import ConstraintFlags
 from .process import choose_threads
