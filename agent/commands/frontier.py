@@ -50,7 +50,8 @@ class Frontier:
         from ..procedures.loading import build_dense_network, load_task
         from ..procedures.preparation import trace_for_task
         from ..reporting.figures import figure_of_frontier
-        from ..run.folder import check_new_folder, default_folder
+        from ..run.folder import default_folder
+        from ..run.new_folder import check_new_folder, new_folder
 
         if not self.targets:
             raise ValueError("no target was given; give at least one share of the MACs, such as 0.5")
@@ -81,18 +82,17 @@ class Frontier:
         dense = measure(model, task, "test").accuracy
         metric = metric_name(task)
         out = self.out or default_folder("frontier", self.model, task.name)
-        out.mkdir(parents=True, exist_ok=True)
         content = {"model": self.model, "data": task.name, "metric": metric, "dense": dense,
                    "points": [asdict(point) for point in points]}  # fmt: skip
-        write_atomically(
-            out / "frontier.json", lambda path: path.write_text(json.dumps(content, indent=1) + "\n")
-        )
+        text = json.dumps(content, indent=1) + "\n"
         curves = {
             decider.name: [(p.macs_ratio, p.accuracy) for p in points if p.method == decider.name]
             for decider in deciders
         }
         figure = figure_of_frontier(curves, dense, f"{self.model} on {task.name}", metric)
-        write_atomically(out / "frontier.png", lambda path: figure.savefig(path, dpi=150, format="png"))
+        with new_folder(out):
+            write_atomically(out / "frontier.json", lambda path: path.write_text(text))
+            write_atomically(out / "frontier.png", lambda path: figure.savefig(path, dpi=150, format="png"))
         page = console()
         page.print(f"dense: {metric} {dense:.2f} %")
         for point in points:

@@ -89,7 +89,8 @@ class Prune:
         from ..procedures.preparation import prepare
         from ..procedures.prune import prune
         from ..reporting.report import details_table, table
-        from ..run.folder import RunFolder, check_new_folder, default_folder, load_latency_table
+        from ..run.folder import RunFolder, default_folder, load_latency_table
+        from ..run.new_folder import check_new_folder
 
         config = PruningConfig(
             target_macs=self.target_macs,

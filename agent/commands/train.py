@@ -64,7 +64,8 @@ class Train:
         from ..procedures.preparation import prepare
         from ..procedures.prune import search_callbacks
         from ..reporting.trace_page import pinned_markdown
-        from ..run.folder import RunFolder, check_new_folder, default_folder
+        from ..run.folder import RunFolder, default_folder
+        from ..run.new_folder import check_new_folder
         from ..run.search_history import SearchHistory
 
         if not self.models:

@@ -1,5 +1,6 @@
 """The folder of a run: its configuration, logs, checkpoints and lock."""
 
+import contextlib
 import dataclasses
 import json
 import shlex
@@ -20,7 +21,8 @@ from ...envs.io.run_files import CHECKPOINTS, CONFIG, JOURNAL, LATENCY
 from ...envs.io.untrusted import parse_json, read_text, read_yaml
 from ...envs.recovery.checkpoint import Checkpoint
 from .graceful_stop import GracefulStop
-from .locks import lock_folder
+from .locks import LOCK, lock_folder, unlock_folder
+from .new_folder import check_new_folder, half_written, make_folder, remove_empty
 
 NOT_TEXT = ("stdout", "log", "json", "csv")
 """Outputs of SB3's logger that cannot show figures and tables."""
@@ -30,7 +32,8 @@ class RunFolder:
     """Hold the results of a run and the checkpoints that it needs to resume.
 
     As a context manager it makes the first Ctrl-C stop the run at the next call of :attr:`check`, and deletes
-    the checkpoints when the run has finished.
+    the checkpoints when the run has finished. A new run that fails before its first result leaves nothing
+    behind.
 
     Args:
         path: The folder; created if it does not exist.
@@ -39,29 +42,41 @@ class RunFolder:
 
     Raises:
         ValueError: If the folder of a new run is not empty or is a file, or another process is working in it.
+        OSError: If the folder cannot be written to.
     """
 
     def __init__(self, path: Path, config: Any, *, resumed: bool = False) -> None:
         if not resumed:
             check_new_folder(path)
-        path.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self._lock = lock_folder(path)
+        self.path, self._resumed = path, resumed
         self._stopping = GracefulStop(shlex.join(["secateur", "resume", str(path)]))
         self.check = self._stopping.check
-        self.journal = Journal(path / CHECKPOINTS / JOURNAL, self.check)
-        if resumed:
-            for half in path.rglob(".*.tmp"):  # written when the process was killed
+        with contextlib.ExitStack() as undoing:
+            self._made = make_folder(path)
+            undoing.callback(remove_empty, self._made)
+            self._lock = lock_folder(path)
+            undoing.callback(unlock_folder, self._lock)
+            if not resumed:
+                check_new_folder(path)  # again: another process may have been here before the lock was ours
+            undoing.pop_all()
+            undoing.callback(self._leave, failed=True)
+            for half in half_written(path):
                 half.unlink()
-            self.command = str(read_config(path).get("command", ""))
-            self.logger = Logger(str(path), [_Continued(str(path))])
-        else:
-            self.command = repeat_command()
-            content = {"verb": type(config).__name__.lower(), "command": self.command}
-            text = yaml.safe_dump({**content, **_plain(dataclasses.asdict(config))}, sort_keys=False)
-            write_atomically(path / CONFIG, lambda aside: aside.write_text(text))
-            self.logger = configure(str(path), ["tensorboard"])
-            self.log_text("configuration", f"```yaml\n{text}```")
+            self.journal = Journal(path / CHECKPOINTS / JOURNAL, self.check)
+            self._begin(config)
+            undoing.pop_all()
+
+    def _begin(self, config: Any) -> None:
+        if self._resumed:
+            self.command = str(read_config(self.path).get("command", ""))
+            self.logger = Logger(str(self.path), [_Continued(str(self.path))])
+            return
+        self.command = repeat_command()
+        content = {"verb": type(config).__name__.lower(), "command": self.command}
+        text = yaml.safe_dump({**content, **_plain(dataclasses.asdict(config))}, sort_keys=False)
+        write_atomically(self.path / CONFIG, lambda aside: aside.write_text(text))
+        self.logger = configure(str(self.path), ["tensorboard"])
+        self.log_text("configuration", f"```yaml\n{text}```")
 
     def __enter__(self) -> Self:
         self._stopping.__enter__()
@@ -72,7 +87,18 @@ class RunFolder:
         self.logger.close()
         if kind is None:
             shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        self._lock.release()
+        self._leave(failed=kind is not None and issubclass(kind, Exception))  # who stops it may go on
+
+    def _leave(self, *, failed: bool) -> None:
+        """Let go of the folder, and of all in it where a new run failed with nothing to go on from."""
+        refused = failed and not self._resumed and all(map(_says_nothing, self.path.rglob("*")))
+        if refused:
+            for entry in self.path.iterdir():
+                if entry.name != LOCK:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        unlock_folder(self._lock)
+        if refused:
+            remove_empty(self._made)
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Return the checkpoint of one of the run's trainings."""
@@ -148,14 +174,11 @@ def load_latency_table(path: Path) -> LatencyTable | None:
         raise ValueError(f"{file} is not a latency table: {error}") from error
 
 
-def check_new_folder(path: Path) -> None:
-    """Check that a folder is empty or does not exist.
-
-    Raises:
-        ValueError: If it is not empty, or is a file.
-    """
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise ValueError(f"{path} exists and is not empty; give --out a new folder, nothing is overwritten")
+def _says_nothing(path: Path) -> bool:
+    """Return whether a file holds nothing that the run found out."""
+    return (
+        path.is_dir() or path.name in (CONFIG, LATENCY, LOCK) or path.name.startswith("events.out.tfevents")
+    )
 
 
 def default_folder(*parts: str) -> Path:

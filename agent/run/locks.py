@@ -1,32 +1,54 @@
 """Locks that keep a run folder to one process."""
 
+import contextlib
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-_NAME = ".lock"
+LOCK = ".lock"
 
 
 def lock_folder(folder: Path) -> BaseFileLock:
-    """Lock a folder until the lock is released or the process ends.
+    """Lock a folder until :func:`unlock_folder` or the end of the process.
 
     Raises:
         ValueError: If another process holds the lock.
+        OSError: If the folder cannot be written to.
     """
-    lock = FileLock(folder / _NAME)
+    path = folder / LOCK
+    while True:
+        path.touch()
+        lock, wanted = FileLock(path), _inode(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"another process is working in {folder}; wait until it has ended") from None
+        # Who held it may have removed the file just now: then this lock is on what nobody else looks at.
+        if wanted is not None and _inode(path) == wanted:
+            return lock
+        lock.release()
+
+
+def unlock_folder(lock: BaseFileLock) -> None:
+    """Let go of a folder, and remove the file while no other process can hold it."""
+    with contextlib.suppress(OSError):  # Windows removes no open file
+        Path(lock.lock_file).unlink()
+    lock.release()
+
+
+def _inode(path: Path) -> int | None:
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"another process is working in {folder}; wait until it has ended") from None
-    return lock
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def is_locked(folder: Path) -> bool:
     """Return whether a process holds the lock of a folder."""
-    if not (folder / _NAME).is_file():
+    if not (folder / LOCK).is_file():
         return False
     try:
-        with FileLock(folder / _NAME, timeout=0):
+        with FileLock(folder / LOCK, timeout=0):
             return False
     except Timeout:
         return True
