@@ -36,9 +36,23 @@ from support.promises import (
 from support.published import classifiers, published
 
 FAST = {*(a.name for a in OWN), "resnet18", "mobilenet_v2", "densenet121"}
+ONE_OF_EACH_FAMILY = {
+    "alexnet", "convnext_tiny", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5",
+    "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet50", "resnext50_32x4d",
+    "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11_bn",
+    "deeplabv3_mobilenet_v3_large", "fcn_resnet50 aux", "lraspp_mobilenet_v3_large",
+    "fasterrcnn_mobilenet_v3_large_fpn backbone",
+}  # fmt: skip
 ARCHITECTURES = {a.name: a for a in [*OWN, *published()]}
+assert set(ARCHITECTURES) >= ONE_OF_EACH_FAMILY | FAST
 
 by_sparsity = pytest.mark.parametrize("sparsity", [0.3, 0.6])
+
+
+def marks(name: str) -> tuple[pytest.MarkDecorator, ...]:
+    if name in FAST:
+        return ()
+    return (pytest.mark.slow if name in ONE_OF_EACH_FAMILY else pytest.mark.exhaustive,)
 
 
 @dataclass(frozen=True)
@@ -51,10 +65,7 @@ class Subject:
 
 @pytest.fixture(
     scope="module",  # all promises of one model, then the next: they do not fit into memory together
-    params=[
-        pytest.param(a, id=name, marks=() if name in FAST else pytest.mark.slow)
-        for name, a in ARCHITECTURES.items()
-    ],
+    params=[pytest.param(a, id=name, marks=marks(name)) for name, a in ARCHITECTURES.items()],
 )
 def subject(request: pytest.FixtureRequest) -> Subject:
     architecture: Architecture = request.param
