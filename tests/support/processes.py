@@ -9,6 +9,7 @@ import resource
 import signal
 import sys
 from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import torch
 from secateur.agent.cli import main
 from secateur.envs.cost import timer
 from secateur.envs.recovery.checkpoint import Checkpoint
+from secateur.envs.tasks import get_task, load_segmentation
 
 # A server that has imported everything forks in milliseconds: real processes, killed for real.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -72,3 +74,10 @@ def finish(
     process = begin(words, errors, file_size, memory)
     process.join()
     return process.exitcode
+
+
+def report_peak(root: Path, scenes: bool, answer: Connection) -> None:
+    """Load a folder of images, or of images and masks, and send how far the process's memory grew, bytes."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    load_segmentation(root) if scenes else get_task(str(root), root=root)
+    answer.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import resize
 
 from secateur.envs.tasks import R2, ClassificationTask, LoaderTask, get_task, load_segmentation
-from support.processes import PROCESSES
+from support.processes import PROCESSES, report_peak
 
 GB = 10**9
 
@@ -124,12 +122,6 @@ def test_an_image_of_more_pixels_than_pillow_opens_is_named_in_one_line(tmp_path
             assert "\n" not in str(caught.value)
 
 
-def _peak(root: Path, scenes: bool, answer: Connection) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    load_segmentation(root) if scenes else get_task(str(root), root=root)
-    answer.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
-
-
 @pytest.mark.parametrize("scenes", [False, True], ids=["classes", "scenes"])
 def test_pixels_are_in_memory_once_even_while_train_is_split(tmp_path: Path, scenes: bool) -> None:
     side, count = 400, 300
@@ -143,7 +135,7 @@ def test_pixels_are_in_memory_once_even_while_train_is_split(tmp_path: Path, sce
         else:
             image.convert("RGB").save(tmp_path / "train" / str(k % 2) / f"{k}.bmp")
     here, there = PROCESSES.Pipe()
-    child = PROCESSES.Process(target=_peak, args=(tmp_path, scenes, there))
+    child = PROCESSES.Process(target=report_peak, args=(tmp_path, scenes, there))
     child.start()
     assert here.poll(120)
     pixels = count * side * side * (4 if scenes else 3)
