@@ -1,1 +1,1 @@
-"""Who decides which filters stay."""
+"""Deciders: methods that choose the filters to keep."""

@@ -1,4 +1,4 @@
-"""What decides which filters stay, behind one interface: give me masks that meet a size.
+"""The interface of deciders, and the budget that their candidates have to meet.
 
 Shapes: L layers, N filters of a layer.
 """
@@ -19,45 +19,43 @@ from ...envs.tracing import Layer, TracedNetwork
 from ...rewards import Size
 
 Priorities = Sequence[npt.NDArray[np.floating]]
-"""One array (N,) a layer: of two removed filters the one with the higher number comes back first."""
+"""One array (N,) per layer: removed filters with higher priorities are restored first."""
 
 
 class Decider(Protocol):
-    """A way to choose filters."""
+    """A method that chooses the filters to keep."""
 
     @property
     def name(self) -> str:
-        """What it is called on the command line and in tables."""
+        """Name on the command line and in tables."""
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
         """Propose candidates that meet a size.
 
         Args:
-            problem: The network.
+            problem: The problem with the network.
             target: Largest size ratio, pruned / dense, in (0, 1].
-            size: What counts.
+            size: The cost that counts as size.
 
         Returns:
-            At least one candidate, each with one keep mask (N,) a layer; the first is the decider's own
-            choice.
+            At least one candidate, each with one keep mask (N,) per layer; the first is the decider's choice.
 
         Raises:
-            ValueError: If even the fewest filters that may stay are more than the target.
+            ValueError: If the target is smaller than the smallest allowed network.
         """
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A size that must not be exceeded.
+    """A size that candidates must not exceed.
 
     Args:
         network: A trace.
-        target: Largest size ratio, in (0, 1].
-        size: What counts.
+        target: Largest size ratio, pruned / dense, in (0, 1].
+        size: The cost that counts as size.
 
     Raises:
-        ValueError: If the target is outside (0, 1], or even the fewest filters that may stay are more than
-            it.
+        ValueError: If the target is outside (0, 1], or smaller than the smallest allowed network.
     """
 
     network: TracedNetwork
@@ -70,27 +68,27 @@ class Budget:
         smallest = smallest_ratio(self.network, self.size)
         if smallest > self.target:
             raise ValueError(
-                f"the target {self.target:g} of the {self.size} cannot be reached: {self._least_in_words()} "
+                f"the target {self.target:g} of the {self.size} cannot be reached: {self._describe_limit()} "
                 f"the network keeps {smallest:.4f}; "
                 f"ask for at least {np.ceil(smallest * 1e3) / 1e3:g}"
             )
 
     def allows(self, counts: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-        """Say which kept counts (..., L) are within the budget, shape (...)."""
+        """Return which kept counts (..., L) are within the budget, shape (...)."""
         return np.asarray(size_ratio(self.network, counts, self.size) <= self.target + 1e-12)
 
     def fill(self, masks: Sequence[Mask], priorities: Priorities) -> list[Mask]:
-        """Bring back removed filters, the most important first, as long as there is room.
+        """Restore removed filters in order of priority until the budget is used up.
 
-        A layer grows by steps, each to the next number of filters that may stay: a single filter unless
-        limits make it several, and then their mean priority counts.
+        Each step grows one layer to its next allowed count. That is one filter, or several under constraints;
+        then their mean priority counts.
 
         Args:
-            masks: A candidate within the budget.
-            priorities: Which filters come back first.
+            masks: A candidate within the budget, one keep mask (N,) per layer.
+            priorities: Priorities of the filters.
 
         Returns:
-            A candidate to which no step can be added.
+            A candidate that no further step fits.
         """
         layers = self.network.layers
         filled = list(masks)
@@ -107,12 +105,12 @@ class Budget:
                     filled, grown, priorities, open_layers, strict=True
                 )
             ]
-            one = int(np.argmax(best))
-            filled[one] = grown[one]
-            grown[one] = _grown(layers[one], filled[one], priorities[one])
+            layer = int(np.argmax(best))
+            filled[layer] = grown[layer]
+            grown[layer] = _grown(layers[layer], filled[layer], priorities[layer])
 
-    def _least_in_words(self) -> str:
-        """Say what keeps the network from being smaller."""
+    def _describe_limit(self) -> str:
+        """Describe the smallest allowed network, for a message."""
         protected = any(layer.cause.operation == PROTECTED for layer in self.network.pinned)
         if protected or (self.network.min_widths > 1).any():
             return "with the fewest filters that --round-to, --protect and --max-sparsity allow"
@@ -120,7 +118,7 @@ class Budget:
 
 
 def _grown(layer: Layer, mask: Mask, priority: npt.NDArray[np.floating]) -> Mask:
-    """Bring a layer to the next allowed count; a full one stays."""
+    """Grow a layer to its next allowed count; a dense layer stays."""
     larger = layer.allowed[layer.allowed > mask.sum()]
     return resize_mask(mask, int(larger[0]), priority) if len(larger) else mask
 

@@ -1,4 +1,4 @@
-"""Deciders that do not learn: a criterion and a scope.
+"""Heuristic deciders: an importance criterion and a scope.
 
 Shapes: L layers, N filters of a layer.
 """
@@ -17,19 +17,19 @@ from .base import Budget, keep_top
 from .names import BASELINES, Scope
 
 _LAYER_NORMALISED = ("l1", "l2", "fpgm")
-"""Norms of weights say nothing across layers of different fan-in; globally they are divided by the layer's
-mean."""
+"""Criteria that cannot be compared across layers with different fan-in; for a global ranking they are divided
+by the layer's mean."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """Keep what a criterion of the literature finds important.
+    """Keep the most important filters by a criterion of the literature.
 
     Args:
-        criterion: ``random`` or one of :data:`secateur.envs.problem.importance.CRITERIA`.
-        scope: ``uniform`` keeps the same ratio of every layer, ``global`` ranks all filters of the network
-            together, ``global-per-mac`` ranks them by score per MAC that goes with a filter.
-        seed: For ``random``.
+        criterion: ``random`` or one of :data:`secateur.envs.problem.criteria.CRITERIA`.
+        scope: ``uniform`` uses the same keep ratio in every layer, ``global`` ranks all filters of the
+            network together, ``global-per-mac`` ranks them by score per MAC saved.
+        seed: Seed for ``random``.
     """
 
     criterion: str
@@ -38,10 +38,10 @@ class Baseline:
 
     @classmethod
     def from_name(cls, name: str, seed: int = 0) -> "Baseline":
-        """Make the baseline of a name in :data:`BASELINES`.
+        """Make a baseline from a name in :data:`BASELINES`.
 
         Raises:
-            ValueError: If there is none of that name.
+            ValueError: If the name is unknown.
         """
         criterion, _, scope = name.partition("-")
         if name not in BASELINES:
@@ -54,7 +54,7 @@ class Baseline:
         return f"{self.criterion}-{self.scope}"
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
-        """Give the one largest candidate within the target; see :class:`.base.Decider`."""
+        """Return the largest candidate within the target; see :class:`.base.Decider`."""
         budget = Budget(problem.network, target, size)
         scores = self._scores(problem)
         masks = (
@@ -63,7 +63,7 @@ class Baseline:
         return [budget.fill(masks, scores)]
 
     def _scores(self, problem: PruningProblem) -> Scores:
-        """Give scores that may be compared across layers, as far as the scope compares them."""
+        """Return scores that can be compared across layers, if the scope needs that."""
         if self.criterion == "random":
             generator = np.random.default_rng(self.seed)
             scores = [generator.random(layer.filters) for layer in problem.network.layers]
@@ -71,7 +71,7 @@ class Baseline:
             scores = problem.scores[self.criterion]
         if self.criterion == "bn":
             scores = _without_gaps(scores, problem.scores["l2"])
-        if self.scope == "uniform":  # filling up compares layers too: by rank
+        if self.scope == "uniform":  # Budget.fill compares layers too: use ranks
             return [(np.argsort(np.argsort(s, kind="stable"), kind="stable") + 1) / len(s) for s in scores]
         if self.criterion in _LAYER_NORMALISED:
             scores = [score / max(score.mean(), 1e-30) for score in scores]
@@ -81,18 +81,18 @@ class Baseline:
         return scores
 
 
-def _without_gaps(scores: Scores, stand_in: Scores) -> Scores:
-    """Let layers without batch-norm, whose scores are all 0, take another score at the others' mean scale."""
+def _without_gaps(scores: Scores, substitute: Scores) -> Scores:
+    """Give layers without batch-norm, whose scores are all 0, another score, scaled to the others' mean."""
     present = [score.mean() for score in scores if score.any()]
     scale = float(np.mean(present)) if present else 1.0
     return [
         score if score.any() else other / max(other.mean(), 1e-30) * scale
-        for score, other in zip(scores, stand_in, strict=True)
+        for score, other in zip(scores, substitute, strict=True)
     ]
 
 
 def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
-    """Bisect the keep ratio that all layers share."""
+    """Find the largest keep ratio, the same for all layers, by bisection."""
     network = budget.network
 
     def counts(ratio: float) -> npt.NDArray[np.int64]:
@@ -108,7 +108,7 @@ def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
 
 
 def _largest_global(budget: Budget, scores: Scores) -> list[Mask]:
-    """Keep the longest prefix of the ranking that is within the budget; a layer its best filters."""
+    """Keep the longest prefix of the global ranking that is within the budget."""
     ranked = np.argsort(-np.concatenate(scores), kind="stable")
     layer_of = np.repeat(np.arange(len(scores)), [len(score) for score in scores])[ranked]
 

@@ -1,4 +1,4 @@
-"""The names of all methods."""
+"""Names of all methods."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""From deciders to one candidate: propose, measure, choose.
+"""Choose one candidate: a decider proposes, the evaluator measures.
 
 Shapes: N filters of a layer.
 """
@@ -16,7 +16,7 @@ from ...rewards import Outcome, Reward
 from .base import Decider
 
 _HALVINGS = 7
-"""Steps to the smallest size within a drop bound: to 1 % of the dense size."""
+"""Bisection steps to the smallest size within a drop bound: a precision of 1 % of the dense size."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Choice:
     """The chosen candidate.
 
     Args:
-        masks: One keep mask (N,) a layer.
-        outcome: What was measured on val.
-        evaluations: Candidates that were measured for the choice.
+        masks: One keep mask (N,) per layer.
+        outcome: Its outcome on val.
+        evaluations: Number of candidates measured for the choice.
     """
 
     masks: list[Mask]
@@ -36,14 +36,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search ends with.
+    """The result of a search.
 
     Args:
         model: The cut network.
-        plan: What it kept of the dense one.
-        decider: Who decided.
-        search: What the search took and found, figures by name, for the report.
-        unrounded: What the decider would keep if it could keep any number; None where nobody asked.
+        plan: The filters that it kept of the dense network.
+        decider: Name of the decider.
+        search: Figures about the search by name, for the report.
+        unrounded: The decider's plan without rounding of widths; None without rounding.
     """
 
     model: nn.Module
@@ -54,13 +54,13 @@ class SearchResult:
 
 
 def choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice:
-    """Choose what a decider proposes for a target or a drop bound.
+    """Choose the best of a decider's candidates for a target or a drop bound.
 
     Args:
-        problem: The network; its evaluator measures.
-        decider: Who proposes.
-        reward: With a target: the best proposal that meets it. With a drop bound: the smallest that meets
-            that.
+        problem: The problem with the network and the evaluator.
+        decider: The decider that proposes candidates.
+        reward: Its target, for which the most accurate candidate is chosen; or its drop bound, for which the
+            smallest candidate is chosen.
 
     Raises:
         ValueError: If pinned filters make the target unreachable, or no candidate is within the bound.
@@ -72,7 +72,7 @@ def choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice:
 
 
 def _best(problem: PruningProblem, decider: Decider, target: float, reward: Reward) -> Choice:
-    """Measure all proposals for a size and take the most accurate; the lower loss breaks ties."""
+    """Measure all candidates for a target and return the most accurate; the lower loss breaks ties."""
     candidates = decider.decide(problem, target, reward.size)
     outcomes = problem.evaluator(candidates)
     best = max(range(len(outcomes)), key=lambda k: (outcomes[k].accuracy, -outcomes[k].loss))
@@ -80,21 +80,21 @@ def _best(problem: PruningProblem, decider: Decider, target: float, reward: Rewa
 
 
 def _smallest_within(problem: PruningProblem, decider: Decider, bound: float, reward: Reward) -> Choice:
-    """Bisect the size."""
+    """Find the smallest size within a drop bound by bisection."""
     evaluations = 0
-    found: Choice | None = None
+    best: Choice | None = None
     low, high = smallest_ratio(problem.network, reward.size), 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         choice = _best(problem, decider, middle, reward)
         evaluations += choice.evaluations
         if choice.outcome.accuracy_drop <= bound:
-            found, high = choice, middle
+            best, high = choice, middle
         else:
             low = middle
-    if found is None:
+    if best is None:
         raise ValueError(
             f"no candidate of {decider.name} keeps the accuracy drop on val within {bound:g} points; "
             "raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
         )
-    return Choice(found.masks, found.outcome, evaluations)
+    return Choice(best.masks, best.outcome, evaluations)

@@ -1,1 +1,1 @@
-"""The folder of a run, its progress, and its end."""
+"""Run folders, progress output, graceful stopping, search history."""

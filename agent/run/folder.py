@@ -1,4 +1,4 @@
-"""The folder of a run, and what goes into it while the run goes on."""
+"""The run folder, and the files that a run writes into it."""
 
 import dataclasses
 import json
@@ -27,19 +27,18 @@ NOT_TEXT = ("stdout", "log", "json", "csv")
 
 
 class RunFolder:
-    """A folder with everything about a run, and with what it needs to go on after an interruption.
+    """Manage the folder of a run: configuration, logs, and the state for resuming it.
 
-    As a context, Ctrl-C is granted where :attr:`check` is called, and a run that ends well leaves nothing
-    behind that was only for going on.
+    Within its context, Ctrl-C takes effect at the next call of :attr:`check`. A run that finishes deletes its
+    checkpoints.
 
     Args:
-        path: The folder; made here.
-        config: Everything that was asked for, a dataclass; written as ``config.yaml``.
-        resumed: Go on in the folder that an earlier process left.
+        path: Path of the folder; it is created.
+        config: The configuration, a dataclass; written to ``config.yaml``.
+        resumed: Whether to resume the run in an existing folder.
 
     Raises:
-        ValueError: If the folder of a new run holds something already, or is a file, or another process works
-            in it.
+        ValueError: If the folder of a new run is not empty or is a file, or another process works in it.
     """
 
     def __init__(self, path: Path, config: Any, *, resumed: bool = False) -> None:
@@ -76,11 +75,11 @@ class RunFolder:
         self._lock.release()
 
     def checkpoint(self, name: str) -> Checkpoint:
-        """Give the checkpoint of one of the run's trainings."""
+        """Return the checkpoint of a training of this run."""
         return Checkpoint(self.path / CHECKPOINTS / f"{name}.checkpoint")
 
     def save_latency_table(self, table: LatencyTable) -> None:
-        """Write latencies down for :func:`load_latency_table`."""
+        """Save a latency table for :func:`load_latency_table`."""
         path = self.path / CHECKPOINTS / LATENCY
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda aside: aside.write_text(json.dumps(table.to_dict())))
@@ -98,7 +97,7 @@ class RunFolder:
 
 
 class _Continued(TensorBoardOutputFormat):
-    """Write only what no process before this one wrote: a resumed search comes by it again."""
+    """Skip entries that an earlier process wrote: a resumed search logs them again."""
 
     def __init__(self, folder: str) -> None:
         events = EventAccumulator(folder).Reload()
@@ -113,16 +112,16 @@ class _Continued(TensorBoardOutputFormat):
     def write(
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
-        """Write what is new at a step."""
+        """Write the entries that are new at a step."""
         fresh = {key: value for key, value in key_values.items() if step > self._written.get(key, -1)}
         super().write(fresh, {key: key_excluded[key] for key in fresh}, step)
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read what a run was asked for.
+    """Read the configuration of a run.
 
     Raises:
-        ValueError: If the folder is none of a run.
+        ValueError: If the folder is not a run folder.
     """
     file = path / CONFIG
     if not file.is_file():
@@ -134,10 +133,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def load_latency_table(path: Path) -> LatencyTable | None:
-    """Give the latencies that an interrupted run had measured: measured again they would be others.
+    """Load the latency table of an interrupted run: a new measurement would give other numbers.
 
     Raises:
-        ValueError: If they cannot be read.
+        ValueError: If the file cannot be read.
     """
     file = path / CHECKPOINTS / LATENCY
     try:
@@ -147,29 +146,29 @@ def load_latency_table(path: Path) -> LatencyTable | None:
 
 
 def check_new_folder(path: Path) -> None:
-    """Refuse a folder that holds something.
+    """Refuse a folder that is not empty.
 
     Raises:
-        ValueError: If it does, or is a file.
+        ValueError: If the folder is not empty, or is a file.
     """
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise ValueError(f"{path} exists and is not empty; give --out a new folder, nothing is overwritten")
 
 
 def default_folder(*parts: str) -> Path:
-    """Name a new folder under ``runs`` by what runs and when."""
+    """Name a new folder under ``runs`` from some words and the time."""
     name = "-".join(part.replace("/", "_").replace(":", "_") for part in parts)
     return Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
 def repeat_command() -> str:
-    """Give the command line that started this process, as far as it was secateur's."""
+    """Return the command line of this process, or "" if it is not secateur's."""
     program = Path(sys.argv[0]).name
     return shlex.join(["secateur", *sys.argv[1:]]) if program in ("secateur", "__main__.py", "cli.py") else ""
 
 
 def _plain(value: Any) -> Any:
-    """Turn paths and tuples into what YAML writes without tags."""
+    """Convert paths and tuples to types that YAML writes without tags."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

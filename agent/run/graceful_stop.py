@@ -1,4 +1,4 @@
-"""Ending at a place from which one can go on."""
+"""Stop a process where it can be resumed."""
 
 import os
 import signal
@@ -9,14 +9,14 @@ from typing import Any, Self
 from ...envs.recovery.checkpoint import Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and what a scheduler sends before it kills."""
+"""Ctrl-C, and the signal that a scheduler sends before it kills a process."""
 
 
 class GracefulStop:
-    """Turn the first wish to end into one that is granted at the next safe place; the second ends at once.
+    """Delay the first stop signal until the next safe point; the second stops at once.
 
     Args:
-        advice: The command that goes on, for the person who stops.
+        advice: The command that resumes the run, for the message.
     """
 
     def __init__(self, advice: str) -> None:
@@ -25,7 +25,7 @@ class GracefulStop:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        if threading.current_thread() is threading.main_thread():  # Python allows signal handlers only there
             self._before = {number: signal.signal(number, self._wish) for number in _SIGNALS}
         return self
 
@@ -34,10 +34,10 @@ class GracefulStop:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Grant the wish; called where everything is in a state to go on from.
+        """Stop if a signal has arrived; called where the run can be resumed.
 
         Raises:
-            Stopped: If someone wants to end.
+            Stopped: If a signal has arrived.
         """
         if self._is_wanted:
             raise Stopped(self._advice)
@@ -46,5 +46,5 @@ class GracefulStop:
         if self._is_wanted:
             raise KeyboardInterrupt(self._advice)
         self._is_wanted = True
-        # Not print: the signal may come in the middle of one.
+        # Not print: the signal may interrupt a running print.
         os.write(2, b"\nsecateur: stopping as soon as nothing is lost; once more stops at once\n")

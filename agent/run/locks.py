@@ -1,4 +1,4 @@
-"""One process a run folder."""
+"""Locks that allow one process per run folder."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ _NAME = ".lock"
 
 
 def lock_folder(folder: Path) -> BaseFileLock:
-    """Hold a folder until the lock is released or the process dies.
+    """Lock a folder until the lock is released or the process ends.
 
     Raises:
-        ValueError: If another process holds it.
+        ValueError: If another process has locked it.
     """
     lock = FileLock(folder / _NAME)
     try:
@@ -22,7 +22,7 @@ def lock_folder(folder: Path) -> BaseFileLock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Say whether a process works in a folder."""
+    """Return whether a process has locked a folder."""
     if not (folder / _NAME).is_file():
         return False
     try:

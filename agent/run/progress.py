@@ -1,7 +1,7 @@
-"""What the person at the terminal is told.
+"""Messages and progress bars on the terminal.
 
-All of it goes to stderr, as stdout is for results: sentences, and one line that says how far a stage is and
-how long it will still take. Where stderr is no terminal that is a plain line now and then.
+They go to stderr, as stdout is for results. Each stage has a progress bar with the time left; if stderr is
+not a terminal, it prints a plain line at intervals.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from enum import IntEnum
 from tqdm import tqdm
 
 _PLAIN_SECONDS = 30.0
-"""Between two lines about a stage where there is no terminal."""
+"""Interval between two lines about a stage without a terminal, seconds."""
 
 
 _BAR = (
@@ -23,7 +23,7 @@ _BAR = (
 
 
 class Verbosity(IntEnum):
-    """How much is said."""
+    """How much is printed."""
 
     QUIET = 0
     NORMAL = 1
@@ -35,7 +35,7 @@ _verbosity = Verbosity.NORMAL
 
 @contextlib.contextmanager
 def verbosity(level: Verbosity) -> Iterator[None]:
-    """Say more or less for a while."""
+    """Set the verbosity within a context."""
     global _verbosity
     before, _verbosity = _verbosity, level
     try:
@@ -45,25 +45,25 @@ def verbosity(level: Verbosity) -> Iterator[None]:
 
 
 def log_info(sentence: str) -> None:
-    """Tell the person at the terminal something, unless they want it quiet."""
+    """Print a sentence to stderr, unless quiet."""
     if _verbosity > Verbosity.QUIET:
         tqdm.write(sentence, file=sys.stderr)
 
 
 def log_verbose(sentence: str) -> None:
-    """Tell something that only those want to know who asked for all."""
+    """Print a sentence to stderr if verbose."""
     if _verbosity == Verbosity.VERBOSE:
         tqdm.write(sentence, file=sys.stderr)
 
 
 class Stage:
-    """A part of the job of which one can say how far it is.
+    """Show the progress of a stage of the job.
 
     Args:
-        label: What it is called.
+        label: Name of the stage.
         total: Units of work, at least 1.
-        unit: What they are, in the plural.
-        leave: Whether its line stays when it is over.
+        unit: Name of the unit, plural.
+        leave: Whether the line stays when the stage is over.
     """
 
     def __init__(self, label: str, total: int, unit: str, *, leave: bool = True) -> None:
@@ -78,9 +78,14 @@ class Stage:
             )
 
     def advance(self, done: int, note: str) -> None:
-        """Say that so many units are done in all, and something about the last of them."""
+        """Update the progress.
+
+        Args:
+            done: Units done so far.
+            note: A note about the last unit.
+        """
         self._done, self._note = min(done, self._total), note
-        if self._said_done is None:  # a stage that goes on begins with much that it need not do again
+        if self._said_done is None:  # a resumed stage begins with units that took no time
             self._said, self._said_done = time.monotonic(), self._done
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
@@ -89,7 +94,7 @@ class Stage:
             self._say_plainly()
 
     def close(self) -> None:
-        """Say how far it came."""
+        """End the stage and show its final progress."""
         if self._bar is not None:
             self._bar.close()
         elif self._leave:

@@ -1,8 +1,4 @@
-"""What the person at the terminal sees, and what TensorBoard sees while weights are trained.
-
-All of it goes to stderr, as stdout is for results: sentences, and one line that says how far a stage is and
-how long it will still take. Where stderr is no terminal that is a plain line now and then.
-"""
+"""Show the training of weights on the terminal and in TensorBoard."""
 
 from types import TracebackType
 from typing import Self
@@ -16,20 +12,20 @@ from .folder import RunFolder
 from .progress import Stage, log_verbose
 
 _VAL_IMAGES = 2048
-"""Validation images that the accuracy after each epoch is measured on."""
+"""Validation images for measuring the accuracy after each epoch."""
 
 
 class RecoveryMonitor:
-    """Show the epochs of a training, and write them to TensorBoard.
+    """Show the progress of a training, and log each epoch to TensorBoard.
 
-    Scalars ``<prefix>/loss``, ``learning_rate``, ``images_per_second`` and ``val_accuracy``, once an epoch.
+    The scalars are ``<prefix>/loss``, ``learning_rate``, ``images_per_second`` and ``val_accuracy``.
 
     Args:
-        model: The network that is trained.
+        model: The network in training.
         task: Its data.
-        folder: Of the run, where it is written and which may want to end; None writes nothing.
-        prefix: ``recovery``, or ``dense`` where the dense network is trained.
-        leave: Whether the line stays when the training is over.
+        folder: The run folder, for logging and stopping; None logs nothing.
+        prefix: ``recovery``, or ``dense`` if the dense network is trained.
+        leave: Whether the progress line stays when the training is over.
     """
 
     def __init__(
@@ -49,7 +45,7 @@ class RecoveryMonitor:
             self._stage.close()
 
     def on_step(self, progress: Progress) -> None:
-        """Say how far it is."""
+        """Show the progress, and stop if asked to."""
         if self._stage is None:
             total = progress.epochs * progress.steps
             self._stage = Stage(self._prefix, total, "steps", leave=self._leave)
@@ -62,7 +58,7 @@ class RecoveryMonitor:
             self._folder.check()
 
     def on_epoch(self, progress: Progress) -> None:
-        """Measure on val and write the epoch down."""
+        """Measure on val and log the epoch."""
         if self._folder is None:
             return
         accuracy = measure(self._model, self._task, "val", limit=_VAL_IMAGES).accuracy

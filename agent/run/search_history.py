@@ -1,4 +1,4 @@
-"""What a search has seen so far, as plain numbers: for figures, for the report."""
+"""The history of a search as plain numbers, for figures and the report."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 Columns = dict[str, list[float]]
-"""``macs_ratio``, ``accuracy``, ``loss`` and ``meets_target`` (0 or 1) of candidates, in one order."""
+"""``macs_ratio``, ``accuracy``, ``loss`` and ``meets_target`` (0 or 1) of candidates, all in the same order."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Candidate:
     Args:
         network: Name of the network that it was cut from.
         macs_ratio: Pruned / dense, in [0, 1].
-        accuracy: On the images that the search looks at, percent.
-        loss: Likewise.
-        reward: What the agent got for it.
-        meets_target: Whether it is as small, or as accurate, as was wanted.
+        accuracy: Accuracy on the images of the search, percent.
+        loss: Mean loss on the same images.
+        reward: Reward of the candidate.
+        meets_target: Whether it meets the target and the drop bound of the reward.
     """
 
     network: str
@@ -33,13 +33,13 @@ class Candidate:
 
 @dataclass
 class SearchHistory:
-    """All that was measured, in the order of the search.
+    """All measured candidates, in the order of the search.
 
     Args:
-        candidates: One by one.
+        candidates: The candidates.
         rewards: Mean reward of each update's candidates.
-        keep_ratios: Of each update, by layer: the mean over its candidates, which is the layer's mean keep
-            probability as far as so many draws tell.
+        keep_ratios: For each update, the mean keep ratio of each layer over its candidates, an estimate of
+            the layer's mean keep probability.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -47,7 +47,7 @@ class SearchHistory:
     keep_ratios: list[dict[str, float]] = field(default_factory=list)
 
     def clouds(self) -> dict[str, Columns]:
-        """Give each network's candidates as short lists, one a quantity: 25 bytes of JSON a candidate."""
+        """Return each network's candidates as columns of rounded numbers: 25 bytes of JSON per candidate."""
         by_network: dict[str, list[Candidate]] = defaultdict(list)
         for one in self.candidates:
             by_network[one.network].append(one)
@@ -63,14 +63,14 @@ class SearchHistory:
 
 
 def pareto(sizes: Sequence[float], accuracies: Sequence[float]) -> list[int]:
-    """Find the candidates that no other one beats in size without being less accurate.
+    """Find the Pareto front of candidates by size and accuracy.
 
     Args:
-        sizes: Of the candidates, smaller is better.
-        accuracies: Higher is better.
+        sizes: Sizes of the candidates, smaller is better.
+        accuracies: Their accuracies, higher is better.
 
     Returns:
-        Their indices, from small to large; of equal ones the first.
+        Indices of the front, from small to large; of equal candidates the first.
     """
     front: list[int] = []
     best = -np.inf
