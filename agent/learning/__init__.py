@@ -1,1 +1,1 @@
-"""The policy, and how it learns."""
+"""The policy and its training."""

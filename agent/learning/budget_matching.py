@@ -1,4 +1,4 @@
-"""Scores become masks of a wanted size: one shift of all of an agent's logits, bisected.
+"""Turn an agent's logits into masks that meet a budget, by bisecting one shift of all logits.
 
 Shapes: K candidates, L layers, N filters of a layer.
 """
@@ -17,25 +17,25 @@ from .policy import LOGIT_LIMIT
 Floats = npt.NDArray[np.float64]
 
 Draws = Sequence[Floats]
-"""A number in [0, 1) a filter: one array (K - 1, N) a layer."""
+"""Random numbers in [0, 1), one per filter: one array (K - 1, N) per layer."""
 
 Proposals = tuple[list[list[Mask]], list[list[Floats]]]
-"""K candidates, each with one mask (N,) a layer, and an agent's logits (N,) for each."""
+"""K candidates, each with one mask (N,) per layer, and the agent's logits (N,) for each mask."""
 
 _BISECTIONS = 18
-"""Halvings of the shift's range of 40: to 1.5e-4, far finer than one filter of a layer."""
+"""Bisection steps of the shift's range of 40: to 1.5e-4, far finer than one filter of a layer."""
 
 
 def match_budget(budget: Budget, count: int, propose: Callable[[Floats], Proposals]) -> list[list[Mask]]:
-    """Bisect the shift of each candidate until its size is met, and fill up what is left.
+    """Bisect the logit shift of each candidate until it meets the budget, then use up the rest of the budget.
 
     Args:
-        budget: The size.
-        count: K.
-        propose: Gives candidates for their shifts (K,); the larger a shift, the more is kept.
+        budget: The size that must not be exceeded.
+        count: Number of candidates, K.
+        propose: Returns candidates for logit shifts (K,); a larger shift keeps more.
 
     Returns:
-        Those that can be within the budget.
+        The candidates for which a shift within the budget exists.
     """
     low, high = np.full(count, -2 * LOGIT_LIMIT), np.full(count, 2 * LOGIT_LIMIT)
     candidates, found = propose(low)
@@ -58,13 +58,13 @@ def match_budget(budget: Budget, count: int, propose: Callable[[Floats], Proposa
 def masks_from_logits(
     layers: Sequence[Layer], logits: Sequence[Sequence[Floats]], logit_shifts: Floats, draws: Draws
 ) -> list[list[Mask]]:
-    """Decide by given logits.
+    """Make masks from given logits.
 
     Args:
-        layers: L of them.
-        logits: For each of K candidates one array (N,) a layer.
-        logit_shifts: Are added to them, (K,).
-        draws: Decide for all candidates but the first.
+        layers: The L layers.
+        logits: For each of K candidates, one array (N,) per layer.
+        logit_shifts: Shifts added to the candidates' logits, (K,).
+        draws: Random numbers for all candidates but the first, which is deterministic.
     """
     return [
         [
@@ -76,14 +76,14 @@ def masks_from_logits(
 
 
 def decide_layer(layer: Layer, logits: Floats, logit_shift: float, draw: Floats | None) -> Mask:
-    """Decide about a layer.
+    """Make the mask of a layer.
 
     Args:
         layer: The layer.
-        logits: Of keeping each filter, (N,).
-        logit_shift: Is added to them.
-        draw: A number in [0, 1) a filter, (N,): those below their probability stay. With None the best stay,
-            as many as are to be expected.
+        logits: Logits of keeping each filter, (N,).
+        logit_shift: Shift added to the logits.
+        draw: Random numbers in [0, 1), (N,): filters with a number below their keep probability stay. None
+            keeps the filters with the highest logits, as many as are kept on average.
     """
     probabilities = 1 / (1 + np.exp(-np.clip(logits + logit_shift, -30, 30)))
     if draw is None:

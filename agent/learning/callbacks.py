@@ -1,4 +1,4 @@
-"""What happens while the agent learns: the budget, TensorBoard, the progress line."""
+"""Callbacks during training: the limit of evaluations, TensorBoard, the progress line."""
 
 import time
 from collections import defaultdict
@@ -20,16 +20,16 @@ from ..run.progress import Stage, log_verbose
 from ..run.search_history import Candidate, SearchHistory
 
 FIGURES = 10
-"""How often a search is drawn."""
+"""Number of times that figures are drawn during a search."""
 
 
 class SearchRecorder(BaseCallback):
-    """Write the history of a search, and stop when enough candidates were measured.
+    """Record the history of a search, and stop it at a limit of evaluations.
 
     Args:
-        problems: Whose evaluators count.
-        evaluations: How many may be measured; the update that reaches it is finished.
-        history: Is written on.
+        problems: The problems; their evaluators count the evaluations.
+        evaluations: Limit of measured candidates; the update that reaches it is finished.
+        history: The history to append to.
     """
 
     def __init__(self, problems: Sequence[PruningProblem], evaluations: int, history: SearchHistory) -> None:
@@ -48,7 +48,7 @@ class SearchRecorder(BaseCallback):
         return sum(problem.evaluator.evaluations for problem in self._problems) - self._before
 
     def _on_rollout_start(self) -> None:
-        # Not in the middle: what a rollout has gathered is learned from only at its end.
+        # Not during a rollout: the agent learns from it only at its end.
         self._is_spent = self.used >= self._limit
 
     def _on_step(self) -> bool:
@@ -76,12 +76,12 @@ class SearchRecorder(BaseCallback):
 
 
 class NextValSubset(BaseCallback):
-    """Let each update's candidates be measured on other images of val than the last one's.
+    """Change the val images after each update.
 
-    Candidates of an update are compared with each other, so they share their images.
+    The candidates of an update are compared with each other, so they are measured on the same images.
 
     Args:
-        problems: Whose candidates.
+        problems: The problems; their evaluators change images.
     """
 
     def __init__(self, problems: Sequence[PruningProblem]) -> None:
@@ -97,18 +97,18 @@ class NextValSubset(BaseCallback):
 
 
 class SearchMonitor(BaseCallback):
-    """Write what the search finds to SB3's logger, once an update.
+    """Log the search to SB3's logger after each update.
 
     Scalars ``search/*`` (reward, accuracy, accuracy_drop, loss, macs_ratio, params_ratio, meets_target,
-    repaired, candidates_per_second) and ``layer/<name>/keep_ratio`` (of several networks
-    ``layer/<network>/<name>/keep_ratio``) are means over the update's candidates. Pictures: ``search/layers``
-    shows the best candidate so far, ``search/candidates`` all of them in the plane of size and accuracy,
-    ``search/keep_probabilities`` what each layer kept in each update.
+    repaired, candidates_per_second) and ``layer/<name>/keep_ratio`` (for several networks
+    ``layer/<network>/<name>/keep_ratio``) are means over the update's candidates. Of the figures,
+    ``search/layers`` shows the best candidate so far, ``search/candidates`` the size and accuracy of all, and
+    ``search/keep_probabilities`` the keep ratios of each layer in each update.
 
     Args:
-        history: Of this search.
-        updates: How many there will be.
-        figures: How often it is drawn, about.
+        history: The history of this search.
+        updates: Number of updates of the search.
+        figures: Approximate number of times that figures are drawn.
     """
 
     def __init__(self, history: SearchHistory, updates: int, figures: int = FIGURES) -> None:
@@ -169,12 +169,12 @@ class SearchMonitor(BaseCallback):
 
 
 class ProgressBar(BaseCallback):
-    """Show how many candidates were measured, and the latest mean reward.
+    """Show the number of measured candidates and the latest mean reward.
 
     Args:
-        history: Of this search.
-        evaluations: All that will be.
-        label: What the search is called.
+        history: The history of this search.
+        evaluations: Number of candidates of the whole search.
+        label: Name of the search.
         leave: Whether the line stays when the search is over.
     """
 

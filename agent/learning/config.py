@@ -1,31 +1,31 @@
-"""How an agent learns."""
+"""Settings of the agent's training."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """How the agent learns.
+    """Set how the agent learns.
 
     Raises:
         ValueError: If a number is out of its range.
     """
 
     evaluations: int = 2000
-    """Candidates to try and learn from; 0 is for an agent that has learned already, and decides frozen."""
+    """Candidates to measure and learn from; 0 uses a trained agent without further training."""
     episodes_per_update: int = 16
-    """Candidates between two updates of the policy."""
+    """Candidates per update of the policy, at least 2."""
     epochs_per_update: int = 12
     """Passes over the candidates of an update; with 4 the policy hardly moves."""
     learning_rate: float = 3e-3
-    """Adam's at the beginning; it falls to a tenth."""
+    """Initial learning rate of Adam; it falls linearly to a tenth."""
     clip_range: float = 0.2
-    """Of PPO, on log-probabilities of a layer divided by sqrt(filters)."""
+    """Clip range of PPO, for log-probabilities of a layer divided by sqrt(filters)."""
     entropy_weight: float = 0.0
-    """Reward for keeping decisions open."""
+    """Weight of the entropy bonus of PPO."""
     hidden_features: float = 0.0
-    """Probability that an episode does not show one of the static layer features, in [0, 1]. Where networks
-    that were never seen are to be pruned, an agent must not rely on any of them."""
+    """Probability that an episode hides a static layer feature, in [0, 1]. Training for unseen networks hides
+    features, so that the agent does not rely on any single one."""
 
     def __post_init__(self) -> None:
         if self.evaluations < 0:
@@ -37,7 +37,7 @@ class AgentConfig:
 
 
 RANDOM_WEIGHTS = "none"
-"""Stands for an agent that has learned nothing."""
+"""Name of an untrained agent."""
 
 PRETRAINED = "pretrained"
-"""Name of the agent that comes with the package."""
+"""Name of the agent that is part of the package."""

@@ -1,4 +1,4 @@
-"""A trained agent as a decider, and as two files that are safe to share.
+"""A trained agent as a decider, saved in two files that are safe to share.
 
 Shapes: K candidates, L layers, N filters of a layer, M slots.
 """
@@ -29,23 +29,25 @@ from .policy import FilterScorer
 AGENT_FORMAT = "secateur-agent-3"
 
 _RENAMED_FEATURES = {"shift": "bn_bias", "consumer": "next_layer_l2"}
-"""What agents of version 0.1 call features, and what they are called now."""
+"""Feature names of version 0.1 and their present names."""
 
 
 @dataclass(frozen=True)
 class FrozenAgent:
-    """A frozen agent: it prunes any network to any size.
+    """Prune any network to any size with a trained agent.
 
-    The agent's logits are shifted by one number for the whole network, bisected until the size is met;
-    everything relative, which layers and which filters, is the agent's. That is done in two ways, as either
-    may be much the better one: while the agent walks, which answers to what the shift left of the budget, and
-    after it has walked. What it prefers among the filters of one network counts in that network only.
+    One shift of all logits of the network is bisected until the size is met; the agent decides about the
+    relative importance of layers and filters. There are two ways, as either can be much better. In the first,
+    the shift acts during the episode, so the agent reacts to the budget that the shift leaves. In the second,
+    it acts on the logits of a finished episode. Preferences for single filters count only in the network in
+    which they were learned.
 
     Args:
         scorer: The trained network.
-        trained_on: What it was trained on, for people.
-        samples: Candidates drawn from the policy beside its deterministic decisions, half of them each way.
-        seed: For the draws.
+        trained_on: Description of the training data, for users.
+        samples: Candidates sampled from the policy in addition to its deterministic decisions, half of them
+            in each way.
+        seed: Seed for sampling.
     """
 
     scorer: FilterScorer
@@ -55,22 +57,22 @@ class FrozenAgent:
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """Name in tables."""
         return "ppo"
 
     @property
     def origin(self) -> str:
-        """Say in words what it was trained on."""
+        """Description of the training data."""
         card = self.trained_on
         networks = card.get("networks")
         names = ", ".join(map(str, networks)) if isinstance(networks, list) else "an unknown network"
         return f"trained on {short(names)} ({short(str(card.get('task', 'unknown data')))})"
 
     def state(self, problem: PruningProblem | None) -> dict[str, Tensor]:
-        """Give what it has learned, by name.
+        """Return the agent's weights by name.
 
         Args:
-            problem: Where it is to be used. Preferences among the filters of another network are left out.
+            problem: The problem to use them for. Preferences learned in another network are left out.
         """
         state = self.scorer.state_dict()
         if problem is None or not self._knows(problem):
@@ -78,11 +80,11 @@ class FrozenAgent:
         return state
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
-        """Propose the deterministic decision, top-k with the expected count, and samples, in both ways."""
+        """Propose the deterministic decision (top filters, expected count) and samples, in both ways."""
         budget, wish = Budget(problem.network, target, size), self._wish(target, size)
         generator = np.random.default_rng(self.seed)
         half = self.samples // 2
-        # One fixed draw a filter makes a sample a monotone function of the shift.
+        # With one fixed random number per filter, a sample is a monotone function of the shift.
         draws, others = (
             [generator.random((samples, layer.filters)) for layer in problem.network.layers]
             for samples in (self.samples - half, half)
@@ -97,7 +99,7 @@ class FrozenAgent:
         ]
 
     def _wish(self, target: float, size: Size) -> Reward:
-        """Want what was wanted in training: an agent that learned to keep a bound never saw a target."""
+        """Return a reward of the kind used in training: an agent trained with a bound never saw a target."""
         bound = self.trained_on.get("reward", {}).get("drop_bound")
         return (
             TryAndLearnReward(bound, size) if isinstance(bound, int | float) else TargetReward(target, size)
@@ -105,7 +107,7 @@ class FrozenAgent:
 
     @torch.inference_mode()
     def _walk(self, problem: PruningProblem, reward: Reward, logit_shifts: Floats, draws: Draws) -> Proposals:
-        """Walk K episodes in lock-step; the first is deterministic, the others follow the draws."""
+        """Run K episodes in lock-step; the first is deterministic, the others follow the draws."""
         slots, knows = int(problem.network.widths.max()), self._knows(problem)
         episodes = [Episode(problem, reward, slots) for _ in logit_shifts]
         logits: list[list[Floats]] = [[] for _ in episodes]
@@ -126,7 +128,7 @@ class FrozenAgent:
         return [episode.masks for episode in episodes], logits
 
     def _knows(self, problem: PruningProblem) -> bool:
-        """Tell whether the agent's preferences are among the filters of this network."""
+        """Return whether the agent's preferences belong to the filters of this network."""
         own, widths = self.scorer.preferences, problem.network.widths
         return (
             own is not None
@@ -148,15 +150,15 @@ class FrozenAgent:
 
     @classmethod
     def load(cls, folder: str | Path, *, samples: int = 16, seed: int = 0) -> "FrozenAgent":
-        """Read what :meth:`save` wrote.
+        """Load an agent that :meth:`save` wrote.
 
         Args:
-            folder: Where; or :data:`PRETRAINED`.
+            folder: Folder of the agent, or :data:`PRETRAINED`.
             samples: See the class.
             seed: See the class.
 
         Raises:
-            ValueError: If there is no agent, or one for other features, or its weights are damaged.
+            ValueError: If there is no agent, it was trained with other features, or its files are damaged.
         """
         folder = Path(__file__).parents[1] / PRETRAINED if folder == PRETRAINED else Path(folder)
         card_path, weights_path = folder / AGENT_CARD, folder / AGENT_WEIGHTS
@@ -174,7 +176,7 @@ class FrozenAgent:
             raise ValueError(f"the agent in {folder} {error}") from error
         state, _ = read_tensors(weights_path)
         preferences = tuple(state["preferences"].shape) if "preferences" in state else None
-        with torch.device("meta"):  # its size is only a claim so far
+        with torch.device("meta"):  # allocates no memory, as the size is not checked yet
             scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden, preferences)
         own = scorer.state_dict()
         if {k: t.shape for k, t in own.items()} != {k: t.shape for k, t in state.items()}:
@@ -185,7 +187,7 @@ class FrozenAgent:
 
 
 def _missing(path: Path) -> str:
-    """Say that there is no agent, and what is mistaken for one."""
+    """Make the message for a missing agent; a zip file of Stable-Baselines3 is explained."""
     folder = path.parent
     if folder.suffix == ".zip" or any(folder.glob("*.zip")) or any(folder.glob("checkpoints/*.zip")):
         return (
@@ -202,10 +204,10 @@ def _current_names(features: Any) -> Any:
 
 
 def _checked(card: Any) -> tuple[int, dict[str, Any]]:
-    """Give the hidden units and what the agent was trained on.
+    """Return the number of hidden units and the description of the training data.
 
     Raises:
-        ValueError: If the card is none, or for other features; the message goes on from "the agent in ...".
+        ValueError: If the card is invalid or for other features; the message continues "the agent in ...".
     """
     if not isinstance(card, dict) or card.get("format") != AGENT_FORMAT:
         raise ValueError(f"is not of the format {AGENT_FORMAT!r}")

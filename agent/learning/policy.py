@@ -1,9 +1,10 @@
-"""The policy: one small network scores every filter of a layer of any width.
+"""The policy: a small network that scores every filter of a layer of any width.
 
-Filters are scored by shared weights from their own features, the layer's, and what is pooled over the layer's
-filters (Zaheer et al. 2017, "Deep Sets", arXiv 1703.06114), so the decision does not depend on the filters'
-order and the same weights serve any network. Features do not tell filters apart entirely; so on one network
-alone a scorer may have a preference for each filter too, a number that only decisions about it teach.
+Shared weights score each filter from its features, the layer's features, and features pooled over the layer's
+filters (Zaheer et al. 2017, "Deep Sets", arXiv 1703.06114). So the decision does not depend on the filters'
+order, and the same weights work for any network. Features do not distinguish filters completely. Therefore a
+scorer for a single network may also learn a preference per filter, a number that only decisions about this
+filter train.
 
 Shapes: B observations, L layers, M slots, F filter features, G layer features, H hidden units.
 """
@@ -26,14 +27,14 @@ _NEEDED = LAYER_FEATURES.index("needed_keep_ratio")
 _TAYLOR_PER_MAC = FILTER_FEATURES.index("taylor_per_mac_rank_network")
 
 _PRIOR = 4.0
-"""Logit between the first and the middle of the network's filters by Taylor score for their MACs. Untrained,
-ResNet-20 at half the MACs has 23 % on val without it, 73.6 % with 2 and 74.6 % with 4."""
+"""Logit difference between the network's best and median filter by Taylor score per MAC. At half the MACs of
+ResNet-20, an untrained agent has 23 % on val without it, 73.6 % with 2 and 74.6 % with 4."""
 
 _PLAUSIBLE = (0.02, 0.98)
-"""Keep ratios that an untrained agent follows; logits of 0 and 1 are infinite."""
+"""Range of keep ratios that an untrained agent follows; the logits of 0 and 1 are infinite."""
 
 LOGIT_LIMIT = 10.0
-"""Keep probabilities stay within 5e-5 of 0 and 1, so that no filter is beyond learning."""
+"""Largest absolute logit: keep probabilities stay 5e-5 away from 0 and 1, so that decisions can change."""
 
 EMPTY_SLOT = 30.0
 """Logit of a slot without a filter: its log-probability and entropy vanish (1e-13), its gradient is 0."""
@@ -42,17 +43,17 @@ EMPTY_SLOT = 30.0
 class LayerBernoulli(BernoulliDistribution):
     """Independent keep decisions, with a log-probability that does not grow with the layer's width.
 
-    PPO exponentiates differences of log-probabilities; the sum over N filters of a shared scorer moves N
-    times as far as one of them and saturates the clip. Dividing by sqrt(N) keeps the ratio of wide and narrow
-    layers alike.
+    PPO exponentiates differences of log-probabilities. With a shared scorer, the sum over N filters changes N
+    times as much as one filter's and saturates the clip. Dividing by sqrt(N) makes the probability ratios of
+    wide and narrow layers similar.
     """
 
     def log_prob(self, actions: Tensor) -> Tensor:
-        """Give the scaled log-probability of keep masks (B, M), shape (B,)."""
+        """Return the scaled log-probability of keep masks (B, M), shape (B,)."""
         return super().log_prob(actions) / self._filters().sqrt()
 
     def entropy(self) -> Tensor:
-        """Give the mean entropy of a filter's decision, shape (B,)."""
+        """Return the mean entropy of a filter's decision, shape (B,)."""
         return super().entropy() / self._filters()
 
     def _filters(self) -> Tensor:
@@ -60,7 +61,7 @@ class LayerBernoulli(BernoulliDistribution):
 
 
 class _PassThrough(BaseFeaturesExtractor):
-    """Hand the observation's dictionary on; the scorer takes it apart."""
+    """Pass the observation's dictionary on unchanged, as the scorer needs its parts."""
 
     def __init__(self, observation_space: spaces.Dict) -> None:
         super().__init__(observation_space, features_dim=1)
@@ -70,17 +71,17 @@ class _PassThrough(BaseFeaturesExtractor):
 
 
 class FilterScorer(nn.Module):
-    """Score filters, and say what the state is worth.
+    """Compute the logits of keeping filters, and the value of the state.
 
-    The logits are added to that of the keep ratio which would meet the target from here on, and to what the
-    filters' Taylor scores for their MACs say: an untrained agent keeps about what any target wants, and is as
-    good as a heuristic. Where and how far to deviate from that is learned.
+    The learned logits are added to a prior: the logit of the keep ratio that would meet the target in the
+    remaining layers, plus a term from the filters' Taylor scores per MAC. So an untrained agent about meets
+    any target and is as good as a heuristic. The agent learns where and how far to deviate from that.
 
     Args:
-        filter_features: F.
-        layer_features: G.
-        hidden: H.
-        preferences: (L, M) of the network whose filters are preferred one by one, from 0 on; None for any.
+        filter_features: Number of filter features, F.
+        layer_features: Number of layer features, G.
+        hidden: Number of hidden units, H.
+        preferences: Shape (L, M) of preferences for the filters of one network, initially 0; None for none.
     """
 
     def __init__(
@@ -115,11 +116,11 @@ class FilterScorer(nn.Module):
             self.prior.weight[0, _TAYLOR_PER_MAC] = _PRIOR
 
     def forward(self, features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Give the logits (B, M) and the values (B, 1)."""
+        """Return the logits (B, M) and the values (B, 1)."""
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: dict[str, Tensor]) -> Tensor:
-        """Give the logits, (B, M); by preferences too where a position is seen."""
+        """Return the logits, (B, M), including preferences if the observation has a position."""
         filters, layer, mask = features["filters"], features["layer"], features["mask"].bool()
         wide = layer.unsqueeze(1).expand(-1, filters.shape[1], -1)  # (B, M, G)
         embedded = self.embed(torch.cat([filters, wide], dim=-1))  # (B, M, H)
@@ -133,42 +134,42 @@ class FilterScorer(nn.Module):
         return logits.clamp(-LOGIT_LIMIT, LOGIT_LIMIT).masked_fill(~mask, EMPTY_SLOT)
 
     def set_preference_lr_scale(self, rate: float) -> None:
-        """Have each step of an optimiser move preferences by a multiple of what it moves all other weights.
+        """Scale the learning rate of the preferences relative to all other weights.
 
-        What the preferences say stays.
+        The preferences' contribution to the logits does not change.
 
         Args:
-            rate: That multiple, > 0; it is 1 where a scorer is made, and where it is kept on disk.
+            rate: Factor of the learning rate, > 0; it is 1 for a new scorer, and in files.
         """
         if self.preferences is not None:
             self.preferences.data *= self._rate / rate
         self._rate = rate
 
     def forward_critic(self, features: dict[str, Tensor]) -> Tensor:
-        """Give the values, (B, 1)."""
+        """Return the values, (B, 1)."""
         values: Tensor = self.value(features["layer"])
         return values
 
 
 def _offset(needed: Tensor) -> Tensor:
-    """Give the logit at which a keep ratio is met in the mean over ranks that are uniform in [-1, 1].
+    """Return the logit at which the mean keep probability over uniform ranks in [-1, 1] is ``needed``.
 
-    It solves ``(softplus(a + p) - softplus(a - p)) / 2p = needed`` for ``a``, p being the prior.
+    It solves ``(softplus(a + p) - softplus(a - p)) / 2p = needed`` for ``a``, where p is the prior.
     """
     exponent = 2 * _PRIOR * needed.clamp(*_PLAUSIBLE)
     return torch.expm1(exponent).log() - (math.exp(_PRIOR) - torch.exp(exponent - _PRIOR)).log()
 
 
 class FilterPolicy(ActorCriticPolicy):
-    """An SB3 policy around :class:`FilterScorer`; stock PPO trains it.
+    """Wrap :class:`FilterScorer` as an SB3 policy for the standard PPO.
 
     Args:
-        observation_space: As the environment's.
+        observation_space: The environment's observation space.
         action_space: MultiBinary(M).
-        lr_schedule: SB3's.
-        hidden: H.
-        layers: L of the network whose filters are preferred one by one; None for any.
-        **kwargs: For SB3.
+        lr_schedule: Learning rate schedule of SB3.
+        hidden: Number of hidden units, H.
+        layers: Number of layers, L, of the network for which preferences are learned; None for none.
+        **kwargs: Further arguments of SB3's policy.
     """
 
     def __init__(

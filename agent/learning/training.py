@@ -1,4 +1,4 @@
-"""PPO over the pruning environment (Schulman et al. 2017, arXiv 1707.06347), stock Stable-Baselines3."""
+"""Train an agent with Stable-Baselines3's PPO (Schulman et al. 2017, arXiv 1707.06347)."""
 
 import contextlib
 import copy
@@ -25,21 +25,21 @@ from .frozen_agent import FrozenAgent
 from .policy import FilterPolicy, FilterScorer
 
 _PREFERENCE_RATE = 150.0
-"""By the root of the number of filters: how much faster preferences are learned than all else. One of N
-filters makes 1/sqrt(N) of what rewards vary by, and Adam moves its preference alike where all is chance. Half
-of ResNet-20, 352 filters, ends at 79.7, 80.5, 80.7 and 81.2 % on test with 0, 1, 3 and 8 times the rate of
-all else (one seed)."""
+"""Divided by sqrt(number of filters): the factor of the preferences' learning rate. One of N filters causes
+about 1/sqrt(N) of the rewards' standard deviation, but Adam normalises gradients, so noise moves a preference
+as much. At half the MACs of ResNet-20 (352 filters), the accuracy on test is 79.7, 80.5, 80.7 and 81.2 % with
+the factors 0, 1, 3 and 8 (one seed)."""
 
 
 @dataclass
 class TrainingResult:
-    """A trained agent and how it came to be.
+    """The result of a training.
 
     Args:
-        decider: The agent, to be used frozen.
-        model: SB3's, to go on training.
+        decider: The frozen agent.
+        model: SB3's model, for further training.
         seconds: Wall-clock time.
-        evaluations: Candidates measured.
+        evaluations: Number of measured candidates.
         rewards: Mean reward of each update's candidates.
     """
 
@@ -52,7 +52,7 @@ class TrainingResult:
 
 @contextlib.contextmanager
 def _preserved_random_state() -> Iterator[None]:
-    """Give the caller back what SB3's ``seed`` sets: the global generators, and cuDNN's choice of kernels."""
+    """Restore what SB3's ``seed`` changes: the global generators and cuDNN's settings."""
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002 (it is SB3 that uses it)
     cudnn = torch.backends.cudnn
     deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
@@ -78,26 +78,26 @@ def train_agent(
     history: SearchHistory | None = None,
     first_step: int = 0,
 ) -> TrainingResult:
-    """Let an agent try and learn.
+    """Train an agent.
 
     Args:
-        problems: The networks; each episode draws one.
-        reward: What the agent is to want; of a range each episode draws its target.
-        config: How it learns.
-        preferences: Whether it also learns of each filter alone whether to keep it, which is of use on this
-            network only, and takes something from what is learned for others.
-        initial_agent: An agent to go on from; None begins with random weights.
-        seed: For the policy's weights, its draws and the networks' order.
-        logger: Where SB3 writes; None writes nothing.
-        callbacks: SB3's; see :mod:`secateur.agent.learning.callbacks`.
-        history: Is written on, before the callbacks are called, which may read it; None makes one.
-        first_step: Of TensorBoard's axis: where an earlier agent with the same logger left off.
+        problems: The problems; each episode draws one.
+        reward: The reward; from a range, each episode draws its target.
+        config: Settings of the training.
+        preferences: Whether to learn a preference per filter too. They help on this network only, and the
+            agent then generalises less to others.
+        initial_agent: Agent whose weights are the start; None starts from random weights.
+        seed: Seed for the policy's weights, its samples and the order of networks.
+        logger: SB3's logger; None logs nothing.
+        callbacks: Callbacks of SB3; see :mod:`secateur.agent.learning.callbacks`.
+        history: History to append to, before the callbacks are called; None makes one.
+        first_step: First step on TensorBoard's axis, where an earlier agent with the same logger ended.
 
     Returns:
         The agent, on the CPU.
 
     Raises:
-        ValueError: If it may not try a single candidate, or is to have preferences in several networks.
+        ValueError: If there are no evaluations, or preferences are wanted for several networks.
     """
     if config.evaluations < 1:
         raise ValueError(f"evaluations is {config.evaluations}; an agent needs at least 1 to learn from")
@@ -110,12 +110,12 @@ def train_agent(
     environment.seed(seed)
     layers = max(len(problem.network.layers) for problem in problems)
     steps = layers * config.episodes_per_update
-    # Networks with fewer layers finish earlier, so steps bound evaluations from below; the budget stops at
-    # them.
+    # Networks with fewer layers finish earlier, so these steps give at least the evaluations; SearchRecorder
+    # stops at them.
     total = steps * math.ceil(config.evaluations / config.episodes_per_update)
 
     def learning_rate(remaining: float) -> float:
-        """Fall in a line; SB3 counts ``first_step`` among the steps that are over."""
+        """Decrease linearly; SB3 counts ``first_step`` as done."""
         return config.learning_rate * max(0.1, remaining * (first_step + total) / total)
 
     with _preserved_random_state():
@@ -146,7 +146,7 @@ def train_agent(
         model.num_timesteps = first_step
         watchers = CallbackList([record, NextValSubset(problems), *callbacks])
         model.learn(total, callback=watchers, reset_num_timesteps=False)
-        model.logger.dump(model.num_timesteps + 1)  # the last update's figures, else they come later
+        model.logger.dump(model.num_timesteps + 1)  # logs the last update's figures
     scorer = copy.deepcopy(scorer).cpu()
     scorer.set_preference_lr_scale(1.0)
     card = {
@@ -163,7 +163,7 @@ def train_agent(
 
 
 def scorer_of(model: PPO) -> FilterScorer:
-    """Give the network of SB3's PPO that decides."""
+    """Return the scorer in SB3's PPO model."""
     scorer = model.policy.mlp_extractor
     assert isinstance(scorer, FilterScorer)
     return scorer

@@ -1,1 +1,1 @@
-"""The whole job, from a dense network to a pruned one."""
+"""Procedures: the whole job, from a dense network to a pruned one."""

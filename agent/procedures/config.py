@@ -1,4 +1,4 @@
-"""What can be asked for: one frozen dataclass per concern."""
+"""Configuration of pruning: one frozen dataclass per concern."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,24 +17,24 @@ PROCEDURES: tuple[Procedure, ...] = get_args(Procedure)
 
 
 DEFAULT_TARGET = 0.5
-"""Share of the MACs that stays where neither a target nor a drop bound is given."""
+"""Target share of the MACs if neither a target nor a drop bound is given."""
 
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """How latencies are measured."""
+    """Set how latencies are measured."""
 
     latency_batch: int = 1
     """Images in one pass."""
     latency_threads: int = 1
-    """Of the processor."""
+    """CPU threads."""
     latency_dtype: Precision = "float32"
     """Data type of weights and images."""
     latency_device: str | None = None
     """cpu or cuda; by default the device that prunes."""
 
     def config(self) -> LatencyConfig:
-        """Put them as the measurement takes them."""
+        """Convert to the settings of the measurement."""
         return LatencyConfig(
             self.latency_batch, self.latency_threads, self.latency_dtype, self.latency_device
         )
@@ -42,44 +42,43 @@ class LatencyOptions:
 
 @dataclass(frozen=True)
 class PruningConfig:
-    """What a pruned network has to meet, who decides, and how it recovers.
+    """Set the goal of pruning, the decider, and the recovery.
 
     Raises:
         ValueError: If a number is out of its range, a method is unknown, or options exclude each other.
     """
 
     target_macs: float | None = None
-    """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
+    """Target size: share of the MACs that may stay, in (0, 1]; 0.5 if no goal is given."""
     target_latency: float | None = None
-    """Instead of a share of the MACs: milliseconds that one pass may take, by a table of the layers'
-    latencies."""
+    """Alternative goal: latency of one pass, milliseconds, predicted by a table of the layers' latencies."""
     drop_bound: float | None = None
-    """Instead of a target: as small as the accuracy on val before fine-tuning allows, in percentage
-    points."""
+    """Alternative goal: smallest network with at most this accuracy drop on val before fine-tuning,
+    percentage points."""
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     """How latencies are measured."""
     method: str = PPO
-    """Who decides: ppo, or a baseline such as l2-uniform, taylor-global, bn-global-per-mac."""
+    """Decider: ppo, or a baseline such as l2-uniform, taylor-global, bn-global-per-mac."""
     constraints: Constraints = field(default_factory=Constraints)
-    """What is protected, and how many filters of a layer may stay."""
+    """Protected layers, largest sparsities, and rounding of widths."""
     agent: str | Path | None = None
-    """What ppo begins with: ``pretrained``, the agent that comes with Secateur; the folder of a trained one;
-    or ``none``, random weights. By default the first, for layerwise the last."""
+    """Initial agent of ppo: ``pretrained``, the agent that comes with Secateur; the folder of a trained
+    agent; or ``none``, random weights. The default is ``pretrained``, for layerwise ``none``."""
     procedure: Procedure = "network"
-    """network searches for all layers together; layerwise is Huang et al.'s: layer after layer from the
-    input, each with an agent of its own, cut and fine-tuned before the next."""
+    """network searches for all layers together; layerwise (Huang et al. 2018) prunes layer after layer from
+    the input, each with its own agent, cut and fine-tuned before the next."""
     layer_epochs: int = 1
-    """Of layerwise: passes over the training images after each cut; 0 re-estimates batch-norm only."""
+    """For layerwise: passes over the training images after each cut; 0 re-estimates batch-norm only."""
     search: AgentConfig | None = None
-    """How ppo learns on this network; by default not at all with the agent of a folder, which decides frozen,
-    else as :class:`AgentConfig` says."""
+    """Training of ppo on this network. By default the agent of a folder stays frozen, and others use the
+    defaults of :class:`AgentConfig`."""
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
-    """What happens to the weights after the cut."""
+    """Training of the weights after the cut."""
     search_images: int = 256
-    """Validation images that a candidate is measured on while searching, others in each update, as the same
-    ones would be learned by heart."""
+    """Validation images for measuring a candidate during the search. Each update uses others, to avoid
+    overfitting to them."""
     seed: int = 0
-    """For everything that is drawn."""
+    """Seed of all random numbers."""
 
     def __post_init__(self) -> None:
         self._check_target()
@@ -103,7 +102,7 @@ class PruningConfig:
             raise ValueError(f"{' and '.join(given)} exclude each other; give one of them")
         if self.target_latency is not None and not self.target_latency > 0:
             raise ValueError(f"the target is {self.target_latency:g} ms; it has to be above 0")
-        # Rewards refuse what is out of their range.
+        # The rewards check the ranges.
         if self.drop_bound is not None:
             TryAndLearnReward(self.drop_bound)
         if self.target_macs is not None:
@@ -111,15 +110,15 @@ class PruningConfig:
 
     @property
     def choice_images(self) -> int:
-        """Validation images that the choice is made on.
+        """Number of validation images for the final choice.
 
-        Candidates of ResNet-20 are ordered as on test by 0.8 (Spearman) on 512, and by 0.9 on 2048.
+        The rank correlation (Spearman) of ResNet-20's candidates with test is 0.8 on 512 images, 0.9 on 2048.
         """
         return 8 * self.search_images
 
     @property
     def learning(self) -> AgentConfig:
-        """How ppo learns on this network."""
+        """Settings of ppo's training on this network."""
         if self.search is not None:
             return self.search
         is_folder = self.agent_source not in (PRETRAINED, RANDOM_WEIGHTS)
@@ -127,7 +126,7 @@ class PruningConfig:
 
     @property
     def agent_source(self) -> str | Path:
-        """What ppo begins with: a folder, :data:`.PRETRAINED` or :data:`.RANDOM_WEIGHTS`."""
+        """Source of ppo's initial agent: a folder, :data:`.PRETRAINED` or :data:`.RANDOM_WEIGHTS`."""
         if self.agent is not None:
             return self.agent
         return PRETRAINED if self.procedure == "network" else RANDOM_WEIGHTS

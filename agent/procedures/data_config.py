@@ -1,4 +1,4 @@
-"""Which data a network is pruned on."""
+"""Configuration of the data."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,28 +9,29 @@ CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and how they are split and normalised."""
+    """Set the images, and how they are split and normalised."""
 
     task: str = CLASSIFICATION
-    """classification, segmentation, or package.module:Task for one's own data, loss and metric, which
-    excludes all other options of data."""
+    """classification, segmentation, or package.module:Task for your own data, loss and metric, which excludes
+    all other data options."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with train/<class>/*.png and perhaps val/,
-    test/; for segmentation a folder with train/images/*, train/masks/*.png."""
+    """digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with train/<class>/*.png and optionally
+    val/, test/; for segmentation a folder with train/images/*, train/masks/*.png."""
     data_root: Path = Path("data")
-    """Where torchvision keeps the data sets that it knows."""
+    """Folder in which torchvision stores the known data sets."""
     download: bool = False
-    """Fetch a known data set that is not there."""
+    """Download a known data set that is missing."""
     val_from: Literal["train", "test"] = "train"
-    """Where a missing validation part is split from; `test` where the weights were trained on all of
+    """Part from which a missing validation part is split; use `test` if the weights were trained on all of
     train."""
     normalisation: str | None = None
-    """Of pixels: the name of a data set such as cifar10 or imagenet; by default the data's customary one."""
+    """Normalisation of pixels: the name of a data set such as cifar10 or imagenet; by default the data's
+    usual one."""
     image_size: int | None = None
-    """Height and width in pixels; by default the images' own, 224 for a folder of images that differ (256 for
-    segmentation)."""
+    """Height and width in pixels. By default the images' own size; 224 for a folder with images of several
+    sizes (256 for segmentation)."""
     ignore_label: int = 255
-    """Of segmentation: pixels of masks with this label count nowhere."""
+    """For segmentation: pixels with this label are ignored."""
     balance_classes: bool = False
-    """Of segmentation: weigh rare classes more in the loss, by median frequency balancing."""
+    """For segmentation: give rare classes larger weights in the loss, by median frequency balancing."""

@@ -1,4 +1,4 @@
-"""The trade-off of an agent and of baselines: accuracy over size, without fine-tuning."""
+"""The trade-off between accuracy and size of an agent and of baselines, without fine-tuning."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ...rewards import TargetReward
 from ..deciders.base import Decider
 from ..deciders.selection import choose
 
-# Okabe and Ito's palette, told apart by colour-blind people too; each line has a marker of its own as well.
+# Palette of Okabe and Ito, which colour-blind people can distinguish; each line also has its own marker.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 _MARKERS = "osD^vPX*"
 
@@ -23,13 +23,13 @@ class Point:
     """One network on the curve of a decider.
 
     Args:
-        method: The decider's name.
-        target: What was asked for, share of the MACs in (0, 1].
-        macs_ratio: What it came to, pruned / dense.
-        params_ratio: Likewise.
-        val_accuracy: What the choice was made on, percent.
-        accuracy: On test, with batch-norm statistics taken anew and nothing else, percent.
-        evaluations: Candidates that were measured for it.
+        method: Name of the decider.
+        target: Target share of the MACs, in (0, 1].
+        macs_ratio: Share of the MACs, pruned / dense, in [0, 1].
+        params_ratio: Share of the parameters, pruned / dense, in [0, 1].
+        val_accuracy: Accuracy on val, by which it was chosen, percent.
+        accuracy: Accuracy on test after re-estimating batch-norm statistics only, percent.
+        evaluations: Number of candidates measured for it.
     """
 
     method: str
@@ -51,14 +51,14 @@ def frontier(
     """Let each decider prune to each target, and measure on test without fine-tuning.
 
     Args:
-        problem: The network; its evaluator chooses among proposals.
-        deciders: Who decides.
-        targets: Shares of the MACs, in (0, 1].
-        seed: Of the images for batch-norm statistics.
+        problem: The problem with the network and the evaluator.
+        deciders: The deciders to compare.
+        targets: Target shares of the MACs, in (0, 1].
+        seed: Seed for the choice of images for batch-norm statistics.
 
     Raises:
         ValueError: If pinned filters make a target unreachable.
-        InexactCutError: If a cut would not compute what the masked network does.
+        InexactCutError: If a cut would not compute the same as the masked network.
     """
     for decider in deciders:
         for target in targets:
@@ -78,21 +78,21 @@ def frontier(
 
 
 def draw_frontier(points: Sequence[Point], dense: float, title: str, metric: str) -> Figure:
-    """Draw a line a decider, from small networks to large ones.
+    """Draw one line per decider, from small networks to large ones.
 
     Args:
-        points: Of all deciders.
-        dense: The dense network's accuracy on test, percent; drawn as a line across.
-        title: Printed above.
-        metric: What the accuracy is called.
+        points: Points of all deciders.
+        dense: The dense network's accuracy on test, percent; drawn as a horizontal line.
+        title: Title of the figure.
+        metric: Name of the metric.
     """
     figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     axes = figure.subplots()
     for k, method in enumerate(dict.fromkeys(point.method for point in points)):
-        own = sorted((p for p in points if p.method == method), key=lambda p: p.target)
+        line = sorted((p for p in points if p.method == method), key=lambda p: p.target)
         axes.plot(
-            [100 * p.macs_ratio for p in own],
-            [p.accuracy for p in own],
+            [100 * p.macs_ratio for p in line],
+            [p.accuracy for p in line],
             marker=_MARKERS[k % len(_MARKERS)],
             color=_COLOURS[k % len(_COLOURS)],
             label=method,

@@ -1,4 +1,4 @@
-"""What is asked for, resolved once: what is better, who decides, and what an agent begins with."""
+"""The goal of a run, resolved once from the configuration: reward, decider and initial agent."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -16,13 +16,12 @@ from .config import DEFAULT_TARGET, PruningConfig
 
 @dataclass(frozen=True)
 class Goal:
-    """A configuration and a trace, made into objects.
+    """The objects that a configuration means for a network.
 
     Args:
-        reward: Says which candidate is better.
-        decider: Decides about the filters; None where an agent learns to decide first.
-        initial_agent: The agent that goes on learning; None where it begins with random weights, and where a
-            decider decides.
+        reward: Scores candidates.
+        decider: Chooses the filters; None if an agent has to be trained first.
+        initial_agent: The agent to train further; None starts from random weights, or if there is a decider.
     """
 
     reward: Reward
@@ -31,15 +30,15 @@ class Goal:
 
     @classmethod
     def resolve(cls, config: PruningConfig, network: TracedNetwork) -> Self:
-        """Find out what a configuration means for a network.
+        """Resolve a configuration for a network.
 
         Args:
-            config: What is asked for.
-            network: A trace; a target in milliseconds needs one with a latency.
+            config: The configuration.
+            network: A trace; a target in milliseconds needs a trace with a latency table.
 
         Raises:
-            ValueError: If the network cannot be as small or as fast as is asked for, or is so already, or the
-                agent cannot be loaded.
+            ValueError: If the target cannot be reached or is above the dense network, or the agent cannot be
+                loaded.
         """
         reward = _reward(config, network)
         if reward.target is not None:
@@ -60,10 +59,11 @@ def _reward(config: PruningConfig, network: TracedNetwork) -> Reward:
 
 
 def _share_of_latency(network: TracedNetwork, target: float) -> float:
-    """Turn milliseconds into a share of the dense network's.
+    """Convert milliseconds to a share of the dense network's latency.
 
     Raises:
-        ValueError: If the network has no latency, or the target is not between its smallest and the dense.
+        ValueError: If the network has no latency table, or the target is not between the smallest latency and
+            the dense one.
     """
     smallest = smallest_ratio(network, "latency")
     assert network.latency is not None

@@ -1,12 +1,11 @@
-"""Huang et al.'s procedure: from the input on, one layer after the other is decided about, cut and recovered.
+"""The layerwise procedure of Huang et al. 2018: decide about, cut and recover one layer after the other.
 
-Each layer has an agent of its own, which sees that layer alone and learns on the network as the layers before
-it left it, cut and fine-tuned (Huang et al. 2018, arXiv 1801.07365, section 3). Accuracy drops are against
-the dense network, so that what one layer loses and fine-tuning does not bring back, later layers cannot lose
-again.
+Each layer has its own agent. It sees only that layer, and learns on the network with all earlier layers cut
+and fine-tuned (arXiv 1801.07365, section 3). Accuracy drops are relative to the dense network. So later
+layers share the bound with earlier ones.
 
-With a drop bound an agent's reward is theirs, with the layer's own filters as the size (eq. 3-5). A target is
-not theirs: the filters that each layer keeps are counted out before the walk, and the agents say which.
+With a drop bound, the agents have the paper's reward, with the layer's filters as the size (eq. 3-5). A
+target is an addition: the number of filters of each layer is planned first, and the agents choose which ones.
 
 Shapes: L layers, N filters of a layer.
 """
@@ -54,26 +53,27 @@ from .config import PruningConfig
 from .goal import Goal
 
 KEEP_RATIOS = (0.05, *np.arange(1, 10) / 10)
-"""With a drop bound: shares of a layer's filters that its decider proposes for."""
+"""With a drop bound: keep ratios for which a layer's decider proposes candidates."""
 
 SAMPLES = 4
-"""With a target: candidates that are drawn from a policy beside its deterministic decision."""
+"""With a target: candidates sampled from a policy in addition to its deterministic decision."""
 
 
 def prune_layer_by_layer(
     problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
 ) -> SearchResult:
-    """Walk the layers.
+    """Prune a network layer by layer.
 
     Args:
-        problem: The dense network.
-        goal: What is asked for.
-        config: How. A layer's agent has an equal share of the evaluations, at least one update.
-        folder: Gets each layer's agent, under ``layers``, and the scalars ``layerwise/*``, one step a layer.
+        problem: The problem with the dense network.
+        goal: Reward, decider and initial agent.
+        config: The configuration. Each layer's agent gets an equal share of the evaluations, at least one
+            update.
+        folder: Run folder for each layer's agent, under ``layers``, and the scalars ``layerwise/*``; or None.
 
     Raises:
         ValueError: If no layer can lose a filter within the drop bound.
-        InexactCutError: If a cut network would not compute what the masked one does.
+        InexactCutError: If a cut network would not compute the same as the masked one.
     """
     walk = _Walk(problem, goal, config, folder)
     for index in walk.layers:
@@ -84,17 +84,17 @@ def prune_layer_by_layer(
             "points; raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
         )
     verify_cut(problem.model, problem.network, walk.plan, torch.zeros(2, *problem.task.input_shape))
-    return walk.found()
+    return walk.result()
 
 
 class _Walk:
-    """The network as the layers so far left it, and what is known of the way there.
+    """The state of the procedure: the current network, the plan so far, and the record of each layer.
 
     Args:
-        problem: The dense network.
-        goal: What is asked for.
-        config: How.
-        folder: Where it is written down.
+        problem: The problem with the dense network.
+        goal: Reward, decider and initial agent.
+        config: The configuration.
+        folder: Run folder, or None.
     """
 
     def __init__(
@@ -118,15 +118,15 @@ class _Walk:
         self.layers: list[int] = np.flatnonzero(self._counts < problem.network.widths).tolist()
 
     def _factory(self, images: int, seed: int, journal: Journal | None) -> EvaluatorFactory:
-        """Make evaluators that compare every stage with the dense network, measured alike."""
+        """Make a factory of evaluators that compare every stage with the dense network."""
         factory = EvaluatorFactory(self._dense.task, images, seed=seed, journal=journal)
         return factory.against(_evaluator(factory, self._dense, "dense"))
 
     def _planned_counts(self) -> npt.NDArray[np.int64]:
-        """Count the filters (L,) that each layer keeps; with a drop bound, at least.
+        """Plan the number of filters (L,) that each layer keeps; with a drop bound, the least number.
 
-        What knows the whole network, a baseline or a frozen agent, decides about it as a whole first and only
-        its counts are kept. Agents that see one layer each cannot weigh layers: all keep the same ratio.
+        A baseline or a frozen agent first decides about the whole network, and its counts are the plan.
+        Agents of single layers cannot compare layers, so all layers get the same keep ratio.
         """
         reward = self._goal.reward
         if reward.target is None:
@@ -136,7 +136,7 @@ class _Walk:
         return np.array([mask.sum() for mask in masks], np.int64)
 
     def prune_layer(self, index: int) -> None:
-        """Decide about one layer, cut, fine-tune, and write it down."""
+        """Decide about one layer, cut, fine-tune, and record the results."""
         problem = self._problem(index)
         layer = problem.network.layers[0]
         reward = self._reward(problem, index)
@@ -167,12 +167,12 @@ class _Walk:
             self._folder.log(scalars, index + 1)
 
     def _problem(self, index: int) -> PruningProblem:
-        """Make the problem of one layer of the network as it is now, seen as a part of the whole."""
+        """Make the problem of one layer, with features relative to the whole current network."""
         task, network = self._dense.task, self.network
         scores = importance(self.model, network, task, images=min(1024, self._config.search_images))
         features = static_features(network, scores)
         single, images = restricted(network, index), self._config.recovery.compensation_images
-        one = replace(
+        layer_problem = replace(
             self._dense,
             model=self.model,
             network=single,
@@ -180,14 +180,15 @@ class _Walk:
             scores={criterion: [by_layer[index]] for criterion, by_layer in scores.items()},
             features=StaticFeatures([features.filters[index]], features.layers[index : index + 1]),
         )
-        return replace(one, evaluator=_evaluator(self._search, one, f"layer {index}"))
+        evaluator = _evaluator(self._search, layer_problem, f"layer {index}")
+        return replace(layer_problem, evaluator=evaluator)
 
     def _reward(self, problem: PruningProblem, index: int) -> Reward:
-        """Say what is wanted of one layer: Huang's reward, or so many filters."""
+        """Return the reward of a layer: the paper's with a drop bound, else the planned count is the target."""
         if self._config.drop_bound is not None:
             return TryAndLearnReward(self._config.drop_bound, "filters")
         network = problem.network
-        # The network's MACs have their usual price, so the layer has its share of it.
+        # The price of the network's MACs is the usual one; the layer gets the share that it can change.
         share = 1 - float(size_ratio(network, [0], "macs"))
         target = float(self._counts[index] / network.widths[0])
         return TargetReward(target, "filters", OVERSHOOT_PRICE * share)
@@ -195,7 +196,7 @@ class _Walk:
     def _trained(
         self, problem: PruningProblem, reward: Reward, index: int, label: str
     ) -> tuple[Decider, int]:
-        """Give who decides about a layer, and the candidates that its training took."""
+        """Return the decider of a layer, and the number of candidates measured to train it."""
         if self._goal.decider is not None:
             return self._goal.decider, 0
         config, folder = self._config, self._folder
@@ -221,14 +222,14 @@ class _Walk:
         self._rewards += training.rewards
         if folder is not None:
             name = problem.network.layers[0].name.replace("/", "_")
-            place = folder.path / "layers" / f"{index + 1:03d}-{name}"
-            place.mkdir(parents=True, exist_ok=True)  # a resumed run passes here again
-            training.decider.save(place)
+            agent_folder = folder.path / "layers" / f"{index + 1:03d}-{name}"
+            agent_folder.mkdir(parents=True, exist_ok=True)  # exists in a resumed run
+            training.decider.save(agent_folder)
         samples = 0 if reward.target is None else SAMPLES
         return replace(training.decider, samples=samples), training.evaluations
 
     def _cut(self, problem: PruningProblem, choice: Choice, index: int) -> None:
-        """Remove filters of one layer from the network, its trace, and the plan."""
+        """Remove filters of one layer from the network, its trace and the plan."""
         later = PruningPlan.from_masks(problem.network, choice.masks)
         self.model = problem.cut(later)
         masks = [np.ones(layer.filters, np.bool_) for layer in self.network.layers]
@@ -237,7 +238,7 @@ class _Walk:
         self.plan = self.plan.then(later)
 
     def _finetune(self, label: str, index: int) -> None:
-        """Recover from the cut of one layer, learning from the dense network too."""
+        """Fine-tune after the cut of one layer, with distillation from the dense network."""
         task, config = self._dense.task, self._config
         recovery = replace(config.recovery, epochs=config.layer_epochs)
         if recovery.epochs:
@@ -259,8 +260,8 @@ class _Walk:
         limit = self._config.choice_images
         return measure(self.model, self._dense.task, "val", limit=limit).accuracy
 
-    def found(self) -> SearchResult:
-        """Give what the walk came to."""
+    def result(self) -> SearchResult:
+        """Return the final network, its plan and the figures for the report."""
         dense = measure(self._dense.model, self._dense.task, "val", limit=self._config.choice_images)
         accuracy = self._accuracy()
         search = {
@@ -288,10 +289,10 @@ def _evaluator(factory: EvaluatorFactory, problem: PruningProblem, stage: str) -
 
 
 def _choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice | None:
-    """Choose for one layer; None keeps all its filters.
+    """Choose the candidate of one layer; None keeps all its filters.
 
-    With a drop bound the highest reward wins if it is positive, which it is where a filter goes and the bound
-    holds.
+    With a drop bound, the candidate with the highest reward wins if that is positive: then at least one
+    filter is removed and the bound is met.
     """
     if reward.target is not None:
         return choose(problem, decider, reward)

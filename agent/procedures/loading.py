@@ -1,4 +1,4 @@
-"""From names to things: the task, the dense network and its input, on the best device there is."""
+"""Load tasks, dense networks and pruned networks by name, onto the best available device."""
 
 import math
 from dataclasses import fields
@@ -25,16 +25,16 @@ from ..run.recovery_monitor import RecoveryMonitor
 from .data_config import SEGMENTATION, TASKS, DataConfig
 
 _MEMORISED = 99.0
-"""A network above this accuracy on val, and as good on train, has probably seen val before; percent."""
+"""Accuracy on val, percent, above which a network that is as good on train was probably trained on val."""
 
 _MOST_OUTPUTS, _LARGEST_EXAMPLE = 2**16, 2**26
-"""What a report may claim before memory is taken for it: classes, and numbers of an example."""
+"""Limits for a report file, checked before memory is allocated: outputs, and values of one example."""
 
 _SEEN: tuple[SplitName, ...] = ("val", "train")
 
 
 def device() -> torch.device:
-    """Take the GPU where there is one."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -43,7 +43,7 @@ def load_task(config: DataConfig, seed: int) -> Task:
 
     Raises:
         ValueError: If the task or the data are unknown, missing or unreadable, or options exclude each other.
-        TypeError: If a member of a task of one's own is of the wrong type.
+        TypeError: If a member of a user's task is of the wrong type.
     """
     if ":" in config.task:
         plain = DataConfig(task=config.task)
@@ -85,13 +85,13 @@ def _segmentation(config: DataConfig, seed: int) -> SegmentationTask:
 
 
 def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -> nn.Module:
-    """Build a network for a task, with weights or at random.
+    """Build a network for a task, with given or random weights.
 
     Args:
-        name: As for :func:`secateur.envs.models.get_model`.
-        task: Says how many outputs and input channels there are.
-        weights: A file or the name of torchvision weights; None leaves random ones.
-        seed: Of random weights.
+        name: Name as for :func:`secateur.envs.models.get_model`.
+        task: The task, which gives the numbers of outputs and input channels.
+        weights: A file or the name of torchvision weights; None gives random weights.
+        seed: Seed for random weights.
 
     Raises:
         ValueError: If the network or the weights are unknown or do not fit.
@@ -107,15 +107,15 @@ def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -
 def train_dense_network(
     model: nn.Module, task: Task, epochs: int, seed: int, folder: RunFolder, name: str
 ) -> None:
-    """Train a network that came without weights, with the trainer of the recovery, and keep it.
+    """Train a network without weights, with the trainer of the recovery, and save its weights.
 
     Args:
-        model: The network, at random; trained in place.
+        model: The network with random weights; trained in place.
         task: Its data.
         epochs: Passes over the training images.
-        seed: Of their order and augmentation.
-        folder: Gets ``<name>.safetensors``, to be used with ``--weights``.
-        name: Of the file.
+        seed: Seed for their order and augmentation.
+        folder: Run folder for ``<name>.safetensors``, which ``--weights`` can load.
+        name: Name of the file.
     """
     log_info(f"no weights given: training the dense network for {epochs} epochs")
     with RecoveryMonitor(model, task, folder, prefix="dense") as monitor:
@@ -133,13 +133,13 @@ def train_dense_network(
 
 
 def warn_if_memorised(model: nn.Module, task: Task) -> str | None:
-    """Compare a network that came with weights on val and on train.
+    """Compare the accuracies of a network with given weights on val and on train.
 
     Returns:
-        A warning where val looks like something it was trained on: accuracy drops there say little.
+        A warning if it was probably trained on val, where accuracy drops then say little; else None.
     """
     if metric_name(task) != ACCURACY:
-        return None  # other metrics are high for other reasons
+        return None  # the threshold is for accuracies only
     val, train = (measure(model, task, split, limit=1024).accuracy for split in _SEEN)
     if val < _MEMORISED or train - val > 0.5:
         return None
@@ -152,11 +152,11 @@ def warn_if_memorised(model: nn.Module, task: Task) -> str | None:
 
 
 def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:
-    """Rebuild the pruned network of a run, and load the data that it was pruned on.
+    """Rebuild the pruned network of a run, and load its data.
 
     Args:
-        folder: Of a ``secateur prune`` run.
-        data: Where the data are now; None takes what the run was given.
+        folder: Folder of a ``secateur prune`` run.
+        data: The data options; None uses those of the run.
 
     Raises:
         ValueError: If the run is not finished, or its files do not fit together.
@@ -177,7 +177,7 @@ def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, T
 
 
 def _data_config(given: dict[str, Any]) -> DataConfig:
-    """Turn what a run says of its data into what it was.
+    """Convert the data options of a run's ``config.yaml``.
 
     Raises:
         ValueError: If a value is not of the type of its option.
@@ -196,7 +196,7 @@ def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
     """Rebuild the pruned network of a run without its data.
 
     Args:
-        folder: Of a finished ``secateur prune`` run.
+        folder: Folder of a finished ``secateur prune`` run.
 
     Returns:
         The network, on the CPU and in evaluation mode, and the shape of one example, (C, H, W) of images.
@@ -229,7 +229,7 @@ def _check_runs(model: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
     """Run a rebuilt network once.
 
     Raises:
-        ValueError: If its layers do not fit each other.
+        ValueError: If it does not run.
     """
     try:
         with torch.no_grad():
@@ -241,14 +241,14 @@ def _check_runs(model: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
 
 
 def example_outputs(name: str, shape: tuple[int, ...]) -> int:
-    """Guess the outputs that a named network is made for, where there is no data to tell."""
+    """Guess the number of outputs of a named network if there is no data."""
     if predicts_pixels(name):
         return 21
     return 10 if shape[-1] <= 32 else 1000
 
 
 def example_shape(name: str) -> tuple[int, int, int]:
-    """Guess the (C, H, W) that a named network is made for, where there is no data to tell."""
+    """Guess the input shape (C, H, W) of a named network if there is no data."""
     if name == "demo":
         return (1, 8, 8)
     if name == "vgg16" or (name.startswith("resnet") and name[6:] in ("20", "32", "44", "56", "110")):

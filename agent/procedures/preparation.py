@@ -1,4 +1,4 @@
-"""What has to hold before anything is trained or written."""
+"""Checks before anything is trained or written."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from .goal import Goal
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network that can be pruned as is asked for.
+    """A network for which the goal is reachable.
 
     Args:
         network: Its trace.
-        goal: What is asked for.
+        goal: Reward, decider and initial agent.
     """
 
     network: TracedNetwork
@@ -40,14 +40,14 @@ def prepare(
     latency: LatencyTable | None = None,
     name: str = "the network",
 ) -> Prepared:
-    """Trace a network and find out whether it can be pruned as is asked for.
+    """Trace a network and check that the goal of the configuration is reachable.
 
     Args:
         model: The dense network.
-        task: Data and metric.
-        config: What is asked for.
-        latency: Of the network, where it was timed before.
-        name: Of the network, for messages.
+        task: Data, loss and metric.
+        config: The configuration.
+        latency: Latency table of the network, if it was timed before.
+        name: Name of the network, for messages.
 
     Raises:
         ValueError: If the network does not run on the task's images, the task's loss or metric does not take
@@ -70,8 +70,8 @@ def trace_for_task(model: nn.Module, task: Task, constraints: Constraints) -> Tr
 
     Args:
         model: The dense network.
-        task: Data and metric.
-        constraints: What a cut has to respect beside its size.
+        task: Data, loss and metric.
+        constraints: Constraints on a cut.
 
     Raises:
         ValueError: If the network does not run on the task's inputs, the task's loss or metric does not take

@@ -40,12 +40,12 @@ from .tensorboard_summary import log_result
 
 @dataclass(frozen=True)
 class PruningResult:
-    """What pruning gave.
+    """The result of pruning.
 
     Args:
         model: The cut and recovered network, in evaluation mode.
-        plan: What it kept.
-        report: As in ``report.json``.
+        plan: The kept filters.
+        report: The content of ``report.json``.
     """
 
     model: nn.Module
@@ -66,17 +66,17 @@ def prune(
     """Prune a trained network.
 
     Args:
-        model: The dense network; it is left as it is, in evaluation mode.
-        task: Data and metric, on the network's device.
-        config: What is wanted; by default half of the MACs, decided by PPO.
-        prepared: What :func:`.prepare` gave, if it was called before.
-        folder: Where the run is kept; None keeps nothing on disk.
-        name: Of the network, for logs and the report.
+        model: The dense network; it is put into evaluation mode and otherwise not changed.
+        task: Data, loss and metric, on the network's device.
+        config: The configuration; by default half of the MACs, decided by PPO.
+        prepared: Result of :func:`.prepare`, if it was called before.
+        folder: Run folder; None writes nothing to disk.
+        name: Name of the network, for logs and the report.
         notes: Sentences for the report.
 
     Raises:
-        ValueError: If nothing can be pruned, or not what is wanted.
-        InexactCutError: If the cut network would not compute what the masked one does.
+        ValueError: If no filter can be pruned, or the goal is unreachable.
+        InexactCutError: If the cut network would not compute the same as the masked one.
     """
     config = config or PruningConfig()
     prepared = prepared or prepare(model, task, config, name=name)
@@ -94,40 +94,40 @@ def prune(
     if folder is not None:
         folder.log_text("pinned", pinned_markdown(network))
     search = prune_layer_by_layer if config.procedure == "layerwise" else _prune_at_once
-    found = search(problem, goal, config, folder)
-    smaller, plan = found.model, found.plan
+    result = search(problem, goal, config, folder)
+    smaller, plan = result.model, result.plan
     recovery = _recover(smaller, model, task, config, folder)
     report = summarize_run(
         problem,
         smaller,
         plan,
         list(notes),
-        method=_method(found.decider, config),
-        search=found.search,
+        method=_method(result.decider, config),
+        search=result.search,
         recovery=recovery,
         seed=config.seed,
         latency=config.latency,
         drop_bound=config.drop_bound,
         command=folder.command if folder else "",
     )
-    if found.unrounded is not None:  # timed right after the pruned network, as they are compared
-        report["unrounded"] = measure_plan(found.unrounded, problem, config.latency)
+    if result.unrounded is not None:  # timed right after the pruned network, as they are compared
+        report["unrounded"] = measure_plan(result.unrounded, problem, config.latency)
     if folder is not None:
         _save(folder, problem, smaller, plan, goal.reward, config, report)
     return PruningResult(smaller, plan, report)
 
 
 def _method(decider: str, config: PruningConfig) -> str:
-    """Say in a word or two who decided, and how."""
-    said = ["frozen"] if config.method == PPO and not config.learning.evaluations else []
-    said += [config.procedure] if config.procedure != "network" else []
-    return f"{decider} ({', '.join(said)})" if said else decider
+    """Name the decider and the procedure for the report."""
+    remarks = ["frozen"] if config.method == PPO and not config.learning.evaluations else []
+    remarks += [config.procedure] if config.procedure != "network" else []
+    return f"{decider} ({', '.join(remarks)})" if remarks else decider
 
 
 def _prune_at_once(
     problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
 ) -> SearchResult:
-    """Find who decides, training it if need be, let it decide about all layers, and cut."""
+    """Train the decider if needed, let it decide about all layers, and cut."""
     journal = folder.journal if folder else None
     earlier, started = journal.begin() if journal else 0.0, time.perf_counter()
     decider = goal.decider
@@ -151,7 +151,7 @@ def _prune_at_once(
         decider, tried = training.decider, training.evaluations
     if folder is not None and isinstance(decider, FrozenAgent):
         decider.save(folder.path)  # before anything else can fail
-    # Among the decider's proposals, on more and partly other images than the search looked at.
+    # Choose among the decider's candidates on more, and partly other, images than the search.
     choice_problem = problem.choice_problem(config.choice_images, seed=config.seed + 1, journal=journal)
     choice = choose(choice_problem, decider, goal.reward)
     outcome = choice.outcome
@@ -187,7 +187,7 @@ def _prune_at_once(
 def search_callbacks(
     history: SearchHistory, config: AgentConfig, folder: RunFolder | None
 ) -> list[BaseCallback]:
-    """Watch a search: always a progress line, and TensorBoard where there is a folder."""
+    """Make the callbacks of a search: a progress line, and TensorBoard if there is a folder."""
     watchers: list[BaseCallback] = [ProgressBar(history, config.evaluations)]
     if folder is not None:
         watchers += [
@@ -199,7 +199,7 @@ def search_callbacks(
 def _recover(
     smaller: nn.Module, dense: nn.Module, task: Task, config: PruningConfig, folder: RunFolder | None
 ) -> dict[str, Any]:
-    """Re-estimate batch-norm, fine-tune, learning from the dense network too, and re-estimate again."""
+    """Re-estimate batch-norm, fine-tune with distillation from the dense network, and re-estimate again."""
     recovery, logger = config.recovery, folder.logger if folder else None
 
     def reestimate() -> float:
@@ -245,7 +245,7 @@ def _save(
     config: PruningConfig,
     report: dict[str, Any],
 ) -> None:
-    """Write what a finished run leaves behind."""
+    """Write the files of a finished run."""
     save_pruned(model, plan, folder.path)
     log_result(folder, problem, plan, reward, config, report)
     write_report(folder.path, report)

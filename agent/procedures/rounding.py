@@ -1,4 +1,4 @@
-"""What rounding is worth: the same decision without it, and its latency."""
+"""The effect of rounding widths: the same decision without rounding, and its latency."""
 
 import dataclasses
 
@@ -17,14 +17,14 @@ from ..deciders.selection import Choice
 def plan_without_rounding(
     problem: PruningProblem, decider: Decider, choice: Choice, reward: Reward, constraints: Constraints
 ) -> PruningPlan:
-    """Let a decider make its own choice at the same size, within all constraints but rounding.
+    """Let a decider decide again at the same size, with all constraints except rounding.
 
     Args:
-        problem: The network, rounded.
-        decider: Who chose.
-        choice: What was chosen; its size is the target where a drop bound was wanted.
-        reward: What was asked for.
-        constraints: What was respected.
+        problem: The problem with rounding.
+        decider: The decider of the choice.
+        choice: The choice with rounding; its size is the target if the reward has none.
+        reward: The reward of the run.
+        constraints: The constraints of the run.
     """
     target = choice.outcome.ratio(reward.size) if reward.target is None else reward.target
     network = constrain(problem.network, problem.model, dataclasses.replace(constraints, round_to={}))
@@ -33,15 +33,15 @@ def plan_without_rounding(
 
 
 def measure_plan(plan: PruningPlan, problem: PruningProblem, latency: LatencyConfig) -> dict[str, float]:
-    """Measure a plan without recovering anything, as weights take no time.
+    """Measure the cost of a plan without recovery, as the latency does not depend on weights.
 
     Args:
-        plan: What stays.
-        problem: The network.
-        latency: How latencies are measured.
+        plan: The kept filters.
+        problem: The problem with the network.
+        latency: Settings of the measurement.
 
     Returns:
-        ``macs_ratio``, and ``latency_ms`` of a batch.
+        ``macs_ratio``, and ``latency_ms`` per batch.
     """
     network = problem.network
     smaller = cut(problem.model, network, plan)

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a finished run: its figures, its pictures, and its row in the table of runs."""
+"""Log a finished run to TensorBoard: scalars, figures, and hyperparameters."""
 
 from typing import Any
 
@@ -22,15 +22,15 @@ def log_result(
     config: PruningConfig,
     report: dict[str, Any],
 ) -> None:
-    """Write the scalars and pictures ``result/*``, and hyperparameters beside final metrics.
+    """Log the scalars and figures ``result/*``, and hyperparameters with the final metrics.
 
     Args:
-        folder: Of the run.
-        problem: The dense network and its data.
-        plan: What was kept.
-        reward: What was asked for.
-        config: Everything that was asked for.
-        report: As in ``report.json``.
+        folder: The run folder.
+        problem: The problem with the dense network and its data.
+        plan: The kept filters.
+        reward: The reward of the run.
+        config: The configuration of the run.
+        report: The content of ``report.json``.
     """
     title = f"{problem.name}: MACs {report['ratios']['macs']:.1%} of the dense network"
     pictures = {"layers": figure_of_layers(problem.network, plan.masks(problem.network), title)}
@@ -46,9 +46,9 @@ def log_result(
         "result/params_ratio": report["ratios"]["params"],
         "result/latency_ratio": report["ratios"]["latency_ms"],
     }
-    # The table of runs has a column a metric, so what layers kept stands beside it.
+    # Not in the table of runs, which has one column per metric: the keep ratios of layers.
     folder.logger.record(
-        "hparams", HParam(_wanted(problem, reward, config, report), metrics), exclude=NOT_TEXT
+        "hparams", HParam(_hyperparameters(problem, reward, config, report), metrics), exclude=NOT_TEXT
     )
     kept = {
         f"result/keep_ratio/{layer['name']}": layer["kept"] / layer["filters"] for layer in report["layers"]
@@ -56,7 +56,7 @@ def log_result(
     folder.log(metrics | kept, 0)
 
 
-def _wanted(
+def _hyperparameters(
     problem: PruningProblem, reward: Reward, config: PruningConfig, report: dict[str, Any]
 ) -> dict[str, bool | str | float | None]:
     return {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 Columns = dict[str, list[float]]
-"""``macs_ratio``, ``accuracy``, ``loss`` and ``meets_target`` (0 or 1) of candidates, all in the same order."""
+"""``macs_ratio``, ``accuracy``, ``loss`` and ``meets_target`` (0 or 1) of candidates, in the same order."""
 
 
 @dataclass(frozen=True)
