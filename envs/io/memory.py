@@ -121,7 +121,7 @@ def _left_in(group: Path, names: _Names) -> Iterator[int]:
     )
     if limit is None or used is None:  # the root has no limit, and "max" is none
         return
-    counts = dict(line.split() for line in _lines(group / "memory.stat"))
+    counts = dict(line.partition(" ")[::2] for line in _lines(group / "memory.stat"))
     yield limit - used + sum(int(counts.get(name, 0)) for name in names.cached)
 
 

@@ -60,22 +60,23 @@ def main_output(outputs: Any) -> Tensor:
     return main_and_auxiliary(outputs)[0]
 
 
-def check_logits(outputs: Any) -> tuple[str, ...]:
-    """Look once at what a network gives for a few examples of classes.
+def check_logits(outputs: Any, *, classes: bool) -> tuple[str, ...]:
+    """Look once at what a network gives for a few examples.
 
     Args:
         outputs: What :func:`main_and_auxiliary` takes.
+        classes: Whether targets are classes; of other targets numbers that sum to one are no mistake.
 
     Returns:
         What the user should know of its probabilities, in sentences; often nothing.
 
     Raises:
-        ValueError: If it gives probabilities beside other tensors, none of which are their logits.
+        ValueError: If it gives probabilities of classes beside other tensors, none of which are their logits.
     """
     tensors = [entry for entry in outputs if isinstance(entry, Tensor)] if _is_several(outputs) else []
     if tensors and len(_without_probabilities(tensors)) < len(tensors):
         return (PROBABILITIES_BESIDE_LOGITS,)
-    if not _sums_to_one(main_output(outputs)):
+    if not classes or not _sums_to_one(main_output(outputs)):
         return ()
     if len(tensors) > 1:
         raise ValueError(

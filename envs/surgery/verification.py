@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..io.memory import is_out_of_memory
@@ -24,6 +23,7 @@ from ..modules.copying import copy_model
 from ..tracing import Cause, Pin, TracedNetwork, trace
 from ..tracing.trace import as_inputs
 from .cutting import cut, mask_
+from .deterministic_mode import DeterministicMode
 from .plan import Mask, PruningPlan
 
 TOLERANCE = 1e-9
@@ -249,21 +249,3 @@ def _difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
             relative = float((a - b).abs().max() / a.abs().max().clamp_min(1e-30))
             worst = math.inf if math.isnan(relative) else max(worst, relative)
     return worst
-
-
-_RANDOM = {"bernoulli", "uniform", "normal", "exponential", "rand", "randn", "rand_like", "randn_like"}
-
-
-class DeterministicMode(TorchDispatchMode):
-    """Replace every random number by one, and let dropout keep everything.
-
-    A cut network draws fewer numbers than the masked one, so the same seed does not make them comparable.
-    """
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation; replace a random result."""
-        name = func._schema.name.removeprefix("aten::").rstrip("_")
-        if name == "native_dropout":
-            return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
-        result = func(*args, **(kwargs or {}))
-        return tree_map_only(Tensor, lambda x: x.fill_(1), result) if name in _RANDOM else result

@@ -114,7 +114,7 @@ def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
     inputs, targets = task.batch("train", torch.arange(min(2, task.size("train"))))
     with restored_modes(model), torch.no_grad():
         given = run_on_copy(model.eval(), inputs)
-    notes = () if targets.is_floating_point() else check_logits(given)
+    notes = check_logits(given, classes=not targets.is_floating_point())
     outputs = main_output(given).detach().requires_grad_()
     what = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
     with _naming(f"the loss of {task.name} failed on {what}"):

@@ -11,7 +11,14 @@ from .registry import Call, rule
 
 
 @rule("max_pool1d_with_indices", "max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d")
-@rule("max_unpool2d", "max_unpool3d", "fractional_max_pool2d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+@rule(
+    "max_unpool2d",
+    "max_unpool3d",
+    "fractional_max_pool2d",
+    "fractional_max_pool3d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+)
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d")
 @rule("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "grid_sampler_2d")
 @rule("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_linear1d")
@@ -25,13 +32,18 @@ def by_channel(propagation: Propagation, call: Call) -> None:
     image = call.args[0]
     leading = image.ndim - int(pixels[1])
     axes = propagation.value(image).axes
-    propagation.pin_all([x for x in call.operands if x.ndim != image.ndim], "channels are treated as pixels")
+    samples = call["random_samples"] if call.name.startswith("fractional") else None
+    others = [x for x in call.operands if x.ndim != image.ndim and x is not samples]
+    propagation.pin_all(others, "channels are treated as pixels")
     for axis in axes[leading:]:
         propagation.pin(axis, "channels are treated as pixels")
     if call.name.startswith("max_unpool"):
         indices = propagation.value(call["indices"]).axes
         for axis, other in zip(axes[:leading], indices[:leading], strict=True):
             propagation.tie(axis, other, "pooling indices of fixed size")
+    elif samples is not None:
+        for axis, other in zip(axes[:leading], propagation.value(samples).axes, strict=False):
+            propagation.tie(axis, other, "pooling samples of fixed size")
     elif call.name.startswith("grid_sampler"):
         propagation.pin_all(call["grid"], "channels are treated as coordinates")
     for out in call.outputs:

@@ -26,7 +26,7 @@ from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.recovery.training_loss import StepLoss
-from secateur.envs.tasks import ClassificationTask, TensorTask, measure
+from secateur.envs.tasks import ClassificationTask, MacroF1, TensorTask, measure
 from secateur.envs.tasks.user_task import check_answers
 
 Answer = Callable[[nn.Module, Tensor], Any]
@@ -253,3 +253,14 @@ def test_shares_that_are_to_be_predicted_are_no_mistake() -> None:
     )
     for answer in (probabilities, probabilities_and_features):
         assert check_answers(network(answer), task) == ()
+
+
+def test_labels_are_measured_by_their_logits_too_and_it_is_said() -> None:
+    parts = {}
+    for seed, name in enumerate(("train", "val", "test")):
+        images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+        parts[name] = (images, (torch.arange(80).view(8, 10) % 3 == 0).float())
+    task = TensorTask(**parts, loss=F.binary_cross_entropy_with_logits, metric=MacroF1())
+    both = network(lambda model, z: z if model.training else (z.sigmoid(), z))
+    assert measure(both, task, "val").loss == measure(network(plain), task, "val").loss
+    assert check_answers(both, task) == (PROBABILITIES_BESIDE_LOGITS,)

@@ -1,0 +1,33 @@
+"""The page of rooms names every file, and files stay short."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = [ROOT / name for name in ("secateur", "rewards", "envs", "agent")]
+FILES = [path for package in PACKAGES for path in sorted(package.rglob("*.py"))]
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_every_file_stands_on_the_page_of_rooms() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    verbs = {"evaluate", "export", "frontier", "inspect", "prune", "report", "resume", "runs", "train"}
+    named = [path.stem for path in FILES if not path.stem.startswith("__") and path.parent.name != "rules"]
+    assert [name for name in named if name not in verbs and f"`{name}`" not in page] == []
+
+
+@pytest.mark.parametrize("folder", ["secateur", "rewards", "envs", "agent", "tests", "benchmarks"])
+def test_no_file_is_longer_than_350_lines(folder: str) -> None:
+    long = [path.name for path in (ROOT / folder).rglob("*.py") if lines(path) > 350]
+    assert long == []
+
+
+def test_the_median_file_is_shorter_than_150_lines() -> None:
+    assert statistics.median(lines(path) for path in FILES) < 150
