@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ...envs.io.run_files import CONFIG
+from ...envs.io.untrusted import first_line, read_yaml, short
 
 CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 
@@ -34,3 +37,36 @@ class DataConfig:
     """Of segmentation: pixels of masks with this label count nowhere."""
     balance_classes: bool = False
     """Of segmentation: weigh rare classes more in the loss, by median frequency balancing."""
+
+
+def read_data_config(folder: Path) -> DataConfig:
+    """Read which data a run was given.
+
+    Args:
+        folder: Of a ``secateur prune`` run.
+
+    Raises:
+        ValueError: If its configuration does not say.
+    """
+    path = folder / CONFIG
+    config = read_yaml(path)
+    try:
+        return _checked(config["data"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a prune run: {first_line(error)}") from error
+
+
+def _checked(given: dict[str, Any]) -> DataConfig:
+    """Turn what a run says of its data into what it was.
+
+    Raises:
+        ValueError: If a value is not of the type of its option.
+    """
+    values = {**given, "data_root": Path(given["data_root"])}
+    kinds = get_type_hints(DataConfig)
+    for key, value in values.items():
+        kind = kinds.get(key, ())
+        fits = value in get_args(kind) if get_origin(kind) is Literal else isinstance(value, kind)
+        if not fits:
+            raise ValueError(f"{short(str(key))} cannot be {short(repr(value))}")
+    return DataConfig(**values)
