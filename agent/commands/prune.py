@@ -9,6 +9,7 @@ from tyro.conf import Positional
 from ...envs.io.ranges import check_whole
 from ...envs.io.run_files import REPORT
 from ...envs.recovery.config import DENSE_EPOCHS, RecoveryConfig
+from ..deciders.names import PPO
 from ..learning.config import AgentConfig
 from ..procedures.config import LatencyOptions, Procedure, PruningConfig
 from ..procedures.data_config import DataConfig
@@ -46,8 +47,8 @@ class Prune:
     """What ppo begins with: pretrained, the agent that comes with Secateur; the folder of a trained one; or
     none, random weights. By default pretrained, for layerwise none."""
     evaluations: int | None = None
-    """Candidates that the agent tries and learns from on this network; 0 uses it frozen. By default 2000, and
-    0 with the agent of a folder. Layerwise shares them among the layers."""
+    """Candidates that ppo learns from on this network; 0 uses its agent frozen. By default 2000, and 0 with the
+    agent of a folder. Layerwise shares them among the layers."""
     search_images: int = PruningConfig.search_images
     """Validation images that a candidate is measured on, others in each update of the agent; the choice is
     made on eight times as many."""
@@ -112,6 +113,8 @@ class Prune:
             search_images=self.search_images,
             seed=self.seed,
         )
+        if self.evaluations is not None and self.method != PPO:
+            raise ValueError(f"{self.method} learns nothing; leave out --evaluations or --method")
         if self.out is not None and not resumed:
             check_new_folder(self.out)
         check_whole("dense_epochs", self.dense_epochs, 0)
