@@ -11,8 +11,20 @@ from .registry import FIXED, Call, rule
 _ZERO_TIMES_ANYTHING = {"mul", "div", "neg"}
 
 
-@rule("hardswish", "hardtanh", "log_sigmoid_forward", "rrelu_with_noise", "floor_divide", "complex")
-@rule("where", "masked_fill", "addcmul", "addcdiv", "lerp", "copy", "fill", "rsub", "_prelu_kernel", "polar")
+@rule("hardswish", "hardtanh", "leaky_relu", "log_sigmoid_forward", "rrelu_with_noise", "floor_divide")
+@rule(
+    "complex",
+    "where",
+    "masked_fill",
+    "addcmul",
+    "addcdiv",
+    "lerp",
+    "copy",
+    "fill",
+    "rsub",
+    "_prelu_kernel",
+    "polar",
+)
 def pointwise(propagation: Propagation, call: Call) -> None:
     """Tie the aligned axes of all operands; what meets a fixed axis is pinned."""
     for out in call.outputs:
