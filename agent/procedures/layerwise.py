@@ -184,7 +184,7 @@ class _Walk:
         return replace(layer_problem, evaluator=evaluator)
 
     def _reward(self, problem: PruningProblem, index: int) -> Reward:
-        """Return the reward of a layer: the paper's with a drop bound, else the planned count is the target."""
+        """Return the reward of a layer: the paper's with a drop bound, else the planned count as target."""
         if self._config.drop_bound is not None:
             return TryAndLearnReward(self._config.drop_bound, "filters")
         network = problem.network
