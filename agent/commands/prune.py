@@ -55,8 +55,8 @@ class Prune:
     """What ppo begins with: pretrained, the agent that comes with Secateur; the folder of a trained one; or
     none, random weights. By default pretrained, for layerwise none."""
     evaluations: int | None = None
-    """Of ppo: candidates that it tries and learns from on this network; 0 uses it frozen. By default 2000, and
-    0 with the agent of a folder. Layerwise shares them among the layers."""
+    """Of ppo: candidates that the agent tries and learns from on this network; 0 uses it frozen. By default
+    2000, and 0 with the agent of a folder. Layerwise shares them among the layers."""
     search_images: int = 256
     """Validation images that a candidate is measured on, others in each update of the agent; the choice is
     made on eight times as many."""
