@@ -70,10 +70,12 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stopping.__exit__()
-        self.logger.close()
-        if kind is None:
-            shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        self._lock.release()
+        try:
+            self.logger.close()
+            if kind is None:
+                shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        finally:
+            self._lock.release()
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Give the checkpoint of one of the run's trainings."""
