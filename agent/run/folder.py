@@ -84,10 +84,12 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stopping.__exit__()
-        self.logger.close()
-        if kind is None:
-            shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        self._leave(failed=kind is not None and issubclass(kind, Exception))  # who stops it may go on
+        try:
+            self.logger.close()
+            if kind is None:
+                shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        finally:
+            self._leave(failed=kind is not None and issubclass(kind, Exception))  # a stopped run may go on
 
     def _leave(self, *, failed: bool) -> None:
         """Let go of the folder, and of all in it where a new run failed with nothing to go on from."""
