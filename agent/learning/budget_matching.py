@@ -37,19 +37,19 @@ def match_budget(budget: Budget, count: int, propose: Callable[[Floats], Proposa
         The candidates that some shift brings within the budget, at most K.
     """
     low, high = np.full(count, -2 * LOGIT_LIMIT), np.full(count, 2 * LOGIT_LIMIT)
-    candidates, found = propose(low)
-    best, logits = list(candidates), list(found)
+    candidates, proposed_logits = propose(low)
+    best, logits = list(candidates), list(proposed_logits)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        candidates, found = propose(middle)
+        candidates, proposed_logits = propose(middle)
         for k, within in enumerate(budget.allows([_counts(masks) for masks in candidates])):
             if within:
-                low[k], best[k], logits[k] = middle[k], candidates[k], found[k]
+                low[k], best[k], logits[k] = middle[k], candidates[k], proposed_logits[k]
             else:
                 high[k] = middle[k]
     return [
-        budget.fill(masks, own)
-        for masks, own in zip(best, logits, strict=True)
+        budget.fill(masks, candidate_logits)
+        for masks, candidate_logits in zip(best, logits, strict=True)
         if budget.allows(_counts(masks))
     ]
 
@@ -67,10 +67,12 @@ def masks_from_logits(
     """
     return [
         [
-            decide_layer(layer, own[position], logit_shift, draws[position][k - 1] if k else None)
+            decide_layer(
+                layer, candidate_logits[position], logit_shift, draws[position][k - 1] if k else None
+            )
             for position, layer in enumerate(layers)
         ]
-        for k, (own, logit_shift) in enumerate(zip(logits, logit_shifts, strict=True))
+        for k, (candidate_logits, logit_shift) in enumerate(zip(logits, logit_shifts, strict=True))
     ]
 
 

@@ -54,10 +54,10 @@ class SearchRecorder(BaseCallback):
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
             if "reward" in info:
-                self._note(info)
+                self._record(info)
         return not self._is_spent
 
-    def _note(self, info: dict[str, Any]) -> None:
+    def _record(self, info: dict[str, Any]) -> None:
         quantities = (field.name for field in fields(Candidate))
         self._history.candidates.append(Candidate(**{name: info[name] for name in quantities}))
         self._current.append(float(info["reward"]))
@@ -123,10 +123,10 @@ class SearchMonitor(BaseCallback):
         for info in self.locals["infos"]:
             self._seen["repaired"].append(float(info["repaired"]))
             if "reward" in info:
-                self._note(info)
+                self._record(info)
         return True
 
-    def _note(self, info: dict[str, Any]) -> None:
+    def _record(self, info: dict[str, Any]) -> None:
         for key in (
             "reward", "accuracy", "accuracy_drop", "loss", "macs_ratio", "params_ratio", "meets_target"
         ):  # fmt: skip
@@ -163,7 +163,9 @@ class SearchMonitor(BaseCallback):
         title = f"{name}: best candidate so far, reward {reward:.3f}"
         figures = {
             "layers": figure_of_layers(network, masks, title),
-            "candidates": figure_of_candidates(self._history.clouds(), metric_name(problems[0].task)),
+            "candidates": figure_of_candidates(
+                self._history.columns_by_network(), metric_name(problems[0].task)
+            ),
             "keep_probabilities": figure_of_keep_ratios(self._history.keep_ratios),
         }
         for kind, figure in figures.items():
@@ -195,7 +197,7 @@ class ProgressBar(BaseCallback):
         assert self._stage is not None
         candidates = self._history.candidates
         if candidates:
-            reward = np.mean([one.reward for one in candidates[-64:]])
+            reward = np.mean([candidate.reward for candidate in candidates[-64:]])
             self._stage.advance(len(candidates), f"reward {reward:.3f}")
         return True
 

@@ -76,13 +76,13 @@ class FrozenAgent:
                 leaves out all preferences.
         """
         state = self.scorer.state_dict()
-        if problem is None or not self._knows(problem):
+        if problem is None or not self._has_preferences_for(problem):
             state.pop("preferences", None)
         return state
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
         """Propose, in both ways, the deterministic decision (top-k with the expected count) and samples."""
-        budget, wish = Budget(problem.network, target, size), self._wish(target, size)
+        budget, reward = Budget(problem.network, target, size), self._observed_reward(target, size)
         generator = np.random.default_rng(self.seed)
         half = self.samples // 2
         # Random numbers that do not change with the shift make a sample's size monotone in the shift.
@@ -91,15 +91,17 @@ class FrozenAgent:
             for samples in (self.samples - half, half)
         )
         layers = problem.network.layers
-        _, logits = self._walk(problem, wish, np.zeros(1 + half), others)
+        _, logits = self._run_episodes(problem, reward, np.zeros(1 + half), others)
         return [
-            *match_budget(budget, 1 + self.samples - half, lambda by: self._walk(problem, wish, by, draws)),
+            *match_budget(
+                budget, 1 + self.samples - half, lambda by: self._run_episodes(problem, reward, by, draws)
+            ),
             *match_budget(
                 budget, 1 + half, lambda by: (masks_from_logits(layers, logits, by, others), logits)
             ),
         ]
 
-    def _wish(self, target: float, size: Size) -> Reward:
+    def _observed_reward(self, target: float, size: Size) -> Reward:
         """Return a reward with what the agent observed in training; one trained for a bound saw no target."""
         trained = self.trained_on.get("reward", {})
         bound = trained.get("drop_bound")
@@ -108,17 +110,20 @@ class FrozenAgent:
         return FunctionReward(TargetReward(target, size), target if saw_target else None, bound, size)
 
     @torch.inference_mode()
-    def _walk(self, problem: PruningProblem, reward: Reward, logit_shifts: Floats, draws: Draws) -> Proposals:
+    def _run_episodes(
+        self, problem: PruningProblem, reward: Reward, logit_shifts: Floats, draws: Draws
+    ) -> Proposals:
         """Run K episodes in lock-step; the first is deterministic, the others are sampled with the draws."""
-        slots, knows = int(problem.network.widths.max()), self._knows(problem)
+        slots = int(problem.network.widths.max())
+        has_preferences = self._has_preferences_for(problem)
         episodes = [Episode(problem, reward, slots) for _ in logit_shifts]
         logits: list[list[Floats]] = [[] for _ in episodes]
         for layer in problem.network.layers:
-            seen = [episode.observe() for episode in episodes]
+            observations = [episode.observe() for episode in episodes]
             observation = {
-                key: torch.from_numpy(np.stack([o[key] for o in seen]))
-                for key in seen[0]
-                if knows or key != "position"
+                key: torch.from_numpy(np.stack([o[key] for o in observations]))
+                for key in observations[0]
+                if has_preferences or key != "position"
             }
             scores = self.scorer.forward_actor(observation)[:, : layer.filters].double().numpy()  # (K, N)
             position = episodes[0].position
@@ -129,12 +134,12 @@ class FrozenAgent:
                 )
         return [episode.masks for episode in episodes], logits
 
-    def _knows(self, problem: PruningProblem) -> bool:
+    def _has_preferences_for(self, problem: PruningProblem) -> bool:
         """Return whether the agent's preferences were learned on this network."""
-        own, widths = self.scorer.preferences, problem.network.widths
+        preferences, widths = self.scorer.preferences, problem.network.widths
         return (
-            own is not None
-            and own.shape == (len(widths), widths.max())
+            preferences is not None
+            and preferences.shape == (len(widths), widths.max())
             and self.trained_on.get("preferences") == problem.fingerprint
         )
 
@@ -173,17 +178,17 @@ class FrozenAgent:
         except ValueError as error:
             raise ValueError(f"the agent in {folder} cannot be read: {error}") from error
         try:
-            hidden, trained_on = _checked(card)
+            hidden, trained_on = _check_card(card)
         except ValueError as error:
             raise ValueError(f"the agent in {folder} {error}") from error
         state, _ = read_tensors(weights_path)
         preferences = tuple(state["preferences"].shape) if "preferences" in state else None
         with torch.device("meta"):  # no memory is allocated for a size that is not yet checked
             scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden, preferences)
-        own = scorer.state_dict()
-        if {k: t.shape for k, t in own.items()} != {k: t.shape for k, t in state.items()}:
+        expected = scorer.state_dict()
+        if {k: t.shape for k, t in expected.items()} != {k: t.shape for k, t in state.items()}:
             raise ValueError(f"the weights of the agent in {folder} do not fit its description in agent.json")
-        check_numbers(state, own, f"the weights of the agent in {folder}")
+        check_numbers(state, expected, f"the weights of the agent in {folder}")
         scorer.load_state_dict({name: tensor.float().clone() for name, tensor in state.items()}, assign=True)
         return cls(scorer, trained_on, samples=samples, seed=seed)
 
@@ -205,7 +210,7 @@ def _current_names(features: Any) -> Any:
     )
 
 
-def _checked(card: Any) -> tuple[int, dict[str, Any]]:
+def _check_card(card: Any) -> tuple[int, dict[str, Any]]:
     """Check ``agent.json`` and return the number of hidden units and the description of the training.
 
     Raises:

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from ...envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 
-_NEEDED = LAYER_FEATURES.index("needed_keep_ratio")
+_NEEDED_KEEP_RATIO = LAYER_FEATURES.index("needed_keep_ratio")
 _TAYLOR_PER_MAC = FILTER_FEATURES.index("taylor_per_mac_rank_network")
 
 _PRIOR = 4.0
 """Initial weight of the rank of the Taylor score per MAC, in [-1, 1], as a logit. With an untrained agent
 ResNet-20 at half the MACs has 23 % accuracy on val with 0, 73.6 % with 2 and 74.6 % with 4."""
 
-_PLAUSIBLE = (0.02, 0.98)
+_NEEDED_KEEP_RATIO_RANGE = (0.02, 0.98)
 """Range to which needed keep ratios are clamped, as logits of 0 and 1 are infinite."""
 
 LOGIT_LIMIT = 10.0
@@ -131,7 +131,7 @@ class FilterScorer(nn.Module):
         pooled = (embedded * weight).sum(1) / weight.sum(1).clamp_min(1)  # (B, H)
         context = torch.cat([pooled, layer], dim=-1).unsqueeze(1).expand(-1, filters.shape[1], -1)
         logits = self.score(torch.cat([embedded, context], dim=-1)) + self.prior(filters)
-        logits = logits.squeeze(-1) + _offset(layer[:, _NEEDED : _NEEDED + 1])
+        logits = logits.squeeze(-1) + _offset(layer[:, _NEEDED_KEEP_RATIO : _NEEDED_KEEP_RATIO + 1])
         if self.preferences is not None and "position" in features:
             logits = (
                 logits + self._preference_lr_scale * self.preferences[features["position"].squeeze(-1).long()]
@@ -165,7 +165,7 @@ def _offset(needed: Tensor) -> Tensor:
 
     It is the solution ``a`` of ``(softplus(a + p) - softplus(a - p)) / 2p = needed``, where p is the prior.
     """
-    exponent = 2 * _PRIOR * needed.clamp(*_PLAUSIBLE)
+    exponent = 2 * _PRIOR * needed.clamp(*_NEEDED_KEEP_RATIO_RANGE)
     return torch.expm1(exponent).log() - (math.exp(_PRIOR) - torch.exp(exponent - _PRIOR)).log()
 
 

@@ -78,19 +78,19 @@ def prune_layer_by_layer(
         ValueError: If no layer can lose a filter within the drop bound.
         InexactCutError: If a cut network does not compute what the masked one does.
     """
-    walk = _Walk(problem, goal, config, folder)
-    for index in walk.layers:
-        walk.prune_layer(index)
-    if config.drop_bound is not None and walk.plan == PruningPlan.dense(problem.network):
+    pruning = _LayerwisePruning(problem, goal, config, folder)
+    for index in pruning.layers:
+        pruning.prune_layer(index)
+    if config.drop_bound is not None and pruning.plan == PruningPlan.dense(problem.network):
         raise ValueError(
             f"no layer can lose a filter and keep the accuracy drop on val within {config.drop_bound:g} "
             "points; raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
         )
-    verify_cut(problem.model, problem.network, walk.plan, torch.zeros(2, *problem.task.input_shape))
-    return walk.found()
+    verify_cut(problem.model, problem.network, pruning.plan, torch.zeros(2, *problem.task.input_shape))
+    return pruning.result()
 
 
-class _Walk:
+class _LayerwisePruning:
     """The state of layer-wise pruning: the network after the layers so far, its plan and its statistics.
 
     Args:
@@ -145,7 +145,7 @@ class _Walk:
         layer = problem.network.layers[0]
         reward = self._reward(problem, index)
         label = f"layer {index + 1} of {len(self.network.layers)}"
-        decider, tried = self._trained(problem, reward, index, label)
+        decider, tried = self._train(problem, reward, index, label)
         choice_problem = replace(problem, evaluator=_evaluator(self._choice, problem, f"layer {index}"))
         choice = _choose(choice_problem, decider, reward)
         row: dict[str, Any] = {"name": layer.name, "filters": layer.filters, "kept": layer.filters}
@@ -176,7 +176,7 @@ class _Walk:
         scores = importance(self.model, network, task, images=min(1024, self._config.search_images))
         features = static_features(network, scores)
         single, images = restricted(network, index), self._config.recovery.compensation_images
-        one = replace(
+        problem = replace(
             self._dense,
             model=self.model,
             network=single,
@@ -184,7 +184,7 @@ class _Walk:
             scores={criterion: [by_layer[index]] for criterion, by_layer in scores.items()},
             features=StaticFeatures([features.filters[index]], features.layers[index : index + 1]),
         )
-        return replace(one, evaluator=_evaluator(self._search, one, f"layer {index}"))
+        return replace(problem, evaluator=_evaluator(self._search, problem, f"layer {index}"))
 
     def _reward(self, problem: PruningProblem, index: int) -> Reward:
         """Return the reward of one layer: that of the paper, or a target for its number of filters."""
@@ -196,9 +196,7 @@ class _Walk:
         target = float(self._counts[index] / network.widths[0])
         return TargetReward(target, "filters", OVERSHOOT_PRICE * share)
 
-    def _trained(
-        self, problem: PruningProblem, reward: Reward, index: int, label: str
-    ) -> tuple[Decider, int]:
+    def _train(self, problem: PruningProblem, reward: Reward, index: int, label: str) -> tuple[Decider, int]:
         """Return the decider of a layer, and the number of candidates that its training measured."""
         if self._goal.decider is not None:
             return self._goal.decider, 0
@@ -207,9 +205,9 @@ class _Walk:
         updates = max(1, config.learning.evaluations // (len(self.layers) * update))
         search = replace(config.learning, evaluations=updates * update)
         history = SearchHistory()
-        watchers: list[BaseCallback] = [ProgressBar(history, search.evaluations, label=label, leave=False)]
+        callbacks: list[BaseCallback] = [ProgressBar(history, search.evaluations, label=label, leave=False)]
         if folder is not None:
-            watchers.append(SearchMonitor(history, updates, figures=1))
+            callbacks.append(SearchMonitor(history, updates, figures=1))
         training = train_agent(
             [problem],
             reward,
@@ -217,7 +215,7 @@ class _Walk:
             initial_agent=self._goal.initial_agent,
             seed=config.seed,
             logger=folder.logger if folder else None,
-            callbacks=watchers,
+            callbacks=callbacks,
             history=history,
             first_step=self._steps,
         )
@@ -225,9 +223,9 @@ class _Walk:
         self._rewards += training.rewards
         if folder is not None:
             name = problem.network.layers[0].name.replace("/", "_")
-            place = folder.path / "layers" / f"{index + 1:03d}-{name}"
-            place.mkdir(parents=True, exist_ok=True)  # it exists in a resumed run
-            training.decider.save(place)
+            layer_folder = folder.path / "layers" / f"{index + 1:03d}-{name}"
+            layer_folder.mkdir(parents=True, exist_ok=True)  # it exists in a resumed run
+            training.decider.save(layer_folder)
         samples = 0 if reward.target is None else SAMPLES
         return replace(training.decider, samples=samples), training.evaluations
 
@@ -264,7 +262,7 @@ class _Walk:
         limit = self._config.choice_images
         return measure(self.model, self._dense.task, "val", limit=limit).accuracy
 
-    def found(self) -> SearchResult:
+    def result(self) -> SearchResult:
         """Return the result of all layers."""
         dense = measure(self._dense.model, self._dense.task, "val", limit=self._config.choice_images)
         accuracy = self._accuracy()

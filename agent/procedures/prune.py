@@ -166,7 +166,7 @@ def _prune_at_once(
         "val_accuracy": outcome.accuracy,
         "val_accuracy_drop": outcome.accuracy_drop,
         "rewards": [round(reward, 4) for reward in history.rewards],
-        "candidates": history.clouds().get(problem.name, {}),
+        "candidates": history.columns_by_network().get(problem.name, {}),
     }
     if isinstance(decider, FrozenAgent):
         search["agent"] = decider.trained_on

@@ -21,12 +21,12 @@ class GracefulStop:
 
     def __init__(self, advice: str) -> None:
         self._advice = advice
-        self._is_wanted = False
+        self._requested = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
-            self._before = {number: signal.signal(number, self._wish) for number in _SIGNALS}
+            self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,12 +39,12 @@ class GracefulStop:
         Raises:
             Stopped: If a signal was received.
         """
-        if self._is_wanted:
+        if self._requested:
             raise Stopped(self._advice)
 
-    def _wish(self, number: int, frame: FrameType | None) -> None:
-        if self._is_wanted:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._requested:
             raise KeyboardInterrupt(self._advice)
-        self._is_wanted = True
+        self._requested = True
         # Not print, as the signal may interrupt another call of it.
         os.write(2, b"\nsecateur: stopping at the next safe point; interrupt again to stop at once\n")

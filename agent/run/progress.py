@@ -69,8 +69,8 @@ class Stage:
     def __init__(self, label: str, total: int, unit: str, *, leave: bool = True) -> None:
         self._label, self._total, self._unit, self._leave = label, total, unit, leave
         self._done, self._note = 0, ""
-        self._began = self._said = time.monotonic()
-        self._said_done: int | None = None
+        self._began = self._last_printed = time.monotonic()
+        self._last_printed_done: int | None = None
         self._bar: tqdm | None = None
         if _verbosity > Verbosity.QUIET and sys.stderr.isatty():
             self._bar = tqdm(
@@ -80,25 +80,25 @@ class Stage:
     def advance(self, done: int, note: str) -> None:
         """Set the number of finished units, and a note such as the current loss."""
         self._done, self._note = min(done, self._total), note
-        if self._said_done is None:  # a resumed stage starts with finished units, which took no time now
-            self._said, self._said_done = time.monotonic(), self._done
+        if self._last_printed_done is None:  # the finished units of a resumed stage took no time now
+            self._last_printed, self._last_printed_done = time.monotonic(), self._done
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(self._done - self._bar.n)
-        elif time.monotonic() - self._said >= _PLAIN_SECONDS:
-            self._say_plainly()
+        elif time.monotonic() - self._last_printed >= _PLAIN_SECONDS:
+            self._print_line()
 
     def close(self) -> None:
         """Close the progress bar, or print a final line."""
         if self._bar is not None:
             self._bar.close()
         elif self._leave:
-            self._say_plainly()
+            self._print_line()
 
-    def _say_plainly(self) -> None:
+    def _print_line(self) -> None:
         now = time.monotonic()
-        pace = (now - self._said) / max(self._done - (self._said_done or 0), 1)
-        self._said, self._said_done = now, self._done
+        pace = (now - self._last_printed) / max(self._done - (self._last_printed_done or 0), 1)
+        self._last_printed, self._last_printed_done = now, self._done
         left = pace * (self._total - self._done)
         when = f"{_clock(left)} left" if self._done < self._total else f"took {_clock(now - self._began)}"
         note = f", {self._note}" if self._note else ""

@@ -46,19 +46,19 @@ class SearchHistory:
     rewards: list[float] = field(default_factory=list)
     keep_ratios: list[dict[str, float]] = field(default_factory=list)
 
-    def clouds(self) -> dict[str, Columns]:
+    def columns_by_network(self) -> dict[str, Columns]:
         """Return each network's candidates as rounded columns, about 25 bytes of JSON per candidate."""
-        by_network: dict[str, list[Candidate]] = defaultdict(list)
-        for one in self.candidates:
-            by_network[one.network].append(one)
+        candidates_of: dict[str, list[Candidate]] = defaultdict(list)
+        for candidate in self.candidates:
+            candidates_of[candidate.network].append(candidate)
         return {
             network: {
-                "macs_ratio": [round(one.macs_ratio, 4) for one in own],
-                "accuracy": [round(one.accuracy, 2) for one in own],
-                "loss": [round(one.loss, 4) for one in own],
-                "meets_target": [int(one.meets_target) for one in own],
+                "macs_ratio": [round(candidate.macs_ratio, 4) for candidate in candidates],
+                "accuracy": [round(candidate.accuracy, 2) for candidate in candidates],
+                "loss": [round(candidate.loss, 4) for candidate in candidates],
+                "meets_target": [int(candidate.meets_target) for candidate in candidates],
             }
-            for network, own in by_network.items()
+            for network, candidates in candidates_of.items()
         }
 
 

@@ -19,18 +19,18 @@ def test_candidates_are_short_lists_by_network() -> None:
             Candidate("one", 0.6, 90.0, 0.3, -0.9, False),
         ]
     )
-    clouds = history.clouds()
-    assert clouds["one"] == {
+    columns = history.columns_by_network()
+    assert columns["one"] == {
         "macs_ratio": [0.3, 0.6], "accuracy": [80.0, 90.0], "loss": [0.5, 0.3], "meets_target": [1, 0],
     }  # fmt: skip
-    assert clouds["other"]["accuracy"] == [70.0]
-    assert SearchHistory().clouds() == {}
+    assert columns["other"]["accuracy"] == [70.0]
+    assert SearchHistory().columns_by_network() == {}
 
 
 def test_two_thousand_candidates_take_little_of_a_report() -> None:
     numbers = np.random.default_rng(0).random((2000, 4)) * [1, 100, 2, 1]
     history = SearchHistory([Candidate("net", *row, True) for row in numbers.tolist()])
-    assert len(json.dumps(history.clouds()["net"])) < 60_000
+    assert len(json.dumps(history.columns_by_network()["net"])) < 60_000
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
