@@ -7,6 +7,7 @@ differ. That needs no knowledge of the network, and changes no number.
 """
 
 from collections.abc import Collection, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
 from itertools import repeat
 from typing import Any
@@ -68,7 +69,7 @@ class _Leader(TorchDispatchMode):
         own: Memory of the network's parameters and buffers.
     """
 
-    def __init__(self, differing: Collection[int], own: Collection[int]) -> None:
+    def __init__(self, differing: Collection[int], own: AbstractSet[int]) -> None:
         super().__init__()
         self.known: list[tuple[Any, Any]] = []  # operations of the prefix with their results
         self.size = 0  # bytes
