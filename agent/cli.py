@@ -1,4 +1,4 @@
-"""The command line: the verbs of :mod:`.commands`, and what becomes of their errors."""
+"""The command line: parse it, run a verb of :mod:`.commands`, and report its errors in one line."""
 
 import contextlib
 import io
@@ -20,8 +20,8 @@ from .run.progress import Verbosity, verbosity
 
 DESCRIPTION = (
     "Prune the filters of a trained CNN with a reinforcement-learning agent. "
-    "Anywhere on the line: --quiet says nothing but the result, --verbose tells of every update and epoch, "
-    "with --debug an error shows its traceback."
+    "Options of all commands, at any position: --quiet prints only the result, --verbose every update and "
+    "epoch, --debug the traceback of an error."
 )
 
 _VERBOSITY = {"--quiet": Verbosity.QUIET, "--verbose": Verbosity.VERBOSE}
@@ -31,62 +31,62 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb.
 
     Args:
-        arguments: What follows the program's name; None takes the process's own.
+        arguments: Arguments after the program's name; None takes those of the process.
 
     Returns:
-        0; 2 where the input was wrong or memory ran out: then one line on stderr says what and what to do;
-        130 where it was stopped, and 141 where nobody reads its output any more. ``--debug`` shows the
-        traceback too; ``--quiet`` and ``--verbose`` say how much else is told.
+        The exit status: 0 for success; 2 if the input is wrong or the memory runs out, with one line on
+        stderr about the cause and the remedy; 130 if the run is stopped; 141 if the reader closes the output.
+        ``--debug`` also prints the traceback; ``--quiet`` and ``--verbose`` set the level of detail.
     """
-    given = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in given
+    words = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in words
     keep_freed_memory()
     try:
-        verb = parse([word for word in given if word not in ("--debug", *_VERBOSITY)])
-        with verbosity(_verbosity(given)), warnings.catch_warnings():
+        verb = parse([word for word in words if word not in ("--debug", *_VERBOSITY)])
+        with verbosity(_verbosity(words)), warnings.catch_warnings():
             if not debug:
                 warnings.simplefilter("ignore")
             verb.run()
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has read enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
-        return 141  # 128 and SIGPIPE, as of any other command
+    except BrokenPipeError:  # the reader, such as `head`, has closed the output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python prints an error at exit
+        return 141  # 128 + SIGPIPE, as other commands
     except UsageError as error:
-        return _refuse(str(error), debug)
+        return _print_error(str(error), debug)
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
-        return _refuse(str(error), debug)
+        return _print_error(str(error), debug)
     except (MemoryError, RuntimeError) as error:
-        from ..envs.io.memory import is_out_of_memory, out_of_memory_line  # here, as --help does without envs
+        from ..envs.io.memory import is_out_of_memory, out_of_memory_line  # here, as --help has to start fast
 
         if not is_out_of_memory(error):
             raise
-        return _refuse(out_of_memory_line(error), debug)
-    except KeyboardInterrupt as wish:
-        advice = f"; go on with: {wish}" if str(wish) else ""
+        return _print_error(out_of_memory_line(error), debug)
+    except KeyboardInterrupt as stop:
+        advice = f"; resume with: {stop}" if str(stop) else ""
         print(f"secateur: stopped{advice}", file=sys.stderr)
         return 130
     return 0
 
 
 def _verbosity(words: list[str]) -> Verbosity:
-    wishes = [level for word, level in _VERBOSITY.items() if word in words]
-    if len(wishes) > 1:
+    levels = [level for word, level in _VERBOSITY.items() if word in words]
+    if len(levels) > 1:
         raise UsageError("--quiet and --verbose exclude each other; give one of them")
-    return wishes[0] if wishes else Verbosity.NORMAL
+    return levels[0] if levels else Verbosity.NORMAL
 
 
 class UsageError(Exception):
-    """The command line is not one that a verb understands."""
+    """The command line cannot be parsed."""
 
 
 def parse(words: list[str]) -> Verb:
-    """Turn words into a verb with its options.
+    """Parse arguments into a verb with its options.
 
     Raises:
-        UsageError: If they are none; the message is one line.
+        UsageError: If they are wrong; the message is one line.
     """
     for verb in get_args(Verb):
-        _let_flow(verb)
+        _join_help_lines(verb)
     parsed = _parse(
         words,
         Verb,
@@ -102,20 +102,20 @@ def parse(words: list[str]) -> Verb:
 
 
 def _parse(words: list[str], kind: Any, **settings: Any) -> Any:
-    complaint = io.StringIO()
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(message):
             return tyro.cli(kind, args=words, **settings)
     except SystemExit as stop:
-        if stop.code in (0, None):  # help was asked for
+        if stop.code in (0, None):  # --help was given
             raise
-        raise UsageError(_one_line(complaint.getvalue())) from None
+        raise UsageError(_one_line(message.getvalue())) from None
 
 
-def _let_flow(kind: type) -> None:
-    """Let tyro wrap the docstrings of a dataclass's fields, and of those it holds, to the terminal.
+def _join_help_lines(kind: type) -> None:
+    """Join the lines of field docstrings, also in nested dataclasses, so that tyro wraps them as one text.
 
-    By itself tyro 1.0 wraps each of their lines, as the second one is indented.
+    Otherwise tyro 1.0 wraps each line separately, as the second one is indented.
     """
     texts = {text.arg_name: text.description for text in docstring_parser.parse_from_object(kind).params}
     for option in fields(kind):
@@ -123,21 +123,39 @@ def _let_flow(kind: type) -> None:
             option.metadata = MappingProxyType({**option.metadata, "help": " ".join(text.split())})
     for hint in get_type_hints(kind).values():
         if isinstance(hint, type) and is_dataclass(hint):
-            _let_flow(hint)
+            _join_help_lines(hint)
 
 
 def _one_line(box: str) -> str:
-    """Condense tyro's framed message: what was wrong, and the nearest option if it knows one."""
+    """Condense tyro's framed message to the error and the nearest option, if tyro names one."""
+    box = re.sub(r"\A[^\n]*\n *-{3,} *\n", "", box)  # the title, where the terminal has no line characters
     lines = [line.strip("│ ").strip() for line in box.splitlines()]
-    text = " ".join(line for line in lines if line and not re.match(r"[╭╰─]", line))
+    text = " ".join(line for line in lines if line and not re.match(r"[╭╰─]|-{3,}$", line))
+    option = re.search(r"Argument helptext: --\S+ (?:\{None\}\|)?\{?([A-Z ]*[A-Z])\b", text)
     text = re.sub(r"\s*(For full helptext|Argument helptext|Got errors).*", "", text)
-    wrong, _, meant = text.partition("Perhaps you meant:")
-    nearest = re.search(r"--[\w-]+", meant)
+    error, _, similar = text.partition("Perhaps you meant:")
+    for pattern, sentence in _REWRITTEN.items():
+        error = re.sub(pattern, sentence, error)
+    if option and error.startswith("--"):
+        error += f"; give {_TYPES.get(option[1], option[1])}"
+    nearest = re.search(r"--[\w-]+", similar)
     hint = f"; did you mean {nearest[0]}?" if nearest else ""
-    return f"{wrong.strip().rstrip('.')}{hint}; see secateur --help"
+    return f"{error.strip().rstrip('.')}{hint}; see secateur --help"
 
 
-def _refuse(sentence: str, debug: bool) -> int:
+_REWRITTEN = {
+    r"^Error parsing (--\S+): .*?('.*')\]?\.?$": r"\1 is \2",
+    r"^Missing value for argument '(\S+)'.*": r"\1 has no value",
+    r"^Missing from secateur (\w+): \S+ (.*) \(required\)": r"an argument of \1 is missing: \2",
+    r"^Unrecognized options: ([^,\s]+).* Available subcommands: (.*)": r"there is no command \1; give \2",
+    r"^Expected one of \{(.*)\}": r"no command was given; give \1",
+}
+"""Unclear messages of tyro 1.0, as regular expressions, and clear ones."""
+
+_TYPES = {"INT": "a whole number", "FLOAT": "a number", "INT INT INT": "three whole numbers"}
+
+
+def _print_error(sentence: str, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     print(f"secateur: {' '.join(sentence.split())}", file=sys.stderr)

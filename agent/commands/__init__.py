@@ -1,7 +1,7 @@
-"""What each verb of the command line takes and does, a file each.
+"""The verbs of the command line with their options, one file per verb.
 
-Their modules import options alone; what does the work is imported where a verb runs, as torch takes seconds:
-``--help``, ``runs`` and ``report`` do without it.
+The modules import only options at the top. All else is imported when a verb runs, as torch takes seconds to
+import and ``--help``, ``runs`` and ``report`` do not need it.
 """
 
 from .evaluate import Evaluate

@@ -1,13 +1,13 @@
-"""Where verbs print their pages."""
+"""The console for the results of verbs."""
 
 import sys
 
 from rich.console import Console
 
 _PAGE_WIDTH = 160
-"""Columns of a page that no terminal limits."""
+"""Columns if stdout is not a terminal."""
 
 
 def console() -> Console:
-    """Give the terminal, or a wide page where stdout is none."""
+    """Return a console as wide as the terminal, or :data:`_PAGE_WIDTH` if stdout is not a terminal."""
     return Console(width=None if sys.stdout.isatty() else _PAGE_WIDTH)

@@ -1,4 +1,4 @@
-"""Constraints as words of the command line."""
+"""Constraints as options of the command line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,25 +11,27 @@ from ...envs.surgery.constraints import Constraints
 T = TypeVar("T", int, float)
 
 Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
-"""An option that takes one word and may be given several times, so that it swallows no word after it."""
+"""An option with one value that may be given several times; it does not consume the arguments after it."""
 
 
 @dataclass(frozen=True)
 class ConstraintFlags:
-    """What a cut has to respect beside its size; each may be given several times, the last match counts."""
+    """Constraints on the cut; each may be given several times, and the last match of a layer counts."""
 
     round_to: Repeated = ()
-    """Keep multiples of so many filters where a layer allows it: 8, or PATTERN=8 for some layers."""
+    """Multiple to which numbers of kept filters are rounded where possible, at least 1: 8 for all layers, or
+    PATTERN=8 for some."""
     protect: Repeated = ()
-    """Pattern of layers that keep all their filters, such as conv1 or 'layer1.*'."""
+    """Pattern of the names of layers that keep all their filters, such as conv1 or 'layer1.*'."""
     max_sparsity: Repeated = ()
-    """Largest share of a layer's filters that may go, in (0, 1): 0.8, or PATTERN=0.8 for some layers."""
+    """Largest share of a layer's filters that is removed, in (0, 1): 0.8 for all layers, or PATTERN=0.8 for
+    some."""
 
     def parse(self) -> Constraints:
-        """Read the words.
+        """Parse the options.
 
         Raises:
-            ValueError: If one has no number, or one out of its range.
+            ValueError: If a value is not a number, or out of its range.
         """
         return Constraints(
             round_to=_by_pattern("--round-to", self.round_to, int, "8"),
@@ -38,16 +40,16 @@ class ConstraintFlags:
         )
 
 
-def _by_pattern(flag: str, words: tuple[str, ...], number: Callable[[str], T], such: str) -> dict[str, T]:
-    """Split words into pattern and number; a bare number is for all layers."""
-    found: dict[str, T] = {}
+def _by_pattern(flag: str, words: tuple[str, ...], convert: Callable[[str], T], example: str) -> dict[str, T]:
+    """Split values into pattern and number; a number alone is for all layers."""
+    numbers: dict[str, T] = {}
     for word in words:
         pattern, _, value = word.rpartition("=")
-        found.pop(pattern or "*", None)  # the last one counts, so it has to stand last
+        numbers.pop(pattern or "*", None)  # the last one counts, so it has to be at the end
         try:
-            found[pattern or "*"] = number(value)
+            numbers[pattern or "*"] = convert(value)
         except ValueError as error:
             raise ValueError(
-                f"{flag} {word} has no number; give one such as {such}, or PATTERN={such}"
+                f"{flag} is {word!r}; give a number such as {example}, or PATTERN={example}"
             ) from error
-    return found
+    return numbers

@@ -1,4 +1,4 @@
-"""``secateur export``: a file that needs nothing of Secateur."""
+"""``secateur export``: write a pruned network to a file that does not need Secateur."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,31 +9,32 @@ from ...envs.surgery.formats import Format
 from .console import console
 
 _RUNS_IN = {"pt2": "torch.export.load", "onnx": "onnxruntime"}
-"""What a written file was checked with."""
+"""The runtime that checks a written file."""
 
 _FILE = {"pt2": "model.pt2", "onnx": "model.onnx", "safetensors": "state-dict.safetensors"}
 
 
 @dataclass(frozen=True)
 class Export:
-    """Write the pruned network of a run as a file that needs neither Secateur nor the network's class."""
+    """Export the pruned network of a run to a file that is used without Secateur."""
 
     folder: Positional[Path]
     """Folder of a prune run."""
     format: Format = "pt2"
-    """pt2 runs by torch.export.load, onnx by any ONNX runtime (needs the extra onnx): both with any batch
-    size, and checked against the network before they are there. safetensors holds no code: it is the plain
-    state dict, for tools that build the network themselves."""
+    """File format: pt2 for torch.export.load, onnx for ONNX runtimes (needs the extra onnx), or safetensors
+    for the state dict without code. pt2 and onnx take any batch size, and their outputs are compared with the
+    network's before the file is written."""
     out: Path | None = None
-    """File to write, a new one; by default model.pt2, model.onnx or state-dict.safetensors in the folder."""
+    """File to write, which must not exist; by default model.pt2, model.onnx or state-dict.safetensors in the
+    folder of the run."""
 
     def run(self) -> None:
-        """Write, check, and say what was written."""
+        """Write and check the file, and print its name and size."""
         from ...envs.surgery.export import BATCHES, check_writable, export, require_onnx
         from ..procedures.loading import load_pruned_network
 
         out = self.out or self.folder / _FILE[self.format]
-        if self.folder.is_dir():  # else what is wrong is not the file
+        if self.folder.is_dir():  # else the folder is what is wrong
             check_writable(out)
         if self.format == "onnx":
             require_onnx()

@@ -1,4 +1,4 @@
-"""``secateur frontier``: accuracy over size, an agent beside baselines."""
+"""``secateur frontier``: accuracy against size, for an agent and baselines."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -19,27 +19,29 @@ from .process import choose_threads
 
 @dataclass(frozen=True)
 class Frontier:
-    """Draw accuracy over size for a trained agent and for baselines, without fine-tuning."""
+    """Plot accuracy against size for a trained agent and baselines, without fine-tuning."""
 
     model: Positional[str]
-    """As for prune."""
+    """Network: demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or
+    segmentation network, or package.module:factory for a user-defined one."""
     agent: str = PRETRAINED
-    """Folder of a trained agent, or pretrained, the one that comes with Secateur."""
+    """Frozen agent: pretrained for the agent shipped with Secateur, or the folder of a trained agent."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """Of the dense network: a file or a torchvision weights name."""
+    """Weights of the dense network: a .safetensors, .pt or .pth file, or the name of torchvision weights;
+    required unless the network is user-defined."""
     methods: tuple[str, ...] = ("taylor-global-per-mac", "fpgm-global", "l2-uniform")
-    """Baselines beside it."""
+    """Baselines to compare with, such as l2-uniform, taylor-global or bn-global-per-mac."""
     targets: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    """Shares of the MACs, in (0, 1]."""
+    """Target MACs ratios, pruned / dense, each in (0, 1]."""
     seed: int = PruningConfig.seed
-    """For everything that is drawn."""
+    """Seed of all random numbers."""
     out: Path | None = None
     """Folder for frontier.png and frontier.json, new or empty; by default
     runs/frontier-<model>-<data>-<time>."""
 
     def run(self) -> None:
-        """Measure, write and print."""
+        """Measure the networks, write the figure, and print the numbers."""
         from ...envs.problem.problem import PruningProblem, check_prunable
         from ...envs.tasks import measure
         from ...envs.tasks.optional_members import metric_name
@@ -54,8 +56,8 @@ class Frontier:
         from ..run.new_folder import check_new_folder, new_folder
 
         if not self.targets:
-            raise ValueError("no target was given; give at least one share of the MACs, such as 0.5")
-        # Every wrong wish is refused before anything takes time.
+            raise ValueError("no target was given; give at least one MACs ratio, such as 0.5")
+        # All options are checked before anything takes time.
         targets = sorted(self.targets)
         for target in targets:
             TargetReward(target)
@@ -64,7 +66,7 @@ class Frontier:
         if self.out is not None:
             check_new_folder(self.out)
         if self.weights is None and ":" not in self.model:
-            raise ValueError(f"{self.model} has random weights; give --weights")
+            raise ValueError(f"no weights were given for {self.model}; give --weights")
         task = load_task(self.data, self.seed)
         model = build_dense_network(self.model, task, self.weights, self.seed)
         network, _ = trace_for_task(model, task, Constraints())

@@ -1,4 +1,4 @@
-"""``secateur inspect``: what can go, and what cannot."""
+"""``secateur inspect``: which filters can be removed, and which cannot."""
 
 import json
 import sys
@@ -13,20 +13,20 @@ from .constraint_flags import Repeated
 
 @dataclass(frozen=True)
 class Inspect:
-    """Show a network's layers, what is coupled with what, and what is pinned and why."""
+    """Show the layers of a network, how they are coupled, and which filters are pinned and why."""
 
     model: Positional[str] = "demo"
-    """demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or segmentation
-    network, or package.module:factory."""
+    """Network: demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or
+    segmentation network, or package.module:factory for a user-defined one."""
     input_shape: tuple[int, int, int] | None = None
-    """Channels, height and width of an image; by default what the network is made for."""
+    """Channels, height and width of an image, pixels; by default those that the network is built for."""
     protect: Repeated = ()
-    """Pattern of layers that keep all their filters, as for prune."""
+    """Pattern of the names of layers that keep all their filters, as for prune."""
     json: bool = False
-    """Print JSON instead of a page."""
+    """Print JSON instead of text."""
 
     def run(self) -> None:
-        """Print the page."""
+        """Print the description."""
         import torch
 
         from ...envs.models import get_model

@@ -1,4 +1,4 @@
-"""What the process asks of the machine: threads and memory."""
+"""Settings of the process: threads and memory."""
 
 import ctypes
 import os
@@ -9,19 +9,19 @@ if TYPE_CHECKING:
     from ...envs.tracing import TracedNetwork
 
 _ONE_THREAD_MACS = 10_000_000
-"""Networks with fewer MACs an image run on one thread."""
+"""Networks with fewer MACs per image run on one thread."""
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt(3)."""
 
 
 def choose_threads(network: "TracedNetwork") -> None:
-    """Give a network that is too small for several threads one, unless OMP_NUM_THREADS says how many.
+    """Use one thread for a small network, unless OMP_NUM_THREADS is set.
 
-    On one thread of two the demo CNN takes 0.25 s for two epochs instead of 0.18 s; but where another process
-    is busy two threads wait for each other, and thirty epochs took seven minutes instead of four seconds.
+    Two epochs of the demo CNN take 0.25 s on one core and 0.18 s on two. But beside a busy process, two
+    threads wait for each other: thirty epochs took seven minutes instead of four seconds.
     """
-    import torch  # here, as keep_freed_memory is for every verb, and some do without torch
+    import torch  # here, as some verbs do not need torch
 
     from ...envs.cost.counts import cost
 
@@ -30,12 +30,12 @@ def choose_threads(network: "TracedNetwork") -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let up to 2 GiB of what is freed stay with the process, as each step of training asks for it again.
+    """Keep up to 2 GiB of freed memory in the process, as each training step allocates it again.
 
-    Otherwise the system fills the same pages with zeros in every step: with distillation, a step of ResNet-20
-    takes 0.19 s of a core instead of 0.21 s, one of ResNet-56 0.49 instead of 0.53 (batches of 128). Does
-    nothing where the C library is not glibc.
+    Otherwise the system zeroes the same pages in every step: with distillation and batches of 128, a step
+    takes 0.21 s instead of 0.19 s of one core for ResNet-20, and 0.53 s instead of 0.49 s for ResNet-56. Does
+    nothing if the C library is not glibc.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        library.mallopt(_MMAP_THRESHOLD, 2**25)  # the most that is allowed; larger blocks are given back
+        library.mallopt(_MMAP_THRESHOLD, 2**25)  # the largest value allowed; larger blocks are returned
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""``secateur prune``: the whole job."""
+"""``secateur prune``: prune a network, from the dense model to the report."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,65 +20,69 @@ from .process import choose_threads
 
 @dataclass(frozen=True)
 class Prune:
-    """Prune a network: the whole job, from the dense model to the pruned one and its report."""
+    """Prune a network: choose the filters, cut, fine-tune, and report."""
 
     model: Positional[str] = "demo"
-    """demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or segmentation
-    network, or package.module:factory."""
+    """Network: demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or
+    segmentation network, or package.module:factory for a user-defined one."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """A .safetensors, .pt or .pth file, or a torchvision weights name; without, the dense network is trained
-    first."""
+    """Weights of the dense network: a .safetensors, .pt or .pth file, or the name of torchvision weights; by
+    default the dense network is trained first."""
     target_macs: float | None = None
-    """Share of the MACs that may stay, in (0, 1]; 0.5 if neither this nor a drop bound is given."""
+    """Target MACs ratio, pruned / dense, in (0, 1]; 0.5 if neither another target nor a drop bound is
+    given."""
     target_latency: float | None = None
-    """Instead of a share of the MACs: milliseconds that one pass may take; the layers are timed first."""
+    """Target latency of a forward pass, ms, > 0, estimated from a table of the layers' latencies; excludes a
+    MACs target and a drop bound."""
     latency: LatencyOptions = field(default_factory=LatencyOptions)
     drop_bound: float | None = None
-    """Instead of a target: as small as this accuracy drop on val allows before fine-tuning, percentage
-    points."""
+    """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; the network becomes as
+    small as this allows. Excludes targets."""
     method: str = PruningConfig.method
-    """ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
+    """Method that chooses the filters: ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform,
+    -global or -global-per-mac."""
     constraints: ConstraintFlags = field(default_factory=ConstraintFlags)
     procedure: Procedure = PruningConfig.procedure
-    """network searches for all layers together; layerwise is Huang et al.'s: layer after layer from the
-    input, each with an agent of its own, cut and fine-tuned before the next."""
+    """Pruning procedure: network prunes all layers at once; layerwise (Huang et al. 2018, arXiv 1801.07365)
+    prunes and fine-tunes layer by layer from the input, with a separate agent for each."""
     agent: str | None = None
-    """What ppo begins with: pretrained, the agent that comes with Secateur; the folder of a trained one; or
-    none, random weights. By default pretrained, for layerwise none."""
+    """Initial agent of ppo: pretrained for the agent shipped with Secateur, the folder of a trained agent, or
+    none for random weights; by default pretrained, with layerwise none."""
     evaluations: int | None = None
-    """Candidates that ppo learns from on this network; 0 uses its agent frozen. By default 2000, and 0 with
-    the agent of a folder. Layerwise shares them among the layers."""
+    """Candidates to measure in training on this network, at least 0; 0 uses the initial agent frozen. By
+    default 2000, or 0 with an agent from a folder. With layerwise the layers share them equally."""
     search_images: int = PruningConfig.search_images
-    """Validation images that a candidate is measured on, others in each update of the agent; the choice is
-    made on eight times as many."""
+    """Validation images per candidate during the search, at least 1; each update takes a different subset.
+    The final choice is made on eight times as many."""
     epochs: int = RecoveryConfig.epochs
-    """Passes over the training images after the cut; 0 re-estimates batch-norm only."""
+    """Fine-tuning epochs after the cut, at least 0; 0 only re-estimates batch-norm statistics."""
     layer_epochs: int = PruningConfig.layer_epochs
-    """Of layerwise: the same after each layer's cut."""
+    """Fine-tuning epochs after each layer's cut with layerwise, at least 0; 0 only re-estimates batch-norm
+    statistics."""
     dense_epochs: int = DENSE_EPOCHS
-    """Passes over the training images for a dense network without weights; 0 takes it as its factory made
-    it."""
+    """Training epochs of a dense network without weights, at least 0; 0 does not train it, for factories that
+    load weights."""
     distillation_weight: float = RecoveryConfig.distillation_weight
-    """Share of the dense network's answers in the fine-tuning loss, in [0, 1]; 0 is off."""
+    """Weight of the distillation loss in fine-tuning, in [0, 1]; 0 trains on the labels alone."""
     temperature: float = RecoveryConfig.temperature
-    """Softens the answers that are distilled, > 0."""
+    """Distillation temperature for classification, > 0."""
     compensation_images: int = RecoveryConfig.compensation_images
-    """Training images that tell how kept channels make up for removed ones; 0 lets these just go, as
-    published methods do."""
+    """Training images for fitting the kept channels that compensate for removed ones, at least 0; 0 turns
+    compensation off."""
     seed: int = PruningConfig.seed
-    """For everything that is drawn."""
+    """Seed of all random numbers."""
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/<model>-<data>-<method>-<time>."""
 
     results: ClassVar[tuple[str, ...]] = (REPORT,)
-    """What a finished run has written last."""
+    """The files that a run writes last."""
 
     def run(self, *, resumed: bool = False) -> None:
-        """Prune and print the table.
+        """Prune the network and print the table.
 
         Args:
-            resumed: Go on in ``out``, which an earlier process left.
+            resumed: Whether to continue the run of an earlier process in ``out``.
         """
         from ...envs.cost.latency_table import LatencyTable
         from ..procedures.loading import (
@@ -121,8 +125,8 @@ class Prune:
         task = load_task(self.data, self.seed)
         model = build_dense_network(self.model, task, self.weights, self.seed)
         out = self.out or default_folder(self.model, task.name, self.method)
-        timed = load_latency_table(out) if resumed else None
-        prepared = prepare(model, task, config, latency=timed, name=self.model)
+        latency = load_latency_table(out) if resumed else None
+        prepared = prepare(model, task, config, latency=latency, name=self.model)
         network = prepared.network
         choose_threads(network)
         with RunFolder(out, self, resumed=resumed) as folder:

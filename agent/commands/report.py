@@ -1,4 +1,4 @@
-"""``secateur report``: the page of a finished run, again."""
+"""``secateur report``: rewrite the page of a finished run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,13 @@ from .console import console
 
 @dataclass(frozen=True)
 class Report:
-    """Write report.html of a finished run again, from its report.json."""
+    """Rewrite report.html of a finished run from its report.json."""
 
     folder: Positional[Path]
     """Folder of a prune run."""
 
     def run(self) -> None:
-        """Write and say where."""
-        from ..reporting.report import rewrite_page  # here, as no other verb needs matplotlib to begin
+        """Write the page and print its path."""
+        from ..reporting.report import rewrite_page  # here, as matplotlib is slow to import
 
         console().print(str(rewrite_page(self.folder)), soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""The runs in a folder, and how far each of them came, by its files alone."""
+"""The runs in a folder and their states, read from their files."""
 
 import os
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ from ..run.locks import is_locked
 State = Literal["finished", "running", "unfinished", "damaged"]
 
 TRAIN = "train"
-"""The method of runs that train an agent to be used frozen."""
+"""The method of runs that train an agent for use without further training."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is known of a run; None where nothing is.
+    """Options and results of a run; None if unknown.
 
     Args:
-        folder: Where it is.
+        folder: Path of the run folder.
         state: Damaged means that ``config.yaml`` or ``report.json`` cannot be read.
-        began: When ``config.yaml`` was written, local time, ISO 8601.
-        model: As on the command line.
-        data: Likewise.
-        method: Who decided; ``train`` where an agent was trained to be used frozen.
-        target: What was wanted, in words.
-        macs_ratio: MACs that are left, pruned / dense, in [0, 1].
-        accuracy_dense: On test, percent.
-        accuracy_pruned: Likewise.
+        began: Time when ``config.yaml`` was written, local time, ISO 8601.
+        model: Network, as on the command line.
+        data: Data set, as on the command line.
+        method: Method that chose the filters; ``train`` for runs that train an agent.
+        target: Target or drop bound, in words.
+        macs_ratio: MACs, pruned / dense, in [0, 1].
+        accuracy_dense: Accuracy of the dense network on test, percent.
+        accuracy_pruned: Accuracy of the pruned network on test, percent.
     """
 
     folder: str
@@ -48,16 +48,16 @@ class Run:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """List the runs in a folder and in the folders below it, the oldest first.
+    """List the runs in a folder and its subfolders, the oldest first.
 
     Args:
-        folder: Of many runs, or of one.
+        folder: Folder of several runs, or of one.
 
     Raises:
         ValueError: If there is no such folder.
     """
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}; give the folder that runs were written to with --out")
+        raise ValueError(f"there is no folder {folder}; give the folder that contains the runs")
     return sorted((_describe(path) for path in _folders(folder)), key=lambda run: (run.began, run.folder))
 
 
@@ -72,15 +72,15 @@ def _describe(folder: Path) -> Run:
     began = _began(folder)
     try:
         config, report = folder / CONFIG, folder / REPORT
-        asked = _asked(read_yaml(config) if config.exists() else {})
+        options = _options(read_yaml(config) if config.exists() else {})
         result = _result(parse_json(read_text(report)) if report.exists() else {})
     except (AttributeError, LookupError, OSError, TypeError, ValueError):
         return Run(str(folder), "damaged", began)
-    return Run(str(folder), _state(folder, asked), began, **asked | result)
+    return Run(str(folder), _state(folder, options), began, **options | result)
 
 
-def _state(folder: Path, asked: dict[str, Any]) -> State:
-    is_training = asked.get("method") == TRAIN
+def _state(folder: Path, options: dict[str, Any]) -> State:
+    is_training = options.get("method") == TRAIN
     if (folder / (AGENT_CARD if is_training else REPORT)).is_file():
         return "finished"
     return "running" if is_locked(folder) else "unfinished"
@@ -91,8 +91,8 @@ def _began(folder: Path) -> str:
     return datetime.fromtimestamp(path.stat().st_mtime).isoformat(timespec="seconds")
 
 
-def _asked(config: dict[str, Any]) -> dict[str, Any]:
-    """Say what was asked for."""
+def _options(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of :class:`Run` that are in ``config.yaml``."""
     if not config:
         return {}
     is_training = "models" in config
@@ -117,7 +117,7 @@ def _target(config: dict[str, Any], is_training: bool) -> str:
 
 
 def _result(report: dict[str, Any]) -> dict[str, Any]:
-    """Say what came of it."""
+    """Return the fields of :class:`Run` that are in ``report.json``."""
     if not report:
         return {}
     return {
@@ -132,5 +132,5 @@ def _result(report: dict[str, Any]) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r:.40} is no text")
+        raise TypeError(f"{value!r:.40} is not a string")
     return value

@@ -1,4 +1,4 @@
-"""``secateur runs``: what there is, and how far it came."""
+"""``secateur runs``: list the runs in a folder."""
 
 import json
 import sys
@@ -14,31 +14,31 @@ from .console import console
 from .run_listing import Run, find_runs
 
 _HEADINGS = ("run", "state", "model", "data", "method", "target", "MACs left", "dense", "pruned", "began")
-_TO_THE_RIGHT = ("MACs left", "dense", "pruned")
+_RIGHT_ALIGNED = ("MACs left", "dense", "pruned")
 
 
 @dataclass(frozen=True)
 class Runs:
-    """List the runs in a folder: their state, what was asked for, and what came of it."""
+    """List the runs in a folder with their states, options and results."""
 
     folder: Positional[Path] = Path("runs")
-    """Where the runs are, also in folders below it."""
+    """Folder of the runs; subfolders are searched, too."""
     json: bool = False
-    """Print JSON."""
+    """Print JSON instead of a table."""
 
     def run(self) -> None:
         """Print the list."""
-        found = find_runs(self.folder)
+        runs = find_runs(self.folder)
         if self.json:
-            json.dump([asdict(run) for run in found], sys.stdout, indent=2)
+            json.dump([asdict(run) for run in runs], sys.stdout, indent=2)
             print()
             return
-        shown = Table()
+        table = Table()
         for heading in _HEADINGS:
-            shown.add_column(heading, justify="right" if heading in _TO_THE_RIGHT else "left")
-        for run in found:
-            shown.add_row(*map(Text, _row(run, self.folder)))
-        console().print(shown if found else f"no runs in {self.folder}")
+            table.add_column(heading, justify="right" if heading in _RIGHT_ALIGNED else "left")
+        for run in runs:
+            table.add_row(*map(Text, _row(run, self.folder)))
+        console().print(table if runs else f"no runs in {self.folder}")
 
 
 def _row(run: Run, folder: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""``secateur train``: an agent to be used frozen."""
+"""``secateur train``: train an agent for use on other networks."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,40 +22,41 @@ _HIDDEN_FEATURES = 0.2
 
 @dataclass(frozen=True)
 class Train:
-    """Train an agent on one or several networks, to be used frozen with ``secateur prune --agent``."""
+    """Train an agent on one or several networks, for use in prune --agent."""
 
     models: Positional[tuple[str, ...]]
-    """Networks, as for prune; each episode draws one of them."""
+    """Networks to train on, named as for prune; each episode samples one."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: tuple[str, ...] = ()
-    """One file or torchvision weights name a network, in their order; without, the dense networks are trained
-    first."""
+    """Weights of the dense networks, one per network in the same order: .safetensors, .pt or .pth files, or
+    names of torchvision weights; by default the dense networks are trained first."""
     target_macs: float | None = None
-    """Learn this one share of the MACs, in (0, 1]; by default each episode draws another between 0.2 and 0.9,
-    so that the agent learns every size."""
+    """Target MACs ratio, pruned / dense, in (0, 1]; by default each episode samples one between 0.2 and 0.9,
+    so that the agent learns all sizes."""
     drop_bound: float | None = None
-    """Instead of targets: largest accuracy drop on val, percentage points."""
+    """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; excludes targets."""
     constraints: ConstraintFlags = field(default_factory=ConstraintFlags)
     evaluations: int = 4000
-    """Candidates that the agent tries and learns from."""
+    """Candidates to measure in training, at least 1."""
     search_images: int = PruningConfig.search_images
-    """Validation images that a candidate is measured on; its batch-norm statistics come from half as many
-    training images."""
+    """Validation images per candidate, at least 1; each update takes a different subset. Batch-norm
+    statistics are re-estimated on half as many training images."""
     dense_epochs: int = DENSE_EPOCHS
-    """Passes over the training images for dense networks without weights; 0 takes them as they are made."""
+    """Training epochs of dense networks without weights, at least 0; 0 does not train them, for factories
+    that load weights."""
     seed: int = PruningConfig.seed
-    """For everything that is drawn."""
+    """Seed of all random numbers."""
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/agent-<models>-<data>-<time>."""
 
     results: ClassVar[tuple[str, ...]] = (AGENT_CARD,)
-    """What a finished run has written last."""
+    """The files that a run writes last."""
 
     def run(self, *, resumed: bool = False) -> None:
         """Train and save the agent.
 
         Args:
-            resumed: Go on in ``out``, which an earlier process left.
+            resumed: Whether to continue the run of an earlier process in ``out``.
         """
         from ...envs.cost.counts import cost
         from ...envs.problem.problem import PruningProblem
@@ -73,10 +74,10 @@ class Train:
         if self.weights and len(self.weights) != len(self.models):
             raise ValueError(
                 f"{len(self.models)} networks and {len(self.weights)} weights were given; "
-                "give one for each, or none"
+                "give weights for each network, or for none"
             )
         search = AgentConfig(evaluations=self.evaluations, hidden_features=_HIDDEN_FEATURES)
-        wanted = PruningConfig(
+        config = PruningConfig(
             target_macs=self.target_macs,
             drop_bound=self.drop_bound,
             constraints=self.constraints.parse(),
@@ -94,9 +95,9 @@ class Train:
         ]
         names = [f"{n}#{k}" if self.models.count(n) > 1 else n for k, n in enumerate(self.models, start=1)]
         prepared = [
-            prepare(model, task, wanted, name=name) for name, model in zip(names, models, strict=True)
+            prepare(model, task, config, name=name) for name, model in zip(names, models, strict=True)
         ]
-        traces = [one.network for one in prepared]
+        traces = [each.network for each in prepared]
         choose_threads(max(traces, key=lambda trace: cost(trace).macs))
         out = self.out or default_folder("agent", *self.models, task.name)
         is_any_size = self.target_macs is None and self.drop_bound is None
@@ -112,7 +113,7 @@ class Train:
                     task,
                     network=traced,
                     images=self.search_images,
-                    compensation_images=0,  # bare candidates differ more, and teach more about other networks
+                    compensation_images=0,  # candidates differ more, and the agent generalises better
                     journal=folder.journal,
                     seed=self.seed,
                 )

@@ -7,7 +7,6 @@ until they differ. This needs no knowledge of the network and changes no number.
 """
 
 from collections.abc import Collection, Iterator
-from collections.abc import Set as AbstractSet
 from contextlib import AbstractContextManager, nullcontext
 from itertools import repeat
 from typing import Any

@@ -145,7 +145,8 @@ def test_who_stops_a_run_is_told_how_to_go_on(number: signal.Signals, whole: Pat
     process.join()
     assert process.exitcode == 130
     assert (
-        errors.read_text().strip().splitlines()[-1] == f"secateur: stopped; go on with: secateur resume {out}"
+        errors.read_text().strip().splitlines()[-1]
+        == f"secateur: stopped; resume with: secateur resume {out}"
     )
     assert finish(["resume", str(out)], errors) == 0, errors.read_text()
     assert_same(whole, out)

@@ -1,0 +1,31 @@
+"""What a user reads who mistypes a command."""
+
+import contextlib
+import io
+
+import pytest
+
+from secateur.agent.cli import main
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "no command was given; give inspect,"),
+        (["prun", "demo"], "there is no command prun; give inspect,"),
+        (["prune", "--epochs", "1.5"], "--epochs is '1.5'; give a whole number;"),
+        (["prune", "--target-macs", "half"], "--target-macs is 'half'; give a number;"),
+        (["prune", "--target-macs"], "--target-macs has no value;"),
+        (["prune", "--methd", "ppo"], "Unrecognized options: --methd, ppo; did you mean --method?;"),
+        (["inspect", "--input-shape", "1"], "--input-shape is '1'; give three whole numbers;"),
+        (["export"], "an argument of export is missing: Folder of a prune run;"),
+    ],
+)
+def test_a_mistyped_command_is_answered_in_plain_words_on_any_terminal(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"secateur: {sentence}")
+    with contextlib.redirect_stdout(io.StringIO()):  # without an encoding, so without line characters
+        assert main(words) == 2
+    assert capsys.readouterr().err.startswith(f"secateur: {sentence}")
