@@ -9,12 +9,12 @@ import traceback
 import warnings
 from dataclasses import fields, is_dataclass
 from types import MappingProxyType
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import docstring_parser
 import tyro
 
-from .commands import Verb
+from .commands import Evaluate, Verb
 from .commands.process import keep_freed_memory
 from .run.progress import Verbosity, verbosity
 
@@ -85,18 +85,27 @@ def parse(words: list[str]) -> Verb:
     Raises:
         UsageError: If they are wrong; the message is one line.
     """
-    message = io.StringIO()
     for verb in get_args(Verb):
         _join_help_lines(verb)
+    parsed = _parse(
+        words,
+        Verb,
+        prog="secateur",
+        description=DESCRIPTION,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+    if isinstance(parsed, Evaluate) and parsed.is_run:
+        # Once more, now that the run is known. A flag that it had set may be given again, so flags are pairs.
+        config = (tyro.conf.OmitArgPrefixes,)
+        parsed = _parse(words[1:], Evaluate, default=parsed.defaults(), config=config)
+    return parsed
+
+
+def _parse(words: list[str], kind: Any, **settings: Any) -> Any:
+    message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
-            return tyro.cli(
-                Verb,
-                prog="secateur",
-                description=DESCRIPTION,
-                args=words,
-                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-            )
+            return tyro.cli(kind, args=words, **settings)
     except SystemExit as stop:
         if stop.code in (0, None):  # --help was given
             raise

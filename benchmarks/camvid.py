@@ -28,6 +28,7 @@ import torch
 from torch import nn
 
 from secateur.agent.commands import Prune
+from secateur.agent.deciders.names import PPO
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.loading import build_dense_network, device, load_task, train_dense_network
 from secateur.agent.run.folder import RunFolder
@@ -139,7 +140,7 @@ def pruned(
             weights=str(weights),
             target_macs=1.0 if method == DENSE else asked.target_macs,
             method="l2-uniform" if method == DENSE else method.removesuffix(LAYERWISE),
-            evaluations=asked.evaluations,
+            evaluations=asked.evaluations if _learns(method) else None,
             epochs=asked.epochs,
             seed=seed,
             out=out,
@@ -147,6 +148,10 @@ def pruned(
         (layerwise(asked, data, whole) if method.endswith(LAYERWISE) else whole).run()
     report: dict[str, Any] = json.loads((out / "report.json").read_text())
     return report
+
+
+def _learns(method: str) -> bool:
+    return method.removesuffix(LAYERWISE) == PPO
 
 
 def layerwise(asked: argparse.Namespace, data: DataConfig, whole: Prune) -> Prune:
@@ -159,7 +164,7 @@ def layerwise(asked: argparse.Namespace, data: DataConfig, whole: Prune) -> Prun
     return dataclasses.replace(
         whole,
         procedure="layerwise",
-        evaluations=layers * asked.layer_evaluations,
+        evaluations=layers * asked.layer_evaluations if whole.method == PPO else None,
         search_images=asked.layer_images,
         layer_epochs=1,
         epochs=asked.epochs - layers,

@@ -9,24 +9,40 @@ from tyro.conf import Positional
 
 from ...envs.cost.config import LatencyConfig
 from ...envs.io.run_files import CONFIG
-from ..procedures.data_config import DataConfig
+from ..procedures.data_config import DataConfig, read_data_config
 from .console import console
 from .process import choose_threads
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a pruned run or a dense model on the test images."""
+    """Measure a pruned run or a dense model on the test images.
+
+    Options of the data that are not given are, for a run, what it was given itself.
+    """
 
     what: Positional[str]
     """Folder of a prune run, or a model as for prune."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """Of a dense model; a run has its own, and its own data unless others are given."""
+    """Of a dense model; a run has its own."""
     json: bool = False
     """Print JSON."""
-    seed: int = 0
-    """Of the data's splits, for a dense model."""
+    seed: int | None = None
+    """Of the data's splits, for a dense model, by default 0; a run has its own."""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is about the folder of a run."""
+        return (Path(self.what) / CONFIG).is_file()
+
+    def defaults(self) -> "Evaluate":
+        """Give what holds of a run where no option is given.
+
+        Raises:
+            ValueError: If its configuration cannot be read.
+        """
+        return Evaluate(self.what, read_data_config(Path(self.what)))
 
     def run(self) -> None:
         """Measure and print."""
@@ -42,14 +58,17 @@ class Evaluate:
         from ..reporting.trace_page import measurements
         from ..run.progress import log_info
 
-        run = Path(self.what)
-        if (run / CONFIG).is_file():
-            model, task = load_pruned_run(run, None if self.data == DataConfig() else self.data)
+        run, seed = Path(self.what), self.seed or 0
+        if self.is_run:
+            for name in ("weights", "seed"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{run} is a run and has its own {name}; leave out --{name}")
+            model, task = load_pruned_run(run, self.data)
         elif run.is_dir():
             raise ValueError(f"{run} is no finished run: it has no config.yaml")
         else:
-            task = load_task(self.data, self.seed)
-            model = build_dense_network(self.what, task, self.weights, self.seed)
+            task = load_task(self.data, seed)
+            model = build_dense_network(self.what, task, self.weights, seed)
             if self.weights is None and ":" not in self.what:
                 raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
         for note in check_answers(model, task):

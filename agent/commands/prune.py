@@ -9,6 +9,7 @@ from tyro.conf import Positional
 from ...envs.io.ranges import check_whole
 from ...envs.io.run_files import REPORT
 from ...envs.recovery.config import DENSE_EPOCHS, RecoveryConfig
+from ..deciders.names import PPO
 from ..learning.config import AgentConfig
 from ..procedures.config import LatencyOptions, Procedure, PruningConfig
 from ..procedures.data_config import DataConfig
@@ -116,6 +117,8 @@ class Prune:
             search_images=self.search_images,
             seed=self.seed,
         )
+        if self.evaluations is not None and self.method != PPO:
+            raise ValueError(f"{self.method} learns nothing; leave out --evaluations or --method")
         if self.out is not None and not resumed:
             check_new_folder(self.out)
         check_whole("dense_epochs", self.dense_epochs, 0)

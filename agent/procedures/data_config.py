@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from ...envs.io.run_files import CONFIG
+from ...envs.io.untrusted import first_line, read_yaml, short
 
 CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 
@@ -35,3 +38,36 @@ class DataConfig:
     """Mask label whose pixels are ignored in segmentation."""
     balance_classes: bool = False
     """Weight classes in the segmentation loss by median frequency balancing, so that rare ones count more."""
+
+
+def read_data_config(folder: Path) -> DataConfig:
+    """Read the data options of a run.
+
+    Args:
+        folder: Folder of a ``secateur prune`` run.
+
+    Raises:
+        ValueError: If its ``config.yaml`` does not have them.
+    """
+    path = folder / CONFIG
+    config = read_yaml(path)
+    try:
+        return _checked(config["data"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not describe a prune run: {first_line(error)}") from error
+
+
+def _checked(given: dict[str, Any]) -> DataConfig:
+    """Create the data options from the values in a run's ``config.yaml``.
+
+    Raises:
+        ValueError: If a value does not have the type of its option.
+    """
+    values = {**given, "data_root": Path(given["data_root"])}
+    kinds = get_type_hints(DataConfig)
+    for key, value in values.items():
+        kind = kinds.get(key, ())
+        fits = value in get_args(kind) if get_origin(kind) is Literal else isinstance(value, kind)
+        if not fits:
+            raise ValueError(f"{short(str(key))} cannot be {short(repr(value))}")
+    return DataConfig(**values)

@@ -3,7 +3,6 @@
 import math
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import nn
@@ -13,7 +12,7 @@ from ...envs.io.ranges import check_seed
 from ...envs.io.run_files import CONFIG, REPORT
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
-from ...envs.io.untrusted import first_line, parse_json, read_text, read_yaml, short
+from ...envs.io.untrusted import first_line, parse_json, read_text, read_yaml
 from ...envs.models import get_model, predicts_pixels
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
@@ -24,7 +23,7 @@ from ...envs.tasks.user_task import load_user_task, on_device
 from ..run.folder import RunFolder
 from ..run.progress import log_info
 from ..run.recovery_monitor import RecoveryMonitor
-from .data_config import SEGMENTATION, TASKS, DataConfig
+from .data_config import SEGMENTATION, TASKS, DataConfig, read_data_config
 
 _MEMORISED = 99.0
 """Accuracy on val, percent, from which a network that is hardly better on train was probably trained on
@@ -54,16 +53,15 @@ def load_task(config: DataConfig, seed: int) -> Task:
     """
     check_seed(seed)
     if ":" in config.task:
-        plain = DataConfig(task=config.task)
-        if odd := [f.name for f in fields(config) if getattr(config, f.name) != getattr(plain, f.name)]:
-            raise ValueError(
-                f"the task {config.task} brings its own data; leave out --{odd[0].replace('_', '-')}"
-            )
+        if odd := _changed(config, *(f.name for f in fields(config) if f.name != "task")):
+            raise ValueError(f"the task {config.task} brings its own data; leave out {odd}")
         return on_device(load_user_task(config.task, seed=seed), device())
     if config.task not in TASKS:
         raise ValueError(unknown_name("task", config.task, (*TASKS, "package.module:Task")))
     if config.task == SEGMENTATION:
         return _segmentation(config, seed).to(device())
+    if odd := _changed(config, "ignore_label", "balance_classes"):
+        raise ValueError(f"{odd} is of --task segmentation; leave it out, or give --task segmentation")
     return get_task(
         config.data,
         root=config.data_root,
@@ -73,6 +71,13 @@ def load_task(config: DataConfig, seed: int) -> Task:
         normalisation=config.normalisation,
         image_size=config.image_size,
     ).to(device())
+
+
+def _changed(config: DataConfig, *names: str) -> str | None:
+    """Give the first of some options that is not as by default, as a flag."""
+    plain = DataConfig()
+    odd = (name for name in names if getattr(config, name) != getattr(plain, name))
+    return next((f"--{name.replace('_', '-')}" for name in odd), None)
 
 
 def _segmentation(config: DataConfig, seed: int) -> SegmentationTask:
@@ -170,34 +175,18 @@ def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, T
         ValueError: If the run is not finished, or its files do not fit together.
     """
     path = folder / CONFIG
+    data = data or read_data_config(folder)
     config = read_yaml(path)
     try:
-        own = _data_config(config["data"])
         name, seed = config["model"], config["seed"]
         if not isinstance(name, str) or type(seed) is not int or not 0 <= seed < 2**63:
             raise ValueError("the model has to be a name, and the seed a whole number from 0 on")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a prune run: {first_line(error)}") from error
-    task = load_task(data or own, seed)
+    task = load_task(data, seed)
     model = load_pruned(lambda: build_dense_network(name, task, None, seed).cpu(), folder)
     _check_runs(model, task.input_shape, folder)
     return model.to(device()), task
-
-
-def _data_config(given: dict[str, Any]) -> DataConfig:
-    """Create the data options from the values in a run's ``config.yaml``.
-
-    Raises:
-        ValueError: If a value does not have the type of its option.
-    """
-    values = {**given, "data_root": Path(given["data_root"])}
-    kinds = get_type_hints(DataConfig)
-    for key, value in values.items():
-        kind = kinds.get(key, ())
-        fits = value in get_args(kind) if get_origin(kind) is Literal else isinstance(value, kind)
-        if not fits:
-            raise ValueError(f"{short(str(key))} cannot be {short(repr(value))}")
-    return DataConfig(**values)
 
 
 def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:

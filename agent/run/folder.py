@@ -84,10 +84,14 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stopping.__exit__()
-        self.logger.close()
-        if kind is None:
-            shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        self._leave(failed=kind is not None and issubclass(kind, Exception))  # a stopped run can be resumed
+        try:
+            self.logger.close()
+            if kind is None:
+                shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        finally:
+            self._leave(
+                failed=kind is not None and issubclass(kind, Exception)
+            )  # a stopped run can be resumed
 
     def _leave(self, *, failed: bool) -> None:
         """Unlock the folder; if a new run failed without results, delete its files, too."""

@@ -67,7 +67,7 @@ class Compensation:
     ) -> None:
         self._consumers = _consumers(model, network)
         if images:
-            with restored_modes(model), torch.no_grad(), _ActivationRecorder(model, self._consumers):
+            with restored_modes(model), torch.no_grad(), ActivationRecorder(model, self._consumers):
                 model.eval()
                 generator = torch.Generator().manual_seed(seed)
                 chosen = torch.randperm(task.size("train"), generator=generator)[:images]
@@ -106,7 +106,7 @@ class Compensation:
         return {name for consumer in self._consumers for name in (consumer.weight, consumer.bias)}
 
 
-class _ActivationRecorder:
+class ActivationRecorder:
     """Record the inputs of consumers, and whether batch-norm follows each, while a network runs.
 
     Args:

@@ -4,6 +4,7 @@ A trace cannot distinguish a literal integer in a forward pass from shape arithm
 a copy with random weights in float64.
 """
 
+import functools
 import math
 import os
 import traceback
@@ -30,6 +31,9 @@ TOLERANCE = 1e-9
 """Largest allowed relative difference between the masked and the cut network in float64."""
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+_DRAWS = 3
+"""How often weights and inputs are drawn for a check, at most."""
 
 _VISIBLE = 1e-6
 """Relative change of an output from which a mask counts as visible."""
@@ -93,14 +97,14 @@ def verify_cut(
         The largest relative difference.
 
     Raises:
-        InexactCutError: If the difference is above 1e-9, the cut network does not run, or masking changes no
-            output, so that the check cannot fail.
+        InexactCutError: If the difference is above 1e-9 with most of the drawn weights and inputs, the cut
+            network does not run, or masking changes no output, so that the check cannot fail.
     """
     return Probe(model, example).check(network, plan)
 
 
 class Probe:
-    """Try cuts on a randomised float64 copy of a network.
+    """Try cuts on randomised float64 copies of a network.
 
     Args:
         model: The dense network; it is not changed.
@@ -108,8 +112,42 @@ class Probe:
     """
 
     def __init__(self, model: nn.Module, example: Tensor | tuple[Any, ...]) -> None:
-        self.model = randomised(model)
-        self.inputs = tree_map_only(Tensor, _never_constant, as_inputs(example, torch.float64))
+        self._draw = functools.cache(functools.partial(_Draw, model, example))
+
+    def check(self, network: TracedNetwork, plan: PruningPlan) -> float:
+        """Do what :func:`verify_cut` does.
+
+        One draw is enough for an exact cut but for two mishaps. All that goes may be silent, as a dead filter
+        is; then another draw decides. And where values are equal, rounding chooses what max-pooling takes;
+        then most draws decide, as a wrong cut may be silent in one of them too.
+        """
+        differences: list[float] = []
+        for number in range(_DRAWS):
+            found = self._draw(number).difference(network, plan)
+            differences += [] if found is None else [found]
+            exact = [difference for difference in differences if difference <= TOLERANCE]
+            if 2 * len(exact) > len(differences):
+                return max(exact)
+            if 2 * (len(differences) - len(exact)) > _DRAWS:
+                break
+        if not differences:
+            raise InexactCutError("masking changed nothing, so the check of the cut is blind")
+        raise InexactCutError(f"the cut network differs from the masked one by {differences[0]:.1e}")
+
+
+class _Draw:
+    """One randomised copy of a network, and inputs for it.
+
+    Args:
+        model: The dense network; it is left as it is.
+        example: A batch of at least two inputs.
+        number: Of the draw, from 0; see :func:`randomised`. From the second on inputs are shuffled too.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor | tuple[Any, ...], number: int) -> None:
+        self.model = randomised(model, number)
+        drawn = functools.partial(_drawn, number=number)
+        self.inputs = tree_map_only(Tensor, drawn, as_inputs(example, torch.float64))
 
     @cached_property
     def dense(self) -> list[list[Tensor]]:
@@ -117,23 +155,24 @@ class Probe:
         own_statistics = copy_model(self.model, {p: p for p in self.model.parameters()})
         return self._outputs(own_statistics)
 
-    def check(self, network: TracedNetwork, plan: PruningPlan) -> float:
-        """Check a cut; see :func:`verify_cut`."""
+    def difference(self, network: TracedNetwork, plan: PruningPlan) -> float | None:
+        """Return the largest relative difference between the cut and the masked network.
+
+        Returns:
+            The difference, or None if there is none but masking changes no output.
+
+        Raises:
+            InexactCutError: If the cut network does not run.
+        """
         masked = copy_model(self.model)
         mask_(masked, network, plan)
         expected = self._outputs(masked)
         with _refusing_what_does_not_run():
             found = self._outputs(cut(self.model, network, plan))
-        pruned = any(len(kept) < plan.filters[name] for name, kept in plan.kept.items())
-        # With NaN in the dense outputs the comparison is false too, so the check counts as blind.
-        if pruned and not any(
-            _difference(d, e) > _VISIBLE for d, e in zip(self.dense, expected, strict=True)
-        ):
-            raise InexactCutError("masking changed nothing, so the check of the cut is blind")
         worst = max(_difference(e, f) for e, f in zip(expected, found, strict=True))
-        if not worst <= TOLERANCE:
-            raise InexactCutError(f"the cut network differs from the masked one by {worst:.1e}")
-        return worst
+        pruned = any(len(kept) < plan.filters[name] for name, kept in plan.kept.items())
+        seen = any(_difference(d, e) > _VISIBLE for d, e in zip(self.dense, expected, strict=True))
+        return worst if seen or not pruned or worst > TOLERANCE else None
 
     def _outputs(self, model: nn.Module) -> list[list[Tensor]]:
         """Run a network in evaluation, then in training mode, which changes it."""
@@ -146,21 +185,29 @@ class Probe:
         return outputs
 
 
-def _never_constant(x: Tensor) -> Tensor:
-    """Replace a constant example by a random one: on zeros, a network without biases is zero anyway."""
-    if not x.is_floating_point() or x.numel() < 2 or bool((x != x.flatten()[0]).any()):
+def _drawn(x: Tensor, number: int) -> Tensor:
+    """Shuffle an example; a constant one becomes random, as a network without biases is zero on zeros."""
+    if not x.is_floating_point() or x.numel() < 2:
         return x
-    return torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    generator = torch.Generator().manual_seed(number)
+    if bool((x == x.flatten()[0]).all()):
+        return torch.randn(x.shape, generator=generator, dtype=x.dtype)
+    return x.flatten()[torch.randperm(x.numel(), generator=generator)].view(x.shape) if number else x
 
 
-def randomised(model: nn.Module) -> nn.Module:
-    """Copy a network to float64, with noise added to every parameter and random batch-norm state.
+def randomised(model: nn.Module, number: int = 0) -> nn.Module:
+    """Copy a network to float64 with random parameters and batch-norm state.
 
     No weight stays zero, as masking it would be invisible. Batch-norm's epsilon is raised, so that training
     mode is well conditioned on a few pixels.
+
+    Args:
+        model: Any network; it is not changed.
+        number: Number of the draw, from 0. The first draw adds noise to the parameters; later ones keep their
+            scale only, as a filter that is dead on all inputs stays dead with noise.
     """
     probe = copy_model(model).cpu().double()
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(number)
     with torch.no_grad():
         for name, tensor in [*probe.named_parameters(), *probe.named_buffers()]:
             if not tensor.is_floating_point() or not tensor.numel():
@@ -171,9 +218,14 @@ def randomised(model: nn.Module) -> nn.Module:
             elif name.endswith("running_mean"):
                 tensor.copy_(noise * 0.1)
             elif isinstance(tensor, nn.Parameter):
+                spread = 0.4 if tensor.ndim <= 1 else float(tensor.std(correction=0)) or 0.4
                 if tensor.ndim == 1 and name.endswith("weight"):
                     tensor.fill_(1.0)
-                spread = 0.4 if tensor.ndim <= 1 else float(tensor.std(correction=0)) or 0.4
+                elif number:
+                    tensor.zero_()
+                    spread *= (
+                        1.0 if tensor.ndim <= 1 else math.sqrt(3.0)
+                    )  # the deviation of the noise is 1/sqrt(3)
                 tensor.add_(noise, alpha=spread)
     for module in probe.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -124,13 +124,13 @@ class Propagation:
         if labels is not None:
             self.labels.pin(labels if pin.index is None else labels[pin.index.ravel()], pin.cause)
 
-    def record_sizes(self, *sizes: LabelVector | int | None) -> None:
+    def measure(self, *sizes: LabelVector | int | None) -> None:
         """Record sizes that the running module may have read from its attributes; None is skipped."""
         present = tuple(size for size in sizes if size is not None)
         if any(not isinstance(size, int) and len(size) for size in present):
             self.records.size_records.append(SizeRecord(self.modules[-1], present))
 
-    def record_product_sum(
+    def use_weights(
         self, factor: float, axes: Sequence[LabelVector | int], produced: LabelVector | None
     ) -> None:
         """Record a convolution or matrix product: its MACs are ``factor`` times the kept counts of ``axes``.

@@ -36,7 +36,13 @@ def rule_for(func: Any) -> Rule:
     rule = RULES.get(name) or RULES.get(name.rstrip("_"))
     if rule is not None:
         return rule
-    return elementwise.pointwise if torch.Tag.pointwise in func.tags else pin_everything
+    return elementwise.pointwise if _is_pointwise(func, name) else pin_everything
+
+
+def _is_pointwise(func: Any, name: str) -> bool:
+    """Look for the tag; many operations in place lack that of the operation that they are."""
+    tagged = getattr(getattr(torch.ops.aten, name.rstrip("_"), None), func._overloadname, func)
+    return torch.Tag.pointwise in {*func.tags, *tagged.tags}
 
 
 def pin_everything(propagation: Propagation, call: Call) -> None:

@@ -11,7 +11,7 @@ from .registry import BROADCAST, FIXED, Call, rule
 _ZERO_TIMES_ANYTHING = {"mul", "div", "neg"}
 
 
-@rule("hardswish", "hardtanh", "log_sigmoid_forward", "floor_divide", "complex")
+@rule("hardswish", "hardtanh", "leaky_relu", "log_sigmoid_forward", "floor_divide", "complex")
 @rule("where", "masked_fill", "addcmul", "addcdiv", "lerp", "copy", "fill", "rsub", "_prelu_kernel", "polar")
 def pointwise(propagation: Propagation, call: Call) -> None:
     """Tie the aligned axes of all operands; labels aligned with a fixed axis are pinned."""

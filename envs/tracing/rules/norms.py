@@ -47,7 +47,7 @@ def group_norm(propagation: Propagation, call: Call) -> None:
         else:
             rows = channels.reshape(groups, -1)
             propagation.couple(rows, rows[:, :1])
-            propagation.record_sizes(rows[:, 0])
+            propagation.measure(rows[:, 0])
     propagation.set(call.outputs[0], [value.axes[0], channels, *value.axes[2:]])
 
 

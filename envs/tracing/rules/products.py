@@ -26,7 +26,7 @@ def convolution(propagation: Propagation, call: Call) -> None:
     if call["bias"] is not None:
         propagation.tie(produced, propagation.value(call["bias"]).axes[0], "a bias of fixed size")
     positions = math.prod((call["input"] if transposed else call.result).shape[2:])
-    propagation.record_product_sum(
+    propagation.use_weights(
         x.shape[0] * positions * math.prod(weight.shape[2:]),
         _sizes(weight.axes[:2], weight.shape[:2]),
         produced if propagation.from_parameter(produced) else None,
@@ -58,7 +58,7 @@ def _tie_channels(
         propagation.couple(rows, rows[:, :1])
         propagation.labels.tie(filters, rows[:, :1])
         propagation.pin(second, "the size of a convolution's groups")
-        propagation.record_sizes(rows[:, 0])
+        propagation.measure(rows[:, 0])
         return np.repeat(filters[:, 0], weight.shape[1]) if transposed else first
     # Fewer and larger groups: the same index is removed from each of them.
     propagation.couple(rows, rows[:1])
@@ -100,9 +100,7 @@ def _product(propagation: Propagation, left: Tensor, right: Tensor, result: Tens
     rows, columns = a.axes[-2], b.axes[-1]
     axes = [*batch, rows, columns]
     produced = columns if b.weight else rows if a.weight else None
-    propagation.record_product_sum(
-        1.0, _sizes((*axes, a.axes[-1]), (*result.shape, left.shape[-1])), produced
-    )
+    propagation.use_weights(1.0, _sizes((*axes, a.axes[-1]), (*result.shape, left.shape[-1])), produced)
     propagation.set(result, axes)
 
 

@@ -28,7 +28,7 @@ def reshape(propagation: Propagation, call: Call) -> None:
         position, vector = _split(propagation, labels, [out.shape[i] for i in new])
         axes[new[position]] = vector
     if "squeeze" not in call.name:
-        propagation.record_sizes(
+        propagation.measure(
             *(size if axis is None else axis for axis, size in zip(axes, out.shape, strict=True))
         )
     propagation.set(out, axes, weight=source.weight)

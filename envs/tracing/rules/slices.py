@@ -22,7 +22,7 @@ def slice_(propagation: Propagation, call: Call) -> None:
         start, end = call["start"], call["end"]
         axes[dim] = labels[start : end : call["step"]]
         for section in (axes[dim], labels[:start], labels[:end]):
-            propagation.record_sizes(section)
+            propagation.measure(section)
         if call["step"] != 1:
             propagation.pin(labels, "channels are taken with a stride")
     propagation.set(call.result, axes, weight=source.weight)
@@ -60,8 +60,8 @@ def split(propagation: Propagation, call: Call) -> None:
         for section in sections[1:]:
             if len(section) == len(sections[0]):
                 propagation.couple(section, sections[0])
-        propagation.record_sizes(*sections)
-        propagation.record_sizes(labels)
+        propagation.measure(*sections)
+        propagation.measure(labels)
         section_labels = list(sections)
     for out, labels_of_out in zip(call.outputs, section_labels, strict=True):
         axes = list(source.axes)

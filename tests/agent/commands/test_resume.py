@@ -22,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from secateur.agent.cli import main
 from secateur.agent.commands import Prune
 from secateur.agent.run.folder import RunFolder, load_latency_table
+from secateur.agent.run.locks import is_locked
 from secateur.envs.cost.latency_table import LatencyTable
 from secateur.envs.evaluation.journal import CachedMeasurement, Journal
 from secateur.envs.recovery.checkpoint import Checkpoint
@@ -213,6 +214,19 @@ def test_two_processes_do_not_work_in_one_folder(tmp_path: Path, capsys: pytest.
     with RunFolder(tmp_path / "run", Prune()):
         assert main(["resume", str(tmp_path / "run")]) == 2
     assert "another process is working in" in capsys.readouterr().err
+
+
+def test_a_run_whose_log_cannot_be_closed_lets_go_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError("disk full")
+
+    folder = RunFolder(tmp_path / "run", Prune())
+    monkeypatch.setattr(folder.logger, "close", full)
+    with pytest.raises(OSError, match="disk full"), folder:
+        pass
+    assert not is_locked(tmp_path / "run")
 
 
 def test_a_finished_run_is_left_as_it_is(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -291,6 +291,32 @@ def test_the_budget_counts_from_when_it_was_made(toy: PruningProblem) -> None:
     assert budget.used == 7
 
 
+def test_a_second_training_with_the_same_seed_sees_what_the_first_saw(problem: PruningProblem) -> None:
+    parts = problem.choice_problem(100)  # of 359 images: three parts
+    parts.evaluator.next_val_subset()
+    before = parts.evaluator.dense
+    config = AgentConfig(32, episodes_per_update=8)
+    one, again = (train_agent([parts], TARGET, config, seed=5).rewards for _ in range(2))
+    assert one == again
+    assert len(set(one)) == 4
+    assert parts.evaluator.dense == before  # nothing that comes later depends on a training
+
+
+def test_a_training_that_is_stopped_leaves_the_images_that_were_looked_at(problem: PruningProblem) -> None:
+    class Stop(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_end(self) -> None:
+            raise KeyboardInterrupt
+
+    parts = problem.choice_problem(100)
+    before = parts.evaluator.dense
+    with pytest.raises(KeyboardInterrupt):
+        train_agent([parts], TARGET, AgentConfig(8, episodes_per_update=8), callbacks=[Stop()])
+    assert parts.evaluator.dense == before
+
+
 @pytest.mark.slow
 def test_on_the_real_thing_the_agent_is_better_than_uniform_pruning_by_the_same_criterion(
     problem: PruningProblem,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.envs.cost.config import LatencyConfig
@@ -86,6 +87,40 @@ def test_the_given_dense_network_is_measured_on_the_same_images(problem: Pruning
         evaluator.next_val_subset()
         truth.next_val_subset()
         assert evaluator.dense == truth.dense
+
+
+def test_whoever_looks_at_other_images_for_a_while_is_back_at_the_first_afterwards(
+    problem: PruningProblem,
+) -> None:
+    evaluator = CandidateEvaluator(problem.model, problem.network, problem.task, images=64)
+    masks = candidate(problem, 0.5)
+    first = evaluator([masks])
+    with evaluator.at_val_subset(2):
+        assert evaluator([masks]) != first
+        evaluator.next_val_subset()
+    assert evaluator([masks]) == first
+
+
+def test_comparing_with_a_dense_network_leaves_the_images_that_it_looks_at(problem: PruningProblem) -> None:
+    dense = CandidateEvaluator(problem.model, problem.network, problem.task, images=64)
+    before = dense([candidate(problem, 0.5)])
+    evaluator = CandidateEvaluator(problem.model, problem.network, problem.task, images=64, dense=dense)
+    evaluator.next_val_subset()
+    assert dense([candidate(problem, 0.5)]) == before
+
+
+def test_a_recording_that_fails_leaves_the_dense_statistics(
+    problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where a network that looks at numbers on its way cannot be recorded."""
+    bare = fresh_evaluator(problem).dense
+
+    def fails(work: Callable[..., object], *examples: Tensor) -> None:
+        work(*(10 * example for example in examples))
+
+    monkeypatch.setattr("secateur.envs.evaluation.candidate_network.capture_graph", fails)
+    evaluator = fresh_evaluator(problem)
+    assert evaluator.dense == bare
 
 
 def test_a_val_that_is_looked_at_as_a_whole_has_no_further_images(problem: PruningProblem) -> None:

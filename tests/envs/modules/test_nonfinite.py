@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.agent.cli import main
 from secateur.envs.environment.single import FilterPruningEnv
 from secateur.envs.evaluation.evaluator import CandidateEvaluator
-from secateur.envs.modules.nonfinite import first_nonfinite
+from secateur.envs.modules.nonfinite import explain_nonfinite, first_nonfinite
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.tasks import ClassificationTask
 from secateur.rewards import Outcome, TargetReward
@@ -33,6 +33,29 @@ def test_a_candidate_that_is_worth_no_number_is_named(
         FloatingPointError, match=f"the {kind} of candidate 42 of demo on val is {float(wrong)}"
     ):
         evaluator([masks])
+
+
+def test_a_network_that_cannot_be_looked_into_is_left_as_it_was_before_the_step() -> None:
+    class FailsSecond(nn.Module):
+        passes = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += 1
+            if self.passes == 2:
+                raise MemoryError
+            return x
+
+    model, images = nn.Sequential(nn.BatchNorm1d(4), FailsSecond()), torch.ones(8, 4)
+    before = [buffer.clone() for buffer in model.buffers()]
+
+    def step() -> None:
+        with explain_nonfinite(model, images, "step 1", "lower the learning rate"):
+            model(images)
+            raise FloatingPointError("the loss became nan")
+
+    with pytest.raises(MemoryError):
+        step()
+    assert all(map(torch.equal, before, model.buffers()))
 
 
 def test_a_reward_that_is_no_number_ends_the_episode(problem: PruningProblem) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.envs.problem.criteria import CRITERIA
 from secateur.envs.problem.importance import Scores, importance
@@ -202,6 +202,22 @@ def test_scoring_leaves_the_model_as_it_was(model: nn.Sequential, digit_task: Cl
     assert not frozen[3].weight.requires_grad
     assert frozen[0].weight.requires_grad
     assert all(parameter.grad is None for parameter in frozen.parameters())
+
+
+def test_an_error_in_the_loss_leaves_the_model_as_it_was(
+    model: nn.Sequential, digit_task: ClassificationTask
+) -> None:
+    class Lossless(ClassificationTask):
+        def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+            raise RuntimeError("no loss today")
+
+    task = copy.copy(digit_task)
+    object.__setattr__(task, "__class__", Lossless)
+    frozen = copy.deepcopy(model).train().requires_grad_(False)
+    with pytest.raises(RuntimeError, match="no loss today"):
+        scored(frozen, task)
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    assert all(module.training for module in frozen.modules())
 
 
 def test_scores_are_finite_and_one_a_filter(problem: PruningProblem) -> None:

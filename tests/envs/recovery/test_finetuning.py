@@ -110,6 +110,25 @@ def test_reestimation_keeps_the_statistics_of_layers_that_no_image_reaches(few: 
     assert idle.running_mean.tolist() == [5.0, 5.0]  # type: ignore[union-attr]
 
 
+def test_reestimation_that_fails_leaves_statistics_momenta_and_modes(few: ClassificationTask) -> None:
+    class FailsSecond(nn.Module):
+        passes = -1  # the memory layout is tried first
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.passes += 1
+            if self.passes == 2:
+                raise RuntimeError("second batch")
+            return x
+
+    model = nn.Sequential(nn.BatchNorm2d(1), FailsSecond(), nn.Flatten()).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(RuntimeError, match="second batch"):
+        reestimate_batchnorm(model, few, images=96, batch_size=32)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert model[0].momentum == 0.1
+    assert all(module.training for module in model.modules())
+
+
 def test_reestimation_repairs_wrong_statistics(digits: ClassificationTask) -> None:
     model = get_model("demo", num_classes=10, in_channels=1)
     finetune(model, digits, RecoveryConfig.from_scratch(3))

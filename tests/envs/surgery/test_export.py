@@ -200,7 +200,14 @@ class OneChannelAndNorms(nn.Module):
         return self.last(F.relu(self.batch(self.groups(self.more(self.norm(self.first(x)))))))
 
 
-@pytest.mark.parametrize("network", [GroupedBothKinds, SizesByAttribute, OneChannelAndNorms])
+@pytest.mark.parametrize(
+    "network",
+    [
+        GroupedBothKinds,
+        pytest.param(SizesByAttribute, marks=pytest.mark.slow),
+        pytest.param(OneChannelAndNorms, marks=pytest.mark.slow),
+    ],
+)
 def test_the_readmes_snippet_rebuilds_a_network_without_secateur(
     network: type[nn.Module], tmp_path: Path
 ) -> None:
