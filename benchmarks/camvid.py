@@ -2,16 +2,15 @@
 
     python benchmarks/camvid.py camvid-240x180.tar --runs runs/camvid
 
-A method such as ppo or l2-uniform prunes the whole network at once; with -layerwise at its end, layer after
-layer with an epoch of fine-tuning after each. Both have the same epochs of fine-tuning in all, and so has
-``dense``, which keeps every filter: what more training alone is worth. Layer by layer there are many more
-candidates, so each is measured on fewer images.
+A method such as ppo or l2-uniform prunes the whole network at once; with the suffix -layerwise it prunes
+layer by layer, with one epoch of fine-tuning after each. Both have the same total number of fine-tuning
+epochs, and so has ``dense``, which keeps all filters and shows the effect of longer training alone.
+Layer-wise pruning measures many more candidates, so it uses fewer images for each.
 
-The data are a tar or a folder with train/, val/ and test/, each with images/ and masks/, label 11 for what
-does not count. The dense network is trained once, then every method prunes it; a run whose report is there is
-not run again, one that was cut short is moved aside. Printed are dense and pruned mean IoU, and that of each
-class; drawn are three test images beside their truth and the answers of the dense and of the first method's
-network.
+The data are a tar file or a folder with train/, val/ and test/, each with images/ and masks/; label 11 is
+ignored. The dense network is trained once, then each method prunes it. Finished runs are not repeated,
+interrupted ones are moved aside. The script prints mean IoU and IoU per class, dense and pruned. It draws
+three test images with their true masks and the predictions of the dense network and of the first method's.
 """
 
 import argparse
@@ -54,7 +53,7 @@ CLASSES = [
 VOID = 11
 LAYERWISE = "-layerwise"
 DENSE = "dense"
-# The colours of the data set's own pictures; void is black.
+# The data set's own colours; ignored pixels are black.
 COLOURS = [
     (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (0, 0, 192), (128, 128, 0),
     (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192), (0, 0, 0),
@@ -63,45 +62,52 @@ PICTURES = 3
 
 
 def main() -> None:
-    """Do what is missing, then print and draw."""
+    """Do the missing runs, then print the tables and draw the pictures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("data", type=Path, help="tar or folder")
-    parser.add_argument("--runs", type=Path, required=True, help="where everything goes")
+    parser.add_argument("data", type=Path, help="tar file or folder of the data")
+    parser.add_argument("--runs", type=Path, required=True, help="folder for all results")
     parser.add_argument("--model", default="segnet16")
     parser.add_argument("--target-macs", type=float, default=0.5)
     parser.add_argument("--methods", nargs="+", default=["ppo", "ppo-layerwise", DENSE])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--dense-epochs", type=int, default=80)
-    parser.add_argument("--epochs", type=int, default=30, help="of fine-tuning, all together")
-    parser.add_argument("--evaluations", type=int, default=300, help="of PPO")
-    parser.add_argument("--layer-evaluations", type=int, default=48, help="of PPO for a layer, if layerwise")
-    parser.add_argument("--layer-images", type=int, default=16, help="of val for each of these")
+    parser.add_argument("--epochs", type=int, default=30, help="total fine-tuning epochs per run")
+    parser.add_argument("--evaluations", type=int, default=300, help="candidates that PPO measures")
+    parser.add_argument(
+        "--layer-evaluations",
+        type=int,
+        default=48,
+        help="candidates that PPO measures per layer, with -layerwise",
+    )
+    parser.add_argument(
+        "--layer-images", type=int, default=16, help="validation images per candidate, with -layerwise"
+    )
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
     data = DataConfig(
         task="segmentation",
-        data=str(unpacked(asked.data, asked.runs)),
+        data=str(unpacked(args.data, args.runs)),
         ignore_label=VOID,
         balance_classes=True,
     )
-    weights = trained(asked, data)
+    weights = trained(args, data)
     reports = {
-        (method, seed): pruned(asked, data, weights, method, seed)
-        for seed in asked.seeds
-        for method in asked.methods
+        (method, seed): pruned(args, data, weights, method, seed)
+        for seed in args.seeds
+        for method in args.methods
     }
     print_tables(reports)
-    if asked.json:
-        rows = [flat(asked.model, *run, report) for run, report in reports.items()]
-        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
-    draw(asked, data, weights, run_of(asked, asked.methods[0], asked.seeds[0]))
+    if args.json:
+        rows = [flat(args.model, *run, report) for run, report in reports.items()]
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    draw(args, data, weights, run_of(args, args.methods[0], args.seeds[0]))
 
 
 def unpacked(data: Path, runs: Path) -> Path:
-    """Unpack a tar beside the runs and name its classes; leave a folder as it is."""
+    """Unpack a tar file next to the runs and name its classes; return a folder unchanged."""
     if data.is_dir():
         return data
     folder = runs / "data"
@@ -112,40 +118,40 @@ def unpacked(data: Path, runs: Path) -> Path:
     return folder
 
 
-def trained(asked: argparse.Namespace, data: DataConfig) -> Path:
-    """Train the dense network, unless it is there."""
-    folder = asked.runs / f"{asked.model}-dense"
+def trained(args: argparse.Namespace, data: DataConfig) -> Path:
+    """Train the dense network, unless its weights exist."""
+    folder = args.runs / f"{args.model}-dense"
     weights = folder / "dense.safetensors"
     if not weights.is_file():
         move_aside(folder)
         task = load_task(data, seed=0)
-        model = build_dense_network(asked.model, task, None, seed=0)
+        model = build_dense_network(args.model, task, None, seed=0)
         began = time.perf_counter()
-        config = Prune(model=asked.model, data=data, dense_epochs=asked.dense_epochs)
-        train_dense_network(model, task, asked.dense_epochs, 0, RunFolder(folder, config), "dense")
-        print(f"trained {asked.model} in {time.perf_counter() - began:.0f} s")
+        config = Prune(model=args.model, data=data, dense_epochs=args.dense_epochs)
+        train_dense_network(model, task, args.dense_epochs, 0, RunFolder(folder, config), "dense")
+        print(f"trained {args.model} in {time.perf_counter() - began:.0f} s")
     return weights
 
 
 def pruned(
-    asked: argparse.Namespace, data: DataConfig, weights: Path, method: str, seed: int
+    args: argparse.Namespace, data: DataConfig, weights: Path, method: str, seed: int
 ) -> dict[str, Any]:
-    """Prune and recover, unless the report is there, and read the report."""
-    out = run_of(asked, method, seed)
+    """Prune and recover, unless the report exists, and read the report."""
+    out = run_of(args, method, seed)
     if not (out / "report.json").is_file():
         move_aside(out)
         whole = Prune(
-            model=asked.model,
+            model=args.model,
             data=data,
             weights=str(weights),
-            target_macs=1.0 if method == DENSE else asked.target_macs,
+            target_macs=1.0 if method == DENSE else args.target_macs,
             method="l2-uniform" if method == DENSE else method.removesuffix(LAYERWISE),
-            evaluations=asked.evaluations if _learns(method) else None,
-            epochs=asked.epochs,
+            evaluations=args.evaluations if _learns(method) else None,
+            epochs=args.epochs,
             seed=seed,
             out=out,
         )
-        (layerwise(asked, data, whole) if method.endswith(LAYERWISE) else whole).run()
+        (layerwise(args, data, whole) if method.endswith(LAYERWISE) else whole).run()
     report: dict[str, Any] = json.loads((out / "report.json").read_text())
     return report
 
@@ -154,37 +160,37 @@ def _learns(method: str) -> bool:
     return method.removesuffix(LAYERWISE) == PPO
 
 
-def layerwise(asked: argparse.Namespace, data: DataConfig, whole: Prune) -> Prune:
-    """Turn a whole-network run into one layer by layer, with the same epochs in all."""
+def layerwise(args: argparse.Namespace, data: DataConfig, whole: Prune) -> Prune:
+    """Convert the options of a whole-network run to layer-wise pruning, with the same total epochs."""
     task = load_task(data, seed=0)
-    model = get_model(asked.model, num_classes=task.num_outputs, in_channels=3)
+    model = get_model(args.model, num_classes=task.num_outputs, in_channels=3)
     layers = len(trace(model, torch.zeros(2, *task.input_shape)).layers)
-    if asked.epochs < layers:
+    if args.epochs < layers:
         raise SystemExit(f"{layers} layers take an epoch each; give --epochs at least that")
     return dataclasses.replace(
         whole,
         procedure="layerwise",
-        evaluations=layers * asked.layer_evaluations if whole.method == PPO else None,
-        search_images=asked.layer_images,
+        evaluations=layers * args.layer_evaluations if whole.method == PPO else None,
+        search_images=args.layer_images,
         layer_epochs=1,
-        epochs=asked.epochs - layers,
+        epochs=args.epochs - layers,
     )
 
 
-def run_of(asked: argparse.Namespace, method: str, seed: int) -> Path:
-    """Name the folder of a run."""
-    runs: Path = asked.runs
-    return runs / f"{asked.model}-{method}-seed{seed}"
+def run_of(args: argparse.Namespace, method: str, seed: int) -> Path:
+    """Return the folder of a run."""
+    runs: Path = args.runs
+    return runs / f"{args.model}-{method}-seed{seed}"
 
 
 def move_aside(folder: Path) -> None:
-    """Make room where an earlier attempt was cut short; nothing is deleted."""
+    """Rename the folder of an interrupted run; nothing is deleted."""
     if folder.exists():
         folder.rename(folder.with_name(f"{folder.name}-unfinished-{time.time_ns()}"))
 
 
 def print_tables(reports: dict[tuple[str, int], dict[str, Any]]) -> None:
-    """Print Markdown: a line a run, then a line a class with every run beside the dense network."""
+    """Print two Markdown tables: one row per run, and one row per class."""
     print("\n| network | seed | mean IoU, % | MACs left | parameters left | search, s | recovery, s |")
     print("|---|---|---|---|---|---|---|")
     first = next(iter(reports.values()))
@@ -206,7 +212,7 @@ def print_tables(reports: dict[tuple[str, int], dict[str, Any]]) -> None:
 
 
 def flat(model: str, method: str, seed: int, report: dict[str, Any]) -> dict[str, Any]:
-    """Make one row of a report."""
+    """Return the row of a report."""
     sides = ("dense", "pruned")
     classes = {f"{side} {row['name']}": row[side] for side in sides for row in report["details"]}
     return {
@@ -221,16 +227,16 @@ def flat(model: str, method: str, seed: int, report: dict[str, Any]) -> dict[str
     }
 
 
-def draw(asked: argparse.Namespace, data: DataConfig, weights: Path, run: Path) -> None:
-    """Save image, truth, dense and pruned answer of three test images, unless they are there."""
-    paths = [asked.runs / f"{asked.model}-picture{k}.png" for k in range(1, PICTURES + 1)]
+def draw(args: argparse.Namespace, data: DataConfig, weights: Path, run: Path) -> None:
+    """Save pictures of three test images, their true masks, and dense and pruned predictions."""
+    paths = [args.runs / f"{args.model}-picture{k}.png" for k in range(1, PICTURES + 1)]
     if all(path.is_file() for path in paths):
         return
     task = load_task(data, seed=0)
     assert isinstance(task, SegmentationTask)
     classes = task.num_outputs
-    dense = get_model(asked.model, num_classes=classes, in_channels=3, weights=weights)
-    smaller = load_pruned(lambda: get_model(asked.model, num_classes=classes, in_channels=3), run)
+    dense = get_model(args.model, num_classes=classes, in_channels=3, weights=weights)
+    smaller = load_pruned(lambda: get_model(args.model, num_classes=classes, in_channels=3), run)
     part = task.splits["test"]
     for k, path in enumerate(paths):
         index = torch.tensor([(2 * k + 1) * len(part) // (2 * PICTURES)])
@@ -244,18 +250,18 @@ def draw(asked: argparse.Namespace, data: DataConfig, weights: Path, run: Path) 
 
 @torch.inference_mode()
 def answer(network: nn.Module, inputs: torch.Tensor) -> np.ndarray:
-    """Give the class of every pixel, (H, W)."""
+    """Return the predicted class of each pixel, (H, W)."""
     found: np.ndarray = main_output(network.to(device()).eval()(inputs)).argmax(1)[0].cpu().numpy()
     return found
 
 
 def coloured(classes: np.ndarray) -> np.ndarray:
-    """Paint class indices (H, W): (H, W, 3) uint8."""
+    """Convert class indices (H, W) to colours (H, W, 3), uint8."""
     return np.array(COLOURS, np.uint8)[np.minimum(classes, VOID)]
 
 
 def save_picture(path: Path, panels: list[np.ndarray]) -> None:
-    """Put panels side by side under their names."""
+    """Save panels side by side with their titles."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 2.6), layout="constrained")

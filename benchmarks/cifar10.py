@@ -1,14 +1,13 @@
-"""The agent beside the baselines on CIFAR-10, at the same MACs, before and after recovery.
+"""Compare the agent with baselines on CIFAR-10 at the same MACs, before and after recovery.
 
     python benchmarks/cifar10.py --data cifar10-folder --runs runs/cifar10 --weights
     resnet20=resnet20-cifar10.safetensors resnet56=resnet56-cifar10.safetensors vgg16=vgg16-taught.safetensors
 
-Every line of the table is the mean of `secateur prune` commands, one a seed, which are printed as they start.
-A run whose row is in the JSON file or whose report is there is not run again, and one that was stopped is
-resumed; so the table grows from one machine to the next, and each row says where it was run. Recovery is run
-on what the run without it decided. Each process gets one thread and two run at a time: on two cores that is
-faster than one process with two threads, and other work on the machine cannot make the threads wait for each
-other.
+Each row of the table is the mean over `secateur prune` runs with different seeds; their commands are printed.
+Runs with a row in the JSON file or with a report are not repeated, interrupted ones are resumed. So the table
+can be completed on several machines, and each row names its machine. A run with recovery uses the agent of
+the run without. Two processes run at a time with one thread each: on two cores this is faster than one
+process with two threads, which other load on the machine makes wait for each other.
 """
 
 import argparse
@@ -34,14 +33,14 @@ from secateur.envs.io.atomic_write import write_atomically
 
 @dataclass(frozen=True)
 class Setting:
-    """What a network is pruned to, and what others published for it.
+    """A network, its target, and a published result.
 
     Args:
-        model: The network.
-        wish: Flags that say what is wanted.
-        methods: Who decides, without recovery.
-        recovered: Likewise, with recovery.
-        published: Accuracy from its dense accuracy, by their authors.
+        model: Name of the network.
+        wish: Options for the target.
+        methods: Methods to run without recovery.
+        recovered: Methods to run with recovery.
+        published: Published accuracy and dense accuracy.
     """
 
     model: str
@@ -54,11 +53,11 @@ class Setting:
 FROZEN = "ppo frozen"
 BASELINES = ("taylor-global-per-mac", "fpgm-global", "l2-uniform")
 BARE = " as published"
-"""Removed channels just go."""
+"""Suffix of methods without compensation, as they are published."""
 METHODS = (FROZEN, *BASELINES, *(method + BARE for method in BASELINES), "ppo")
 RECOVERED = ("ppo", FROZEN, "fpgm-global")
 LAYERWISE = "--procedure layerwise --drop-bound 2 --val-from test"
-"""Huang et al.'s own procedure; it recovers as it goes. A bound wants images not seen in training."""
+"""Options of Huang et al.'s procedure, which fine-tunes after each layer. Its bound needs unseen images."""
 
 SETTINGS = (
     Setting("resnet20", "--target-macs 0.5", METHODS, (), ""),
@@ -73,13 +72,13 @@ SETTINGS = (
 
 @dataclass(frozen=True)
 class Run:
-    """One command.
+    """One `secateur prune` run.
 
     Args:
-        setting: What is wanted.
-        method: Who decides.
-        seed: Of everything.
-        epochs: Of recovery.
+        setting: The network and its target.
+        method: The method that chooses the filters.
+        seed: Seed of the run.
+        epochs: Recovery epochs.
     """
 
     setting: Setting
@@ -89,60 +88,68 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name the run's folder."""
+        """Name of the run's folder."""
         wish = self.setting.wish.replace("--", "").replace(" ", "-")
         return (
             f"{self.setting.model}-{wish}-{self.method.replace(' ', '-')}-epochs{self.epochs}-seed{self.seed}"
         )
 
     def agent(self, runs: Path) -> Path | None:
-        """Name the folder of the agent that decides about a run with recovery: of the run without."""
+        """Folder of the agent for a run with recovery: that of the run without."""
         searched = self.method == "ppo" and self.setting.wish != LAYERWISE
         return runs / replace(self, epochs="0").name if searched and self.epochs != "0" else None
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Do the missing runs, then print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True)
-    parser.add_argument("--weights", required=True, nargs="+", metavar="MODEL=FILE", help="what is measured")
-    parser.add_argument("--runs", type=Path, required=True, help="where the run folders go")
-    parser.add_argument("--epochs", default="10", help="of recovery")
+    parser.add_argument(
+        "--weights",
+        required=True,
+        nargs="+",
+        metavar="MODEL=FILE",
+        help="weights of each network, NAME=FILE; only these networks are run",
+    )
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--epochs", default="10", help="recovery epochs")
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many")
-    parser.add_argument("--json", type=Path, help="holds what was run before, and gets what is run now")
-    parser.add_argument("--picture", type=Path, help="PNG of the filters of ResNet-20 that PPO kept")
-    asked = parser.parse_args()
-    asked.weights = dict(pair.split("=", 1) for pair in asked.weights)
-    asked.until = time.monotonic() + 60 * asked.minutes
+    parser.add_argument("--minutes", type=float, default=math.inf, help="time limit; no run starts after it")
+    parser.add_argument("--json", type=Path, help="JSON file of rows to read and extend")
+    parser.add_argument(
+        "--picture", type=Path, help="PNG file for a picture of the filters that PPO kept in ResNet-20"
+    )
+    args = parser.parse_args()
+    args.weights = dict(pair.split("=", 1) for pair in args.weights)
+    args.until = time.monotonic() + 60 * args.minutes
 
-    table = Table(asked.json)
-    for recovered in (False, True):  # what needs no recovery first: it is quick and decides what is recovered
-        with ThreadPoolExecutor(asked.jobs) as pool:
-            runs = [run for run in planned(asked, recovered) if not table.holds(run, asked)]
-            list(pool.map(lambda run: table.add(perform(run, asked)), runs))
+    table = Table(args.json)
+    for recovered in (False, True):  # runs without recovery first, as those with recovery use their agents
+        with ThreadPoolExecutor(args.jobs) as pool:
+            runs = [run for run in planned(args, recovered) if not table.holds(run, args)]
+            list(pool.map(lambda run: table.add(perform(run, args)), runs))
     print_table(table.rows)
-    if asked.picture:
-        draw(asked.runs / Run(SETTINGS[0], "ppo", asked.seeds[0], "0").name, asked.picture)
+    if args.picture:
+        draw(args.runs / Run(SETTINGS[0], "ppo", args.seeds[0], "0").name, args.picture)
 
 
-def planned(asked: argparse.Namespace, recovered: bool) -> Iterator[Run]:
-    """List the runs, network by network, those with or those without recovery."""
+def planned(args: argparse.Namespace, recovered: bool) -> Iterator[Run]:
+    """List the runs with or without recovery, network by network."""
     for setting in SETTINGS:
-        if setting.model in asked.weights:
+        if setting.model in args.weights:
             for method in setting.recovered if recovered else setting.methods:
-                for seed in asked.seeds:
-                    yield Run(setting, method, seed, asked.epochs if recovered else "0")
+                for seed in args.seeds:
+                    yield Run(setting, method, seed, args.epochs if recovered else "0")
 
 
 class Table:
-    """The rows so far, on disk as soon as they are known.
+    """The rows so far, saved to disk after each run.
 
     Args:
-        file: Holds rows of earlier times and gets the new ones; None keeps them in memory.
+        file: JSON file to read and extend; None keeps the rows in memory.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -150,13 +157,13 @@ class Table:
         self._lock = threading.Lock()
         self.rows: list[dict[str, Any]] = json.loads(file.read_text()) if file and file.is_file() else []
 
-    def holds(self, run: Run, asked: argparse.Namespace) -> bool:
-        """Say whether a run was made, here or elsewhere, from these weights."""
-        wanted = identity(run, asked)
+    def holds(self, run: Run, args: argparse.Namespace) -> bool:
+        """Return whether a run with these weights has a row."""
+        wanted = identity(run, args)
         return any(wanted.items() <= row.items() for row in self.rows)
 
     def add(self, row: dict[str, Any] | None) -> None:
-        """Write down a row, if it is one."""
+        """Add and save a row, unless it is None."""
         with self._lock:
             self.rows += [row] if row else []
             if row and self._file:
@@ -165,11 +172,11 @@ class Table:
                 )
 
 
-def identity(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
-    """Give what tells a row from all others."""
+def identity(run: Run, args: argparse.Namespace) -> dict[str, Any]:
+    """Return the values that identify a row."""
     return {
         "model": run.setting.model,
-        "weights": Path(asked.weights[run.setting.model]).name,
+        "weights": Path(args.weights[run.setting.model]).name,
         "wish": run.setting.wish,
         "method": run.method,
         "seed": int(run.seed),
@@ -177,16 +184,16 @@ def identity(run: Run, asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def perform(run: Run, asked: argparse.Namespace) -> dict[str, Any] | None:
-    """Run one command unless its report is there, and read the report; None where there is no time."""
-    out = asked.runs / run.name
-    if (agent := run.agent(asked.runs)) and not (agent / "agent.json").is_file():
-        perform(replace(run, epochs="0"), asked)
-    if not (out / "report.json").is_file() and time.monotonic() > asked.until:
+def perform(run: Run, args: argparse.Namespace) -> dict[str, Any] | None:
+    """Run one command, unless its report exists, and read the report; None if the time is up."""
+    out = args.runs / run.name
+    if (agent := run.agent(args.runs)) and not (agent / "agent.json").is_file():
+        perform(replace(run, epochs="0"), args)
+    if not (out / "report.json").is_file() and time.monotonic() > args.until:
         return None
-    words = ["secateur", "prune", run.setting.model, "--data", asked.data]
-    words += ["--weights", asked.weights[run.setting.model], *run.setting.wish.split(), "--seed", run.seed]
-    words += [*who_decides(run, asked.runs), "--epochs", run.epochs, "--out", str(out)]
+    words = ["secateur", "prune", run.setting.model, "--data", args.data]
+    words += ["--weights", args.weights[run.setting.model], *run.setting.wish.split(), "--seed", run.seed]
+    words += [*who_decides(run, args.runs), "--epochs", run.epochs, "--out", str(out)]
     if not (out / "report.json").is_file():
         if (out / "config.yaml").is_file():
             words = ["secateur", "resume", str(out)]
@@ -201,7 +208,7 @@ def perform(run: Run, asked: argparse.Namespace) -> dict[str, Any] | None:
             sys.exit(f"{shlex.join(words)} failed: {process.stderr.strip().splitlines()[-1]}")
     report = json.loads((out / "report.json").read_text())
     return {
-        **identity(run, asked),
+        **identity(run, args),
         "dense_accuracy": report["dense"]["accuracy"],
         "accuracy": report["pruned"]["accuracy"],
         "macs_ratio": report["ratios"]["macs"],
@@ -216,7 +223,7 @@ def perform(run: Run, asked: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def who_decides(run: Run, runs: Path) -> list[str]:
-    """Give the flags that say who decides."""
+    """Return the options for the method."""
     if run.setting.wish == LAYERWISE:
         return []
     if run.method.endswith(BARE):
@@ -230,7 +237,7 @@ def who_decides(run: Run, runs: Path) -> list[str]:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """Print a Markdown table, mean and standard deviation over seeds."""
+    """Print a Markdown table with mean and standard deviation over seeds."""
     print(
         "\n| network | wanted | dense, % | method | epochs | accuracy, % | MACs left | parameters left "
         "| candidates | search, s | recovery, s | seeds | published | device |"
@@ -254,7 +261,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
 
 
 def draw(run_folder: Path, picture: Path) -> None:
-    """Draw the layers of a run."""
+    """Draw the filters of each layer that a run kept."""
     report = json.loads((run_folder / "report.json").read_text())
     names, filters, kept = ([layer[key] for layer in report["layers"]] for key in ("name", "filters", "kept"))
     title = f"{report['model']} pruned to {report['ratios']['macs']:.0%} of its MACs"
@@ -262,7 +269,7 @@ def draw(run_folder: Path, picture: Path) -> None:
 
 
 def mean(rows: list[dict[str, Any]], key: str) -> float:
-    """Average one column."""
+    """Return the mean of a column."""
     return statistics.mean(row[key] for row in rows)
 
 

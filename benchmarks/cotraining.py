@@ -1,8 +1,8 @@
-"""Weights that know what it is to lose filters: a network trained together with its sub-networks.
+"""Co-training: a network trained together with its sub-networks, which share its weights.
 
-What a cut costs before recovery says little of what it costs after it. A network whose sub-networks were
-trained for a while, all of them sharing its weights, ranks them more as recovery would (Yu and Huang 2019,
-"Universally Slimmable Networks", arXiv 1903.05134; Cai et al. 2020, "Once-for-All", arXiv 1908.09791).
+The accuracy after a cut predicts the accuracy after recovery poorly. After co-training, the ranking of
+sub-networks by accuracy is more like that after recovery (Yu and Huang 2019, "Universally Slimmable
+Networks", arXiv 1903.05134; Cai et al. 2020, "Once-for-All", arXiv 1908.09791).
 
 Shapes: L layers, N filters of a layer.
 """
@@ -27,7 +27,7 @@ from secateur.envs.tasks.optional_members import distill
 from secateur.envs.tracing import TracedNetwork
 
 Draw = Callable[[np.random.Generator], Sequence[Mask]]
-"""Draws a candidate: one keep mask (N,) a layer."""
+"""Function that samples a candidate: one keep mask (N,) per layer."""
 
 
 def cotrain(
@@ -40,19 +40,19 @@ def cotrain(
     seed: int = 0,
     on_step: Callable[[Progress], None] | None = None,
 ) -> nn.Module:
-    """Train a copy of a network so that the sub-networks that it holds are roughly calibrated.
+    """Train a copy of a network together with random sub-networks.
 
-    In every step the whole network learns from the targets and from the dense one, and one drawn sub-network
-    from the dense one.
+    In each step the whole network learns from the targets and from the dense network, and one sampled
+    sub-network learns from the dense network.
 
     Args:
-        model: The dense network, on the task's device; it is left as it is.
+        model: The dense network, on the task's device; it is not changed.
         network: Its trace.
-        task: Its training images.
-        draw: Gives the sub-network of a step.
-        config: How long and how fast.
-        seed: Of the draws, the order of images and their augmentation.
-        on_step: Called after every step.
+        task: Task with the training images.
+        draw: Samples the sub-network of a step.
+        config: Epochs, learning rate and other settings of the training.
+        seed: Seed of the sub-networks, the order of images and their augmentation.
+        on_step: Called after each step.
 
     Returns:
         The copy, in evaluation mode. Its batch-norm statistics are of no network in particular.
@@ -71,7 +71,7 @@ def cotrain(
 
 @dataclass(frozen=True)
 class _SharedLoss:
-    """The loss of the whole network and of a drawn sub-network, which share their weights."""
+    """Sum of the losses of the whole network and of a sampled sub-network, which share weights."""
 
     whole: StepLoss
     teacher: nn.Module
@@ -90,12 +90,12 @@ class _SharedLoss:
 
 
 def masked_weights(model: nn.Module, network: TracedNetwork, masks: Sequence[Mask]) -> dict[str, Tensor]:
-    """Give, by name, the weights that read removed channels, with zeros there; gradients reach the rest.
+    """Return the weights that consume removed channels, by name, with zeros there; the rest has gradients.
 
     Args:
         model: The dense network.
         network: Its trace.
-        masks: One keep mask (N,) a layer.
+        masks: One keep mask (N,) per layer.
     """
     parameters = dict(model.named_parameters())
     weights: dict[str, Tensor] = {}

@@ -6,8 +6,8 @@ The networks are those of the contract test (``tests/support/networks.py`` and `
 is the share of filters that can go, *difference* the largest relative one between the masked and the cut
 network in float64 over cuts of 30 % and 60 % at random; a network is exact if it is at most 1e-9, if MACs and
 parameters are those that torch counts, and if the cut network takes a training step. ``--peer`` lets Torch-
-Pruning (if installed) prune the same networks, judged alike, and notes why it failed. The rows are written
-after each network; ``--resume`` goes on where the file ends.
+Pruning (if installed) prune the same networks, with the same checks, and notes why it failed. The rows are
+written after each network; ``--resume`` keeps the rows of an earlier run.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from support.published import classifiers, dense_predictors, timm_networks
 
 @dataclass(frozen=True)
 class Row:
-    """One network.
+    """Results for one network.
 
     Args:
-        model: Its name.
-        group: What kind of network it is.
-        layers: Layers that can be decided about.
-        prunable: Share of filters that can go; the network's outputs are not counted.
+        model: Name of the network.
+        group: Kind of network.
+        layers: Number of prunable layers.
+        prunable: Share of filters that can be removed; the network's outputs are not counted.
         exact: Whether the cuts were exact.
-        difference: Largest relative difference, None where something failed.
-        seconds: Of one processor core, for the trace and its trial cuts.
-        problem: What failed, or "".
+        difference: Largest relative difference; None if something failed.
+        seconds: CPU seconds on one core for the trace and its trial cuts.
+        problem: The failure, or "".
         pinned: The most frequent reason for pinned filters, or "".
-        peer_runs: Whether what Torch-Pruning leaves runs in evaluation mode; None where it was not asked.
-        peer_problem: Why what it leaves is not right, or "".
+        peer_runs: Whether Torch-Pruning's result runs in evaluation mode; None if it was not tried.
+        peer_problem: Why its result is wrong, or "".
     """
 
     model: str
@@ -68,7 +68,7 @@ class Row:
     peer_problem: str = ""
 
     def remarks(self) -> str:
-        """Say what is worth saying beside the numbers."""
+        """Return remarks on the network in addition to the numbers."""
         peer = "" if self.peer_runs is None else f"Torch-Pruning: {self.peer_problem or 'right'}"
         return "; ".join(filter(None, [self.problem or self.pinned, peer]))
 
@@ -118,7 +118,7 @@ def measure(group: str, architecture: Architecture, *, peer: bool) -> Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Sum up each group in a row of Markdown."""
+    """Return a Markdown table with one row per group."""
     lines = [
         "| networks | n | exact | prunable, median | seconds, median (most) | Torch-Pruning runs | right |",
         "|---|---|---|---|---|---|---|",
@@ -127,18 +127,21 @@ def table(rows: Sequence[Row]) -> str:
     parts = [(name, [row for row in rows if row.group == name]) for name in groups]
     for name, part in [*parts, ("all", list(rows))]:
         shares, seconds = [row.prunable for row in part], [row.seconds for row in part]
-        asked = [row for row in part if row.peer_runs is not None]
-        runs, right = sum(bool(row.peer_runs) for row in asked), sum(not row.peer_problem for row in asked)
+        peer_rows = [row for row in part if row.peer_runs is not None]
+        runs, right = (
+            sum(bool(row.peer_runs) for row in peer_rows),
+            sum(not row.peer_problem for row in peer_rows),
+        )
         lines.append(
             f"| {name} | {len(part)} | {sum(row.exact for row in part)} | {statistics.median(shares):.1%} | "
             f"{statistics.median(seconds):.1f} ({max(seconds):.1f}) | "
-            + (f"{runs} of {len(asked)} | {right} |" if asked else "- | - |")
+            + (f"{runs} of {len(peer_rows)} | {right} |" if peer_rows else "- | - |")
         )
     return "\n".join(lines)
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """Write one row a line, aside first."""
+    """Write the rows atomically, one per line."""
     aside = path.with_suffix(".part")
     lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
     aside.write_text(f"[\n{lines}\n]\n")
@@ -148,10 +151,12 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 def main() -> int:
     """Measure all networks, or those that a pattern names; fail if one is not exact."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", default="*", help="names to measure, with * for anything")
-    parser.add_argument("--peer", action="store_true", help="let Torch-Pruning try too")
-    parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--resume", action="store_true", help="keep the rows that the file has")
+    parser.add_argument("--only", default="*", help="pattern of names to measure, with * as a wildcard")
+    parser.add_argument("--peer", action="store_true", help="prune with Torch-Pruning, too")
+    parser.add_argument("--json", type=Path, help="JSON file for the rows")
+    parser.add_argument(
+        "--resume", action="store_true", help="keep the rows in the file and measure only the other networks"
+    )
     options = parser.parse_args()
     if options.peer and importlib.util.find_spec("torch_pruning") is None:
         parser.error("--peer needs Torch-Pruning: pip install torch-pruning")
@@ -168,7 +173,7 @@ def main() -> int:
         if architecture.name in done:
             continue
         row = measure(group, architecture, peer=options.peer)
-        gc.collect()  # Torch-Pruning's graphs are cycles, gigabytes of them where it does not come back
+        gc.collect()  # Torch-Pruning's graphs are reference cycles, gigabytes of them after a timeout
         rows.append(row)
         if options.json:
             write(options.json, rows)

@@ -1,11 +1,11 @@
-"""Train a dense network on, with the trainer that recovers pruned ones.
+"""Train a dense network with the trainer that recovers pruned ones.
 
     python benchmarks/dense.py vgg16 --data cifar10-folder --weights vgg16-cifar10.safetensors --out
     vgg16-longer.safetensors --teacher resnet56=resnet56-cifar10.safetensors
 
-With a teacher its answers are learned beside the labels (Hinton et al. 2015, arXiv 1503.02531). ``val`` stays
-out of training, so that candidates can be measured on it; the accuracy on test is printed at the end and
-chooses nothing. A training that was stopped goes on when the same command is given again.
+With a teacher, the network learns from its outputs and the labels (Hinton et al. 2015, arXiv 1503.02531).
+``val`` is not used in training, so that candidates can be measured on it. The accuracy on test is printed at
+the end and is used for nothing else. The same command resumes an interrupted training.
 """
 
 import argparse
@@ -21,42 +21,44 @@ from secateur.envs.recovery.finetuning import Progress, finetune
 from secateur.envs.tasks import measure
 
 TEACHERS_SHARE = 0.9
-"""Of the loss, where there is a teacher."""
+"""Weight of the distillation loss with a teacher."""
 
 
 def main() -> None:
-    """Train, save and measure."""
+    """Train, save and measure the network."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model")
-    parser.add_argument("--data", required=True, help="as of `secateur prune`")
-    parser.add_argument("--data-root", type=Path, default=Path("data"), help="likewise")
-    parser.add_argument("--weights", help="to go on from; without it they are random")
+    parser.add_argument("--data", required=True, help="data set, as for `secateur prune`")
+    parser.add_argument(
+        "--data-root", type=Path, default=Path("data"), help="folder of torchvision's data sets"
+    )
+    parser.add_argument("--weights", help="initial weights; random by default")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--learning-rate", type=float, default=0.05)
-    parser.add_argument("--teacher", metavar="MODEL=FILE", help="a better network on the same data")
+    parser.add_argument("--teacher", metavar="MODEL=FILE", help="teacher trained on the same data, NAME=FILE")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="safetensors file, written after every epoch")
-    asked = parser.parse_args()
+    parser.add_argument("--out", type=Path, required=True, help="safetensors file, written after each epoch")
+    args = parser.parse_args()
 
-    task = load_task(DataConfig(data=asked.data, data_root=asked.data_root), seed=asked.seed)
-    model = build_dense_network(asked.model, task, asked.weights, seed=asked.seed)
+    task = load_task(DataConfig(data=args.data, data_root=args.data_root), seed=args.seed)
+    model = build_dense_network(args.model, task, args.weights, seed=args.seed)
     print(f"before: {measure(model, task, 'test').accuracy:.2f} % on test", flush=True)
     began = time.perf_counter()
 
     def note(progress: Progress) -> None:
-        write_tensors(asked.out, model.state_dict())
+        write_tensors(args.out, model.state_dict())
         taken = time.perf_counter() - began
         print(f"epoch {progress.epoch}: loss {progress.loss:.4f}, {taken:.0f} s", flush=True)
 
     teacher, share = None, 0.0
-    if asked.teacher:
-        name, weights = asked.teacher.split("=", 1)
-        teacher, share = build_dense_network(name, task, weights, seed=asked.seed), TEACHERS_SHARE
-    config = RecoveryConfig(asked.epochs, learning_rate=asked.learning_rate, distillation_weight=share)
-    checkpoint = Checkpoint(asked.out.with_suffix(".checkpoint"))
-    finetune(model, task, config, teacher=teacher, seed=asked.seed, checkpoint=checkpoint, on_epoch=note)
+    if args.teacher:
+        name, weights = args.teacher.split("=", 1)
+        teacher, share = build_dense_network(name, task, weights, seed=args.seed), TEACHERS_SHARE
+    config = RecoveryConfig(args.epochs, learning_rate=args.learning_rate, distillation_weight=share)
+    checkpoint = Checkpoint(args.out.with_suffix(".checkpoint"))
+    finetune(model, task, config, teacher=teacher, seed=args.seed, checkpoint=checkpoint, on_epoch=note)
     print(f"after: {measure(model, task, 'test').accuracy:.2f} % on test", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Candidates a second: the evaluator beside the way RL pruners usually measure, and the machine's ceiling.
+"""Candidates per second: the evaluator, the usual way of RL pruners, and the machine's ceiling.
 
     python benchmarks/evaluation.py resnet20 resnet56 vgg16 --data cifar10-folder --weights
     resnet20-cifar10.safetensors resnet56-cifar10.safetensors vgg16-cifar10.safetensors
@@ -40,16 +40,16 @@ from secateur.envs.surgery.cutting import mask_
 from secateur.envs.surgery.plan import Mask, PruningPlan
 
 SIDE = 2048
-"""Rows and columns of the matrices whose product is the ceiling."""
+"""Rows and columns of the matrices whose product gives the ceiling."""
 
 
 def whole_network(problem: PruningProblem, target: float, count: int) -> list[list[Mask]]:
-    """Draw candidates at random that meet a size and have nothing in common."""
+    """Sample random candidates of a given size that have nothing in common."""
     return [Baseline("random", "global", seed).decide(problem, target, "macs")[0] for seed in range(count)]
 
 
 def one_layer(problem: PruningProblem, target: float, count: int) -> list[list[Mask]]:
-    """Draw candidates that differ in the layer in the middle, of which they keep half of the filters."""
+    """Sample candidates that keep half of the middle layer and differ only there."""
     (base,) = whole_network(problem, target, 1)
     middle = len(base) // 2
     drawn = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def one_layer(problem: PruningProblem, target: float, count: int) -> list[list[M
 def usual_way(
     problem: PruningProblem, masks: Sequence[Mask], statistics: Tensor | None, images: int, batch: int
 ) -> float:
-    """Measure one candidate as RL pruners usually do; give its accuracy."""
+    """Measure one candidate as RL pruners usually do, and return its accuracy."""
     network, task = problem.network, problem.task
     model = copy.deepcopy(problem.model)
     mask_(model, network, PruningPlan.from_masks(network, masks))
@@ -85,7 +85,7 @@ def usual_way(
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """Time one call, to the end of what it starts on a GPU."""
+    """Return the seconds of one call, including its work on a GPU."""
     start = time.perf_counter()
     function()
     if torch.cuda.is_available():
@@ -93,10 +93,10 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compare(problem: PruningProblem, asked: argparse.Namespace, which: str, images_bn: int) -> dict[str, Any]:
-    """Let both sides and the matrix product take turns on one kind of candidates."""
+def compare(problem: PruningProblem, args: argparse.Namespace, which: str, images_bn: int) -> dict[str, Any]:
+    """Time both ways and the matrix product in turn on one kind of candidates."""
     draw = whole_network if which == "whole network" else one_layer
-    candidates = draw(problem, asked.target_macs, asked.candidates)
+    candidates = draw(problem, args.target_macs, args.candidates)
     pieces = problem.evaluator._candidates._statistics
     statistics_images = torch.cat(pieces).float().contiguous() if pieces else None
     factor = torch.randn(SIDE, SIDE).to(device(), torch.bfloat16)
@@ -104,20 +104,20 @@ def compare(problem: PruningProblem, asked: argparse.Namespace, which: str, imag
         "evaluator": lambda: problem.evaluator(candidates),
         "product": lambda: factor @ factor,
     }
-    for batch in asked.batches:
+    for batch in args.batches:
         jobs[f"usual_{batch}"] = lambda batch=batch: usual_way(  # type: ignore[misc]
-            problem, candidates[0], statistics_images, asked.images, batch
+            problem, candidates[0], statistics_images, args.images, batch
         )
     for job in jobs.values():
         job()
     times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(asked.turns):
+    for _ in range(args.turns):
         for name, job in jobs.items():
             times[name].append(seconds(job) / (len(candidates) if name == "evaluator" else 1))
     middle = {name: statistics.median(taken) for name, taken in times.items()}
     best = min((name for name in times if name.startswith("usual")), key=middle.__getitem__)
     ratios = [u / e for u, e in zip(times[best], times["evaluator"], strict=True)]
-    gflop = 2e-9 * cost(problem.network).macs * asked.images
+    gflop = 2e-9 * cost(problem.network).macs * args.images
     ceiling = 2e-9 * SIDE**3 / middle["product"]
     return {
         "model": problem.name,
@@ -156,7 +156,7 @@ def print_table(rows: list[dict[str, Any]], batches: Sequence[int]) -> None:
 
 
 def warn_if_busy() -> None:
-    """Say how busy the machine is: other work makes every figure worthless."""
+    """Warn if the machine is busy, as this distorts all results."""
     load = os.getloadavg()[0]
     print(f"load average {load:.2f} on {os.cpu_count()} cores, {torch.get_num_threads()} threads a side")
     if load > 0.3:
@@ -170,37 +170,39 @@ def main() -> None:
     )
     parser.add_argument("models", nargs="+")
     parser.add_argument("--data", required=True)
-    parser.add_argument("--weights", nargs="+", help="one file a model; without it they are random")
-    parser.add_argument("--images", type=int, default=512, help="of val, per candidate")
+    parser.add_argument("--weights", nargs="+", help="one file per network; random by default")
+    parser.add_argument("--images", type=int, default=512, help="validation images per candidate")
     parser.add_argument("--statistics-images", type=int, default=256)
-    parser.add_argument("--candidates", type=int, default=16, help="in one call of the evaluator")
-    parser.add_argument("--batches", type=int, nargs="+", default=[128, 512], help="of the usual way")
+    parser.add_argument("--candidates", type=int, default=16, help="candidates per call of the evaluator")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[128, 512], help="batch sizes of the usual way"
+    )
     parser.add_argument("--target-macs", type=float, default=0.5)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
     warn_if_busy()
-    task = load_task(DataConfig(data=asked.data), seed=0)
+    task = load_task(DataConfig(data=args.data), seed=0)
     rows = []
-    for name, weights in zip(asked.models, asked.weights or [None] * len(asked.models), strict=True):
+    for name, weights in zip(args.models, args.weights or [None] * len(args.models), strict=True):
         model = build_dense_network(name, task, weights, seed=0)
-        for images_bn in dict.fromkeys((asked.statistics_images, 0)):
+        for images_bn in dict.fromkeys((args.statistics_images, 0)):
             problem = PruningProblem.build(
                 name,
                 model,
                 task,
-                images=asked.images,
+                images=args.images,
                 statistics_images=images_bn,
                 compensation_images=0,  # the usual way has none
             )
             for which in ("whole network", "one layer"):
-                rows.append(compare(problem, asked, which, images_bn))
+                rows.append(compare(problem, args, which, images_bn))
                 print(json.dumps(rows[-1]), flush=True)
     warn_if_busy()
-    print_table(rows, asked.batches)
-    if asked.json:
-        asked.json.write_text(json.dumps(rows, indent=2) + "\n")
+    print_table(rows, args.batches)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How well a cut's latency is predicted, and what pruning gains where networks run.
+"""How well the latency of a cut is predicted, and the speed-up by pruning in three runtimes.
 
     python benchmarks/latency.py [--networks resnet20 resnet18] [--parts table backends] [--json latency.json]
 
@@ -47,97 +47,99 @@ BAR = 15.0
 """Largest mean absolute error of the table, percent."""
 
 _IDLE = 0.3
-"""Load average of a machine on which nothing else runs."""
+"""Largest load average of an idle machine."""
 
 Row = dict[str, Any]
 Runner = Callable[[], object]
 
 
 def main() -> int:
-    """Measure what is asked for; fail if a table is worse than the bar."""
+    """Measure the chosen parts; fail if a table's error exceeds :data:`BAR`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--parts", nargs="+", choices=("table", "backends"), default=["table", "backends"])
     parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
-    parser.add_argument("--batches", nargs="+", type=int, default=list(BATCHES), help="of the backends")
-    parser.add_argument("--cuts", type=int, default=20, help="random cuts that the table is compared on")
-    parser.add_argument("--seconds", type=float, default=5.0, help="to measure a pair of networks")
+    parser.add_argument(
+        "--batches", nargs="+", type=int, default=list(BATCHES), help="batch sizes in the runtimes"
+    )
+    parser.add_argument("--cuts", type=int, default=20, help="number of random cuts for the table")
+    parser.add_argument("--seconds", type=float, default=5.0, help="time for measuring a pair of networks, s")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="where to write the rows")
-    asked = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="JSON file for the rows")
+    args = parser.parse_args()
     if os.getloadavg()[0] > _IDLE:
         print(f"warning: the machine is busy, its load average is {os.getloadavg()[0]:.1f}", file=sys.stderr)
     warnings.filterwarnings("ignore")  # of exporters and compilers
-    torch.set_num_threads(asked.threads)
+    torch.set_num_threads(args.threads)
     rows: list[Row] = []
-    if "table" in asked.parts:
+    if "table" in args.parts:
         print("\n| network | dense, ms | random cuts | mean error, % | largest, % | seconds for the table |")
         print("|---|---|---|---|---|---|")
-        for name in asked.networks:
-            rows.append(compare_table(name, asked))
+        for name in args.networks:
+            rows.append(compare_table(name, args))
             print(
                 "| {model} | {dense_ms:.2f} | {cuts} | {error_percent:.1f} | {largest_error_percent:.1f} "
                 "| {seconds:.0f} |".format(**rows[-1]),
                 flush=True,
             )
-    if "backends" in asked.parts:
+    if "backends" in args.parts:
         print("\n| network | backend | batch | dense, ms | pruned | rounded | dense/pruned | dense/rounded |")
         print("|---|---|---|---|---|---|---|---|")
-        for name in asked.networks:
-            for row in compare_backends(name, asked):
+        for name in args.networks:
+            for row in compare_backends(name, args):
                 rows.append(row)
                 print(
                     "| {model} | {backend} | {batch} | {dense_ms:.2f} | {pruned_ms:.2f} "
                     "| {rounded_ms:.2f} | {speedup:.2f} | {rounded_speedup:.2f} |".format(**row),
                     flush=True,
                 )
-    if asked.json:
-        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
     return 1 if any(row.get("error_percent", 0.0) > BAR for row in rows) else 0
 
 
-def compare_table(name: str, asked: argparse.Namespace) -> Row:
-    """Predict and measure random cuts; their seed is not that of the cuts which the table was fitted to."""
+def compare_table(name: str, args: argparse.Namespace) -> Row:
+    """Predict and measure random cuts, other than those that the table was fitted to."""
     model, network = dense(name)
-    config = LatencyConfig(threads=asked.threads)
+    config = LatencyConfig(threads=args.threads)
     start = time.perf_counter()
     network = with_latency(model, network, SHAPES[name], config)
     seconds = time.perf_counter() - start
     assert network.latency is not None
-    kept = random_counts(network, asked.cuts, seed=1)
+    kept = random_counts(network, args.cuts, seed=1)
     batch = torch.zeros(1, *SHAPES[name])
-    measured = np.array([latency_ms(cut_to(model, network, k), batch, threads=asked.threads) for k in kept])
+    measured = np.array([latency_ms(cut_to(model, network, k), batch, threads=args.threads) for k in kept])
     errors = 100 * np.abs(network.latency(kept) / measured - 1)
     return {
         "model": name,
         "part": "table",
-        "threads": asked.threads,
+        "threads": args.threads,
         "dense_ms": float(network.latency(network.widths)),
-        "cuts": asked.cuts,
+        "cuts": args.cuts,
         "error_percent": float(errors.mean()),
         "largest_error_percent": float(errors.max()),
         "seconds": seconds,
     }
 
 
-def compare_backends(name: str, asked: argparse.Namespace) -> Iterator[Row]:
-    """Run the dense and the pruned networks alternately wherever they run."""
+def compare_backends(name: str, args: argparse.Namespace) -> Iterator[Row]:
+    """Time the dense and the pruned networks alternately in each runtime."""
     model, network = dense(name)
     kept = uniform_counts(network, 0.5)
     rounded = uniform_counts(constrain(network, model, Constraints(round_to={"*": MULTIPLE})), 0.5)
     networks = (model, cut_to(model, network, kept), cut_to(model, network, rounded))
-    for backend in asked.backends:
-        for batch in asked.batches:
+    for backend in args.backends:
+        for batch in args.batches:
             example = torch.randn(batch, *SHAPES[name])
             times = alternately(
-                [runner(one, backend, example, asked.threads) for one in networks], asked.seconds
+                [runner(one, backend, example, args.threads) for one in networks], args.seconds
             )
             yield {
                 "model": name,
                 "part": "backends",
                 "backend": backend,
                 "batch": batch,
-                "threads": asked.threads,
+                "threads": args.threads,
                 "macs_ratio": float(size_ratio(network, kept, "macs")),
                 "dense_ms": times[0],
                 "pruned_ms": times[1],
@@ -157,14 +159,14 @@ def dense(name: str) -> tuple[nn.Module, TracedNetwork]:
 
 
 def uniform_counts(network: TracedNetwork, target: float) -> Ints:
-    """Keep the same share of every layer, the largest within a share of the MACs."""
+    """Return the filters per layer at the largest common keep ratio within a MACs ratio."""
     shares = np.linspace(0, 1, 1001)[:, None]
     counts = np.array([network.nearest_allowed(kept) for kept in np.floor(shares * network.widths)])
     return counts[np.flatnonzero(size_ratio(network, counts, "macs") <= target)[-1]]
 
 
 def runner(model: nn.Module, backend: str, example: Tensor, threads: int) -> Runner:
-    """Prepare one pass of a network."""
+    """Return a function that runs one pass of a network."""
     if backend == "onnxruntime":
         import onnxruntime
 
@@ -182,7 +184,7 @@ def runner(model: nn.Module, backend: str, example: Tensor, threads: int) -> Run
 
 @torch.inference_mode()
 def alternately(runners: list[Runner], seconds: float) -> list[float]:
-    """Time passes in turn; give the fastest of each, milliseconds."""
+    """Time passes in turn, and return the fastest of each, ms."""
     times: list[list[float]] = [[] for _ in runners]
     for run in runners:  # compiles, and fills caches
         run()

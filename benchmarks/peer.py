@@ -1,4 +1,4 @@
-"""Let Torch-Pruning (Fang et al. 2023, arXiv 2301.12900) prune a network, and judge the result as our own.
+"""Let Torch-Pruning (Fang et al. 2023, arXiv 2301.12900) prune a network, and check the result like ours.
 
 It gets what its documentation recommends: the network in evaluation mode, a real example, the layers that
 compute the network's outputs ignored, and 30 % of every other layer to remove, chosen at random, so that
@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.promises import Inputs, assert_trains, difference, outputs
 
 _PATIENCE = 60
-"""Processor seconds that it may take for one network; it does not come back from some."""
+"""Limit of CPU seconds per network, as it does not terminate on some."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one network.
+    """Result for one network.
 
     Args:
         runs: Whether parameters went and the rest computes something in evaluation mode.
@@ -42,11 +42,11 @@ class Verdict:
 
 
 def prune_with_peer(build: Callable[[], nn.Module], inputs: Inputs, heads: Sequence[str]) -> Verdict:
-    """Prune a float64 network with Torch-Pruning and judge it.
+    """Prune a float64 network with Torch-Pruning, and check the result.
 
     Args:
-        build: Makes the dense network, always the same.
-        inputs: An example.
+        build: Builds the dense network, always with the same weights.
+        inputs: A batch of example inputs.
         heads: Names of the modules that compute the network's outputs.
     """
     runs = False
@@ -60,14 +60,14 @@ def prune_with_peer(build: Callable[[], nn.Module], inputs: Inputs, heads: Seque
         if not worst <= TOLERANCE:
             return Verdict(runs, f"differs from the masked network by {worst:.0e}")
         assert_trains(smaller, inputs)
-    except Exception as error:  # whatever it fails with is the finding
+    except Exception as error:  # any failure is a result
         mode = "in training mode, " if runs else ""
         return Verdict(runs, mode + brief(error))
     return Verdict(runs)
 
 
 def brief(error: Exception) -> str:
-    """Put an error on one short line."""
+    """Format an error as one short line."""
     text = " ".join((str(error) or repr(error)).split())
     return f"{type(error).__name__}: {text[:120]}"
 
@@ -75,7 +75,7 @@ def brief(error: Exception) -> str:
 def _pruned(
     build: Callable[[], nn.Module], inputs: Inputs, heads: Sequence[str]
 ) -> tuple[nn.Module, nn.Module]:
-    """Give the dense network with zeros where something was removed, and the pruned one."""
+    """Return the dense network with zeros for removed entries, and the pruned network."""
     import torch_pruning
 
     model, smaller = build().eval(), build().eval()
@@ -94,7 +94,7 @@ def _pruned(
         ).step()
     dense, shorter = _tensors(model), False
     for name, tensor in _tensors(smaller).items():
-        if name not in dense:  # a parameter that it made beside a masked or normalised one
+        if name not in dense:  # a parameter that it added for a masked or normalised one
             continue
         places = tensor.data.flatten().long()
         tensor.data = dense[name].data.flatten()[places].view(tensor.shape)
@@ -119,7 +119,7 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 
 @contextmanager
 def _limited() -> Iterator[None]:
-    """Raise a TimeoutError after some processor time; again every second, as some code swallows errors."""
+    """Raise a TimeoutError after some CPU time, and again each second, as some code catches all errors."""
 
     def give_up(*_: object) -> None:
         raise TimeoutError(f"not done after {_PATIENCE} s of processor time")

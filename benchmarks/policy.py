@@ -1,4 +1,4 @@
-"""Whether an agent uses what it sees: its decisions with features taken away, beside the best constant ones.
+"""Whether an agent uses its features: its decisions without some of them, and constant keep ratios.
 
     python benchmarks/policy.py resnet20 --data cifar10-folder --weights resnet20-cifar10.safetensors --agent
     pretrained
@@ -34,18 +34,18 @@ CRITERIA = ("l1", "l2", "bn", "fpgm", "taylor")
 
 
 def permuted(features: StaticFeatures) -> StaticFeatures:
-    """Give every filter the features of another one of its layer."""
+    """Permute the features among the filters of a layer."""
     drawn = np.random.default_rng(0)
     return dataclasses.replace(features, filters=[drawn.permutation(own) for own in features.filters])
 
 
 def without_filters(features: StaticFeatures) -> StaticFeatures:
-    """Show nothing of the filters."""
+    """Set the features of filters to zero."""
     return dataclasses.replace(features, filters=[np.zeros_like(own) for own in features.filters])
 
 
 def without_layers(features: StaticFeatures) -> StaticFeatures:
-    """Show nothing of the layers but what was decided so far."""
+    """Set the features of layers to zero, except those of earlier decisions."""
     assert features.layers.shape[1] == len(STATIC_LAYER_FEATURES)
     return dataclasses.replace(features, layers=np.zeros_like(features.layers))
 
@@ -59,7 +59,7 @@ VIEWS: dict[str, Callable[[StaticFeatures], StaticFeatures]] = {
 
 
 def decisions(problem: PruningProblem, agent: FrozenAgent, target: float) -> Iterator[tuple[str, list[Mask]]]:
-    """Give every decision at a size, the agent's own first."""
+    """Return all decisions at a size, the unchanged agent's first."""
     for name, view in VIEWS.items():
         seen = dataclasses.replace(problem, features=view(problem.features))
         yield name, agent.decide(seen, target, "macs")[0]
@@ -71,7 +71,7 @@ def decisions(problem: PruningProblem, agent: FrozenAgent, target: float) -> Ite
 
 
 def accuracy(problem: PruningProblem, masks: list[Mask]) -> float:
-    """Cut, take batch-norm statistics anew, and measure on test."""
+    """Cut, re-estimate batch-norm statistics, and measure on test."""
     model = problem.cut(PruningPlan.from_masks(problem.network, masks))
     reestimate_batchnorm(model, problem.task)
     return measure(model, problem.task, "test").accuracy
@@ -88,22 +88,22 @@ def main() -> None:
     parser.add_argument("--agent", default="pretrained")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.3, 0.5, 0.7])
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
-    task = load_task(DataConfig(data=asked.data), seed=0)
+    task = load_task(DataConfig(data=args.data), seed=0)
     problem = PruningProblem.build(
-        asked.model, build_dense_network(asked.model, task, asked.weights, seed=0), task
+        args.model, build_dense_network(args.model, task, args.weights, seed=0), task
     )
-    agent = dataclasses.replace(FrozenAgent.load(asked.agent), samples=0)
+    agent = dataclasses.replace(FrozenAgent.load(args.agent), samples=0)
     rows: list[dict[str, Any]] = []
-    for target in asked.targets:
+    for target in args.targets:
         own: list[Mask] | None = None
         for name, masks in decisions(problem, agent, target):
             own = own or masks
             counts = [mask.sum() for mask in masks]
             rows.append(
                 {
-                    "model": asked.model,
+                    "model": args.model,
                     "target": target,
                     "decision": name,
                     "macs_ratio": float(size_ratio(problem.network, counts, "macs")),
@@ -112,14 +112,14 @@ def main() -> None:
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
-    heads = [f"{target:.0%} of the MACs: accuracy, % | changed" for target in asked.targets]
+    heads = [f"{target:.0%} of the MACs: accuracy, % | changed" for target in args.targets]
     print(f"\n| decision | {' | '.join(heads)} |")
-    print("|---" * (1 + 2 * len(asked.targets)) + "|")
+    print("|---" * (1 + 2 * len(args.targets)) + "|")
     for name in dict.fromkeys(row["decision"] for row in rows):
         cells = [f"{r['accuracy']:.2f} | {r['changed']:.0%}" for r in rows if r["decision"] == name]
         print(f"| {name} | {' | '.join(cells)} |")
-    if asked.json:
-        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Repairs of a cut network that are quick enough for a search; what they leave is measured as a proxy.
+"""Repairs of a cut network that are fast enough for a search; the repaired networks are measured as proxies.
 
 Shapes: B images, P positions, C channels before and K after a cut.
 """
@@ -23,22 +23,22 @@ from secateur.envs.tasks import ClassificationTask
 from secateur.envs.tracing import TracedNetwork
 
 STEPS = 32
-"""Steps of the briefest fine-tuning, of 128 images each."""
+"""Number of steps of the shortest fine-tuning, with 128 images each."""
 
 SAMPLES = 16
-"""Positions of a feature map that a least-squares fit looks at, of each of 256 images."""
+"""Sampled positions per feature map in least-squares fits, on 256 images."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A dense network and what its candidates are repaired with.
+    """A dense network and the means to repair its candidates.
 
     Args:
-        dense: The network.
+        dense: The dense network.
         network: Its trace.
-        task: Its images.
+        task: Data and metric.
         cotrained: The same network, trained together with its sub-networks.
-        compensation: Of the dense network.
+        compensation: Compensation of the dense network.
     """
 
     dense: nn.Module
@@ -49,17 +49,17 @@ class Setting:
 
 
 def bare(setting: Setting, masks: list[Mask]) -> nn.Module:
-    """Cut, and repair nothing."""
+    """Cut without any repair."""
     return cut(setting.dense, setting.network, PruningPlan.from_masks(setting.network, masks))
 
 
 def batchnorm(setting: Setting, masks: list[Mask]) -> nn.Module:
-    """Take batch-norm statistics anew from 512 augmented training images."""
+    """Re-estimate batch-norm statistics on 512 augmented training images."""
     return _reestimated(bare(setting, masks), setting)
 
 
 def bias(setting: Setting, masks: list[Mask]) -> nn.Module:
-    """Add what removed channels contributed in the mean to the next layer's bias."""
+    """Add the mean contribution of removed channels to the next layer's bias."""
     model = bare(setting, masks)
     for module, kept, inputs in _readers(setting, masks, model):
         with torch.no_grad():
@@ -72,19 +72,19 @@ def bias(setting: Setting, masks: list[Mask]) -> nn.Module:
 
 
 def bias_batchnorm(setting: Setting, masks: list[Mask]) -> nn.Module:
-    """Fold the mean into the bias, then take batch-norm statistics anew."""
+    """Correct the bias, then re-estimate batch-norm statistics."""
     return _reestimated(bias(setting, masks), setting)
 
 
 def compensation_batchnorm(setting: Setting, masks: list[Mask]) -> nn.Module:
-    """Let kept channels make up for removed ones, as ``secateur prune`` does."""
+    """Compensate with kept channels, as ``secateur prune`` does."""
     plan = PruningPlan.from_masks(setting.network, masks)
     compensated = setting.compensation.compensated_copy(setting.dense, masks)
     return _reestimated(cut(compensated, setting.network, plan), setting)
 
 
 def least_squares(setting: Setting, masks: list[Mask]) -> nn.Module:
-    """Fit weights that read a cut layer to the dense answers (He et al. 2017, arXiv 1707.06168)."""
+    """Fit the consumers of a cut layer to the dense outputs (He et al. 2017, arXiv 1707.06168)."""
     model = bare(setting, masks)
     for module, kept, inputs in _readers(setting, masks, model):
         with torch.no_grad():
@@ -97,7 +97,7 @@ def least_squares(setting: Setting, masks: list[Mask]) -> nn.Module:
                 y = y - module.bias.double()
             gram = x.T @ x
             ridge = 1e-2 * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
-            # The ridge pulls towards the old weights, so that what is not seen stays as it was.
+            # The ridge pulls towards the old weights, so that undetermined directions do not change.
             new = old + torch.linalg.solve(gram + ridge, x.T @ (y - x @ old))
             module.weight.copy_(new.T.reshape(module.weight.shape).float())
     return _reestimated(model, setting)
@@ -119,7 +119,7 @@ def steps_of_batchnorm(setting: Setting, masks: list[Mask]) -> nn.Module:
 
 
 def cotrained(setting: Setting, masks: list[Mask]) -> nn.Module:
-    """Cut the weights that were trained together with sub-networks, and take batch-norm statistics anew."""
+    """Cut the co-trained weights, and re-estimate batch-norm statistics."""
     plan = PruningPlan.from_masks(setting.network, masks)
     return _reestimated(cut(setting.cotrained, setting.network, plan), setting)
 
@@ -154,7 +154,7 @@ def _briefly_trained(model: nn.Module, setting: Setting) -> nn.Module:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What a cut left of a layer that reads channels."""
+    """The entries of a consumer's weight that a cut kept."""
 
     dense: nn.Module
     inputs: Tensor
@@ -164,7 +164,7 @@ class _Kept:
 def _readers(
     setting: Setting, masks: list[Mask], model: nn.Module
 ) -> list[tuple[nn.Conv2d | nn.Linear, _Kept, Tensor]]:
-    """List the layers of a cut network that read fewer channels, with the dense network's inputs to each."""
+    """List the consumers with fewer channels in a cut network, with the dense network's inputs to each."""
     stays: dict[tuple[str, int], Tensor] = {}
     for layer, mask in zip(setting.network.layers, masks, strict=True):
         for where in layer.slices:
@@ -205,12 +205,12 @@ def _readers(
 
 
 def _rows(maps: Tensor) -> Tensor:
-    """Put channels last and positions in one axis: (B, P, K)."""
+    """Move channels to the last axis and flatten positions: (B, P, K)."""
     return maps.flatten(2).transpose(1, 2) if maps.dim() == 4 else maps.unsqueeze(1)
 
 
 def _windows(module: nn.Conv2d | nn.Linear, inputs: Tensor) -> Tensor:
-    """Give what each position of the output sees: (B, P, C * kernel)."""
+    """Return the inputs of each output position: (B, P, C * kernel)."""
     if isinstance(module, nn.Linear):
         return inputs.unsqueeze(1)
     return F.unfold(

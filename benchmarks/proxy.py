@@ -1,14 +1,14 @@
-"""Which measurement before recovery foretells the accuracy after it.
+"""Which measurement before recovery predicts the accuracy after it.
 
     python benchmarks/proxy.py resnet20 --data cifar10-folder --weights resnet20-cifar10.safetensors --runs
     runs/proxy
 
 Candidates of one size (random, of heuristics, and of an agent at several stages of its training) are
 measured by every proxy on 1,024 images of val, then recovered by a few epochs of fine-tuning and measured on
-test. Printed is Spearman's rank correlation between the two with a 95 % interval by bootstrap over
-candidates. One candidate more is what a whole search finds on the co-trained weights: whether a proxy that
-foretells recovery is worth being searched on. What is done is kept under ``--runs`` and not done again.
-``val`` is half of test, as the published weights have seen all of train.
+test. The script prints Spearman's rank correlation of the two, with a 95 % interval by bootstrap over
+candidates. An additional candidate comes from a complete search on the co-trained weights and shows whether
+such a search is worthwhile. Results are kept under ``--runs`` and not computed again. ``val`` is half of
+test, as the published weights were trained on all of train.
 """
 
 import argparse
@@ -48,7 +48,7 @@ from secateur.envs.tasks import measure
 from secateur.rewards import TargetReward
 
 STAGES = (0, 100, 300, 600, 1000, 1500)
-"""Candidates that the agent had tried when it was asked."""
+"""Numbers of measured candidates after which the agent makes proposals."""
 
 HEURISTICS = ("l2-uniform", "l2-global", "bn-global", "fpgm-uniform", "fpgm-global", "taylor-uniform",
               "taylor-global", "taylor-global-per-mac")  # fmt: skip
@@ -58,57 +58,62 @@ RESAMPLES = 10_000
 
 
 def main() -> None:
-    """Do what is missing, then print the table."""
+    """Compute the missing results, then print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model")
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True)
-    parser.add_argument("--runs", type=Path, required=True, help="where everything is kept")
+    parser.add_argument("--runs", type=Path, required=True, help="folder for all results")
     parser.add_argument("--target-macs", type=float, default=0.5)
-    parser.add_argument("--epochs", type=int, default=4, help="of fine-tuning each candidate")
+    parser.add_argument("--epochs", type=int, default=4, help="fine-tuning epochs per candidate")
     parser.add_argument("--cotraining-epochs", type=int, default=2)
     parser.add_argument(
-        "--part", type=int, nargs=2, default=(0, 1), metavar=("K", "N"), help="fine-tune every Nth"
+        "--part",
+        type=int,
+        nargs=2,
+        default=(0, 1),
+        metavar=("K", "N"),
+        help="fine-tune the Kth of every N candidates",
     )
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    args = parser.parse_args()
 
-    asked.runs.mkdir(parents=True, exist_ok=True)
-    task = load_task(DataConfig(data=asked.data, val_from="test"), seed=0)
-    dense = build_dense_network(asked.model, task, asked.weights, seed=0)
+    args.runs.mkdir(parents=True, exist_ok=True)
+    task = load_task(DataConfig(data=args.data, val_from="test"), seed=0)
+    dense = build_dense_network(args.model, task, args.weights, seed=0)
     network = trace_exactly(dense, torch.zeros(2, *task.input_shape))
-    problem = PruningProblem.build(asked.model, dense, task, network=network)
-    candidates = kept(asked.runs / "candidates.json", lambda: draw_candidates(problem, asked.target_macs))
-    setting = Setting(dense, network, task, cotrained(asked, problem), problem.compensation)
-    found = kept(asked.runs / "searched.json", lambda: searched(setting, asked.model, asked.target_macs))
+    problem = PruningProblem.build(args.model, dense, task, network=network)
+    candidates = kept(args.runs / "candidates.json", lambda: draw_candidates(problem, args.target_macs))
+    setting = Setting(dense, network, task, cotrained(args, problem), problem.compensation)
+    found = kept(args.runs / "searched.json", lambda: searched(setting, args.model, args.target_macs))
     candidates.append(found)
     rows = []
     for number, candidate in enumerate(candidates):
         masks = PruningPlan.from_json(json.dumps(candidate["plan"])).masks(network)
-        rows.append({"model": asked.model, "candidate": candidate["name"]})
+        rows.append({"model": args.model, "candidate": candidate["name"]})
         for name in PROXIES:
-            path = asked.runs / f"{name.replace(', ', '-').replace(' ', '-')}-{number}.json"
+            path = args.runs / f"{name.replace(', ', '-').replace(' ', '-')}-{number}.json"
             rows[-1] |= kept(path, lambda n=name, m=masks: proxy(n, setting, m))
-    part, parts = asked.part
+    part, parts = args.part
     for number, candidate in enumerate(candidates):
-        path = asked.runs / f"recovered-{asked.epochs}-{number}.json"
+        path = args.runs / f"recovered-{args.epochs}-{number}.json"
         if number % parts == part or path.is_file():
             masks = PruningPlan.from_json(json.dumps(candidate["plan"])).masks(network)
             checkpoint = Checkpoint(path.with_suffix(".checkpoint"))
-            rows[number] |= kept(path, lambda m=masks, c=checkpoint: recovered(setting, m, asked.epochs, c))
+            rows[number] |= kept(path, lambda m=masks, c=checkpoint: recovered(setting, m, args.epochs, c))
             print(
-                f"{candidate['name']}: {rows[number]['recovered']:.2f} after {asked.epochs} epochs",
+                f"{candidate['name']}: {rows[number]['recovered']:.2f} after {args.epochs} epochs",
                 flush=True,
             )
-    print_table([row for row in rows[:-1] if "recovered" in row], asked.epochs)  # the last knew a proxy
-    if asked.json:
-        asked.json.write_text(json.dumps(rows, indent=1) + "\n")
+    print_table([row for row in rows[:-1] if "recovered" in row], args.epochs)  # the last knew a proxy
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 def kept(path: Path, make: Callable[[], Any]) -> Any:
-    """Read what was made before, or make and write it."""
+    """Read an earlier result, or compute and write it."""
     if not path.is_file():
         made = json.dumps(make())
         write_atomically(path, lambda aside: aside.write_text(made))
@@ -116,7 +121,7 @@ def kept(path: Path, make: Callable[[], Any]) -> Any:
 
 
 class Snapshots(BaseCallback):
-    """Keep the agent as it is after so many candidates."""
+    """Save the agent after given numbers of candidates."""
 
     def __init__(self, stages: tuple[int, ...]) -> None:
         super().__init__()
@@ -137,7 +142,7 @@ class Snapshots(BaseCallback):
 
 
 def draw_candidates(problem: PruningProblem, target: float) -> list[dict[str, Any]]:
-    """Let chance, heuristics, and an agent at several stages propose."""
+    """Return candidates: random ones, those of heuristics, and those of an agent at several stages."""
     found = {name: Baseline.from_name(name).decide(problem, target, "macs")[0] for name in HEURISTICS}
     for seed in range(RANDOM):
         found[f"random widths {seed}"] = random_widths(problem, target, seed)
@@ -167,7 +172,7 @@ def searched(setting: Setting, name: str, target: float) -> dict[str, Any]:
 
 
 def random_widths(problem: PruningProblem, target: float, seed: int) -> list[Mask]:
-    """Keep a random share of every layer, its best filters by Taylor, scaled until the size is met."""
+    """Keep a random share of each layer, its best filters by Taylor score, scaled to meet the size."""
     generator = np.random.default_rng(seed)
     shares = generator.uniform(0.2, 1.0, len(problem.network.layers))
     scores = problem.scores["taylor"]
@@ -192,16 +197,16 @@ def keep_best(score: np.ndarray, share: float) -> Mask:
     return mask
 
 
-def cotrained(asked: argparse.Namespace, problem: PruningProblem) -> torch.nn.Module:
-    """Train the dense network together with sub-networks of about the wanted size, unless that is done."""
-    path = asked.runs / f"cotrained-{asked.cotraining_epochs}.safetensors"
+def cotrained(args: argparse.Namespace, problem: PruningProblem) -> torch.nn.Module:
+    """Co-train the dense network with sub-networks of about the target size, unless the result exists."""
+    path = args.runs / f"cotrained-{args.cotraining_epochs}.safetensors"
     if not path.is_file():
-        config = RecoveryConfig(epochs=asked.cotraining_epochs)
+        config = RecoveryConfig(epochs=args.cotraining_epochs)
 
         def draw(generator: np.random.Generator) -> list[Mask]:
             return [
                 generator.random(layer.filters)
-                < np.clip(asked.target_macs**0.5 + generator.uniform(-0.4, 0.3), 0.15, 1)
+                < np.clip(args.target_macs**0.5 + generator.uniform(-0.4, 0.3), 0.15, 1)
                 for layer in problem.network.layers
             ]
 
@@ -209,7 +214,7 @@ def cotrained(asked: argparse.Namespace, problem: PruningProblem) -> torch.nn.Mo
         model = cotrain(problem.model, problem.network, problem.task, draw, config)
         print(f"co-trained in {time.perf_counter() - began:.0f} s", flush=True)
         write_tensors(path, model.state_dict())
-    return build_dense_network(asked.model, problem.task, str(path), seed=0)
+    return build_dense_network(args.model, problem.task, str(path), seed=0)
 
 
 def proxy(name: str, setting: Setting, masks: list[Mask]) -> dict[str, float]:
@@ -242,7 +247,7 @@ def recovered(setting: Setting, masks: list[Mask], epochs: int, checkpoint: Chec
 
 
 def print_table(rows: list[dict[str, Any]], epochs: int) -> None:
-    """Print the rank correlation of every proxy with the recovered accuracy."""
+    """Print the rank correlation of each proxy with the recovered accuracy."""
     if len(rows) < 3:
         print(f"{len(rows)} candidates are recovered so far; correlations want at least 3")
         return
@@ -261,7 +266,7 @@ def print_table(rows: list[dict[str, Any]], epochs: int) -> None:
 
 
 def interval(values: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Give the 95 % interval of the rank correlation over resampled candidates."""
+    """Return the 95 % interval of the rank correlation over resampled candidates."""
     generator = np.random.default_rng(0)
     found = []
     for _ in range(RESAMPLES):

@@ -4,8 +4,8 @@
 
 The run's data must still be there. Static quantisation of torch itself (``torch.ao.quantization``, FX graphs,
 x86 kernels; deprecated in favour of torchao's, which compiles for minutes): batch-norm is folded, activations
-are calibrated on training images without augmentation. Latency is that of the fastest pass on the CPU, in
-whichever of the two memory layouts is faster: other work on the machine only ever adds to it. The dense
+are calibrated on training images without augmentation. Latency is that of the fastest pass on the CPU, in the
+faster of the two memory layouts: other load on the machine only adds to it. The dense
 network's accuracy is the report's; its latency does not depend on its weights.
 """
 
@@ -34,9 +34,9 @@ def quantise(model: nn.Module, task: Task, images: int = 512) -> nn.Module:
     """Calibrate on training images and convert to int8.
 
     Args:
-        model: A network on the CPU that ``torch.fx`` can trace; it is left as it is.
-        task: Where the images come from.
-        images: How many.
+        model: A network on the CPU that ``torch.fx`` can trace; it is not changed.
+        task: The task with the images.
+        images: Number of images.
     """
     torch.backends.quantized.engine = "x86"
     size = task.size("train")
@@ -50,7 +50,7 @@ def quantise(model: nn.Module, task: Task, images: int = 512) -> nn.Module:
 
 
 def latencies(model: nn.Module, shape: tuple[int, ...], passes: int = 50) -> dict[str, float]:
-    """Measure milliseconds a batch, by batch size."""
+    """Return the latency per batch, ms, by batch size."""
     found = {}
     for batch in BATCHES:
         times = []
@@ -66,7 +66,7 @@ def latencies(model: nn.Module, shape: tuple[int, ...], passes: int = 50) -> dic
 
 
 def row(name: str, model: nn.Module, accuracy: float, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Put together what is printed of one network."""
+    """Return the table row of a network."""
     return {"network": name, "accuracy": accuracy, **latencies(model, shape)}
 
 
@@ -78,12 +78,12 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a prune run")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    warnings.simplefilter("ignore")  # torch's own, that its quantisation has a successor
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    warnings.simplefilter("ignore")  # torch's deprecation warning for its quantisation
 
-    report = json.loads((asked.run / "report.json").read_text())
-    model, task = load_pruned_run(asked.run, None)
+    report = json.loads((args.run / "report.json").read_text())
+    model, task = load_pruned_run(args.run, None)
     model, task = model.cpu(), task.to(torch.device("cpu"))
     shape = task.input_shape
     dense = get_model(report["model"], num_classes=task.num_outputs, in_channels=shape[0]).eval()
@@ -98,8 +98,8 @@ def main() -> None:
     for found in rows:
         times = " | ".join(f"{found[f'latency_ms_{batch}']:.2f}" for batch in BATCHES)
         print(f"| {found['network']} | {found['accuracy']:.2f} | {times} |")
-    if asked.json:
-        asked.json.write_text(json.dumps(rows, indent=2) + "\n")
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

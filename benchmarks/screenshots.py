@@ -22,41 +22,41 @@ SCALARS = ("search/accuracy", "search/macs_ratio", "search/reward")
 PICTURES = ("result/candidates", "search/keep_probabilities", "search/layers")
 
 HEIGHT, SCALE, MARGIN = 1240, 2, 8
-"""Of what is photographed, in CSS pixels; pixels of each; pixels between two pages."""
+"""Height in CSS pixels; pixels per CSS pixel; margin between two pages in pixels."""
 
 
 def main() -> None:
-    """Take both."""
+    """Take both screenshots."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=Path, help="folder of a finished run of secateur prune")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder")
-    asked = parser.parse_args()
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the screenshots")
+    args = parser.parse_args()
     chromium = find()
     if chromium is None:
         sys.exit("there is no Chromium on the path; apt-get install chromium")
     with Browser(chromium) as browser:
-        photograph_tensorboard(browser, asked.run, asked.out / "tensorboard.png")
-        photograph_report(browser, asked.run, asked.out / "report.png")
+        photograph_tensorboard(browser, args.run, args.out / "tensorboard.png")
+        photograph_report(browser, args.run, args.out / "report.png")
 
 
 def photograph_tensorboard(browser: Browser, run: Path, path: Path) -> None:
-    """Show scalars and pictures of the search."""
+    """Take a screenshot of the search's scalars and images."""
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / run.name).symlink_to(run.resolve())  # of this run alone
+        (Path(folder) / run.name).symlink_to(run.resolve())  # so that TensorBoard shows this run only
         with serve_tensorboard(Path(folder)) as address:
             page = browser.open(timeseries(address, SCALARS + PICTURES), 1280, HEIGHT, SCALE)
             pictures = "[...document.querySelectorAll('card-view img')].filter(i => i.naturalWidth).length"
             page.wait_for(f"{pictures} === {len(PICTURES)}")
-            page.evaluate("document.querySelector('.settings-button').click()")  # the pane beside the cards
-            time.sleep(3)  # charts are drawn by a worker, and nothing tells when
+            page.evaluate("document.querySelector('.settings-button').click()")  # close the settings pane
+            time.sleep(3)  # charts are drawn by a worker without a signal
             page.screenshot(path)
     shrink(path)
 
 
 def photograph_report(browser: Browser, run: Path, path: Path) -> None:
-    """Show the report as it begins on a desk, and beside it its candidates on a phone."""
+    """Take a screenshot of the top of the report on a desktop, and of its candidates on a phone."""
     address = (run / "report.html").resolve().as_uri()
     with tempfile.TemporaryDirectory() as folder:
         parts = [Path(folder) / name for name in ("desk.png", "phone.png")]
@@ -75,7 +75,7 @@ def photograph_report(browser: Browser, run: Path, path: Path) -> None:
 
 
 def shrink(path: Path) -> None:
-    """Write a picture again with a palette: half the bytes, and one sees no difference on such pages."""
+    """Reduce a picture to a palette, which halves its size without a visible difference."""
     picture = Image.open(path).convert("RGB")
     picture = picture.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(path, optimize=True)

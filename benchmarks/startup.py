@@ -1,8 +1,8 @@
-"""Measure what the command line takes before it does anything, as a share of importing torch and torchvision.
+"""Measure the start-up time of the command line, as a share of that of importing torch and torchvision.
 
     python benchmarks/startup.py runs/demo
 
-CPU seconds of whole processes, the least of several; the ratio holds on any machine.
+CPU seconds of whole processes, the minimum of several; the ratio is about the same on any machine.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from secateur.envs.io.atomic_write import write_atomically
 
 BUDGET = 1.5 / 7.0
-"""1.5 s on a machine where torch and torchvision take 7."""
+"""Largest ratio: 1.5 s on a machine where torch and torchvision take 7 s."""
 
 VERBS = ("inspect", "prune", "train", "resume", "evaluate", "export", "frontier", "report", "runs")
 
@@ -27,37 +27,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of a finished run of secateur prune; left as it is")
+    parser.add_argument("run", type=Path, help="folder of a finished run of secateur prune; not changed")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the rows here")
-    asked = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="JSON file for the rows")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "run"
         copy.mkdir()
-        (copy / "report.json").write_text((asked.run / "report.json").read_text())
+        (copy / "report.json").write_text((args.run / "report.json").read_text())
         commands = [
             ["--help"],
             *([verb, "--help"] for verb in VERBS),
             ["runs", folder],
             ["report", str(copy)],
         ]
-        torch = cpu_seconds(["-c", "import torch, torchvision"], asked.repeats)
+        torch = cpu_seconds(["-c", "import torch, torchvision"], args.repeats)
         rows = []
         print(f"import torch, torchvision: {torch:.2f} CPU s\n")
         print(f"| command | CPU s | of that | within {BUDGET:.1%} |")
         print("|---|---|---|---|")
         for command in commands:
-            seconds = cpu_seconds(["-m", "secateur", *command], asked.repeats)
+            seconds = cpu_seconds(["-m", "secateur", *command], args.repeats)
             words = " ".join(["secateur", *command]).replace(str(copy), "RUN").replace(folder, "RUNS")
             rows.append({"command": words, "seconds": seconds, "ratio": seconds / torch})
             print(f"| `{words}` | {seconds:.2f} | {seconds / torch:.1%} | {seconds <= BUDGET * torch} |")
-    if asked.json:
+    if args.json:
         text = json.dumps({"torch_seconds": torch, "budget": BUDGET, "rows": rows}, indent=1) + "\n"
-        write_atomically(asked.json, lambda aside: aside.write_text(text))
+        write_atomically(args.json, lambda aside: aside.write_text(text))
 
 
 def cpu_seconds(arguments: list[str], repeats: int) -> float:
-    """Run Python several times and give the least that the process took, all threads together."""
+    """Run Python several times, and return the minimum CPU seconds of all threads."""
     return min(_once(arguments) for _ in range(repeats))
 
 
