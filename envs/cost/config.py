@@ -30,11 +30,9 @@ class LatencyConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch", "threads"):
-            check_whole(f"the latency's {name}", getattr(self, name), 1)
+            check_whole(f"latency_{name}", getattr(self, name), 1)
         if self.dtype not in get_args(Precision):
-            raise ValueError(
-                f"the latency's data type is {self.dtype!r}; allowed are {', '.join(get_args(Precision))}"
-            )
+            raise ValueError(f"latency_dtype is {self.dtype!r}; allowed are {', '.join(get_args(Precision))}")
         if self.device is None:
             return
         import torch  # imported here, as it takes seconds and no other setting needs it
@@ -45,5 +43,5 @@ class LatencyConfig:
             if is_out_of_memory(error):
                 raise
             raise ValueError(
-                f"the latency's device is {self.device!r}, which is not available; give one such as 'cpu'"
+                f"latency_device is {self.device!r}, which is not available; give one such as 'cpu'"
             ) from error
