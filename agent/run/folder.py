@@ -32,8 +32,8 @@ class RunFolder:
     """A folder with everything about a run, and with what it needs to go on after an interruption.
 
     As a context, Ctrl-C is granted where :attr:`check` is called, and a run that ends well leaves nothing
-    behind that was only for going on. A new run that fails before it has found out anything leaves nothing
-    behind at all.
+    behind that was only for going on. A new run that cannot begin, or is refused before it has found out
+    anything, leaves nothing behind at all.
 
     Args:
         path: The folder; made here.
@@ -88,7 +88,8 @@ class RunFolder:
         self.logger.close()
         if kind is None:
             shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        self._leave(failed=kind is not None and issubclass(kind, Exception))  # who stops it may go on
+        # Who stopped it, or made room on the disk, may go on; what is refused once is refused again.
+        self._leave(failed=kind is not None and issubclass(kind, Exception) and not issubclass(kind, OSError))
 
     def _leave(self, *, failed: bool) -> None:
         """Let go of the folder, and of all in it where a new run failed with nothing to go on from."""
