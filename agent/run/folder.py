@@ -31,15 +31,9 @@ NOT_TEXT = ("stdout", "log", "json", "csv")
 class RunFolder:
     """Hold the results of a run and the checkpoints that it needs to resume.
 
-<<<<<<< HEAD
     As a context manager it makes the first Ctrl-C stop the run at the next call of :attr:`check`, and deletes
     the checkpoints when the run has finished. A new run that fails before its first result leaves nothing
     behind.
-=======
-    As a context, Ctrl-C is granted where :attr:`check` is called, and a run that ends well leaves nothing
-    behind that was only for going on. A new run that cannot begin, or is refused before it has found out
-    anything, leaves nothing behind at all.
->>>>>>> agentdef
 
     Args:
         path: The folder; created if it does not exist.
@@ -90,20 +84,14 @@ class RunFolder:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stopping.__exit__()
-<<<<<<< HEAD
         try:
             self.logger.close()
             if kind is None:
                 shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
         finally:
-            self._leave(failed=kind is not None and issubclass(kind, Exception))  # a stopped run may go on
-=======
-        self.logger.close()
-        if kind is None:
-            shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        # Who stopped it, or made room on the disk, may go on; what is refused once is refused again.
-        self._leave(failed=kind is not None and issubclass(kind, Exception) and not issubclass(kind, OSError))
->>>>>>> agentdef
+            # A stopped run, or one whose disk was full, may go on; what was refused once is refused again.
+            refused = kind is not None and issubclass(kind, Exception) and not issubclass(kind, OSError)
+            self._leave(failed=refused)
 
     def _leave(self, *, failed: bool) -> None:
         """Let go of the folder, and of all in it where a new run failed with nothing to go on from."""
