@@ -1,4 +1,4 @@
-"""What a reward is, as JSON can hold it."""
+"""Rewards as plain data for JSON."""
 
 import dataclasses
 import math
@@ -10,41 +10,42 @@ from .target import TargetReward
 from .target_range import TargetRange
 from .try_and_learn import TryAndLearnReward
 
-_DEEPEST = 3
-"""Lists and dictionaries inside each other that are written out."""
+_MAX_DEPTH = 3
+"""Largest depth of nested lists and dictionaries; deeper ones are replaced by their names."""
 
 
-def describe_reward(judge: RewardFunction | TargetRange) -> dict[str, Any]:
-    """Describe a reward of any kind as far as plain values tell.
+def describe_reward(function: RewardFunction | TargetRange) -> dict[str, Any]:
+    """Describe a reward of any kind with plain values.
 
     Args:
-        judge: A reward, a range of targets, or any function of an outcome.
+        function: A reward, a range of targets, or any function of an outcome.
 
     Returns:
-        ``name`` and the settings of a reward of this package; else ``name``, all public attributes, objects
-        by their names, and ``target``, ``drop_bound`` and ``size``, see :func:`.reward.as_reward`.
+        ``name`` and the settings of a reward of this package. For others ``name``, all public attributes,
+        with names in place of objects, and ``target``, ``drop_bound`` and ``size`` (see
+        :func:`.reward.as_reward`).
 
     Raises:
-        TypeError: If it is no reward.
-        ValueError: If it wants what no reward can.
+        TypeError: If it is not a reward.
+        ValueError: If its target or drop bound is out of range, or its size is unknown.
     """
-    if isinstance(judge, TargetRange | TargetReward | TryAndLearnReward):
-        return {"name": type(judge).__name__, **dataclasses.asdict(judge)}
-    reward = as_reward(judge)
-    wish = {"target": reward.target, "drop_bound": reward.drop_bound, "size": reward.size}
-    attributes = {name: value for name, value in _attributes(judge).items() if not name.startswith("_")}
-    described: dict[str, Any] = _plain({"name": _name(judge), **attributes, **wish}, _DEEPEST)
+    if isinstance(function, TargetRange | TargetReward | TryAndLearnReward):
+        return {"name": type(function).__name__, **dataclasses.asdict(function)}
+    reward = as_reward(function)
+    goal = {"target": reward.target, "drop_bound": reward.drop_bound, "size": reward.size}
+    attributes = {name: value for name, value in _attributes(function).items() if not name.startswith("_")}
+    described: dict[str, Any] = _plain({"name": _name(function), **attributes, **goal}, _MAX_DEPTH)
     return described
 
 
-def _attributes(judge: RewardFunction) -> dict[str, Any]:
-    if dataclasses.is_dataclass(judge):
-        return {field.name: getattr(judge, field.name) for field in dataclasses.fields(judge)}
-    return getattr(judge, "__dict__", {})
+def _attributes(function: RewardFunction) -> dict[str, Any]:
+    if dataclasses.is_dataclass(function):
+        return {field.name: getattr(function, field.name) for field in dataclasses.fields(function)}
+    return getattr(function, "__dict__", {})
 
 
 def _plain(value: Any, depth: int) -> Any:
-    """Turn a value into what JSON holds; what it cannot hold becomes its name, which runs alike share."""
+    """Convert a value for JSON; other objects become their names, which do not differ between runs."""
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, Integral):

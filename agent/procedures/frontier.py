@@ -1,4 +1,4 @@
-"""The trade-off of an agent and of baselines: accuracy over size, without fine-tuning."""
+"""The trade-off between accuracy and size of an agent and of baselines, without fine-tuning."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class Point:
     """One network on the curve of a decider.
 
     Args:
-        method: The decider's name.
-        target: What was asked for, share of the MACs in (0, 1].
-        macs_ratio: What it came to, pruned / dense.
-        params_ratio: Likewise.
-        val_accuracy: What the choice was made on, percent.
-        accuracy: On test, with batch-norm statistics taken anew and nothing else, percent.
-        evaluations: Candidates that were measured for it.
+        method: Name of the decider.
+        target: Target MACs ratio, pruned / dense, in (0, 1].
+        macs_ratio: MACs ratio of the network, pruned / dense.
+        params_ratio: Parameters ratio of the network, pruned / dense.
+        val_accuracy: Accuracy on the validation images of the choice, percent.
+        accuracy: Accuracy on test with re-estimated batch-norm statistics, percent.
+        evaluations: Number of candidates measured for it.
     """
 
     method: str
@@ -42,17 +42,17 @@ def frontier(
     *,
     seed: int = 0,
 ) -> Iterator[Point]:
-    """Let each decider prune to each target, and measure on test without fine-tuning.
+    """Prune to each target with each decider, and measure on test without fine-tuning.
 
     Args:
         problem: The network; its evaluator chooses among proposals.
-        deciders: Who decides.
-        targets: Shares of the MACs, in (0, 1].
-        seed: Of the images for batch-norm statistics.
+        deciders: The deciders to compare.
+        targets: Target MACs ratios, in (0, 1].
+        seed: Seed for the choice of images for batch-norm statistics.
 
     Raises:
         ValueError: If pinned filters make a target unreachable.
-        InexactCutError: If a cut would not compute what the masked network does.
+        InexactCutError: If a cut network does not compute what the masked one does.
     """
     for decider in deciders:
         for target in targets:

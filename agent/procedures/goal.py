@@ -71,7 +71,7 @@ def _share_of_latency(network: TracedNetwork, target: float) -> float:
     dense = float(network.latency(network.widths))
     if not smallest * dense <= target <= dense:
         raise ValueError(
-            f"the target of {target:g} ms is out of range: the dense network takes {dense:.4g} ms a batch, "
-            f"with as few filters as possible {smallest * dense:.4g} ms; give a target between the two"
+            f"the target of {target:g} ms is out of range: the dense network takes {dense:.4g} ms per "
+            f"batch, the smallest possible cut {smallest * dense:.4g} ms; give a target between the two"
         )
     return target / dense

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a finished run: its figures, its pictures, and its row in the table of runs."""
+"""The results of a finished run in TensorBoard: scalars, figures and hyperparameters."""
 
 from typing import Any
 
@@ -22,22 +22,22 @@ def log_result(
     config: PruningConfig,
     report: dict[str, Any],
 ) -> None:
-    """Write the scalars and pictures ``result/*``, and hyperparameters beside final metrics.
+    """Write the scalars and figures ``result/*``, and the hyperparameters with the final metrics.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         problem: The dense network and its data.
-        plan: What was kept.
-        reward: What was asked for.
-        config: Everything that was asked for.
-        report: As in ``report.json``.
+        plan: The plan of the cut.
+        reward: The reward of the run.
+        config: The options of the run.
+        report: Content of ``report.json``.
     """
     title = f"{problem.name}: MACs {report['ratios']['macs']:.1%} of the dense network"
-    pictures = {"layers": figure_of_layers(problem.network, plan.masks(problem.network), title)}
-    if cloud := report["search"].get("candidates"):
+    figures = {"layers": figure_of_layers(problem.network, plan.masks(problem.network), title)}
+    if candidates := report["search"].get("candidates"):
         chosen = report["ratios"]["macs"], report["search"]["val_accuracy"]
-        pictures["candidates"] = figure_of_candidates({problem.name: cloud}, metric_of(report), chosen)
-    for name, figure in pictures.items():
+        figures["candidates"] = figure_of_candidates({problem.name: candidates}, metric_of(report), chosen)
+    for name, figure in figures.items():
         folder.logger.record(f"result/{name}", Figure(figure, close=True), exclude=NOT_TEXT)
     metrics = {
         "result/accuracy": report["pruned"]["accuracy"],
@@ -46,9 +46,9 @@ def log_result(
         "result/params_ratio": report["ratios"]["params"],
         "result/latency_ratio": report["ratios"]["latency_ms"],
     }
-    # The table of runs has a column a metric, so what layers kept stands beside it.
+    # TensorBoard shows each metric as a column, so the keep ratios of layers are not among them.
     folder.logger.record(
-        "hparams", HParam(_wanted(problem, reward, config, report), metrics), exclude=NOT_TEXT
+        "hparams", HParam(_hyperparameters(problem, reward, config, report), metrics), exclude=NOT_TEXT
     )
     kept = {
         f"result/keep_ratio/{layer['name']}": layer["kept"] / layer["filters"] for layer in report["layers"]
@@ -56,7 +56,7 @@ def log_result(
     folder.log(metrics | kept, 0)
 
 
-def _wanted(
+def _hyperparameters(
     problem: PruningProblem, reward: Reward, config: PruningConfig, report: dict[str, Any]
 ) -> dict[str, bool | str | float | None]:
     return {

@@ -1,1 +1,1 @@
-"""What is said of a run: numbers, pages, figures."""
+"""Reports of runs: numbers, pages, figures."""

@@ -1,6 +1,7 @@
-"""The pictures of a run, for its report and for TensorBoard alike: candidates, keep probabilities, curves.
+"""Figures of a run for its report and for TensorBoard: candidates, keep ratios, curves.
 
-That of layers is :func:`secateur.envs.environment.rendering.figure_of_counts`, as environments show it too.
+The figure of the layers is :func:`secateur.envs.environment.rendering.figure_of_counts`, which environments
+use, too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,49 +16,49 @@ from ...envs.environment.rendering import ABOVE, CHOSEN, KEPT, REMOVED, STYLE, W
 from ..run.search_history import Columns, pareto
 
 _HEIGHT = 3.1
-"""Inches of a picture with two axes."""
+"""Height of a figure, inches."""
 
-_NAMES = 40
-"""Rows of a heat map that can be labelled."""
+_MAX_LABELS = 40
+"""Largest number of labelled rows in a heat map."""
 
-# Okabe and Ito's palette, told apart by colour-blind people too; each line has a marker of its own as well.
+# Okabe and Ito's palette, which is safe for colour-blind readers; each line also has its own marker.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 _MARKERS = "osD^vPX*"
 
 
 @matplotlib.rc_context(STYLE)
 def figure_of_candidates(
-    clouds: Mapping[str, Columns],
+    columns_by_network: Mapping[str, Columns],
     metric: str,
     chosen: tuple[float, float] | None = None,
 ) -> Figure:
-    """Draw every candidate as a point, those that no other one beats as a line; one plane a network.
+    """Plot the candidates as points and their Pareto front as a line, in one panel per network.
 
     Args:
-        clouds: Candidates by network, at least one network.
-        metric: What the accuracy is called.
-        chosen: MACs ratio and accuracy in percent of the candidate that was taken, once there is one.
+        columns_by_network: Candidates of each network; at least one network.
+        metric: Name of the accuracy.
+        chosen: MACs ratio and accuracy, percent, of the chosen candidate; None if none is chosen yet.
     """
-    figure = Figure(figsize=(WIDTH * len(clouds), _HEIGHT))
-    planes = figure.subplots(1, len(clouds), squeeze=False)[0]
-    for axes, (network, own) in zip(planes, clouds.items(), strict=True):
-        _draw_plane(axes, own, chosen)
-        axes.set_title(f"{network}: {len(own['accuracy'])} candidates", pad=20)
+    figure = Figure(figsize=(WIDTH * len(columns_by_network), _HEIGHT))
+    panels = figure.subplots(1, len(columns_by_network), squeeze=False)[0]
+    for axes, (network, columns) in zip(panels, columns_by_network.items(), strict=True):
+        _draw_candidates(axes, columns, chosen)
+        axes.set_title(f"{network}: {len(columns['accuracy'])} candidates", pad=20)
         axes.set_xlabel("MACs left, %")
         axes.set_ylabel(f"{metric} on val\nbefore fine-tuning, %")
         axes.legend(ncols=4, fontsize=9, **ABOVE)
     return figure
 
 
-def _draw_plane(axes: Axes, cloud: Columns, chosen: tuple[float, float] | None) -> None:
-    sizes, accuracies = 100 * np.array(cloud["macs_ratio"]), np.array(cloud["accuracy"])
-    met = np.array(cloud["meets_target"], np.bool_)
-    for those, label, colour, marker, opacity in (
-        (met, "meets the target", KEPT, "o", 0.6),
-        (~met, "misses it", REMOVED, "x", 1.0),
+def _draw_candidates(axes: Axes, columns: Columns, chosen: tuple[float, float] | None) -> None:
+    sizes, accuracies = 100 * np.array(columns["macs_ratio"]), np.array(columns["accuracy"])
+    meets = np.array(columns["meets_target"], np.bool_)
+    for selected, label, colour, marker, opacity in (
+        (meets, "meets the target", KEPT, "o", 0.6),
+        (~meets, "misses it", REMOVED, "x", 1.0),
     ):
-        if those.any():
-            xs, ys = sizes[those], accuracies[those]
+        if selected.any():
+            xs, ys = sizes[selected], accuracies[selected]
             axes.plot(xs, ys, marker, color=colour, markersize=4.5, alpha=opacity, label=label)
     front = pareto(sizes.tolist(), accuracies.tolist())
     axes.step(sizes[front], accuracies[front], "black", where="post", linewidth=1.2, label="frontier")
@@ -75,10 +76,10 @@ def _draw_plane(axes: Axes, cloud: Columns, chosen: tuple[float, float] | None) 
 
 @matplotlib.rc_context(STYLE)
 def figure_of_keep_ratios(keep_ratios: Sequence[Mapping[str, float]]) -> Figure:
-    """Draw how much of each layer is kept as the agent learns: a row a layer, a column an update.
+    """Draw the keep ratio of each layer during the training as a heat map, with one column per update.
 
     Args:
-        keep_ratios: Of each update, by layer, in [0, 1]; layers of which an update says nothing stay white.
+        keep_ratios: Keep ratio of each layer in each update, in [0, 1]; cells without one stay white.
     """
     names = list(dict.fromkeys(name for update in keep_ratios for name in update))
     ratios = np.array([[update.get(name, np.nan) for update in keep_ratios] for name in names])
@@ -93,7 +94,7 @@ def figure_of_keep_ratios(keep_ratios: Sequence[Mapping[str, float]]) -> Figure:
         vmax=1,
         extent=(0.5, len(keep_ratios) + 0.5, len(names) - 0.5, -0.5),
     )
-    step = -(-len(names) // _NAMES)
+    step = -(-len(names) // _MAX_LABELS)
     axes.set_yticks(range(0, len(names), step), names[::step], fontsize=7)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("update of the policy")
@@ -104,12 +105,12 @@ def figure_of_keep_ratios(keep_ratios: Sequence[Mapping[str, float]]) -> Figure:
 
 @matplotlib.rc_context(STYLE)
 def figure_of_curve(values: Sequence[float], what: str, by: str) -> Figure:
-    """Draw a line through one value a step.
+    """Plot one value per step as a line.
 
     Args:
-        values: One a step, the first that of step 1; where one is NaN the line goes on behind it.
-        what: The values' name, with its unit if it has one.
-        by: What a step is, such as ``epoch``.
+        values: Values from step 1 on; NaN is skipped.
+        what: Name of the values, with their unit if they have one.
+        by: Name of a step, such as ``epoch``.
     """
     steps, heights = np.arange(1, len(values) + 1), np.array(values, np.float64)
     known = np.isfinite(heights)
@@ -126,13 +127,13 @@ def figure_of_curve(values: Sequence[float], what: str, by: str) -> Figure:
 def figure_of_frontier(
     curves: Mapping[str, Sequence[tuple[float, float]]], dense: float, title: str, metric: str
 ) -> Figure:
-    """Draw accuracy over size, a line a decider, from small networks to large ones.
+    """Plot accuracy against size as one line per decider.
 
     Args:
-        curves: By decider, MACs ratio and accuracy on test in percent of its networks.
-        dense: The dense network's accuracy on test, percent; drawn as a line across.
-        title: Printed above.
-        metric: What the accuracy is called.
+        curves: MACs ratio and accuracy on test, percent, of each decider's networks.
+        dense: Accuracy of the dense network on test, percent; drawn as a horizontal line.
+        title: Title of the figure.
+        metric: Name of the accuracy.
     """
     figure = Figure(figsize=(7.0, 4.4))
     axes = figure.subplots()

@@ -1,25 +1,24 @@
-"""Numbers for people: with units, and no more digits than mean something."""
+"""Formatting of numbers with units and significant digits."""
 
 import math
 from dataclasses import dataclass
 from typing import Any
 
 _UNITS = {"seconds": "s", "accuracy": "%", "drop": "points"}
-"""By the last word of a figure's name."""
-
+"""Units by the last word of a value's name."""
 
 _MET = {"yes": "kept", "no": "exceeded", "undecided": "undecided"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the comparison.
+    """One row of the comparison.
 
     Args:
-        label: What is compared.
-        dense: Of the dense network.
-        pruned: Of the pruned one.
-        ratio: Pruned / dense, or the difference where a ratio says nothing.
+        label: Name of the compared quantity.
+        dense: Value of the dense network.
+        pruned: Value of the pruned network.
+        ratio: Pruned / dense, or the difference if a ratio has no meaning.
     """
 
     label: str
@@ -29,14 +28,14 @@ class Row:
 
 
 def comparison(report: dict[str, Any]) -> list[Row]:
-    """Give the lines dense, pruned, ratio; see :func:`secateur.agent.reporting.report.write_report`."""
+    """Return the rows of the comparison; see :func:`secateur.agent.reporting.report.write_report`."""
     dense, pruned, ratios = report["dense"], report["pruned"], report["ratios"]
     change = signed(-report["accuracy_drop"], 2) + " points"
-    how = report["latency"]
-    threads = "1 thread" if how["threads"] == 1 else f"{how['threads']} threads"
+    latency = report["latency"]
+    threads = "1 thread" if latency["threads"] == 1 else f"{latency['threads']} threads"
     rows = [
         Row(f"test {metric_of(report)}", f"{dense['accuracy']:.2f} %", f"{pruned['accuracy']:.2f} %", change),
-        *_certainty(report),
+        *_accuracy_rows(report),
         Row(
             "test loss",
             f"{dense['loss']:.4f}",
@@ -47,7 +46,7 @@ def comparison(report: dict[str, Any]) -> list[Row]:
         Row("parameters", large(dense["params"]), large(pruned["params"]), percent(ratios["params"])),
         Row("filters", f"{dense['filters']:,}", f"{pruned['filters']:,}", percent(ratios["filters"])),
         Row(
-            f"latency, batch {how['batch']}, {threads}, {how['dtype']}",
+            f"latency, batch {latency['batch']}, {threads}, {latency['dtype']}",
             f"{dense['latency_ms']:.3g} ms",
             f"{pruned['latency_ms']:.3g} ms",
             percent(ratios["latency_ms"]),
@@ -55,18 +54,16 @@ def comparison(report: dict[str, Any]) -> list[Row]:
     ]
     if "predicted_latency_ms" in dense:
         before, after = dense["predicted_latency_ms"], pruned["predicted_latency_ms"]
-        rows.append(
-            Row("latency as predicted", f"{before:.3g} ms", f"{after:.3g} ms", percent(after / before))
-        )
-    if other := report.get("unrounded"):
-        label = f"latency without rounding, at {percent(other['macs_ratio'])} of the MACs"
-        ratio = percent(other["latency_ms"] / dense["latency_ms"])
-        rows.append(Row(label, f"{dense['latency_ms']:.3g} ms", f"{other['latency_ms']:.3g} ms", ratio))
+        rows.append(Row("predicted latency", f"{before:.3g} ms", f"{after:.3g} ms", percent(after / before)))
+    if unrounded := report.get("unrounded"):
+        label = f"latency without rounding, at {percent(unrounded['macs_ratio'])} of the MACs"
+        ratio = percent(unrounded["latency_ms"] / dense["latency_ms"])
+        rows.append(Row(label, f"{dense['latency_ms']:.3g} ms", f"{unrounded['latency_ms']:.3g} ms", ratio))
     return rows
 
 
-def _certainty(report: dict[str, Any]) -> list[Row]:
-    """Say between what the change lies, and whether the drop is within its bound."""
+def _accuracy_rows(report: dict[str, Any]) -> list[Row]:
+    """Return the rows for the interval of the accuracy change and for the drop bound."""
     rows = []
     if interval := change_interval(report):
         rows.append(Row("its 95 % interval, points", "", "", interval))
@@ -76,33 +73,33 @@ def _certainty(report: dict[str, Any]) -> list[Row]:
 
 
 def change_interval(report: dict[str, Any]) -> str:
-    """Write the 95 % interval of the change in accuracy, percentage points; empty where there is none."""
+    """Format the 95 % interval of the accuracy change, percentage points; "" if there is none."""
     interval = report.get("accuracy_drop_interval")
     return "" if interval is None else f"{signed(-interval[1], 2)} to {signed(-interval[0], 2)}"
 
 
 def metric_of(report: dict[str, Any]) -> str:
-    """Say what the accuracy is called."""
+    """Return the name of the accuracy."""
     return str(report.get("metric", "accuracy"))
 
 
 def details(report: dict[str, Any]) -> list[Row]:
-    """Give a line for each class or output that the task tells about; the last column is the change."""
+    """Return a row for each class or output of the task; the last column is the change."""
     rows = []
-    for one in report.get("details", ()):
-        dense, pruned = one["dense"], one["pruned"]
+    for detail in report.get("details", ()):
+        dense, pruned = detail["dense"], detail["pruned"]
         change = "" if dense is None or pruned is None else signed(pruned - dense, 2) + " points"
-        rows.append(Row(str(one["name"]), in_percent(dense), in_percent(pruned), change))
+        rows.append(Row(str(detail["name"]), in_percent(dense), in_percent(pruned), change))
     return rows
 
 
 def in_percent(value: float | None) -> str:
-    """Write percentage points; a dash where there is nothing to measure."""
+    """Format a percentage; a dash if it is undefined."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.2f} %"  # noqa: RUF001
 
 
 def figures(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """Give the numbers and texts among ``values`` as pairs of label and value with unit."""
+    """Return the numbers and strings in ``values`` as pairs of label and value with unit."""
     return [
         (key.replace("_", " "), _with_unit(key, value))
         for key, value in values.items()
@@ -111,7 +108,7 @@ def figures(values: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def large(count: float) -> str:
-    """Write a count with three digits and a prefix: ``2.83 M``."""
+    """Format a count with three digits and a prefix: ``2.83 M``."""
     if count < 1000:
         return f"{count:g}"
     power = min(4, int(math.log10(count) / 3))
@@ -121,12 +118,12 @@ def large(count: float) -> str:
 
 
 def percent(ratio: float) -> str:
-    """Write a ratio: ``49.8 %``."""
+    """Format a ratio as a percentage: ``49.8 %``."""
     return f"{ratio:.1%}".replace("%", " %")
 
 
 def signed(change: float, digits: int) -> str:
-    """Write a change with its sign, a real minus among them."""
+    """Format a change with its sign; the minus is the typographic one."""
     return f"{round(change, digits) + 0.0:+.{digits}f}".replace("-", "−")  # noqa: RUF001
 
 

@@ -1,6 +1,6 @@
-"""The report as one HTML page that needs nothing else: no network, no script, no other file.
+"""The report as a self-contained HTML page, without scripts or other files.
 
-How it looks and what stands where is in ``templates/report.html.jinja``.
+Layout and style are in ``templates/report.html.jinja``.
 """
 
 import math
@@ -27,15 +27,15 @@ _TEMPLATES = Environment(
 
 
 def page(report: dict[str, Any], folder: Path) -> str:
-    """Write the page.
+    """Return the HTML of the report.
 
     Args:
         report: As for :func:`secateur.agent.reporting.report.write_report`.
-        folder: Where the run lies, for the lines that load the network.
+        folder: Folder of the run, for the code that loads the network.
     """
     splits, ratios, metric = report["splits"], report["ratios"], metric_of(report)
     interval = change_interval(report)
-    gained = f"points of test {metric}" + (f" (95 %: {interval})" if interval else "")
+    accuracy_label = f"points of test {metric}" + (f" (95 %: {interval})" if interval else "")
     return _TEMPLATES.get_template("report.html.jinja").render(
         title=f"{report['model']} on {report['data']}, pruned by {report['method']}",
         metric=metric,
@@ -43,20 +43,20 @@ def page(report: dict[str, Any], folder: Path) -> str:
             (percent(ratios["macs"]), "of the MACs"),
             (percent(ratios["params"]), "of the parameters"),
             (percent(ratios["latency_ms"]), "of the latency"),
-            (signed(-report["accuracy_drop"], 2), gained),
+            (signed(-report["accuracy_drop"], 2), accuracy_label),
         ],
         comparison=[astuple(row) for row in comparison(report)],
         details=[astuple(row) for row in details(report)],
         layers_figure=_layers_figure(report["layers"]),
         layers=[_layer(layer["name"], layer["filters"], layer["kept"]) for layer in report["layers"]],
         pinned=[
-            (one["name"], f"{one['pinned']} of {one['filters']}", one["cause"])
-            for one in report.get("pinned", ())
+            (layer["name"], f"{layer['pinned']} of {layer['filters']}", layer["cause"])
+            for layer in report.get("pinned", ())
         ],
-        search=_in_order(report["search"]),
+        search=_sorted_figures(report["search"]),
         candidates_figure=_candidates_figure(report),
         rewards_figure=_curve(report["search"].get("rewards") or (), "mean reward", "update"),
-        recovery=_in_order(report["recovery"]),
+        recovery=_sorted_figures(report["recovery"]),
         losses_figure=_curve(report["recovery"].get("losses") or (), "loss", "epoch"),
         splits=[
             (name, f"{size} images")
@@ -67,13 +67,13 @@ def page(report: dict[str, Any], folder: Path) -> str:
         command=report["command"],
         machine=[
             *figures({"device": report["device"], "seed": report["seed"]}),
-            *_in_order(report["versions"]),
+            *_sorted_figures(report["versions"]),
         ],
     )
 
 
 def loading_code(report: dict[str, Any], folder: Path) -> str:
-    """Give the lines of Python that load the pruned network."""
+    """Return Python code that loads the pruned network."""
     name, outputs, shape = str(report["model"]), report.get("num_outputs"), report.get("input_shape")
     lines = ["from secateur.envs.surgery import load_pruned", ""]
     if outputs and shape and _is_built_by_name(report):
@@ -90,13 +90,13 @@ def loading_code(report: dict[str, Any], folder: Path) -> str:
 def _is_built_by_name(report: dict[str, Any]) -> bool:
     if "built_by_name" in report:
         return bool(report["built_by_name"])
-    from .summary import is_built_by_name  # for reports of version 0.1 alone, as it imports torchvision
+    from .summary import is_built_by_name  # only for reports of version 0.1, as it imports torchvision
 
     return is_built_by_name(str(report["model"]))
 
 
-def _in_order(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """Give the figures by name, as ``report.json`` has them: written again, the page is the same."""
+def _sorted_figures(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the values sorted by name, as in ``report.json``, so that a rewritten page is the same."""
     return figures(dict(sorted(values.items())))
 
 
@@ -108,7 +108,7 @@ def _layers_figure(layers: Sequence[dict[str, Any]]) -> Markup:
     names, filters, kept = ([layer[key] for layer in layers] for key in ("name", "filters", "kept"))
     alt = (
         f"Filters of each layer, kept and removed: {sum(kept)} of {sum(filters)} are kept in {len(layers)} "
-        "layers. The table of layers has the numbers."
+        "layers. The numbers are in the table of layers."
     )
     title = "Filters kept and removed in each layer"
     figure = figure_of_counts([str(name) for name in names], filters, kept, title)
@@ -116,24 +116,24 @@ def _layers_figure(layers: Sequence[dict[str, Any]]) -> Markup:
 
 
 def _candidates_figure(report: dict[str, Any]) -> Markup:
-    cloud, metric = report["search"].get("candidates") or {}, metric_of(report)
-    if not cloud.get("accuracy"):
+    columns, metric = report["search"].get("candidates") or {}, metric_of(report)
+    if not columns.get("accuracy"):
         return Markup()
     size, accuracy = report["ratios"]["macs"], report["search"]["val_accuracy"]
     alt = (
-        f"{len(cloud['accuracy'])} candidates by MACs left and {metric}; "
-        f"{sum(map(bool, cloud['meets_target']))} meet the target. The chosen one has {percent(size)} of the "
-        f"MACs and {accuracy:.2f} %, the best candidate {max(cloud['accuracy']):.2f} %."
+        f"{len(columns['accuracy'])} candidates by MACs left and {metric}; "
+        f"{sum(map(bool, columns['meets_target']))} meet the target. The chosen one has {percent(size)} of "
+        f"the MACs and {accuracy:.2f} %, the best candidate {max(columns['accuracy']):.2f} %."
     )
-    figure = figure_of_candidates({str(report["model"]): cloud}, metric, (size, accuracy))
+    figure = figure_of_candidates({str(report["model"]): columns}, metric, (size, accuracy))
     return Markup(inline_svg(figure, "candidates", alt))
 
 
 def _curve(values: Sequence[float], what: str, by: str) -> Markup:
-    """Draw a line; nothing where there are fewer than two points."""
+    """Draw a curve; empty if there are fewer than two points."""
     points = [(step, value) for step, value in enumerate(values, start=1) if math.isfinite(value)]
     if len(points) < 2:
         return Markup()
-    (first, begin), (last, end) = points[0], points[-1]
-    alt = f"{what} by {by}: {begin:.3g} at {by} {first}, {end:.3g} at {by} {last}."
+    (first, start), (last, end) = points[0], points[-1]
+    alt = f"{what} by {by}: {start:.3g} at {by} {first}, {end:.3g} at {by} {last}."
     return Markup(inline_svg(figure_of_curve(values, what, by), by, alt))

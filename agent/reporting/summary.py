@@ -1,4 +1,4 @@
-"""What a finished run has to say: both networks measured on test, once, and everything that led there."""
+"""The content of a run's report: both networks measured on test, once, and the details of the run."""
 
 import platform
 from dataclasses import asdict
@@ -24,7 +24,7 @@ from ...envs.tracing.network import Ints
 _RATIOS = ("macs", "params", "filters", "latency_ms")
 
 _SUSPICIOUS = 3.0
-"""A dense network this much better on val than on test, percentage points, has seen val before."""
+"""Accuracy on val minus accuracy on test, percentage points, above which a dense network has seen val."""
 
 
 def summarize_run(
@@ -35,18 +35,18 @@ def summarize_run(
     *,
     latency: LatencyConfig,
     drop_bound: float | None = None,
-    **told: Any,
+    **run_details: Any,
 ) -> dict[str, Any]:
-    """Make the content of ``report.json``.
+    """Return the content of ``report.json``.
 
     Args:
         problem: The dense network and its data.
         pruned: The cut and recovered network.
-        plan: What it kept.
-        notes: Sentences about the run, beside the task's own about its splits.
-        latency: How latencies are measured.
-        drop_bound: The accuracy drop that was wanted at most, percentage points, if one was.
-        **told: What only the run itself knows: ``method``, ``search``, ``recovery``, ``seed``, ``command``.
+        plan: The plan of the cut.
+        notes: Notes on the run, in addition to those of the task.
+        latency: Settings of latency measurements.
+        drop_bound: Largest accuracy drop allowed, percentage points; None if there is no bound.
+        **run_details: Further entries: ``method``, ``search``, ``recovery``, ``seed``, ``command``.
     """
     task, network = problem.task, problem.network
     kept = np.asarray(plan.counts(network))
@@ -54,12 +54,12 @@ def summarize_run(
     smaller, measured = _row(pruned, task, _size(network, kept), latency)
     interval = drop_interval(task, dense_measured, measured)
     bound = {} if drop_bound is None else {"bound": drop_bound, "met": meets(interval, drop_bound)}
-    on_val, metric = problem.evaluator.dense.accuracy, metric_name(task)
-    if metric == ACCURACY and on_val - dense["accuracy"] > _SUSPICIOUS:
+    val_accuracy, metric = problem.evaluator.dense.accuracy, metric_name(task)
+    if metric == ACCURACY and val_accuracy - dense["accuracy"] > _SUSPICIOUS:
         notes = [
             *notes,
-            f"The dense network has {on_val:.1f} % on val and {dense['accuracy']:.1f} % on test: it knows "
-            "val by heart, and accuracy drops on val say little.",
+            f"The dense network has {val_accuracy:.1f} % on val and {dense['accuracy']:.1f} % on test: it "
+            "has probably been trained on val, so accuracy drops on val mean little.",
         ]
     return {
         "model": problem.name,
@@ -96,23 +96,23 @@ def summarize_run(
             {"name": p.name, "pinned": p.pinned, "filters": p.filters, "cause": str(p.cause)}
             for p in network.pinned
         ],
-        **told,
+        **run_details,
     }
 
 
 def is_built_by_name(name: str) -> bool:
-    """Say whether :func:`secateur.envs.models.get_model` knows a network, or its factory is named."""
+    """Return whether :func:`secateur.envs.models.get_model` builds the network from its name."""
     return ":" in name or name in list_models()
 
 
 def _normalisation(task: Task) -> dict[str, list[float]] | None:
-    """Give what images in [0, 1] are normalised with before the network sees them, where the task says so."""
+    """Return mean and standard deviation for normalising images in [0, 1]; None if the task has none."""
     mean, std = getattr(task, "mean", None), getattr(task, "std", None)
     return None if mean is None or std is None else {"mean": list(mean), "std": list(std)}
 
 
 def _size(network: TracedNetwork, kept: Ints) -> dict[str, float]:
-    """Count, and predict the latency where there is a table of it."""
+    """Return the cost, with the predicted latency if there is a latency table."""
     predicted = {} if network.latency is None else {"predicted_latency_ms": float(network.latency(kept))}
     return {**asdict(cost(network, kept)), **predicted}
 
@@ -135,20 +135,20 @@ _PACKAGES = ("secateur", "torch", "torchvision", "stable-baselines3", "gymnasium
 
 
 def versions() -> dict[str, Any]:
-    """Give the versions of Python and of the packages that decide results, and torch's threads."""
-    found = {"python": platform.python_version(), "threads": torch.get_num_threads()}
+    """Return the versions of Python and of the packages that affect results, and torch's threads."""
+    versions_by_name = {"python": platform.python_version(), "threads": torch.get_num_threads()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            versions_by_name[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions_by_name[package] = "not installed"
+    return versions_by_name
 
 
 def device_name(model: nn.Module) -> str:
-    """Name the processor that holds a network, such as ``NVIDIA H200`` or ``cpu (x86_64, AVX512)``.
+    """Return the name of the processor of a network, such as ``NVIDIA H200`` or ``cpu (x86_64, AVX512)``.
 
-    Of a CPU the instructions count: where there are none for bfloat16, all is computed in float32.
+    The instruction set of a CPU matters: without bfloat16 instructions, all is computed in float32.
     """
     device = next(model.parameters()).device
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Pictures of matplotlib as SVG that stands in a page: its words stay words, and it needs nothing else."""
+"""Matplotlib figures as inline SVG for HTML pages; text stays text, and no other file is needed."""
 
 import io
 import re
@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 
 _SVG, _HREF = "http://www.w3.org/2000/svg", "{http://www.w3.org/1999/xlink}href"
 
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that names may have and XML may not."""
+_INVALID_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that are allowed in names, but not in XML."""
 
 
 def inline_svg(figure: Figure, name: str, alt: str) -> str:
-    """Write a picture as an element of a page; equal pictures give equal bytes.
+    """Convert a figure to an SVG element; equal figures give equal bytes.
 
     Args:
-        figure: Its size is the view box, a unit a point; the page says how large it is shown.
-        name: No other picture on the page has it, so that none of their ids are the same.
-        alt: What is to be seen, for those who cannot see it.
+        figure: The figure; its size in points becomes the view box, and the page sets the displayed size.
+        name: Name that is unique on the page, as element ids are derived from it.
+        alt: Text alternative for screen readers.
     """
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -32,11 +32,11 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
     with matplotlib.rc_context(settings):
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         FigureCanvasSVG(figure).print_svg(written, metadata=nothing)
-    root = ElementTree.fromstring(_NO_XML.sub("\N{REPLACEMENT CHARACTER}", written.getvalue()))
+    root = ElementTree.fromstring(_INVALID_IN_XML.sub("\N{REPLACEMENT CHARACTER}", written.getvalue()))
     for element in root.iter():
         _simplify(element)
     if (rules := root.find("defs[style]")) is not None:
-        root.remove(rules)  # they would hold for the whole page; the first of them is set below
+        root.remove(rules)  # they would apply to the whole page; the root gets the first one below
     root.attrib = {
         "xmlns": _SVG,
         "viewBox": root.attrib["viewBox"],
@@ -51,13 +51,13 @@ def inline_svg(figure: Figure, name: str, alt: str) -> str:
 
 
 def _simplify(element: ElementTree.Element) -> None:
-    """Take away what a browser does not need: half of the bytes of some pictures, of others more."""
+    """Remove what a browser does not need, at least half of the bytes of most figures."""
     element.tag = element.tag.removeprefix(f"{{{_SVG}}}")
     element.tail = None
     if element.tag not in ("text", "style"):
         element.text = None
     if element.tag == "g":
-        element.attrib.pop("id", None)  # a number that other pictures have too; nothing refers to it
+        element.attrib.pop("id", None)  # not unique on the page, and nothing refers to it
     if _HREF in element.attrib:
         element.set("href", element.attrib.pop(_HREF))
     if element.get("transform", "").startswith("rotate(-0 "):
@@ -67,6 +67,6 @@ def _simplify(element: ElementTree.Element) -> None:
         element.set(key, re.sub(r"\d+\.\d+", lambda number: f"{float(number[0]):.1f}", numbers))
     marks = element.findall(f"{{{_SVG}}}use")
     if len(marks) > 1 and len(styles := {mark.get("style", "") for mark in marks}) == 1:
-        element.set("style", styles.pop())  # they inherit it
+        element.set("style", styles.pop())  # the marks inherit it
         for mark in marks:
             mark.attrib.pop("style", None)

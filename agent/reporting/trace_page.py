@@ -1,4 +1,4 @@
-"""A network's layers on a page: what can go, what goes with it, what stays and why."""
+"""A description of a traced network: prunable layers, coupled layers, and pinned filters with the reasons."""
 
 import re
 import textwrap
@@ -15,20 +15,20 @@ from ...envs.tracing import TracedNetwork
 from .formatting import in_percent
 
 _NARROW = 40
-"""Columns beside a layer's numbers that are too few for names that do not fit into them."""
+"""Columns beside a layer's numbers below which long names go on the next lines."""
 
 
 def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[str, Any]:
-    """Put a trace into plain data.
+    """Return a trace as plain data.
 
     Args:
-        name: Of the network.
-        shape: Of one input, (C, H, W).
+        name: Name of the network.
+        shape: Shape of one input, (C, H, W).
         network: The trace.
 
     Returns:
-        ``macs``, ``params``, ``filters``, ``prunable_share``; ``layers`` with ``macs_share``, the part of all
-        MACs that goes if a layer keeps one filter; ``pinned`` with the cause.
+        ``macs``, ``params``, ``filters``, ``prunable_share``; ``layers`` with ``macs_share``, the share of
+        all MACs that is removed if the layer keeps one filter; ``pinned`` with the cause.
     """
     widths = network.widths
     dense = float(network.macs(widths)) or 1.0
@@ -67,22 +67,22 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
 
 
 def page(description: dict[str, Any], width: int) -> str:
-    """Lay out what :func:`describe` gave, in plain text.
+    """Format the result of :func:`describe` as plain text.
 
     Args:
-        description: Of a network.
-        width: Columns, at least 40; only names that are longer themselves go beyond.
+        description: Description of a network.
+        width: Width in columns, at least 40; only longer names exceed it.
     """
     layers, shape = description["layers"], "x".join(map(str, description["input_shape"]))
     head = [
         f"{description['model']} at {shape}: {description['macs'] / 1e6:.1f} M MACs, "
         f"{description['params'] / 1e6:.2f} M parameters.",
-        f"{description['filters']} filters in {len(layers)} layers can go, "
-        f"{description['prunable_share']:.1%} of all channels but the outputs.",
+        f"{description['filters']} filters in {len(layers)} layers can be removed, "
+        f"{description['prunable_share']:.1%} of all channels except the outputs.",
     ]
     legend = (
-        "MACs: the part of all that goes if a layer keeps one filter; "
-        "= producers that lose the same filters; > what reads them"
+        "MACs: share of all MACs that is removed if the layer keeps one filter; "
+        "= other producers that lose the same filters; > consumers"
     )
     lines = [line for text in (*head, legend) for line in _wrapped(text, width)]
     if layers:
@@ -91,12 +91,12 @@ def page(description: dict[str, Any], width: int) -> str:
         for layer in layers:
             lines += _layer(layer, longest, width)
     if description["pinned"]:
-        lines += ["", "What stays, and why", *_stays(description["pinned"], width)]
+        lines += ["", "Pinned filters, and the reasons", *_pinned_lines(description["pinned"], width)]
     return "\n".join(lines)
 
 
 def _layer(layer: dict[str, Any], longest: int, width: int) -> list[str]:
-    """Write a layer's numbers, and behind or below them what it is coupled with."""
+    """Format a layer's numbers, with its coupled producers and consumers beside or below them."""
     first = f"{layer['name']:{longest}}  {layer['filters']:7}  {layer['macs_share']:6.1%}"
     others = abbreviated(name for name in layer["producers"] if name != layer["name"])
     links = [
@@ -109,38 +109,38 @@ def _layer(layer: dict[str, Any], longest: int, width: int) -> list[str]:
     return [f"{first}  {lines[0]}".rstrip(), *(" " * (len(first) + 2) + line for line in lines[1:])]
 
 
-def _stays(pinned: list[dict[str, Any]], width: int) -> list[str]:
-    """List what is pinned, once for each cause."""
+def _pinned_lines(pinned: list[dict[str, Any]], width: int) -> list[str]:
+    """List the pinned filters, grouped by cause."""
     causes: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in pinned:
         causes[tuple(row[key] for key in ("reason", "operation", "module", "source"))].append(row)
     lines = []
     for (reason, operation, module, source), rows in causes.items():
-        stay, of = (sum(row[key] for row in rows) for key in ("pinned", "filters"))
+        count, filters = (sum(row[key] for row in rows) for key in ("pinned", "filters"))
         where = f" in {module}" if module else ""
         by = "" if operation == "output" else f"{operation}{where}"
         cause = "; ".join(filter(None, [reason, by, source]))
         lines += _wrapped(abbreviated(row["name"] for row in rows), width)
-        lines += _wrapped(f"{stay} of {of} filters: {cause}", width, 4)
+        lines += _wrapped(f"{count} of {filters} filters: {cause}", width, 4)
     return lines
 
 
 def pinned_markdown(network: TracedNetwork) -> str:
-    """Lay out what stays and why as a table in Markdown.
+    """Return the pinned filters and the reasons as a Markdown table.
 
     Args:
-        network: A trace.
+        network: The traced network.
     """
     rows = [
-        (f"`{one.name}`", f"{one.pinned} of {one.filters}", str(one.cause).replace("|", "\\|"))
-        for one in network.pinned
+        (f"`{layer.name}`", f"{layer.pinned} of {layer.filters}", str(layer.cause).replace("|", "\\|"))
+        for layer in network.pinned
     ]
-    head = [("layer", "filters that stay", "why"), ("---", "---:", "---")]
-    return "\n".join(f"| {' | '.join(row)} |" for row in head + rows) if rows else "Every filter can go."
+    head = [("layer", "pinned filters", "reason"), ("---", "---:", "---")]
+    return "\n".join(f"| {' | '.join(row)} |" for row in head + rows) if rows else "No filter is pinned."
 
 
 def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
-    """Break text between words; what goes on is indented by two more."""
+    """Wrap text between words; continuation lines are indented by two more columns."""
     spaces = " " * indent
     return textwrap.wrap(
         text,
@@ -152,22 +152,22 @@ def _wrapped(text: str, width: int, indent: int = 0) -> list[str]:
     )
 
 
-def measurements(name: str, found: dict[str, Any]) -> Table:
-    """Lay out what one network does and costs."""
+def measurements(name: str, measured: dict[str, Any]) -> Table:
+    """Return a table of a network's accuracy and cost."""
     table = Table(title=name, box=box.SIMPLE_HEAD, title_justify="left", show_header=False)
-    table.add_row(found["metric"], f"{found['accuracy']:.2f} % on {found['images']} test images")
-    for part, value in found["details"].items():
+    table.add_row(measured["metric"], f"{measured['accuracy']:.2f} % on {measured['images']} test images")
+    for part, value in measured["details"].items():
         table.add_row(f"  {part}", in_percent(value))
-    table.add_row("loss", f"{found['loss']:.4f}")
-    table.add_row("MACs", f"{found['macs']:,}")
-    table.add_row("parameters", f"{found['params']:,}")
-    table.add_row("prunable filters", f"{found['filters']:,}")
-    table.add_row("latency", f"{found['latency_ms']:.3f} ms for one image on one thread")
+    table.add_row("loss", f"{measured['loss']:.4f}")
+    table.add_row("MACs", f"{measured['macs']:,}")
+    table.add_row("parameters", f"{measured['params']:,}")
+    table.add_row("prunable filters", f"{measured['filters']:,}")
+    table.add_row("latency", f"{measured['latency_ms']:.3f} ms for one image on one thread")
     return table
 
 
 def abbreviated(names: Iterable[str]) -> str:
-    """Join names that differ in one component, again and again; nothing is left out.
+    """Abbreviate a list of names by joining those that differ in one component, repeatedly.
 
     Args:
         names: Dotted module names.
@@ -175,26 +175,26 @@ def abbreviated(names: Iterable[str]) -> str:
     rows = [tuple(name.split(".")) for name in dict.fromkeys(names)]
     longest = max(map(len, rows), default=0)
     for place in range(longest - 1, -1, -1):
-        alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        for row in rows:  # the place itself is left open, so that only rows of one length meet
+        groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for row in rows:  # with an empty component, so that only rows of equal length match
             key = (*row[:place], "", *row[place + 1 :]) if place < len(row) else row
-            alike[key].append(row[place] if place < len(row) else "")
+            groups[key].append(row[place] if place < len(row) else "")
         rows = [
             (*key[:place], _braced(values), *key[place + 1 :]) if place < len(key) else key
-            for key, values in alike.items()
+            for key, values in groups.items()
         ]
     return ", ".join(".".join(row) for row in rows)
 
 
 def _braced(values: Sequence[str]) -> str:
-    """Write alternatives in braces, without a beginning that they share: ``branch{1,2}``."""
+    """Join alternatives in braces after their common prefix: ``branch{1,2}``."""
     if len(values) == 1:
         return values[0]
     split = [re.fullmatch(r"(.*?)(0|[1-9]\d*)", value) for value in values]
-    beginnings = {match[1] for match in split if match}
-    if None in split or len(beginnings) > 1 or "}" in "".join(values):
+    prefixes = {match[1] for match in split if match}
+    if None in split or len(prefixes) > 1 or "}" in "".join(values):
         return "{" + ",".join(values) + "}"
     numbers = sorted(int(match[2]) for match in split if match)
     if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
-        return f"{beginnings.pop()}{{{numbers[0]}-{numbers[-1]}}}"
-    return beginnings.pop() + "{" + ",".join(map(str, numbers)) + "}"
+        return f"{prefixes.pop()}{{{numbers[0]}-{numbers[-1]}}}"
+    return prefixes.pop() + "{" + ",".join(map(str, numbers)) + "}"

@@ -51,20 +51,20 @@ class RunFolder:
         self.path, self._resumed = path, resumed
         self._stopping = GracefulStop(shlex.join(["secateur", "resume", str(path)]))
         self.check = self._stopping.check
-        with contextlib.ExitStack() as undoing:
+        with contextlib.ExitStack() as cleanup:
             self._made = make_folder(path)
-            undoing.callback(remove_empty, self._made)
+            cleanup.callback(remove_empty, self._made)
             self._lock = lock_folder(path)
-            undoing.callback(unlock_folder, self._lock)
+            cleanup.callback(unlock_folder, self._lock)
             if not resumed:
-                check_new_folder(path)  # again: another process may have been here before the lock was ours
-            undoing.pop_all()
-            undoing.callback(self._leave, failed=True)
-            for half in half_written(path):
-                half.unlink()
+                check_new_folder(path)  # again, as another process may have written before the lock
+            cleanup.pop_all()
+            cleanup.callback(self._leave, failed=True)
+            for file in half_written(path):
+                file.unlink()
             self.journal = Journal(path / CHECKPOINTS / JOURNAL, self.check)
             self._begin(config)
-            undoing.pop_all()
+            cleanup.pop_all()
 
     def _begin(self, config: Any) -> None:
         if self._resumed:
@@ -94,14 +94,14 @@ class RunFolder:
             self._leave(failed=refused)
 
     def _leave(self, *, failed: bool) -> None:
-        """Let go of the folder, and of all in it where a new run failed with nothing to go on from."""
-        refused = failed and not self._resumed and all(map(_says_nothing, self.path.rglob("*")))
-        if refused:
+        """Unlock the folder; if a new run failed without results, delete its files, too."""
+        discard = failed and not self._resumed and all(map(_has_no_results, self.path.rglob("*")))
+        if discard:
             for entry in self.path.iterdir():
                 if entry.name != LOCK:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         unlock_folder(self._lock)
-        if refused:
+        if discard:
             remove_empty(self._made)
 
     def checkpoint(self, name: str) -> Checkpoint:
@@ -143,8 +143,8 @@ class _Continued(TensorBoardOutputFormat):
         self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0
     ) -> None:
         """Write the entries that are new at a step."""
-        fresh = {key: value for key, value in key_values.items() if step > self._written.get(key, -1)}
-        super().write(fresh, {key: key_excluded[key] for key in fresh}, step)
+        new = {key: value for key, value in key_values.items() if step > self._written.get(key, -1)}
+        super().write(new, {key: key_excluded[key] for key in new}, step)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -178,8 +178,8 @@ def load_latency_table(path: Path) -> LatencyTable | None:
         raise ValueError(f"{file} is not a latency table: {error}") from error
 
 
-def _says_nothing(path: Path) -> bool:
-    """Return whether a file holds nothing that the run found out."""
+def _has_no_results(path: Path) -> bool:
+    """Return whether a file holds no results of the run."""
     return (
         path.is_dir() or path.name in (CONFIG, LATENCY, LOCK) or path.name.startswith("events.out.tfevents")
     )

@@ -18,20 +18,20 @@ def lock_folder(folder: Path) -> BaseFileLock:
     path = folder / LOCK
     while True:
         path.touch()
-        lock, wanted = FileLock(path), _inode(path)
+        lock, inode = FileLock(path), _inode(path)
         try:
             lock.acquire(timeout=0)
         except Timeout:
             raise ValueError(f"another process is working in {folder}; wait until it has ended") from None
-        # Who held it may have removed the file just now: then this lock is on what nobody else looks at.
-        if wanted is not None and _inode(path) == wanted:
+        # A process that just released the lock may have removed the file; the lock is then on a deleted file.
+        if inode is not None and _inode(path) == inode:
             return lock
         lock.release()
 
 
 def unlock_folder(lock: BaseFileLock) -> None:
-    """Let go of a folder, and remove the file while no other process can hold it."""
-    with contextlib.suppress(OSError):  # Windows removes no open file
+    """Unlock a folder, after removing the file while no other process can hold it."""
+    with contextlib.suppress(OSError):  # Windows does not remove open files
         Path(lock.lock_file).unlink()
     lock.release()
 

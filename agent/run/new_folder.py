@@ -1,4 +1,4 @@
-"""Folders that are made for something, and gone again if nothing comes of it."""
+"""New folders, which are removed again if nothing is written to them."""
 
 import contextlib
 import re
@@ -9,14 +9,14 @@ from ...envs.io.run_files import CONFIG
 from .locks import LOCK
 
 _HALF_WRITTEN = re.compile(r"\..+\.\d+\.tmp")
-"""Names of files that :func:`.atomic_write.write_atomically` has not finished."""
+"""Names of temporary files of :func:`.atomic_write.write_atomically`."""
 
 
 def check_new_folder(path: Path) -> None:
-    """Refuse a folder that holds something, but for what a process left that was killed before it began.
+    """Check that a folder is new or empty; files of a process killed at its start do not count.
 
     Raises:
-        ValueError: If it does, or is a file.
+        ValueError: If the folder is not empty, or is a file.
     """
     if path.is_file() or (path.is_dir() and not all(_is_leftover(entry) for entry in path.iterdir())):
         raise ValueError(f"{path} exists and is not empty; give --out a new folder, nothing is overwritten")
@@ -29,15 +29,15 @@ def _is_leftover(path: Path) -> bool:
 
 
 def half_written(folder: Path) -> list[Path]:
-    """List the files that a process was writing when it was killed."""
+    """List the temporary files of a process that was killed while it wrote them."""
     return [path for path in folder.rglob(".*.tmp") if _HALF_WRITTEN.fullmatch(path.name) and path.is_file()]
 
 
 def make_folder(path: Path) -> list[Path]:
-    """Make a folder and those above it that are not there.
+    """Create a folder and its missing parents.
 
     Returns:
-        Those that were made, the innermost first, for :func:`remove_empty`.
+        The created folders, the innermost first, for :func:`remove_empty`.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
@@ -49,7 +49,7 @@ def make_folder(path: Path) -> list[Path]:
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove those folders that hold nothing."""
+    """Remove the folders that are empty."""
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -57,7 +57,7 @@ def remove_empty(folders: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[None]:
-    """Make a folder to write to; if nothing could be written, no folder is left behind."""
+    """Create a folder; on an error it is removed again if it is empty."""
     made = make_folder(path)
     try:
         yield

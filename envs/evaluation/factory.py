@@ -11,7 +11,7 @@ from ..tracing import TracedNetwork
 from .evaluator import CandidateEvaluator
 from .journal import Journal
 
-_MOST_STATISTICS_IMAGES = 512
+_MAX_STATISTICS_IMAGES = 512
 
 
 def statistics_images_for(images: int) -> int:
@@ -20,7 +20,7 @@ def statistics_images_for(images: int) -> int:
     Args:
         images: Number of validation images for measuring a candidate, at least 1.
     """
-    return min(_MOST_STATISTICS_IMAGES, -(-images // 2))
+    return min(_MAX_STATISTICS_IMAGES, -(-images // 2))
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class EvaluatorFactory:
         Args:
             model: The network; it is copied.
             network: Its trace.
-            compensation: Lets kept channels make up for removed ones.
+            compensation: Compensation for removed channels.
             scope: Name that distinguishes this evaluator from others with the same journal.
             name: Name of the network, for messages.
 

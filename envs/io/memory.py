@@ -1,8 +1,8 @@
-"""How much memory the process may still take, and one line where that is not enough.
+"""Memory available to the process, and messages for the case that it is not enough.
 
-psutil knows the memory of the machine, but not the limits of control groups, which are what counts in
-containers and under Slurm and have to be read from files anyway. The machine's own numbers are one file more,
-so psutil is no dependency. On other systems than Linux nothing is known, and nothing is refused.
+psutil reports the memory of the machine, but not the limits of control groups, which apply in containers and
+under Slurm. These have to be read from files anyway, and the machine's numbers are one more file, so psutil
+is not a dependency. On systems other than Linux, available memory is unknown and nothing is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 
 class _Names(NamedTuple):
-    """Files of a control group, and the words of its statistics for memory that is given up when needed."""
+    """Names of the files of a control group, and of the entries in its statistics for reclaimable memory."""
 
     limit: str
     used: str
@@ -25,34 +25,34 @@ class _Names(NamedTuple):
 _V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file"))
 _V2 = _Names("memory.max", "memory.current", ("active_file", "inactive_file"))
 
-_SIGNS = ("DefaultCPUAllocator", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
-"""What torch writes into a RuntimeError: its allocators on Linux, Windows and CUDA, C++, and libraries."""
+_MESSAGES = ("DefaultCPUAllocator", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
+"""Parts of torch's RuntimeErrors from its allocators on Linux, Windows and CUDA, C++, and libraries."""
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
-    """Give the bytes that the process may still take, free swap included.
+    """Return the bytes that the process can still allocate, including free swap.
 
     Args:
-        root: Of the file system.
+        root: Root of the file system.
 
     Returns:
-        The least of what the machine, the control groups and the limit of the address space leave; None where
-        nothing is known.
+        The smallest of the amounts left by the machine, the control groups and the limit of the address
+        space; None if all are unknown.
     """
     known = [*_left_on_machine(root), *_left_in_groups(root), *_left_of_address_space(root)]
     return max(0, min(known)) if known else None
 
 
 def require_memory(needed: int, what: str, remedy: str) -> None:
-    """Refuse what will not fit, before it is begun.
+    """Check that enough memory is available.
 
     Args:
-        needed: Bytes.
-        what: Needs them, in the plural.
-        remedy: What the user can do.
+        needed: Number of bytes.
+        what: What needs them, in the plural, for the message.
+        remedy: What the user can do, for the message.
 
     Raises:
-        ValueError: If that much memory is not there.
+        ValueError: If less memory is available.
     """
     available = available_memory()
     if available is not None and needed > available:
@@ -60,28 +60,28 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory could not be had, on the CPU or a GPU."""
-    said = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
-    return said or isinstance(error, MemoryError)
+    """Return whether an error means that the memory of the CPU or a GPU ran out."""
+    is_from_torch = isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
+    return is_from_torch or isinstance(error, MemoryError)
 
 
 def out_of_memory_line(error: BaseException) -> str:
-    """Say in one sentence that memory ran out, how much was asked for, and what to do."""
+    """Return a message that the memory ran out, with the requested amount and remedies."""
     text = str(error)
-    asked = re.search(r"allocate ([\d.]+) (\w+)", text)
-    number = "" if asked is None else f"{asked[1]} {asked[2]}"
-    if asked is not None and asked[2] == "bytes":
-        number = size(int(float(asked[1])))
-    where = " of the GPU" if "CUDA" in text else ""
-    wanted = f" when {number} more were asked for" if number else ""
+    match = re.search(r"allocate ([\d.]+) (\w+)", text)
+    amount = "" if match is None else f"{match[1]} {match[2]}"
+    if match is not None and match[2] == "bytes":
+        amount = size(int(float(match[1])))
+    of_gpu = " of the GPU" if "CUDA" in text else ""
+    request = f" when {amount} more were requested" if amount else ""
     return (
-        f"the memory{where} ran out{wanted}: give fewer images, a smaller --image-size, a smaller network, "
+        f"the memory{of_gpu} ran out{request}: give fewer images, a smaller --image-size, a smaller network, "
         "or a machine with more memory"
     )
 
 
 def size(count: int) -> str:
-    """Write a number of bytes as people do, such as ``1.8 GB``."""
+    """Format a number of bytes with a unit, such as ``1.8 GB``."""
     for power, unit in ((4, "TB"), (3, "GB"), (2, "MB")):
         if count >= 1000**power:
             return f"{count / 1000**power:,.1f} {unit}"
@@ -99,7 +99,7 @@ def _left_on_machine(root: Path) -> Iterator[int]:
 
 
 def _left_in_groups(root: Path) -> Iterator[int]:
-    """Give what each control group that holds the process leaves it: a limit counts for all below."""
+    """Yield the memory left by each control group of the process; the limits of all ancestors apply."""
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers == "":
@@ -119,7 +119,7 @@ def _left_in(group: Path, names: _Names) -> Iterator[int]:
         next((int(line) for line in _lines(group / name) if line.isdigit()), None)
         for name in (names.limit, names.used)
     )
-    if limit is None or used is None:  # the root has no limit, and "max" is none
+    if limit is None or used is None:  # the root has no limit, and "max" means none
         return
     counts = dict(line.partition(" ")[::2] for line in _lines(group / "memory.stat"))
     yield limit - used + sum(int(counts.get(name, 0)) for name in names.cached)
@@ -137,7 +137,7 @@ def _left_of_address_space(root: Path) -> Iterator[int]:
 
 
 def _lines(path: Path) -> list[str]:
-    """Read what the kernel tells; nothing where it does not."""
+    """Read the lines of a kernel file; none if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

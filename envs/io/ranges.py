@@ -1,52 +1,52 @@
-"""Numbers that users give: refused by name where they are out of their range, or none at all."""
+"""Checks that users' numbers are in their ranges."""
 
 import math
 from numbers import Integral, Real
 from typing import Any
 
 LARGEST_SEED = 2**32 - 1
-"""NumPy's legacy generator, which Stable-Baselines3 seeds, takes no larger one."""
+"""The largest seed of NumPy's legacy generator, which Stable-Baselines3 seeds."""
 
 
-def check_whole(name: str, value: Any, least: int, most: float = math.inf) -> None:
-    """Refuse what is no whole number in a range.
+def check_whole(name: str, value: Any, low: int, high: float = math.inf) -> None:
+    """Check that a value is a whole number in a range.
 
     Args:
-        name: Of the number, for the message.
-        value: The number.
-        least: The smallest that is allowed.
-        most: The largest that is allowed.
+        name: Name of the value, for the message.
+        value: The value.
+        low: Smallest allowed number.
+        high: Largest allowed number.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not.
     """
-    if not (isinstance(value, Integral) and least <= value <= most):  # type: ignore[operator]
-        allowed = f"at least {least}" if most == math.inf else f"{least} to {most}"
+    if not (isinstance(value, Integral) and low <= value <= high):  # type: ignore[operator]
+        allowed = f"at least {low}" if high == math.inf else f"{low} to {high}"
         kind = "" if isinstance(value, Integral) else ", a whole number"
         raise ValueError(f"{name} is {value}; allowed is {allowed}{kind}")
 
 
 def check_seed(value: Any) -> None:
-    """Refuse what is no seed.
+    """Check that a value is a seed: a whole number from 0 to :data:`LARGEST_SEED`.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not.
     """
     check_whole("seed", value, 0, LARGEST_SEED)
 
 
 def check_real(name: str, value: Any, low: float, high: float = math.inf, *, ends: bool = True) -> None:
-    """Refuse what is no finite number in a range.
+    """Check that a value is a finite number in a range.
 
     Args:
-        name: Of the number, for the message.
-        value: The number.
-        low: One end of the range.
-        high: The other.
-        ends: Whether they are allowed themselves.
+        name: Name of the value, for the message.
+        value: The value.
+        low: Lower end of the range.
+        high: Upper end of the range.
+        ends: Whether the ends themselves are allowed.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not.
     """
     is_number = isinstance(value, Real) and math.isfinite(value)
     if not (is_number and (low <= value <= high if ends else low < value < high)):

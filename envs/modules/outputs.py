@@ -1,9 +1,9 @@
 """Outputs of networks: one tensor, or the main output together with those of auxiliary heads.
 
-Tuples and dicts are taken apart here only. Losses, metrics and distillation expect logits. Some networks
+Only this module takes tuples and dicts apart. Losses, metrics and distillation expect logits. Some networks
 return probabilities beside them: ultralytics' classifiers return ``(softmax, logits)`` in evaluation mode.
-Which is which can be computed from the two, so nothing has to be remembered about a network, its cut copies
-or its teacher.
+Which is which follows from their values, so nothing has to be stored about a network, its cut copies or its
+teacher.
 
 Shapes: B examples of a batch, K classes.
 """
@@ -18,14 +18,14 @@ _MAIN, _AUXILIARY = "out", "aux"
 """The keys of torchvision's segmentation networks."""
 
 _SUM_TOLERANCE = 5e-3
-"""How far from one probabilities may sum: bfloat16 rounds each of them by up to 2^-9 of itself."""
+"""Tolerance of the sum of probabilities: bfloat16 rounds each by a relative error of up to 2^-9."""
 
 PROBABILITIES_BESIDE_LOGITS = (
-    "The network gives probabilities and their logits: loss, metric and distillation use the logits."
+    "The network returns probabilities and their logits: loss, metric and distillation use the logits."
 )
 PROBABILITIES_ALONE = (
-    "The network's outputs sum to one over the classes, so it seems to answer with probabilities, where "
-    "cross-entropy and distillation expect logits: leave out its last softmax."
+    "The network's outputs sum to one over the classes, so it seems to return probabilities, but "
+    "cross-entropy and distillation expect logits: remove its last softmax."
 )
 
 
@@ -51,7 +51,7 @@ def main_and_auxiliary(outputs: Any) -> tuple[Tensor, list[Tensor]]:
         given = f"a dict with {', '.join(map(repr, outputs))}" if isinstance(outputs, Mapping) else ""
         raise TypeError(_refusal(given or f"a {type(outputs).__name__}"))
     if not isinstance(main, Tensor):
-        raise TypeError(_refusal(f"a {type(main).__name__} as its answer"))
+        raise TypeError(_refusal(f"a {type(main).__name__} as its main output"))
     return main.float(), [other.float() for other in others if isinstance(other, Tensor)]
 
 
@@ -61,17 +61,17 @@ def main_output(outputs: Any) -> Tensor:
 
 
 def check_logits(outputs: Any, *, classes: bool) -> tuple[str, ...]:
-    """Look once at what a network gives for a few examples.
+    """Check whether the outputs for a few examples are logits.
 
     Args:
-        outputs: What :func:`main_and_auxiliary` takes.
-        classes: Whether targets are classes; of other targets numbers that sum to one are no mistake.
+        outputs: Outputs as for :func:`main_and_auxiliary`.
+        classes: Whether targets are classes; outputs for other targets may sum to one.
 
     Returns:
-        What the user should know of its probabilities, in sentences; often nothing.
+        Notes for the user about probabilities; often none.
 
     Raises:
-        ValueError: If it gives probabilities of classes beside other tensors, none of which are their logits.
+        ValueError: If probabilities of classes come with other tensors, but not with their logits.
     """
     tensors = [entry for entry in outputs if isinstance(entry, Tensor)] if _is_several(outputs) else []
     if tensors and len(_without_probabilities(tensors)) < len(tensors):
@@ -80,8 +80,8 @@ def check_logits(outputs: Any, *, classes: bool) -> tuple[str, ...]:
         return ()
     if len(tensors) > 1:
         raise ValueError(
-            "the network gives a tuple that begins with probabilities (they sum to one over classes), and "
-            "no other entry is their logits: give a network that answers with logits alone, such as a module "
+            "the network returns a tuple that begins with probabilities (they sum to one over classes), and "
+            "no other entry is their logits: give a network that returns logits alone, such as a module "
             "that wraps this one"
         )
     return (PROBABILITIES_ALONE,)
@@ -92,7 +92,7 @@ def _is_several(outputs: Any) -> bool:
 
 
 def _without_probabilities(entries: Sequence[Any]) -> list[Any]:
-    """Leave out probabilities of which there are logits: the first entry's, or the first entry itself."""
+    """Remove probabilities whose logits are present: those of the first entry, or the first entry itself."""
     first, *others = entries
     for k, other in enumerate(others):
         rest = others[:k] + others[k + 1 :]
@@ -104,23 +104,24 @@ def _without_probabilities(entries: Sequence[Any]) -> list[Any]:
 
 
 @torch.no_grad()
-def _are_probabilities_of(one: Any, other: Any) -> bool:
-    """Tell whether one tensor is the softmax over the classes, or the sigmoid, of another.
+def _are_probabilities_of(first: Any, second: Any) -> bool:
+    """Return whether a tensor is the softmax over the classes, or the sigmoid, of another.
 
-    Probabilities may be rounded to the coarser of both types, as under autocast. Where the logits are no
-    numbers the probabilities are none either, and still theirs.
+    Probabilities may be rounded to the coarser type of the two, as under autocast. NaN in both counts as
+    equal.
     """
-    if not isinstance(one, Tensor) or not isinstance(other, Tensor) or one.shape != other.shape:
+    if not isinstance(first, Tensor) or not isinstance(second, Tensor) or first.shape != second.shape:
         return False
-    if not one.is_floating_point() or not other.is_floating_point():
+    if not first.is_floating_point() or not second.is_floating_point():
         return False
-    eps = max(torch.finfo(dtype).eps for dtype in (one.dtype, other.dtype, torch.float32))
-    probabilities, logits = one.float(), other.float()
+    eps = max(torch.finfo(dtype).eps for dtype in (first.dtype, second.dtype, torch.float32))
+    probabilities, logits = first.float(), second.float()
     candidates = [logits.sigmoid()]
-    if logits.dim() > 1 and logits.shape[1] > 1:  # the softmax of one class is one, whatever its logit
+    if logits.dim() > 1 and logits.shape[1] > 1:  # the softmax of a single class is always 1
         candidates.append(logits.softmax(1))
     return any(
-        torch.allclose(probabilities, found, rtol=4 * eps, atol=1e-6, equal_nan=True) for found in candidates
+        torch.allclose(probabilities, expected, rtol=4 * eps, atol=1e-6, equal_nan=True)
+        for expected in candidates
     )
 
 
@@ -133,6 +134,6 @@ def _sums_to_one(outputs: Tensor) -> bool:
 
 def _refusal(given: str) -> str:
     return (
-        f"the network gives {given}; give a network that answers with a tensor, a tuple that begins with "
+        f"the network returns {given}; give a network that returns a tensor, a tuple that begins with "
         f"one, or a dict that has one under {_MAIN!r}"
     )

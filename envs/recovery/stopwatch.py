@@ -1,4 +1,4 @@
-"""How long something took, whoever interrupted it."""
+"""Wall-clock time of work with pauses and interruptions."""
 
 import contextlib
 import time
@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 
 class Stopwatch:
-    """Wall-clock seconds of a piece of work, over pauses and over processes.
-
-    It runs from when it is made.
+    """Measure the wall-clock seconds of work, across pauses and processes, from creation on.
 
     Args:
-        earlier: Seconds that processes before this one spent on the same work.
+        earlier: Seconds that earlier processes spent on the same work.
     """
 
     def __init__(self, earlier: float = 0.0) -> None:
@@ -19,12 +17,12 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """What it shows."""
+        """Seconds so far."""
         return self._earlier + time.perf_counter() - self._began
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out other work that is done in between."""
+        """Exclude other work from the measurement."""
         began = time.perf_counter()
         try:
             yield

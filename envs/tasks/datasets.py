@@ -25,10 +25,10 @@ from .image_files import check_image_size
 from .normalisation import Normalisation, resolve_normalisation
 from .splits import Split, complete_splits, stratified_split
 
-# Digits have no test set. Ours must not depend on a run's seed, or seeds could not be compared.
+# Digits have no test set. The split does not depend on a run's seed, so that seeds can be compared.
 _DIGITS_TEST_FRACTION = 0.2
 _DIGITS_TEST_SEED = 0
-# What images are resized to before the next ones are: torch does it in float32 where a CPU cannot in bytes.
+# Pixels to resize at a time: some CPUs need a float32 copy of them.
 _PIXELS_AT_A_TIME = 2**22
 
 
@@ -109,14 +109,14 @@ def get_task(
         )
     channels, height, width = splits["train"].images.shape[1:]
     if data not in _DATASETS or image_size is not None:
-        padding = max(1, round(min(height, width) / 8))  # the usual 4 of 32 pixels
+        padding = max(1, round(min(height, width) / 8))  # 4 pixels for images of 32, as usual for CIFAR
     mean, std = resolve_normalisation(normalisation or (data if data in _DATASETS else "imagenet"), channels)
     name = data if data in _DATASETS else Path(data).resolve().name
     return ClassificationTask(name, splits, classes, mean, std, padding, flip, (*notes, *split_notes))
 
 
 def _resized(data: str, parts: Mapping[SplitName, Split], size: int) -> dict[SplitName, Split]:
-    """Resize all images to a square, a few at a time.
+    """Resize all images to squares, a batch at a time.
 
     Raises:
         ValueError: If they do not fit into memory.
@@ -131,11 +131,11 @@ def _resized(data: str, parts: Mapping[SplitName, Split], size: int) -> dict[Spl
 
 
 def _resized_images(images: Tensor, size: int) -> Tensor:
-    larger = images.new_empty((*images.shape[:2], size, size))
+    resized_images = images.new_empty((*images.shape[:2], size, size))
     count = max(1, _PIXELS_AT_A_TIME // size**2)
-    for few, room in zip(images.split(count), larger.split(count), strict=True):
-        room.copy_(resize(few, [size, size], antialias=True))
-    return larger
+    for batch, target in zip(images.split(count), resized_images.split(count), strict=True):
+        target.copy_(resize(batch, [size, size], antialias=True))
+    return resized_images
 
 
 def _digits(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[str, ...]]:
@@ -159,7 +159,7 @@ def _from_torchvision(
         try:
             train, test = (kind(root, train=part, download=download) for part in (True, False))
         except (RuntimeError, OSError) as error:
-            remedy = "try again" if download else "pass --download (download=True) to fetch it"
+            remedy = "try again" if download else "give --download (download=True) to download it"
             raise ValueError(f"{name} is not complete under {root} ({error}): {remedy}") from error
         parts: dict[SplitName, Split] = {"train": _split_of(train), "test": _split_of(test)}
         return parts, tuple(train.classes)

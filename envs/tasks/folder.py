@@ -1,6 +1,6 @@
 """Folders of images, one folder per class, read into memory.
 
-What a part holds is decided before its pixels are read, so that they are in memory once and never copied.
+Images are assigned to splits before their pixels are read, so that they are in memory once and never copied.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .image_files import (
     check_image_size,
     naming_the_file,
     read_header,
-    require_room,
+    require_memory_for,
     resized,
 )
 from .splits import Split
@@ -38,7 +38,7 @@ _FOLDERS: dict[SplitName, tuple[str, ...]] = {
 _DEFAULT_SIZE = 224
 # torchvision's presets for ImageNet: resize the shorter side to 256 pixels, then crop the central 224.
 _RESIZE_MARGIN = 256 / 224
-_CHUNK = 256  # images that a thread reads at a time
+_CHUNK = 256  # number of images that a thread reads at a time
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class ImageFolder:
     """An image folder whose headers have been read, and which fits into memory.
 
     Args:
-        parts: What is there; the strata are the labels.
-        classes: Their names, in the order of the labels.
+        parts: Files of the parts; the strata are the labels.
+        classes: Names of the classes, in the order of the labels.
         notes: Sentences for the report.
         reader: Decodes the images.
     """
@@ -67,14 +67,14 @@ class ImageFolder:
         chunks = [part.items[i : i + _CHUNK] for i in range(0, len(part), _CHUNK)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for _ in pool.map(self.reader, chunks, images.split(_CHUNK)):
-                pass  # an exception of a thread comes out here
+                pass  # raises the exceptions of threads
         return Split(images, part.strata)
 
 
 def open_folder(root: Path, image_size: int | None = None) -> ImageFolder:
-    """Look at ``root/<train|val|test>/<class>/*`` and the headers of its images.
+    """Open ``root/<train|val|test>/<class>/*`` and read the headers of its images.
 
-    If all images are grey, they stay grey, else all become RGB. Images of one size keep it, unless
+    Images are read as greyscale if all files are, else as RGB. Images of one size keep it, unless
     ``image_size`` is given. Images of several sizes are resized to a shorter side of 8/7 of the size and
     cropped to the centre.
 
@@ -86,7 +86,7 @@ def open_folder(root: Path, image_size: int | None = None) -> ImageFolder:
         ValueError: If there is no train folder, a class folder is empty or in one part only, an image cannot
             be read, or all of them do not fit into memory.
     """
-    folders = part_folders(root, "an image folder has train/<class>/*.png, beside it val/ or test/")
+    folders = part_folders(root, "an image folder has train/<class>/*.png and optionally val/ and test/")
     classes = _classes(folders)
     files = {part: [_images_in(folder / name) for name in classes] for part, folder in folders.items()}
     everything = [path for part in files.values() for paths in part for path in paths]
@@ -96,7 +96,7 @@ def open_folder(root: Path, image_size: int | None = None) -> ImageFolder:
     mode = "L" if all(header.mode in ("1", "L") for header in headers) else "RGB"
     sizes = {header.size for header in headers}
     reader = _Reader.choose(mode, sizes, image_size)
-    require_room(headers, reader.size, len(mode), resize=reader.resize, source=str(root))
+    require_memory_for(headers, reader.size, len(mode), resize=reader.resize, source=str(root))
     parts: dict[SplitName, OnDisk[Path]] = {}
     for part, per_class in files.items():
         labels = torch.cat([torch.full((len(paths),), k) for k, paths in enumerate(per_class)])
@@ -121,15 +121,15 @@ class _Reader:
 
     @classmethod
     def choose(cls, mode: str, sizes: set[tuple[int, int]], image_size: int | None) -> _Reader:
-        """Decide between the native size and resizing."""
+        """Choose between the native size and resizing."""
         check_image_size(image_size)
-        wanted = image_size or _DEFAULT_SIZE
+        side = image_size or _DEFAULT_SIZE
         if len(sizes) > 1:
-            return cls(mode, (wanted, wanted), round(wanted * _RESIZE_MARGIN))
+            return cls(mode, (side, side), round(side * _RESIZE_MARGIN))
         native = next(iter(sizes))
-        if image_size is None or native == (wanted, wanted):
+        if image_size is None or native == (side, side):
             return cls(mode, native)
-        return cls(mode, (wanted, wanted), wanted)
+        return cls(mode, (side, side), side)
 
     def empty(self, count: int) -> Tensor:
         """Allocate memory for images: (count, C, H, W) uint8."""
@@ -143,7 +143,7 @@ class _Reader:
 
     def __str__(self) -> str:
         side, (width, height) = self.resize, self.size
-        return f"resized to a shorter side of {side} pixels and cut to the middle {width}x{height}"
+        return f"resized to a shorter side of {side} pixels and cropped to the central {width}x{height}"
 
     def _decode(self, path: Path) -> np.ndarray:
         with naming_the_file(path), Image.open(path) as opened:
@@ -179,11 +179,11 @@ def part_folders(root: Path, layout: str) -> dict[SplitName, Path]:
     """
     folders: dict[SplitName, Path] = {}
     for part, names in _FOLDERS.items():
-        there = [root / name for name in names if (root / name).is_dir()]
-        if len(there) > 1:
-            raise ValueError(f"{root} has both {there[0].name}/ and {there[1].name}/: keep one of them")
-        if there:
-            folders[part] = there[0]
+        existing = [root / name for name in names if (root / name).is_dir()]
+        if len(existing) > 1:
+            raise ValueError(f"{root} has both {existing[0].name}/ and {existing[1].name}/: keep one of them")
+        if existing:
+            folders[part] = existing[0]
     if "train" not in folders:
         raise ValueError(f"{root} has no train/ folder: {layout}")
     return folders
@@ -192,15 +192,15 @@ def part_folders(root: Path, layout: str) -> dict[SplitName, Path]:
 def _classes(folders: dict[SplitName, Path]) -> list[str]:
     found = {part: {p.name for p in folder.iterdir() if _is_class(p)} for part, folder in folders.items()}
     for part, folder in folders.items():
-        odd = sorted(found[part] ^ found["train"])
-        if odd:
-            where = folder if odd[0] in found[part] else folders["train"]
+        differing = sorted(found[part] ^ found["train"])
+        if differing:
+            where = folder if differing[0] in found[part] else folders["train"]
             raise ValueError(
-                f"train/ and {folder.name}/ have different classes: {odd[0]!r} is only in {where}"
-                + (f" ({len(odd)} classes differ)" if len(odd) > 1 else "")
+                f"train/ and {folder.name}/ have different classes: {differing[0]!r} is only in {where}"
+                + (f" ({len(differing)} classes differ)" if len(differing) > 1 else "")
             )
     if len(found["train"]) < 2:
-        raise ValueError(f"{folders['train']} has to hold a folder for each of at least two classes")
+        raise ValueError(f"{folders['train']} needs one folder per class, at least two")
     return sorted(found["train"])
 
 

@@ -1,4 +1,4 @@
-"""Image files that lie on the disk: their headers, what reading them will take, and words for broken ones."""
+"""Image files on disk: their headers, the memory for reading them, and errors for broken ones."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..io.memory import require_memory
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 
 _DECODING, _RESIZING = 8, 10
-"""Bytes that Pillow 13 takes for a while: for a pixel of a coloured file (measured: 8.2), and for a pixel of
-what it is resized to (9.7)."""
+"""Temporary memory of Pillow 13, bytes per pixel of a colour image (measured: 8.2), and of the resized image
+(9.7)."""
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class OnDisk(Generic[Item]):
-    """A part of a data set of which nothing but the headers has been read.
+    """A part of a data set of which only the headers have been read.
 
     Args:
-        items: N files, or what belongs together of them.
+        items: N files, or groups of files that belong together.
         strata: (N,) int64; see :class:`.splits.Part`.
     """
 
@@ -40,12 +40,12 @@ class OnDisk(Generic[Item]):
         return len(self.items)
 
     def take(self, indices: Tensor) -> Self:
-        """Give some of the files, in the order of the indices (M,)."""
+        """Return the items at the indices (M,), in their order."""
         return type(self)(tuple(self.items[k] for k in indices.tolist()), self.strata[indices])
 
 
 class Header(NamedTuple):
-    """What an image file says before its pixels: Pillow's mode, and width and height, pixels."""
+    """Header of an image file: Pillow's mode, and width and height, pixels."""
 
     mode: str
     size: tuple[int, int]
@@ -55,7 +55,7 @@ def read_header(path: Path) -> Header:
     """Read the header of an image.
 
     Raises:
-        ValueError: If it is no image, or has more pixels than Pillow opens.
+        ValueError: If it is not an image, or has more pixels than Pillow opens.
     """
     with naming_the_file(path), Image.open(path) as image:
         return Header(image.mode, image.size)
@@ -63,7 +63,7 @@ def read_header(path: Path) -> Header:
 
 @contextmanager
 def naming_the_file(path: Path) -> Iterator[None]:
-    """Say which file it was that Pillow could not read."""
+    """Convert Pillow's errors to a ValueError that names the file."""
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -75,41 +75,42 @@ def naming_the_file(path: Path) -> Iterator[None]:
 
 
 def check_image_size(image_size: int | None) -> None:
-    """Refuse a size below one pixel.
+    """Check that an image size, if given, is at least one pixel.
 
     Raises:
-        ValueError: If it is one.
+        ValueError: If it is not.
     """
     if image_size is not None and image_size < 1:
         raise ValueError(f"the image size has to be at least one pixel, got {image_size}")
 
 
 def resized(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Give the width and height of an image whose shorter side becomes so many pixels."""
+    """Return the width and height of an image after resizing its shorter side to ``side`` pixels."""
     scale = side / min(size)
     width, height = (max(round(length * scale), side) for length in size)
     return width, height
 
 
-def require_room(
+def require_memory_for(
     headers: Counter[Header], size: tuple[int, int], depth: int, *, resize: int = 0, source: str
 ) -> None:
-    """Refuse images that will not fit into memory.
+    """Check that images fit into memory.
 
     Args:
-        headers: Of all of them.
-        size: Width and height of what is kept, pixels.
-        depth: Bytes of a pixel that is kept.
-        resize: The shorter side before cutting out the middle, pixels; 0 leaves images as they are.
-        source: Names them, for the message.
+        headers: Headers of all images.
+        size: Width and height of the images in memory, pixels.
+        depth: Bytes per pixel in memory.
+        resize: Length of the shorter side before the central crop, pixels; 0 does not resize or crop.
+        source: Name of the data, for the message.
 
     Raises:
-        ValueError: If reading them needs more memory than the process may take.
+        ValueError: If reading them needs more memory than is available.
     """
     width, height = size
     decoding = 0
-    readers = os.cpu_count() or 1  # each is at one of the largest images in the worst case
-    for needed, count in sorted(((_passing(h.size, resize), n) for h, n in headers.items()), reverse=True):
+    readers = os.cpu_count() or 1  # in the worst case, each reads one of the largest images
+    needs = ((_temporary_memory(header.size, resize), count) for header, count in headers.items())
+    for needed, count in sorted(needs, reverse=True):
         decoding += min(count, readers) * needed
         readers -= min(count, readers)
     images = headers.total()
@@ -120,7 +121,7 @@ def require_room(
     )
 
 
-def _passing(size: tuple[int, int], resize: int) -> int:
-    """Count the bytes that are taken while an image is read."""
+def _temporary_memory(size: tuple[int, int], resize: int) -> int:
+    """Return the bytes of temporary memory for reading an image."""
     (width, height), (new_width, new_height) = size, resized(size, resize) if resize else size
     return _DECODING * width * height + _RESIZING * new_width * new_height

@@ -1,6 +1,6 @@
 """Folders of images and masks, read into memory.
 
-What a part holds is decided before its pixels are read, so that they are in memory once and never copied.
+Images are assigned to splits before their pixels are read, so that they are in memory once and never copied.
 
 Shapes: N images, C channels, H and W pixels.
 """
@@ -30,14 +30,16 @@ from .image_files import (
     check_image_size,
     naming_the_file,
     read_header,
-    require_room,
+    require_memory_for,
     resized,
 )
 from .normalisation import Normalisation, resolve_normalisation
 from .segmentation import SegmentationSplit, SegmentationTask, balanced_weights
 from .splits import complete_splits
 
-_LAYOUT = "it wants train/images/*.jpg and train/masks/*.png with class indices, beside it val/ or test/"
+_LAYOUT = (
+    "it needs train/images/*.jpg and train/masks/*.png with class indices, optionally also val/ and test/"
+)
 _NAMES = "classes.txt"
 _DEFAULT_SIZE = 256
 _INDEXED = ("L", "P", "1")
@@ -92,8 +94,8 @@ def load_segmentation(
     side = image_size or (_DEFAULT_SIZE if len(sizes) > 1 else None)
     mode = "L" if all(header.mode in ("1", "L") for header in headers) else "RGB"
     size = (side, side) if side else next(iter(sizes))
-    require_room(headers, size, len(mode) + 1, resize=side or 0, source=str(root))
-    files, how = complete_splits(parts, val_from=val_from, val_fraction=val_fraction, seed=seed)
+    require_memory_for(headers, size, len(mode) + 1, resize=side or 0, source=str(root))
+    files, split_notes = complete_splits(parts, val_from=val_from, val_fraction=val_fraction, seed=seed)
     splits: dict[SplitName, SegmentationSplit] = {}
     largest: dict[_Example, int] = {}
     for name, part in files.items():
@@ -108,9 +110,11 @@ def load_segmentation(
     classes = _classes(root, largest, ignore_label)
     mean, std = resolve_normalisation(normalisation or "imagenet", splits["train"].images.shape[1])
     weights = balanced_weights(splits["train"].masks, len(classes), ignore_label) if balance else ()
-    notes = [f"Pixels of the label {ignore_label} count nowhere."]
+    notes = [f"Pixels with the label {ignore_label} are ignored."]
     if side is not None:
-        notes.append(f"Images were resized to a shorter side of {side} pixels and cut to the middle square.")
+        notes.append(
+            f"Images were resized to a shorter side of {side} pixels and cropped to a central square."
+        )
     if balance:
         notes.append("The loss weighs classes by median frequency balancing.")
     return SegmentationTask(
@@ -121,7 +125,7 @@ def load_segmentation(
         std,
         ignore_label=ignore_label,
         class_weights=weights,
-        notes=(*notes, *how),
+        notes=(*notes, *split_notes),
     )
 
 
@@ -137,31 +141,31 @@ def _examples(part: Path) -> OnDisk[_Example]:
     images, masks = found
     if not images:
         raise ValueError(f"{part / 'images'} has no images: fill it or remove {part}")
-    if odd := sorted(set(images) ^ set(masks)):
-        what, path = ("image", images[odd[0]]) if odd[0] in images else ("mask", masks[odd[0]])
+    if unpaired := sorted(set(images) ^ set(masks)):
+        what, path = ("image", images[unpaired[0]]) if unpaired[0] in images else ("mask", masks[unpaired[0]])
         other = "mask" if what == "image" else "image"
         raise ValueError(
             f"the {what} {path} has no {other} of the same name in {part / (other + 's')}"
-            + (f" ({len(odd)} have none)" if len(odd) > 1 else "")
+            + (f" ({len(unpaired)} have none)" if len(unpaired) > 1 else "")
         )
     pairs = tuple(_Example(images[stem], masks[stem]) for stem in sorted(images))
-    return OnDisk(pairs, torch.zeros(len(pairs), dtype=torch.int64))  # an image has many classes
+    return OnDisk(pairs, torch.zeros(len(pairs), dtype=torch.int64))  # one stratum
 
 
 def _header(example: _Example) -> Header:
-    """Give the header of an image, and refuse a mask that does not suit it."""
+    """Return the header of an image, and check that the mask matches it."""
     (mode, size), (mask_mode, mask_size) = (read_header(path) for path in (example.image, example.mask))
     if mode.startswith(("I", "F")):
         raise ValueError(f"{example.image} has more than 8 bits per channel: convert the images to 8 bits")
     if mask_mode not in _INDEXED:
         raise ValueError(
-            f"the mask {example.mask} is of mode {mask_mode}: masks are PNGs of one channel of 8 bits that "
-            "holds class indices, convert colours to indices first"
+            f"the mask {example.mask} has the mode {mask_mode}: masks are PNGs with one 8-bit channel of "
+            "class indices, convert colours to indices first"
         )
     if size != mask_size:
         raise ValueError(
             f"the mask {example.mask} has {mask_size[0]}x{mask_size[1]} pixels, its image "
-            f"{size[0]}x{size[1]}: make them equal"
+            f"{size[0]}x{size[1]}: make the sizes equal"
         )
     return Header(mode, size)
 
@@ -175,14 +179,14 @@ def _read(
     side: int | None,
     ignore_label: int,
 ) -> int:
-    """Decode an image into (C, H, W) and its mask into (H, W), and give the largest label that counts."""
+    """Decode an image into (C, H, W) and its mask into (H, W), and return the largest label not ignored."""
     pixels = np.asarray(_decoded(example.image, mode, side, Image.Resampling.BILINEAR))
     image[:] = pixels.reshape(*mask.shape, -1).transpose(2, 0, 1)
     mask[:] = np.asarray(_decoded(example.mask, None, side, Image.Resampling.NEAREST))
     return int(mask[mask != ignore_label].max(initial=0))
 
 
-def _decoded(path: Path, mode: str | None, side: int | None, how: Image.Resampling) -> Image.Image:
+def _decoded(path: Path, mode: str | None, side: int | None, resampling: Image.Resampling) -> Image.Image:
     with naming_the_file(path), Image.open(path) as opened:
         opened.load()
         image = opened.copy() if mode is None else opened.convert(mode)
@@ -190,30 +194,30 @@ def _decoded(path: Path, mode: str | None, side: int | None, how: Image.Resampli
         return image
     width, height = resized(image.size, side)
     left, top = (width - side) // 2, (height - side) // 2
-    return image.resize((width, height), how).crop((left, top, left + side, top + side))
+    return image.resize((width, height), resampling).crop((left, top, left + side, top + side))
 
 
 def _classes(root: Path, largest: Mapping[_Example, int], ignore_label: int) -> tuple[str, ...]:
-    """Read the names of the classes, or count them, and refuse labels beyond the last."""
+    """Read the names of the classes, or number them, and check that all labels have a class."""
     worst = max(largest, key=largest.__getitem__)
-    most = largest[worst]
+    highest = largest[worst]
     names = root / _NAMES
     if names.is_file():
         classes = tuple(
             line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()
         )
     else:
-        classes = tuple(str(k) for k in range(most + 1))
+        classes = tuple(str(k) for k in range(highest + 1))
     if len(set(classes)) != len(classes):
         raise ValueError(f"{names} names a class twice; give each its own name")
-    if most >= len(classes):
+    if highest >= len(classes):
         raise ValueError(
-            f"the mask {worst.mask} has the label {most}, {names} names "
-            f"{len(classes)} classes: give --ignore-label {most} if it means nothing, or name all classes"
+            f"the mask {worst.mask} has the label {highest}, but {names} names only "
+            f"{len(classes)} classes: give --ignore-label {highest} to ignore it, or name all classes"
         )
     if len(classes) < 2:
         raise ValueError(
-            f"the masks in {root} have the label 0 alone beside the ignore label {ignore_label}: masks hold "
-            "class indices 0, 1, ..., one a pixel"
+            f"the masks in {root} have no label but 0 and the ignore label {ignore_label}: masks hold "
+            "one class index 0, 1, ... per pixel"
         )
     return classes

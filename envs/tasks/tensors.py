@@ -66,7 +66,7 @@ class TensorTask:
         notes: tuple[str, ...] = (),
     ) -> None:
         given: Mapping[SplitName, Any] = {"train": train, "val": val, "test": test}
-        self._splits = {split: _checked(split, pair) for split, pair in given.items()}
+        self._splits = {split: _check_split(split, pair) for split, pair in given.items()}
         shapes = {tuple(inputs.shape[1:]) for inputs, _ in self._splits.values()}
         answers = {(tuple(t.shape[1:]), t.is_floating_point()) for _, t in self._splits.values()}
         if len(shapes) > 1 or len(answers) > 1:
@@ -128,11 +128,11 @@ class TensorTask:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch."""
-        return self._loss(*self._copied(outputs, targets))
+        return self._loss(*self._copies(outputs, targets))
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the metric's statistics of a batch."""
-        return self._metric.statistics(*self._copied(outputs, targets))
+        return self._metric.statistics(*self._copies(outputs, targets))
 
     def metric(self, statistics: Tensor) -> float:
         """Compute the metric from summed statistics, percent."""
@@ -160,19 +160,19 @@ class TensorTask:
             return int(max(targets.max() for _, targets in self._splits.values())) + 1
         return int(self._splits["train"][1].shape[1])
 
-    def _copied(self, outputs: Tensor, targets: Tensor) -> Pair:
-        """Give what functions of users may edit in place, in shapes that are alike."""
-        return outputs.clone(), self._alike(outputs, targets).clone()
+    def _copies(self, outputs: Tensor, targets: Tensor) -> Pair:
+        """Return copies in matching shapes, as users' functions may edit them in place."""
+        return outputs.clone(), self._match_shape(outputs, targets).clone()
 
-    def _alike(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Refuse shapes that would broadcast: (B, 1) against (B,) gives a loss of (B, B) without an error."""
+    def _match_shape(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Match the targets' shape to the outputs'; else (B, 1) and (B,) broadcast to a loss of (B, B)."""
         expected = (len(targets), self.num_outputs) if self._classes else tuple(targets.shape)
         if outputs.shape == expected:
             return targets
         if not self._classes and outputs.numel() == targets.numel():
             return targets.reshape(outputs.shape)
         raise ValueError(
-            f"{self.name} wants outputs of the shape {expected[1:]} per example, the network gives "
+            f"{self.name} expects outputs of the shape {expected[1:]} per example, the network returns "
             f"{tuple(outputs.shape[1:])}: give a network with {self.num_outputs} outputs, or num_outputs"
         )
 
@@ -201,15 +201,15 @@ class LoaderTask(TensorTask):
         )
 
 
-def _checked(split: str, pair: Any) -> Pair:
-    """Check a split, and give targets that are numbers a second axis."""
+def _check_split(split: str, pair: Any) -> Pair:
+    """Check a split, and add a second axis to targets that are numbers."""
     if not _is_pair(pair):
         raise TypeError(f"{split} is {_described(pair)}; give a pair of tensors: inputs and targets")
     inputs, targets = pair
     if inputs.dim() < 2 or targets.dim() < 1 or len(inputs) != len(targets) or not len(inputs):
         raise ValueError(
             f"{split} has inputs of {tuple(inputs.shape)} and targets of {tuple(targets.shape)}; "
-            "give as many targets as inputs, at least one, one a row"
+            "give as many targets as inputs, at least one, one per row"
         )
     if targets.dim() == 1:
         numbers = targets.is_floating_point() or targets.dtype == torch.bool
@@ -220,23 +220,23 @@ def _checked(split: str, pair: Any) -> Pair:
 def _read(split: str, loader: Any) -> Pair:
     """Read all batches of a loader."""
     expected = _length(loader)
-    copies = 1 if isinstance(loader, Sequence) else 2  # what is read, unless it is there, and what it becomes
+    copies = 1 if isinstance(loader, Sequence) else 2  # the joined tensor; the batches unless already there
     read: list[Pair] = []
-    held = 0
+    read_bytes = 0
     for k, batch in enumerate(_iterated(split, loader)):
         if not _is_pair(batch):
             raise TypeError(
-                f"the loader of {split} gives {_described(batch)} as batch {k}; "
-                "it has to give pairs of tensors: inputs and targets"
+                f"the loader of {split} returns {_described(batch)} as batch {k}; "
+                "it has to return pairs of tensors: inputs and targets"
             )
         read.append(batch)
-        held += sum(part.nbytes for part in batch)
+        read_bytes += sum(part.nbytes for part in batch)
         if expected is None:
-            require_memory(held, f"the first {k + 1:,} batches of {split}, to be joined,", _REMEDY)
+            require_memory(read_bytes, f"the first {k + 1:,} batches of {split}, to be joined,", _REMEDY)
         elif k == 0:
-            require_memory(copies * expected * held, f"the {expected:,} batches of {split}", _REMEDY)
+            require_memory(copies * expected * read_bytes, f"the {expected:,} batches of {split}", _REMEDY)
     if not read:
-        raise ValueError(f"the loader of {split} gives nothing; give one with at least one batch")
+        raise ValueError(f"the loader of {split} returns nothing; give one with at least one batch")
     try:
         inputs, targets = (torch.cat(parts) for parts in zip(*read, strict=True))
     except RuntimeError as error:
@@ -244,7 +244,7 @@ def _read(split: str, loader: Any) -> Pair:
             raise
         shapes = sorted({tuple(x.shape[1:]) for batch in read for x in batch})
         raise ValueError(
-            f"the batches of {split} differ in shape ({shapes}); let the loader give inputs of one shape"
+            f"the batches of {split} differ in shape ({shapes}); let the loader return inputs of one shape"
         ) from error
     return inputs, targets
 
@@ -257,7 +257,7 @@ def _iterated(split: str, loader: Any) -> Iterator[Any]:
 
 
 def _length(loader: Any) -> int | None:
-    """Ask how many batches there are; None where it is not known, as of a stream."""
+    """Return the number of batches; None if it is unknown, as for a stream."""
     try:
         return len(loader)
     except (TypeError, NotImplementedError):

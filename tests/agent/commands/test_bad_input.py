@@ -63,7 +63,7 @@ def test_help_fills_the_lines_of_the_terminal(
             for seed in ("-1", "4294967296")
         ),
         (["train"], "network"),
-        (["train", "demo", "--weights", "a.pt", "b.pt"], "one for each"),
+        (["train", "demo", "--weights", "a.pt", "b.pt"], "for each network"),
         (["evaluate", "resnet2O"], "resnet20"),
         (["inspect", "resnet2O"], "resnet20"),
         (["export", "nowhere"], "report.json"),

@@ -36,5 +36,5 @@ def test_the_help_says_the_numbers_that_count_where_nothing_is_given(
     with pytest.raises(SystemExit):
         main(["prune", "--help"])
     said = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert f"{DEFAULT_TARGET:g} if neither this nor a drop bound is given" in said
-    assert f"By default {AgentConfig.evaluations}, and 0 with the agent of a folder" in said
+    assert f"{DEFAULT_TARGET:g} if neither another target nor a drop bound is given" in said
+    assert f"By default {AgentConfig.evaluations}, or 0 with an agent from a folder" in said

@@ -79,11 +79,11 @@ def only_line(text: str) -> str:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("torchs", "the memory ran out when 1,125.9 TB more were asked for: give"),
-        ("numpys", "the memory ran out when 8.00 PiB more were asked for: give"),
+        ("torchs", "the memory ran out when 1,125.9 TB more were requested: give"),
+        ("numpys", "the memory ran out when 8.00 PiB more were requested: give"),
         ("pythons", "the memory ran out: give"),
-        ("cudas", "the memory of the GPU ran out when 20.00 GiB more were asked for: give"),
-        ("built", "the memory ran out when 1,125.9 TB more were asked for: give"),
+        ("cudas", "the memory of the GPU ran out when 20.00 GiB more were requested: give"),
+        ("built", "the memory ran out when 1,125.9 TB more were requested: give"),
     ],
 )
 def test_memory_that_runs_out_is_one_line_whoever_asked_for_it(
@@ -109,7 +109,7 @@ def test_a_process_with_little_memory_says_so_in_one_line_and_not_in_a_traceback
     words = ["prune", "greedy_nets:two_gigabytes", "--dense-epochs", "0"]
     assert finish(words, errors, memory=10**9) == 2
     assert only_line(errors.read_text()).startswith(
-        "secateur: the memory ran out when 2.1 GB more were asked for"
+        "secateur: the memory ran out when 2.1 GB more were requested"
     )
 
 

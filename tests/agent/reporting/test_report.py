@@ -166,7 +166,7 @@ def test_the_page_can_be_written_again_from_the_numbers_alone(report: dict[str, 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "the folder of no run"),
+        (None, "it is not the folder of a run"),
         ("", "is damaged"),
         ("[1]", "is damaged"),
         ("[" * 100_000, "is damaged"),
@@ -226,7 +226,7 @@ def test_what_is_missing_leaves_no_empty_section(report: dict[str, Any], tmp_pat
     report["splits"]["notes"] = []
     html, reader = page_of(report, tmp_path)
     assert "Repeat the run" not in reader.text
-    assert "have to stay" not in reader.text
+    assert "Pinned filters" not in reader.text
     assert "by epoch" not in reader.text
     assert "by update" not in reader.text
     assert not re.search(r"</h2>\s*</section>", html)

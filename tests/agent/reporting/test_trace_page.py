@@ -78,7 +78,7 @@ def test_a_page_says_once_what_stays_because_of_which_operation_and_line() -> No
 def test_what_stays_is_a_table_in_markdown() -> None:
     network = trace_exactly(get_model("demo", num_classes=10, in_channels=1), torch.zeros(2, 1, 8, 8))
     assert pinned_markdown(network).splitlines() == [
-        "| layer | filters that stay | why |",
+        "| layer | pinned filters | reason |",
         "| --- | ---: | --- |",
         "| `classifier` | 10 of 10 | the network's output |",
     ]

@@ -181,7 +181,7 @@ def test_a_target_in_milliseconds_is_met(problem: PruningProblem) -> None:
     assert report["pruned"]["predicted_latency_ms"] == pytest.approx(report["pruned"]["latency_ms"])
     assert report["latency"] == {"batch": 1, "threads": 1, "dtype": "float32", "device": "cpu"}
     labels = [str(label) for label in table(report).columns[0].cells]
-    assert labels[-2:] == ["latency, batch 1, 1 thread, float32", "latency as predicted"]
+    assert labels[-2:] == ["latency, batch 1, 1 thread, float32", "predicted latency"]
 
 
 @pytest.mark.usefixtures("without_clock")
@@ -192,5 +192,5 @@ def test_a_target_that_cannot_be_set_names_the_dense_and_the_smallest_latency(
     monkeypatch.chdir(tmp_path)
     assert main(["prune", "--target-latency", target]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "the dense network takes 288.1 ms a batch, with as few filters as possible 0.71 ms" in error
+    assert "the dense network takes 288.1 ms per batch, the smallest possible cut 0.71 ms" in error
     assert not list(tmp_path.iterdir())

@@ -92,8 +92,8 @@ def test_what_does_not_fit_is_refused_with_both_numbers(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
-        (lambda: torch.empty(2**50, dtype=torch.uint8), "when 1,125.9 TB more were asked for"),
-        (lambda: np.empty(2**50, np.uint8), "when 1.00 PiB more were asked for"),
+        (lambda: torch.empty(2**50, dtype=torch.uint8), "when 1,125.9 TB more were requested"),
+        (lambda: np.empty(2**50, np.uint8), "when 1.00 PiB more were requested"),
         (lambda: bytearray(2**60), "the memory ran out: give fewer images"),
     ],
     ids=["torch", "numpy", "python"],

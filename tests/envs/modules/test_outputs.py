@@ -224,7 +224,7 @@ def test_auxiliary_heads_stay_what_they_are() -> None:
 
 
 def test_probabilities_without_their_logits_are_refused_in_one_line(digit_task: ClassificationTask) -> None:
-    with pytest.raises(ValueError, match="give a network that answers with logits") as caught:
+    with pytest.raises(ValueError, match="give a network that returns logits") as caught:
         prune(network(probabilities_and_features), digit_task, PruningConfig(method="l2-uniform"))
     assert "\n" not in str(caught.value)
 

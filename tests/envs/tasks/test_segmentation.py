@@ -268,10 +268,10 @@ def empty_train(root: Path) -> None:
     [
         (remove_masks, "has no masks/ folder"),
         (remove_one, r"images/0\.png has no mask of the same name"),
-        (colour, "mode RGB: masks are PNGs of one channel"),
+        (colour, "mode RGB: masks are PNGs with one 8-bit channel"),
         (shrink, "8x8 pixels, its image 33x32"),
         (cut_short, r"masks/0\.png cannot be read"),
-        (name_too_few, "has the label 1, .* names 1 classes: give --ignore-label 1"),
+        (name_too_few, "has the label 1, .* names only 1 classes: give --ignore-label 1"),
         (empty_train, "has no images"),
     ],
 )

@@ -225,8 +225,8 @@ def test_known_data_can_be_resized(tmp_path: Path) -> None:
     [
         ("cifar", r"no data set and no folder 'cifar', did you mean 'cifar10+'\?"),
         ("some/where", "a folder with train/<class>"),
-        ("cifar10", "pass --download"),
-        ("mnist", "pass --download"),
+        ("cifar10", "give --download"),
+        ("mnist", "give --download"),
     ],
 )
 def test_data_that_are_not_there_are_answered_with_what_to_do(

@@ -246,9 +246,9 @@ def test_what_does_not_belong_together_is_refused(changes: dict[str, Any], messa
 @pytest.mark.parametrize(
     ("loader", "message"),
     [
-        ([], "gives nothing"),
+        ([], "returns nothing"),
         (3, "cannot be read"),
-        ([images(4, 0)], "gives a Tensor as batch 0"),
+        ([images(4, 0)], "returns a Tensor as batch 0"),
         ([(images(4, 0), [1, 2])], r"a tuple of 2 \(Tensor, list\)"),
         ([(images(4, 0), torch.zeros(4)), (images(4, 0)[..., :4], torch.zeros(4))], "differ in shape"),
     ],
@@ -317,5 +317,5 @@ def test_the_answer_is_found_in_whatever_a_network_gives() -> None:
     assert main_output({"logits": x}) is x
     assert main_output((x, None)) is x
     for wrong in ({"a": x, "b": y}, None, (), ("x",)):
-        with pytest.raises(TypeError, match="give a network that answers with a tensor"):
+        with pytest.raises(TypeError, match="give a network that returns a tensor"):
             main_output(wrong)
