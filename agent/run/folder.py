@@ -89,9 +89,9 @@ class RunFolder:
             if kind is None:
                 shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
         finally:
-            self._leave(
-                failed=kind is not None and issubclass(kind, Exception)
-            )  # a stopped run can be resumed
+            # A stopped run, or one whose disk was full, may go on; what was refused once is refused again.
+            refused = kind is not None and issubclass(kind, Exception) and not issubclass(kind, OSError)
+            self._leave(failed=refused)
 
     def _leave(self, *, failed: bool) -> None:
         """Unlock the folder; if a new run failed without results, delete its files, too."""

@@ -206,18 +206,8 @@ def test_a_drop_bound_is_kept_on_val_and_the_report_says_what_test_says(
 
 def test_an_agent_learns_on_several_networks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out").mkdir()
-    words = [
-        "train",
-        "demo",
-        "demo",
-        "--evaluations",
-        "32",
-        "--dense-epochs",
-        "1",
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    assert main(words) == 0
+    words = ["train", "demo", "demo", "--evaluations", "32", "--dense-epochs", "1"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
     card = json.loads((tmp_path / "out" / "agent.json").read_text())
     assert card["trained_on"]["networks"] == ["demo#1", "demo#2"]
     shown = capsys.readouterr()

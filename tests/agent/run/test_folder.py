@@ -70,9 +70,12 @@ def test_what_was_found_out_before_an_error_stays_to_go_on_from(tmp_path: Path) 
     assert ".lock" not in left(tmp_path / "run")
 
 
-def test_who_stops_a_run_at_its_very_beginning_can_go_on(tmp_path: Path) -> None:
-    with pytest.raises(Stopped), RunFolder(tmp_path / "run", Prune()):
-        raise Stopped
+@pytest.mark.parametrize("error", [Stopped(), OSError(errno.ENOSPC, "no space")])
+def test_who_stops_a_run_or_has_a_full_disk_at_its_very_beginning_can_go_on(
+    tmp_path: Path, error: BaseException
+) -> None:
+    with contextlib.suppress(type(error)), RunFolder(tmp_path / "run", Prune()):
+        raise error
     assert (tmp_path / "run" / "config.yaml").is_file()
 
 
