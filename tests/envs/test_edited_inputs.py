@@ -73,7 +73,7 @@ def scores(model: nn.Module, task: TensorTask) -> list[Tensor]:
 def compensated(model: nn.Module, task: TensorTask) -> list[Tensor]:
     network = trace_exactly(model, torch.zeros(2, 1, 8, 8))
     masks = [np.arange(layer.filters) % 2 == 0 for layer in network.layers]
-    return state(Compensation(model, network, task, images=64).applied(model, masks))
+    return state(Compensation(model, network, task, images=64).compensated_copy(model, masks))
 
 
 def measured(model: nn.Module, task: TensorTask) -> list[Tensor]:

@@ -178,7 +178,7 @@ def test_the_training_of_an_agent_is_resumed_too(tmp_path: Path, capsys: pytest.
     process.join()
     let_the_search_have_taken(500, out)
     assert main(["resume", str(out)]) == 0
-    seconds = re.search(r"trained on 48 candidates in (\d+) s", " ".join(capsys.readouterr().out.split()))
+    seconds = re.search(r"trained on 32 candidates in (\d+) s", " ".join(capsys.readouterr().out.split()))
     assert seconds
     assert 500 <= int(seconds[1]) < 800
     one, other = (folder / "agent.safetensors" for folder in (tmp_path / "whole", out))

@@ -187,7 +187,7 @@ def test_a_network_that_gives_no_numbers_is_refused_without_a_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        "secateur.agent.commands.prune.prune", fail(ValueError("its loss is no number; train it first"))
+        "secateur.agent.procedures.prune.prune", fail(ValueError("its loss is no number; train it first"))
     )
     assert main(["prune", "--dense-epochs", "0", "--out", str(tmp_path / "runs" / "one")]) == 2
     assert not left(tmp_path)

@@ -108,7 +108,7 @@ def test_what_has_no_rule_pins_what_it_draws_for_and_says_so_and_nothing_else(na
 
 def test_channels_that_are_shuffled_at_random_stay() -> None:
     network = trace_exactly(Noisy(lambda x: x[:, torch.randperm(x.shape[1])]), IMAGES)
-    assert "picked by their numbers" in {p.name: str(p.cause) for p in network.pinned}["first"]
+    assert "selected by position" in {p.name: str(p.cause) for p in network.pinned}["first"]
 
 
 def test_samples_of_a_fractional_pooling_go_with_their_channels() -> None:
