@@ -1,4 +1,4 @@
-"""The command line in real processes, which can be killed."""
+"""What runs in processes of its own, which can be killed: they import this module, tests are no package."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import sys
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
 
 from secateur.agent.cli import main
+from secateur.agent.run.locks import lock_folder, unlock_folder
 from secateur.envs.cost import timer
 from secateur.envs.recovery.checkpoint import Checkpoint
 from secateur.envs.tasks import get_task, load_segmentation
@@ -81,3 +83,17 @@ def report_peak(root: Path, scenes: bool, answer: Connection) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     load_segmentation(root) if scenes else get_task(str(root), root=root)
     answer.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def compete(folder: Path, begin: Event, rounds: int) -> None:
+    """Hold the folder now and then; while it is held, nobody else may make the file that says so."""
+    begin.wait()
+    while rounds:
+        try:
+            lock = lock_folder(folder)
+        except ValueError:
+            continue
+        (folder / "held").touch(exist_ok=False)
+        (folder / "held").unlink()
+        unlock_folder(lock)
+        rounds -= 1

@@ -40,9 +40,13 @@ def rule_for(func: Any) -> Rule:
 
 
 def _is_pointwise(func: Any, name: str) -> bool:
-    """Look for the tag; many operations in place lack that of the operation that they are."""
-    tagged = getattr(getattr(torch.ops.aten, name.rstrip("_"), None), func._overloadname, func)
-    return torch.Tag.pointwise in {*func.tags, *tagged.tags}
+    """Look for torch's tag, also that of the operation without ``_``; in place, many operations lack it.
+
+    Random operations need a rule of their own, which names the constant that stands for them.
+    """
+    out_of_place = getattr(getattr(torch.ops.aten, name.rstrip("_"), None), func._overloadname, func)
+    tags = {*func.tags, *out_of_place.tags}
+    return torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags
 
 
 def pin_everything(propagation: Propagation, call: Call) -> None:

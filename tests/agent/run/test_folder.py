@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import multiprocessing
 from collections.abc import Callable
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,7 @@ from secateur.agent.run import folder as folders
 from secateur.agent.run.folder import RunFolder
 from secateur.agent.run.locks import is_locked, lock_folder, unlock_folder
 from secateur.envs.recovery.checkpoint import Stopped
-
-PROCESSES = multiprocessing.get_context("forkserver")
+from support.processes import PROCESSES, compete
 
 
 def left(folder: Path) -> set[str]:
@@ -136,20 +133,6 @@ def test_another_process_is_refused_and_takes_nothing_away(tmp_path: Path) -> No
     assert is_locked(tmp_path / "run")
     unlock_folder(lock)
     assert not left(tmp_path / "run")
-
-
-def compete(folder: Path, begin: Event, rounds: int) -> None:
-    """Hold the folder now and then; while it is held, nobody else may make the file that says so."""
-    begin.wait()
-    while rounds:
-        try:
-            lock = lock_folder(folder)
-        except ValueError:
-            continue
-        (folder / "held").touch(exist_ok=False)
-        (folder / "held").unlink()
-        unlock_folder(lock)
-        rounds -= 1
 
 
 def test_a_lock_is_held_by_one_process_although_its_file_comes_and_goes(tmp_path: Path) -> None:

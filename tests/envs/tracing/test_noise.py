@@ -140,6 +140,7 @@ def test_one_list_says_what_is_traced_and_what_is_silenced() -> None:
                 assert not has_rule or plain in CONSTANTS or "attention" in name, func
             else:
                 assert rule_for(func) is not noise, func
+    assert rule_for(torch.ops.aten.rrelu.default).__name__ == "pin_everything"  # it is pointwise and random
 
 
 def test_operations_that_are_not_traced_draw_the_same_each_time() -> None:
