@@ -28,19 +28,9 @@ from secateur.envs.evaluation.journal import CachedMeasurement, Journal
 from secateur.envs.recovery.checkpoint import Checkpoint
 from support.processes import begin, finish
 
-SMALL = [
-    "--evaluations",
-    "32",
-    "--search-images",
-    "64",
-    "--epochs",
-    "2",
-    "--dense-epochs",
-    "2",
-    "--seed",
-    "1",
-]
-LAYERWISE = ["support.small:plain_network", "--procedure", "layerwise", "--layer-epochs", "1", *SMALL]
+SEARCH = ["--evaluations", "32", "--search-images", "64"]
+SMALL = ["support.small:plain_network", *SEARCH, "--epochs", "2", "--dense-epochs", "2", "--seed", "1"]
+LAYERWISE = ["--procedure", "layerwise", "--layer-epochs", "1", *SMALL]
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +160,7 @@ def test_layer_after_layer_is_resumed_too(tmp_path: Path) -> None:
 
 def test_the_training_of_an_agent_is_resumed_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, errors = tmp_path / "run", tmp_path / "errors"
-    words = ["train", "demo", "--dense-epochs", "1", "--evaluations", "32", "--search-images", "64", "--out"]
+    words = ["train", "support.small:plain_network", *SEARCH, "--dense-epochs", "1", "--out"]
     assert finish([*words, str(tmp_path / "whole")], errors) == 0, errors.read_text()
     process = begin([*words, str(out)], errors)
     wait_for(lambda: lines(out / "checkpoints" / "candidates.jsonl") >= 20, process)

@@ -119,10 +119,10 @@ def test_the_run_folder_holds_one_cut_of_the_dense_network(tmp_path: Path) -> No
     out = tmp_path / "run"
     words = ["--procedure", "layerwise", "--dense-epochs", "0", "--epochs", "0", "--layer-epochs", "0"]
     words += ["--evaluations", "1", "--search-images", "32"]
-    assert main(["prune", *words, "--out", str(out)]) == 0
+    assert main(["prune", "support.small:plain_network", *words, "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
     assert report["method"] == "ppo (layerwise)"
-    assert 0.48 <= report["ratios"]["macs"] <= 0.5
+    assert 0.4 <= report["ratios"]["macs"] <= 0.5  # a filter is several hundredths
     places = sorted(path.name for path in (out / "layers").iterdir())
     assert [place.partition("-")[2] for place in places] == [row["name"] for row in report["layers"]]
     assert all((out / "layers" / place / "agent.safetensors").is_file() for place in places)
