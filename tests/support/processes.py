@@ -58,7 +58,9 @@ def perform(words: list[str], errors: Path, file_size: int | None = None, memory
         code = main(words)
         sys.stderr.flush()
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        errors.write_bytes(os.read(read, 65536))
+        errors.write_bytes(b"")
+        with contextlib.suppress(BlockingIOError):  # nothing was said: the run was finished already
+            errors.write_bytes(os.read(read, 65536))
     os._exit(code)
 
 
