@@ -41,7 +41,9 @@ def perform(words: list[str], errors: Path, file_size: int | None = None) -> Non
         code = main(words)
         sys.stderr.flush()
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        errors.write_bytes(os.read(read, 65536))
+        errors.write_bytes(b"")
+        with contextlib.suppress(BlockingIOError):  # where nothing was said: a run was finished already
+            errors.write_bytes(os.read(read, 65536))
     os._exit(code)
 
 
