@@ -126,7 +126,7 @@ def test_a_run_killed_in_search_or_recovery_ends_as_if_nothing_had_happened(
     assert (1000 < report["recovery"]["seconds"] < 1300) == (place == "recovery.checkpoint")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_who_stops_a_run_is_told_how_to_go_on(number: signal.Signals, whole: Path, tmp_path: Path) -> None:
     out, errors = tmp_path / "run", tmp_path / "errors"
     process = begin(["prune", *SMALL, "--out", str(out)], errors)

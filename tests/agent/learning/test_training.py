@@ -150,6 +150,7 @@ def test_a_frozen_agent_says_what_it_was_trained_on(learned: tuple[TrainingResul
     assert not training.decider.scorer.training
 
 
+@pytest.mark.slow
 def test_one_agent_of_drawn_targets_meets_every_size_better_than_a_constant_decision(
     toy: PruningProblem,
 ) -> None:

@@ -116,7 +116,7 @@ SEES, LESS = Answers(*range(CLASSES)), Answers(*range(CLASSES, 2 * CLASSES))
 
 @pytest.mark.parametrize(
     ("make", "dense", "pruned"),
-    [(regression, FIRST, SECOND), (segmentation, SEES, LESS)],
+    [(regression, FIRST, SECOND), pytest.param(segmentation, SEES, LESS, marks=pytest.mark.slow)],
     ids=["R2", "mIoU"],
 )
 def test_the_bootstrap_holds_the_truth_of_metrics_that_are_no_shares(
