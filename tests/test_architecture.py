@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,8 @@ def test_no_file_is_longer_than_350_lines(folder: str) -> None:
 
 def test_the_median_file_is_shorter_than_150_lines() -> None:
     assert statistics.median(lines(path) for path in FILES) < 150
+
+
+def test_the_citation_names_the_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert f'version: "{version}"' in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
