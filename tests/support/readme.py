@@ -6,12 +6,12 @@ import ast
 import re
 from pathlib import Path
 
-_README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def snippet(marker: str) -> str:
     """Give the block of Python in the README that contains a marker."""
-    blocks = re.findall(r"```python\n(.*?)```", _README.read_text(encoding="utf-8"), re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     (found,) = (block for block in blocks if marker in block)
     ast.parse(found)
     return found
