@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from secateur.envs.modules.copying import copy_model
+from secateur.envs.modules.copying import replica
 from secateur.envs.recovery.compensation import Compensation
 from secateur.envs.surgery.cutting import cut
 from secateur.envs.surgery.plan import PruningPlan
@@ -111,7 +111,7 @@ def test_twins_of_filters_that_stay_are_made_up_for(
         pytest.skip("has readers that are not made up for, groups of channels, or several inputs")
     if architecture not in OWN or max(network.widths, default=0) > 64:
         pytest.skip("so many channels want more images than a test has")
-    model, (inputs,) = copy_model(subject.model), (x.double() for x in architecture.example(64))
+    model, (inputs,) = replica(subject.model), (x.double() for x in architecture.example(64))
     give_twins(model, network)
     masks = [np.arange(layer.filters) % 2 == 0 for layer in network.layers]
     plan = PruningPlan.from_masks(network, masks)

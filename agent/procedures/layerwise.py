@@ -25,7 +25,7 @@ from ...envs.cost.counts import size_ratio, smallest_ratio
 from ...envs.evaluation.evaluator import CandidateEvaluator
 from ...envs.evaluation.factory import EvaluatorFactory
 from ...envs.evaluation.journal import Journal
-from ...envs.modules.copying import copy_model
+from ...envs.modules.copying import replica
 from ...envs.problem.features import StaticFeatures, static_features
 from ...envs.problem.importance import importance
 from ...envs.problem.problem import PruningProblem
@@ -104,7 +104,7 @@ class _LayerwisePruning:
         self, problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
     ) -> None:
         self._dense, self._goal, self._config, self._folder = problem, goal, config, folder
-        self.model = copy_model(problem.model)
+        self.model = replica(problem.model)
         self.network = problem.network
         self.plan = PruningPlan.dense(problem.network)
         self.rows: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
-from ..modules.copying import copy_model
+from ..modules.copying import replica
 from ..modules.modes import restored_modes
 from .config import LatencyConfig
 
@@ -64,7 +64,7 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
     """
     device = torch.device(config.device) if config.device else next(model.parameters()).device
     dtype = getattr(torch, config.dtype)
-    placed = copy_model(model).to(device, dtype).eval()
+    placed = replica(model).to(device, dtype).eval()
     batch = torch.zeros(config.batch, *shape, device=device, dtype=dtype)
     try:
         with torch.inference_mode():

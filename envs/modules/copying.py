@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
 
 
-def copy_model(model: nn.Module, replacements: Mapping[Tensor, Tensor] | None = None) -> nn.Module:
+def replica(model: nn.Module, replacements: Mapping[Tensor, Tensor] | None = None) -> nn.Module:
     """Copy a network, its hooks and shared parameters included.
 
     ``torch.nn.utils.prune`` and the older ``weight_norm`` store tensors computed from parameters in a

@@ -21,7 +21,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..io.memory import is_out_of_memory
-from .copying import copy_model
+from .copying import replica
 from .inputs import run_on_copy
 
 
@@ -57,7 +57,7 @@ def remove_reparametrizations(model: nn.Module) -> nn.Module:
         A copy that computes the same in evaluation mode. If any weight was replaced, its attribute ``baked``
         is True, and :func:`.load_pruned` does the same to the network that the factory makes.
     """
-    baked = copy_model(model).eval()
+    baked = replica(model).eval()
     changed = False
     with torch.no_grad():
         for name, module in list(baked.named_modules()):

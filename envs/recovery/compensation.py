@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from ..modules.copying import copy_model
+from ..modules.copying import replica
 from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..surgery.plan import Mask
@@ -96,7 +96,7 @@ class Compensation:
             model: The dense network.
             masks: One keep mask (N,) per layer.
         """
-        copied = copy_model(model)
+        copied = replica(model)
         self.apply(dict(copied.named_parameters()), masks)
         return copied
 

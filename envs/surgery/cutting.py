@@ -13,7 +13,7 @@ from ..io.atomic_write import write_atomically
 from ..io.run_files import PLAN, WEIGHTS
 from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
-from ..modules.copying import copy_model, refresh_masked_weights
+from ..modules.copying import refresh_masked_weights, replica
 from ..modules.reparametrization import remove_reparametrizations
 from ..modules.sizes import fit_attributes, set_attributes
 from ..tracing import TracedNetwork
@@ -62,7 +62,7 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
     for old, new in shrunk.items():
         if isinstance(old, nn.Parameter):
             shrunk[old] = nn.Parameter(new, old.requires_grad)
-    smaller = copy_model(model, shrunk)
+    smaller = replica(model, shrunk)
     # Computed from the masks, as a plan written by hand has no attributes.
     set_attributes(smaller, PruningPlan.from_masks(network, masks).attributes)
     _update_derived_state(smaller)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ..modules.copying import copy_model
+from ..modules.copying import replica
 from .network import TracedNetwork
 from .propagation import Pin
 from .solving import solve
@@ -33,7 +33,7 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
         ValueError: If the model does not run on ``example``, or a pin names no parameter or axis of it.
     """
     inputs = as_inputs(example, torch.float32)
-    copied = copy_model(model).cpu().float()
+    copied = replica(model).cpu().float()
     tracer = Tracer(copied, batch_size=_batch_size(inputs))
     for pin in pins:
         tracer.propagation.keep(pin)

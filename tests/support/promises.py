@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from secateur.envs.cost.counts import cost
-from secateur.envs.modules.copying import copy_model
+from secateur.envs.modules.copying import replica
 from secateur.envs.surgery.cutting import cut, load_pruned, mask_, save_pruned
 from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.tracing import TracedNetwork
@@ -127,7 +127,7 @@ def assert_counts_are_true(
 
 def assert_trains(smaller: nn.Module, inputs: Inputs) -> None:
     """Take one step of an optimiser in training mode."""
-    smaller = copy_model(smaller).requires_grad_(True).train()
+    smaller = replica(smaller).requires_grad_(True).train()
     before = [p.detach().clone() for p in smaller.parameters()]
     optimiser = torch.optim.SGD(smaller.parameters(), lr=1e-3)
     leaves = [x for x in tree_leaves(smaller(*inputs)) if isinstance(x, Tensor) and x.requires_grad]
