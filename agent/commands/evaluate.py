@@ -8,6 +8,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ...envs.cost.config import LatencyConfig
+from ...envs.io.ranges import check_seed
 from ...envs.io.run_files import CONFIG
 from ..procedures.data_config import DataConfig, read_data_config
 from .console import console
@@ -18,26 +19,28 @@ from .process import choose_threads
 class Evaluate:
     """Measure a pruned run or a dense model on the test images.
 
-    Options of the data that are not given are, for a run, what it was given itself.
+    The default of each data option is, for a run, the value that the run was given.
     """
 
     what: Positional[str]
     """Folder of a prune run, or a model as for prune."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """Of a dense model; a run has its own."""
+    """Weights of a dense model: a .safetensors, .pt or .pth file, or the name of torchvision weights; not
+    allowed for a run, which has its own."""
     json: bool = False
     """Print JSON."""
     seed: int | None = None
-    """Of the data's splits, for a dense model, by default 0; a run has its own."""
+    """Seed of the split into train and val for a dense model, 0 by default; not allowed for a run, which has
+    its own."""
 
     @property
     def is_run(self) -> bool:
-        """Whether it is about the folder of a run."""
+        """Whether ``what`` is the folder of a run."""
         return (Path(self.what) / CONFIG).is_file()
 
     def defaults(self) -> "Evaluate":
-        """Give what holds of a run where no option is given.
+        """Return the options with the data options of a run as defaults.
 
         Raises:
             ValueError: If its configuration cannot be read.
@@ -59,13 +62,14 @@ class Evaluate:
         from ..run.progress import log_info
 
         run, seed = Path(self.what), self.seed or 0
+        check_seed(seed)
         if self.is_run:
             for name in ("weights", "seed"):
                 if getattr(self, name) is not None:
                     raise ValueError(f"{run} is a run and has its own {name}; leave out --{name}")
             model, task = load_pruned_run(run, self.data)
         elif run.is_dir():
-            raise ValueError(f"{run} is no finished run: it has no config.yaml")
+            raise ValueError(f"{run} is not a finished run: it has no config.yaml")
         else:
             task = load_task(self.data, seed)
             model = build_dense_network(self.what, task, self.weights, seed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from ...envs.io.atomic_write import write_atomically
+from ...envs.io.ranges import check_seed
 from ...envs.surgery.constraints import Constraints
 from ...rewards import TargetReward
 from ..learning.config import PRETRAINED
@@ -58,6 +59,7 @@ class Frontier:
         if not self.targets:
             raise ValueError("no target was given; give at least one MACs ratio, such as 0.5")
         # All options are checked before anything takes time.
+        check_seed(self.seed)
         targets = sorted(self.targets)
         for target in targets:
             TargetReward(target)

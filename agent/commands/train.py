@@ -84,6 +84,7 @@ class Train:
             agent=RANDOM_WEIGHTS,
             search=search,
             search_images=self.search_images,
+            seed=self.seed,
         )
         if self.out is not None and not resumed:
             check_new_folder(self.out)

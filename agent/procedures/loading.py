@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from ...envs.io.memory import is_out_of_memory
-from ...envs.io.ranges import check_seed
 from ...envs.io.run_files import CONFIG, REPORT
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
@@ -51,17 +50,16 @@ def load_task(config: DataConfig, seed: int) -> Task:
         ValueError: If the task or the data are unknown, missing or unreadable, or options exclude each other.
         TypeError: If a member of a user-defined task has the wrong type.
     """
-    check_seed(seed)
     if ":" in config.task:
-        if odd := _changed(config, *(f.name for f in fields(config) if f.name != "task")):
-            raise ValueError(f"the task {config.task} brings its own data; leave out {odd}")
+        if flag := _first_changed(config, *(f.name for f in fields(config) if f.name != "task")):
+            raise ValueError(f"the task {config.task} brings its own data; leave out {flag}")
         return on_device(load_user_task(config.task, seed=seed), device())
     if config.task not in TASKS:
         raise ValueError(unknown_name("task", config.task, (*TASKS, "package.module:Task")))
     if config.task == SEGMENTATION:
         return _segmentation(config, seed).to(device())
-    if odd := _changed(config, "ignore_label", "balance_classes"):
-        raise ValueError(f"{odd} is of --task segmentation; leave it out, or give --task segmentation")
+    if flag := _first_changed(config, "ignore_label", "balance_classes"):
+        raise ValueError(f"{flag} is for --task segmentation only; leave it out, or give --task segmentation")
     return get_task(
         config.data,
         root=config.data_root,
@@ -73,11 +71,11 @@ def load_task(config: DataConfig, seed: int) -> Task:
     ).to(device())
 
 
-def _changed(config: DataConfig, *names: str) -> str | None:
-    """Give the first of some options that is not as by default, as a flag."""
-    plain = DataConfig()
-    odd = (name for name in names if getattr(config, name) != getattr(plain, name))
-    return next((f"--{name.replace('_', '-')}" for name in odd), None)
+def _first_changed(config: DataConfig, *names: str) -> str | None:
+    """Return the flag of the first of some options that differs from its default; None if none does."""
+    default = DataConfig()
+    changed = (name for name in names if getattr(config, name) != getattr(default, name))
+    return next((f"--{name.replace('_', '-')}" for name in changed), None)
 
 
 def _segmentation(config: DataConfig, seed: int) -> SegmentationTask:

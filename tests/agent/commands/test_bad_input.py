@@ -54,8 +54,8 @@ def test_help_fills_the_lines_of_the_terminal(
         (["train", "demo", "--dense-epochs", "-1"], "dense_epochs is -1; allowed is at least 0"),
         (["prune", "--temperature", "inf"], "temperature is inf; allowed is above 0, a finite number"),
         (["prune", "--image-size", "0"], "at least one pixel"),
-        (["prune", "--balance-classes"], "--balance-classes is of --task segmentation"),
-        (["prune", "--ignore-label", "11"], "--ignore-label is of --task segmentation"),
+        (["prune", "--balance-classes"], "--balance-classes is for --task segmentation only"),
+        (["prune", "--ignore-label", "11"], "--ignore-label is for --task segmentation only"),
         (["prune", "--method", "l2-uniform", "--evaluations", "9"], "leave out --evaluations or --method"),
         *(
             ([*verb, "--seed", seed], f"seed is {seed}; allowed is 0 to 4294967295")

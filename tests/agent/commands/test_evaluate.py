@@ -113,3 +113,17 @@ def test_a_run_on_a_folder_is_measured_on_that_folder_whatever_else_is_given(
         found = json.loads(capsys.readouterr().out)
         assert found["accuracy"] == pytest.approx(report["pruned"]["accuracy"])
         assert found["images"] == report["splits"]["test"]
+
+
+def test_a_run_of_version_01_with_a_larger_seed_than_is_allowed_now_is_still_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert (
+        main(["prune", "--method", "l2-uniform", "--dense-epochs", "1", "--epochs", "0", "--out", str(out)])
+        == 0
+    )
+    config = (out / "config.yaml").read_text()
+    assert "\nseed: 0\n" in config
+    (out / "config.yaml").write_text(config.replace("\nseed: 0\n", f"\nseed: {2**32}\n"))
+    assert main(["evaluate", str(out), "--json"]) == 0
