@@ -30,7 +30,7 @@ class Outcome:
         params_ratio: Parameters, pruned / dense, in [0, 1].
         filters_ratio: Prunable filters, pruned / dense, in [0, 1].
         latency_ratio: Milliseconds of a forward pass, pruned / dense, above 1 where fewer filters are slower;
-            None where nobody timed the network.
+            None if the latency was not measured.
     """
 
     accuracy: float
@@ -62,10 +62,10 @@ class Outcome:
         return (self.loss - self.dense_loss) / gain
 
     def ratio(self, size: Size) -> float:
-        """Give the candidate's size, pruned / dense, in [0, 1]; that of a latency may be above 1.
+        """Return the candidate's size, pruned / dense, in [0, 1]; a latency ratio may be above 1.
 
         Raises:
-            ValueError: If ``size`` is unknown, or is the latency and that was not measured.
+            ValueError: If ``size`` is unknown, or is the latency and the latency was not measured.
         """
         check_size(size)
         match size:

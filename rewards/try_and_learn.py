@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from .outcome import Outcome, Size, check_size
 
 _SMALLEST_RATIO = 1e-6
-"""Smaller ratios count as this one: the log of no size at all is infinite."""
+"""Smaller ratios count as this one, because the logarithm of 0 is infinite."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,10 @@ class TryAndLearnReward:
     The accuracy term is 1 at no drop, 0 at the bound and negative beyond it. The efficiency term is the
     logarithm of the compression.
 
-    They know no ratio above 1, which a latency can have. There the efficiency term is negative, and their
-    product would pay for accuracy that is lost. What is slower than the dense network is charged the log of
-    its growth instead, the more the larger the drop.
+    The paper's sizes have ratios of at most 1, but a latency ratio can be above 1. There the efficiency term
+    is negative, and the product would reward a larger accuracy drop. The reward of a candidate that is slower
+    than the dense network is instead minus the logarithm of its ratio, times 1 plus the drop's share of the
+    bound.
 
     Args:
         drop_bound: Largest tolerated accuracy drop, percentage points, in (0, 100].

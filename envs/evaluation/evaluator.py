@@ -29,6 +29,8 @@ from .candidate_network import CandidateNetwork
 from .journal import CachedMeasurement, Journal
 from .shared_prefix import SharedPrefix
 
+_MAX_STATISTICS_IMAGES = 512
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reference(Measurement):
@@ -52,7 +54,7 @@ class CandidateEvaluator:
         task: Data, loss and metric.
         images: V, at most, taken evenly from ``val``. :meth:`next_val_subset` changes to others.
         statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
-            statistics.
+            statistics, None uses half as many as ``images``, at most 512.
         compensation: Lets kept channels make up for removed ones; None does not compensate.
         seed: Seed for the choice and augmentation of the images for statistics.
         dense: Evaluator of the network to compare with, with as many images; None compares with ``model``.
@@ -71,7 +73,7 @@ class CandidateEvaluator:
         task: Task,
         *,
         images: int = 512,
-        statistics_images: int = 256,
+        statistics_images: int | None = None,
         compensation: Compensation | None = None,
         seed: int = 0,
         dense: "CandidateEvaluator | None" = None,
@@ -79,6 +81,8 @@ class CandidateEvaluator:
         scope: str = "",
         name: str = "the network",
     ) -> None:
+        if statistics_images is None:
+            statistics_images = min(_MAX_STATISTICS_IMAGES, -(-images // 2))
         self.name = name
         self.network = network
         self.task = task
@@ -254,9 +258,8 @@ class CandidateEvaluator:
         loss, statistics = 0.0, None
         answers = self._candidates.answers(masks, self._val, shared)
         for outputs, targets in zip(answers, self._targets, strict=True):
-            found = self.task.statistics(
-                outputs, targets
-            )  # summed piece by piece: those of segmentation are large
+            # The statistics are summed per batch: those of segmentation are large.
+            found = self.task.statistics(outputs, targets)
             statistics = found if statistics is None else statistics + found
             loss += float(self.task.loss(outputs, targets)) * len(targets)
         assert statistics is not None

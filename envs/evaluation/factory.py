@@ -11,17 +11,6 @@ from ..tracing import TracedNetwork
 from .evaluator import CandidateEvaluator
 from .journal import Journal
 
-_MAX_STATISTICS_IMAGES = 512
-
-
-def statistics_images_for(images: int) -> int:
-    """Return the default number of training images for batch-norm statistics.
-
-    Args:
-        images: Number of validation images for measuring a candidate, at least 1.
-    """
-    return min(_MAX_STATISTICS_IMAGES, -(-images // 2))
-
 
 @dataclass(frozen=True)
 class EvaluatorFactory:
@@ -30,7 +19,7 @@ class EvaluatorFactory:
     Args:
         task: Data, loss and metric.
         images: Number of validation images for measuring a candidate, at least 1.
-        statistics_images: Training images for batch-norm statistics; None uses :func:`statistics_images_for`.
+        statistics_images: Training images for batch-norm statistics, as for :class:`CandidateEvaluator`.
         seed: Seed for the choice and augmentation of the images for statistics.
         journal: Outcomes of candidates that were measured before; None measures all.
         dense: Evaluator of the network to compare with; None compares with the evaluator's own network.
@@ -58,13 +47,12 @@ class EvaluatorFactory:
         Raises:
             FloatingPointError: If the network's accuracy or loss is infinite or undefined.
         """
-        statistics = self.statistics_images
         return CandidateEvaluator(
             model,
             network,
             self.task,
             images=self.images,
-            statistics_images=statistics_images_for(self.images) if statistics is None else statistics,
+            statistics_images=self.statistics_images,
             compensation=compensation,
             seed=self.seed,
             dense=self.dense,

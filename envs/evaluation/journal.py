@@ -50,11 +50,11 @@ class Journal:
         self._clock = Stopwatch(self._earlier)
 
     def begin(self) -> Stopwatch:
-        """Start the search's clock, which each line is stamped with.
+        """Start the search's clock, whose time is written into each line.
 
         Returns:
-            The clock, with what processes before this one spent until their last candidate; who pauses it
-            leaves out what is no search.
+            The clock. It includes the seconds that earlier processes spent until their last candidate. The
+            caller pauses it during work that does not belong to the search.
         """
         self._clock = Stopwatch(self._earlier)
         return self._clock

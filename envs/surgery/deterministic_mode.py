@@ -1,4 +1,4 @@
-"""Networks without chance, so that two of them can be compared."""
+"""Forward passes without randomness, so that two networks can be compared."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from ..tracing.rules.registry import Call
 
 
 class DeterministicMode(TorchDispatchMode):
-    """Let no operation depend on chance: what can be traced gets constants, the rest the same seed each time.
+    """Replace random operations: those with a tracing rule return constants, others use a fixed seed each.
 
-    A cut network draws fewer numbers than the masked one, so one seed for all does not make them comparable.
-    Where there is no rule, channels are pinned: an operation gets tensors of the same sizes in both.
+    A cut network draws fewer random numbers than the masked one, so seeding once is not enough. Operations
+    without a tracing rule pin their channels and so have the same sizes in both networks.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, or what stands for it."""
+        """Run an operation or its replacement."""
         instead, kwargs = _replacement(func), kwargs or {}
         return func(*args, **kwargs) if instead is None else instead(Call(func, args, kwargs, None))
 
 
 @functools.cache
 def _replacement(func: Any) -> Callable[[Call], Any] | None:
-    """Find what runs instead of an operation; None where it is not random."""
+    """Return the replacement of an operation; None if the operation is not random."""
     if torch.Tag.nondeterministic_seeded not in func.tags:
         return None
     return CONSTANTS.get(func._schema.name.removeprefix("aten::").rstrip("_"), _seeded)
 
 
 def _seeded(call: Call) -> Any:
-    """Draw from torch's own generator, whichever was given, with a fixed seed."""
+    """Run a random operation with torch's default generator and a fixed seed; ignore a given generator."""
     own = {"generator": None} if "generator" in call.kwargs else {}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)

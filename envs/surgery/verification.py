@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..io.memory import is_out_of_memory
-from ..modules.copying import copy_model
+from ..modules.copying import replica
 from ..tracing import Cause, Pin, TracedNetwork, trace
 from ..tracing.trace import as_inputs
 from .cutting import cut, mask_
@@ -152,7 +152,7 @@ class _Draw:
     @cached_property
     def dense(self) -> list[list[Tensor]]:
         """Outputs of the dense network in evaluation and in training mode."""
-        own_statistics = copy_model(self.model, {p: p for p in self.model.parameters()})
+        own_statistics = replica(self.model, {p: p for p in self.model.parameters()})
         return self._outputs(own_statistics)
 
     def difference(self, network: TracedNetwork, plan: PruningPlan) -> float | None:
@@ -164,7 +164,7 @@ class _Draw:
         Raises:
             InexactCutError: If the cut network does not run.
         """
-        masked = copy_model(self.model)
+        masked = replica(self.model)
         mask_(masked, network, plan)
         expected = self._outputs(masked)
         with _refusing_what_does_not_run():
@@ -206,7 +206,7 @@ def randomised(model: nn.Module, number: int = 0) -> nn.Module:
         number: Number of the draw, from 0. The first draw adds noise to the parameters; later ones keep their
             scale only, as a filter that is dead on all inputs stays dead with noise.
     """
-    probe = copy_model(model).cpu().double()
+    probe = replica(model).cpu().double()
     generator = torch.Generator().manual_seed(number)
     with torch.no_grad():
         for name, tensor in [*probe.named_parameters(), *probe.named_buffers()]:
@@ -223,9 +223,8 @@ def randomised(model: nn.Module, number: int = 0) -> nn.Module:
                     tensor.fill_(1.0)
                 elif number:
                     tensor.zero_()
-                    spread *= (
-                        1.0 if tensor.ndim <= 1 else math.sqrt(3.0)
-                    )  # the deviation of the noise is 1/sqrt(3)
+                    # The standard deviation of the noise is 1/sqrt(3).
+                    spread *= 1.0 if tensor.ndim <= 1 else math.sqrt(3.0)
                 tensor.add_(noise, alpha=spread)
     for module in probe.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
