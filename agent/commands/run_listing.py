@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...envs.io.run_files import AGENT_CARD, CONFIG, REPORT
-from ...envs.io.untrusted import parse_json, read_text, read_yaml
+from ...envs.io.untrusted import parse_json, read_text
 from ..procedures.config import DEFAULT_TARGET
+from ..run.flat_options import read_flat
 from ..run.locks import is_locked
 
 State = Literal["finished", "running", "unfinished", "damaged"]
@@ -72,7 +73,7 @@ def _describe(folder: Path) -> Run:
     began = _began(folder)
     try:
         config, report = folder / CONFIG, folder / REPORT
-        options = _options(read_yaml(config) if config.exists() else {})
+        options = _options(read_flat(config) if config.exists() else {})
         result = _result(parse_json(read_text(report)) if report.exists() else {})
     except (AttributeError, LookupError, OSError, TypeError, ValueError):
         return Run(str(folder), "damaged", began)
@@ -99,7 +100,7 @@ def _options(config: dict[str, Any]) -> dict[str, Any]:
     model = ", ".join(config["models"]) if is_training else config["model"]
     return {
         "model": _text(model),
-        "data": _text(config["data"]["data"]),
+        "data": _text(config["data"]),
         "method": TRAIN if is_training else _text(config["method"]),
         "target": _target(config, is_training),
     }

@@ -1,11 +1,12 @@
 """Options of the data that a network is pruned on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
 from ...envs.io.run_files import CONFIG
-from ...envs.io.untrusted import first_line, read_yaml, short
+from ...envs.io.untrusted import first_line
+from ..run.flat_options import from_flat, read_config
 
 CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 
@@ -49,25 +50,11 @@ def read_data_config(folder: Path) -> DataConfig:
     Raises:
         ValueError: If its ``config.yaml`` does not have them.
     """
-    path = folder / CONFIG
-    config = read_yaml(path)
+    names = {option.name for option in fields(DataConfig)}
+    given = {name: value for name, value in read_config(folder).items() if name in names}
     try:
-        return _checked(config["data"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not describe a prune run: {first_line(error)}") from error
-
-
-def _checked(given: dict[str, Any]) -> DataConfig:
-    """Create the data options from the values in a run's ``config.yaml``.
-
-    Raises:
-        ValueError: If a value does not have the type of its option.
-    """
-    values = {**given, "data_root": Path(given["data_root"])}
-    kinds = get_type_hints(DataConfig)
-    for key, value in values.items():
-        kind = kinds.get(key, ())
-        fits = value in get_args(kind) if get_origin(kind) is Literal else isinstance(value, kind)
-        if not fits:
-            raise ValueError(f"{short(str(key))} cannot be {short(repr(value))}")
-    return DataConfig(**values)
+        if not given:
+            raise ValueError("it has no data options")
+        return from_flat(DataConfig, given)
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG} does not describe a prune run: {first_line(error)}") from error

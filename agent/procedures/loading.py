@@ -11,7 +11,7 @@ from ...envs.io.memory import is_out_of_memory
 from ...envs.io.run_files import CONFIG, REPORT
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
-from ...envs.io.untrusted import first_line, parse_json, read_text, read_yaml
+from ...envs.io.untrusted import first_line, parse_json, read_text
 from ...envs.models import get_model, predicts_pixels
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
@@ -19,6 +19,7 @@ from ...envs.surgery.cutting import load_pruned
 from ...envs.tasks import SegmentationTask, SplitName, Task, get_task, load_segmentation, measure
 from ...envs.tasks.optional_members import ACCURACY, metric_name
 from ...envs.tasks.user_task import load_user_task, on_device
+from ..run.flat_options import read_config
 from ..run.folder import RunFolder
 from ..run.progress import log_info
 from ..run.recovery_monitor import RecoveryMonitor
@@ -174,7 +175,7 @@ def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, T
     """
     path = folder / CONFIG
     data = data or read_data_config(folder)
-    config = read_yaml(path)
+    config = read_config(folder)
     try:
         name, seed = config["model"], config["seed"]
         if not isinstance(name, str) or type(seed) is not int or not 0 <= seed < 2**63:

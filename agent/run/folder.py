@@ -1,7 +1,6 @@
 """The folder of a run: its configuration, logs, checkpoints and lock."""
 
 import contextlib
-import dataclasses
 import json
 import shlex
 import shutil
@@ -18,8 +17,9 @@ from ...envs.cost.latency_table import LatencyTable
 from ...envs.evaluation.journal import Journal
 from ...envs.io.atomic_write import write_atomically
 from ...envs.io.run_files import CHECKPOINTS, CONFIG, JOURNAL, LATENCY
-from ...envs.io.untrusted import parse_json, read_text, read_yaml
+from ...envs.io.untrusted import parse_json, read_text
 from ...envs.recovery.checkpoint import Checkpoint
+from .flat_options import flat_options, read_config
 from .graceful_stop import GracefulStop
 from .locks import LOCK, lock_folder, unlock_folder
 from .new_folder import check_new_folder, half_written, make_folder, remove_empty
@@ -73,7 +73,7 @@ class RunFolder:
             return
         self.command = repeat_command()
         content = {"verb": type(config).__name__.lower(), "command": self.command}
-        text = yaml.safe_dump({**content, **_plain(dataclasses.asdict(config))}, sort_keys=False)
+        text = yaml.safe_dump(content | flat_options(config), sort_keys=False)
         write_atomically(self.path / CONFIG, lambda aside: aside.write_text(text))
         self.logger = configure(str(self.path), ["tensorboard"])
         self.log_text("configuration", f"```yaml\n{text}```")
@@ -147,21 +147,6 @@ class _Continued(TensorBoardOutputFormat):
         super().write(new, {key: key_excluded[key] for key in new}, step)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Read the options of a run.
-
-    Raises:
-        ValueError: If the folder is not that of a run.
-    """
-    file = path / CONFIG
-    if not file.is_file():
-        raise ValueError(f"{path} is not the folder of a run: it has no {CONFIG}")
-    content = read_yaml(file)
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} does not describe a run")
-    return content
-
-
 def load_latency_table(path: Path) -> LatencyTable | None:
     """Load the latencies of an interrupted run, as a new measurement would give different ones.
 
@@ -195,12 +180,3 @@ def repeat_command() -> str:
     """Return the command line of this process, or "" if it is not secateur's."""
     program = Path(sys.argv[0]).name
     return shlex.join(["secateur", *sys.argv[1:]]) if program in ("secateur", "__main__.py", "cli.py") else ""
-
-
-def _plain(value: Any) -> Any:
-    """Convert paths and tuples to types that YAML writes without tags."""
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value

@@ -121,7 +121,7 @@ def test_a_run_says_what_was_asked_for(run: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["model"] == "demo"
     assert config["target_macs"] == 0.5
-    assert config["data"]["data"] == "digits"
+    assert config["data"] == "digits"
 
 
 def test_a_trained_agent_prunes_frozen_and_another_network(

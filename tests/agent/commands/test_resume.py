@@ -230,7 +230,7 @@ def test_a_finished_run_is_left_as_it_is(whole: Path, capsys: pytest.CaptureFixt
     ("content", "said"),
     [
         (None, "is not the folder of a run: it has no config.yaml"),
-        ("- a\n- b\n", "does not describe a run"),
+        ("- a\n- b\n", "has no options"),
         ("[" * 10_000, "is not YAML that can be read"),
         ("verb: evaluate\n", "does not name a verb that can be resumed"),
         ("verb: prune\nmodle: demo\n", "does not describe a run of this version"),

@@ -276,7 +276,7 @@ BOMB = "a: &a [x, x]\n" + "".join(
         ("evaluate", hostile.write("config.yaml", BOMB), "aliases are not allowed"),
         ("evaluate", hostile.write("config.yaml", "!!python/object/apply:os.getcwd []"), "is not YAML"),
         ("evaluate", hostile.write("config.yaml", bytes(70_000)), "has 70,000 bytes"),
-        ("evaluate", hostile.write("config.yaml", "3"), "does not describe a prune run"),
+        ("evaluate", hostile.write("config.yaml", "3"), "has no options"),
         (
             "evaluate",
             hostile.write("config.yaml", "{model: demo, seed: -1, data: {data_root: d}}"),

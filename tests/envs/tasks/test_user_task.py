@@ -125,7 +125,7 @@ def test_a_project_of_ones_own_is_pruned_and_evaluated_from_the_command_line(
     assert report["data"] == "moments"
     assert [row["name"] for row in report["details"]] == ["mean", "std"]
     assert "std" in (project / "run" / "report.html").read_text()
-    assert yaml.safe_load((project / "run" / "config.yaml").read_text())["data"]["task"]
+    assert yaml.safe_load((project / "run" / "config.yaml").read_text())["task"]
     assert main(["evaluate", "run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["accuracy"] == pytest.approx(report["pruned"]["accuracy"], abs=1e-3)
