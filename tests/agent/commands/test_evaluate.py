@@ -77,7 +77,9 @@ def test_what_cannot_apply_to_a_run_is_refused_in_one_line(
     assert error == f"secateur: {run} is a run and has its own {name}; leave out --{name}\n"
 
 
-@pytest.mark.parametrize("content", ["data: 3\n", "model: demo\n", "data_root: [1]\n", "data: {data_root: [1]}\n"])
+@pytest.mark.parametrize(
+    "content", ["data: 3\n", "model: demo\n", "data_root: [1]\n", "data: {data_root: [1]}\n"]
+)
 def test_a_configuration_that_does_not_say_is_refused_in_one_line(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
