@@ -117,7 +117,12 @@ def _join_help_lines(kind: type) -> None:
 
     Otherwise tyro 1.0 wraps each line separately, as the second one is indented.
     """
-    texts = {text.arg_name: text.description for text in docstring_parser.parse_from_object(kind).params}
+    texts = {
+        text.arg_name: text.description
+        for declaring in reversed(kind.__mro__)
+        if is_dataclass(declaring)
+        for text in docstring_parser.parse_from_object(declaring).params
+    }
     for option in fields(kind):
         if text := texts.get(option.name):
             option.metadata = MappingProxyType({**option.metadata, "help": " ".join(text.split())})

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from tyro.conf import Positional
 
 from ...envs.surgery.constraints import Constraints
+from ..procedures.options import Repeated
 from .console import console
-from .constraint_flags import Repeated
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ...envs.io.run_files import AGENT_CARD, CONFIG, REPORT
 from ...envs.io.untrusted import parse_json, read_text
-from ..procedures.config import DEFAULT_TARGET
+from ..procedures.options import DEFAULT_TARGET
 from ..run.flat_options import read_flat
 from ..run.locks import is_locked
 

@@ -1,5 +1,6 @@
 """``secateur train``: train an agent for use on other networks."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -13,8 +14,8 @@ from ...rewards import TargetRange
 from ..learning.config import RANDOM_WEIGHTS, AgentConfig
 from ..procedures.config import PruningConfig
 from ..procedures.data_config import DataConfig
+from ..procedures.options import ConstraintOptions
 from .console import console
-from .constraint_flags import ConstraintFlags
 from .process import choose_threads
 
 _HIDDEN_FEATURES = 0.2
@@ -35,7 +36,7 @@ class Train:
     so that the agent learns all sizes."""
     drop_bound: float | None = None
     """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; excludes targets."""
-    constraints: ConstraintFlags = field(default_factory=ConstraintFlags)
+    constraints: ConstraintOptions = field(default_factory=ConstraintOptions)
     evaluations: int = 4000
     """Candidates to measure in training, at least 1."""
     search_images: int = PruningConfig.search_images
@@ -80,9 +81,9 @@ class Train:
         config = PruningConfig(
             target_macs=self.target_macs,
             drop_bound=self.drop_bound,
-            constraints=self.constraints.parse(),
+            **dataclasses.asdict(self.constraints),
             agent=RANDOM_WEIGHTS,
-            search=search,
+            evaluations=self.evaluations,
             search_images=self.search_images,
             seed=self.seed,
         )

@@ -30,8 +30,14 @@ class AgentConfig:
     """Probability, in [0, 1], that an episode hides each static layer feature. Above 0 an agent learns not to
     rely on single features, for networks unlike those in training."""
 
+    patience: int | None = None
+    """Updates without a better candidate after which the training ends, at least 1; None never ends it
+    early."""
+
     def __post_init__(self) -> None:
         check_whole("evaluations", self.evaluations, 0)
+        if self.patience is not None:
+            check_whole("patience", self.patience, 1)
         check_whole("episodes_per_update", self.episodes_per_update, 2)
         check_whole("epochs_per_update", self.epochs_per_update, 1)
         check_real("learning_rate", self.learning_rate, 0, ends=False)
@@ -39,6 +45,12 @@ class AgentConfig:
         check_real("entropy_weight", self.entropy_weight, 0)
         check_real("hidden_features", self.hidden_features, 0, 1)
 
+
+NORMAL_EVALUATIONS = 640
+"""Most candidates of a search with normal effort."""
+
+NORMAL_PATIENCE = 10
+"""Patience of a search with normal effort."""
 
 RANDOM_WEIGHTS = "none"
 """Name of an initial agent with random weights."""

@@ -11,7 +11,8 @@ from ..deciders.baselines import Baseline
 from ..deciders.names import PPO
 from ..learning.config import RANDOM_WEIGHTS
 from ..learning.frozen_agent import FrozenAgent
-from .config import DEFAULT_TARGET, PruningConfig
+from .config import PruningConfig
+from .options import DEFAULT_TARGET
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, AdamW, Optimizer
 
 from ..modules.cuda_graphs import capture_graph, capture_training_graph
 from ..modules.modes import fastest_layout, restored_modes
@@ -119,7 +119,7 @@ def finetune(
                 inputs = inputs.contiguous(memory_format=layout)
                 when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
                 with explain_nonfinite(
-                    model, inputs, when, f"lower the learning rate, now {config.learning_rate}"
+                    model, inputs, when, f"lower the learning rate, now {config.peak_learning_rate}"
                 ):
                     loss = step(inputs, targets)
                     value = loss.item()
@@ -177,14 +177,12 @@ def _make_step(
     return functools.partial(loss, capture_training_graph(model, example))
 
 
-def _optimizer(model: nn.Module, config: RecoveryConfig) -> SGD:
-    return SGD(
-        [weight for weight in model.parameters() if weight.requires_grad],
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=True,
-    )
+def _optimizer(model: nn.Module, config: RecoveryConfig) -> Optimizer:
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    rate, decay = config.peak_learning_rate, config.weight_decay
+    if config.optimiser == "adamw":
+        return AdamW(weights, lr=rate, betas=(config.momentum, 0.999), weight_decay=decay)
+    return SGD(weights, lr=rate, momentum=config.momentum, weight_decay=decay, nesterov=True)
 
 
 @contextlib.contextmanager

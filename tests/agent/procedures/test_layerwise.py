@@ -21,10 +21,8 @@ from torch import nn
 from secateur.agent import PruningConfig, prune
 from secateur.agent.cli import main
 from secateur.agent.deciders.baselines import Baseline
-from secateur.agent.learning.config import AgentConfig
 from secateur.agent.procedures import layerwise
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.cutting import cut, load_pruned, save_pruned
 from secateur.envs.surgery.plan import Mask, PruningPlan
 from secateur.envs.tasks import ClassificationTask
@@ -39,10 +37,11 @@ QUICK = PruningConfig(
     method="l2-uniform",
     procedure="layerwise",
     layer_epochs=0,
-    recovery=RecoveryConfig(epochs=0, batchnorm_images=64),
+    epochs=0,
+    batchnorm_images=64,
     search_images=64,
 )
-LEARNED = dataclasses.replace(QUICK, method="ppo", search=AgentConfig(evaluations=32), layer_epochs=1)
+LEARNED = dataclasses.replace(QUICK, method="ppo", evaluations=32, layer_epochs=1)
 
 
 class Parts(nn.Module):

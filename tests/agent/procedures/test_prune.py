@@ -14,18 +14,14 @@ from torch import nn
 from secateur.agent import PruningConfig, prune
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.deciders.selection import choose
-from secateur.agent.learning.config import AgentConfig
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.cutting import load_pruned, save_pruned
 from secateur.envs.surgery.plan import Mask
 from secateur.envs.tasks import ClassificationTask
 from secateur.rewards import Size, TargetReward, TryAndLearnReward
 from support.small import plain_network
 
-BRIEF = PruningConfig(
-    target_macs=0.5, search=AgentConfig(evaluations=32), recovery=RecoveryConfig(epochs=1), search_images=64
-)
+BRIEF = PruningConfig(target_macs=0.5, evaluations=32, epochs=1, search_images=64)
 
 
 def test_ones_own_network_is_pruned_in_ten_lines(digit_task: ClassificationTask, tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from secateur.envs.cost.latency_table import LatencyTable
 from secateur.envs.cost.profiling import _is_timed, cut_to, random_counts, with_latency
 from secateur.envs.cost.timer import measure_latency, timed_copy
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tracing import TracedNetwork, trace
 from support.networks import OWN, Architecture
@@ -172,9 +171,7 @@ def test_a_network_that_does_not_run_as_it_should_be_timed_is_refused() -> None:
 @pytest.mark.usefixtures("without_clock")
 def test_a_target_in_milliseconds_is_met(problem: PruningProblem) -> None:
     dense = pretended_latency(problem.model, torch.zeros(1, *SHAPE))
-    config = PruningConfig(
-        target_latency=0.6 * dense, method="l2-uniform", recovery=RecoveryConfig(epochs=0), search_images=64
-    )
+    config = PruningConfig(target_latency=0.6 * dense, method="l2-uniform", epochs=0, search_images=64)
     report = prune(problem.model, problem.task, config).report
     assert report["dense"]["predicted_latency_ms"] == pytest.approx(dense)
     assert 0.55 * dense < report["pruned"]["predicted_latency_ms"] <= 0.6 * dense

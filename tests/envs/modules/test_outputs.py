@@ -125,7 +125,7 @@ def test_candidates_and_importance_are_measured_by_the_logits(digit_task: Classi
 def test_the_whole_job_prunes_such_a_network_as_the_plain_one_and_says_so_once(
     digit_task: ClassificationTask, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = PruningConfig(method="l2-uniform", recovery=RecoveryConfig(epochs=1, batch_size=256))
+    config = PruningConfig(method="l2-uniform", epochs=1, batch_size=256)
     found, expected = (prune(network(kind), digit_task, config).report for kind in (as_yolo, plain))
     for key in ("accuracy", "loss"):
         assert found["pruned"][key] == expected["pruned"][key]
@@ -232,7 +232,7 @@ def test_probabilities_without_their_logits_are_refused_in_one_line(digit_task: 
 def test_probabilities_alone_are_said_and_pruned(
     digit_task: ClassificationTask, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = PruningConfig(method="l2-uniform", recovery=RecoveryConfig(epochs=0))
+    config = PruningConfig(method="l2-uniform", epochs=0)
     report = prune(network(probabilities), digit_task, config).report
     assert PROBABILITIES_ALONE in report["splits"]["notes"]
     assert PROBABILITIES_ALONE in capsys.readouterr().err

@@ -26,13 +26,11 @@ from secateur.agent.cli import main
 from secateur.agent.deciders.base import Budget, Decider
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.deciders.names import BASELINES
-from secateur.agent.learning.config import AgentConfig
 from secateur.envs.cost.counts import smallest_ratio
 from secateur.envs.environment.episode import Episode
 from secateur.envs.problem.criteria import CRITERIA
 from secateur.envs.problem.features import STANDARDISED, static_features
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.constrained_trace import constrain, trace_constrained
 from secateur.envs.surgery.constraints import Constraints
 from secateur.envs.surgery.cutting import cut
@@ -264,14 +262,16 @@ def test_a_target_that_limits_forbid_names_them_and_the_smallest(problem: Prunin
 
 BRIEF = PruningConfig(
     target_macs=0.5,
-    constraints=Constraints({"*": 4}, max_sparsity={"*": 0.7}),
-    search=AgentConfig(evaluations=32),
-    recovery=RecoveryConfig(epochs=0),
+    round_to=4,
+    max_sparsity=0.7,
+    epochs=0,
     search_images=64,
 )
 
 
-@pytest.mark.parametrize("wanted", [{"method": "ppo"}, {"target_macs": None, "drop_bound": 90.0}])
+@pytest.mark.parametrize(
+    "wanted", [{"method": "ppo", "evaluations": 32}, {"target_macs": None, "drop_bound": 90.0}]
+)
 def test_the_whole_job_keeps_limits_and_says_what_rounding_is_worth(
     digit_task: ClassificationTask, wanted: dict[str, Any]
 ) -> None:

@@ -163,7 +163,7 @@ def test_numbers_and_labels_are_pruned_from_python(make: Any, outputs: int) -> N
     assert task.num_outputs == outputs
     model = network(outputs)
     finetune(model, task, RecoveryConfig(epochs=2, batch_size=16, distillation_weight=0.0))
-    config = PruningConfig(method="l2-uniform", recovery=RecoveryConfig(epochs=1, batch_size=16))
+    config = PruningConfig(method="l2-uniform", epochs=1, batch_size=16)
     report = prune(model, task, config).report
     assert report["ratios"]["macs"] <= 0.5
     assert report["metric"] == task.metric_name

@@ -1,0 +1,194 @@
+"""Options of a pruning run by concern. :class:`.PruningConfig` inherits them, so its keywords are flat."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+import tyro
+
+from ...envs.cost.config import LatencyConfig, Precision
+from ...envs.io.ranges import check_real, check_seed, check_whole
+from ...envs.io.suggestions import unknown_name
+from ...envs.surgery.constraints import Constraints
+from ...rewards import TargetReward, TryAndLearnReward
+from ..deciders.names import METHODS, PPO
+
+T = TypeVar("T", int, float)
+
+Effort = Literal["quick", "normal", "thorough"]
+Procedure = Literal["network", "layerwise"]
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
+PROCEDURES: tuple[Procedure, ...] = get_args(Procedure)
+
+DEFAULT_TARGET = 0.5
+"""MACs ratio of the pruned network if neither a target nor a drop bound is given."""
+
+Repeated = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+"""An option with one value that may be given several times; it does not consume the arguments after it."""
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """Size of the pruned network.
+
+    Raises:
+        ValueError: If a number is out of its range, or options exclude each other.
+    """
+
+    target_macs: float | None = None
+    """Target MACs ratio, pruned / dense, in (0, 1]; 0.5 if neither another target nor a drop bound is
+    given."""
+    target_latency: float | None = None
+    """Target latency of a forward pass, ms, > 0, estimated from a table of the layers' latencies; excludes a
+    MACs target and a drop bound."""
+    drop_bound: float | None = None
+    """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; the network becomes as
+    small as this allows. Excludes targets."""
+
+    def __post_init__(self) -> None:
+        targets = ("target_macs", "target_latency", "drop_bound")
+        given = [f"--{name.replace('_', '-')}" for name in targets if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other; give one of them")
+        if self.target_latency is not None and not self.target_latency > 0:
+            raise ValueError(f"the target is {self.target_latency:g} ms; it has to be above 0")
+        # The rewards check the ranges of the other targets.
+        if self.drop_bound is not None:
+            TryAndLearnReward(self.drop_bound)
+        if self.target_macs is not None:
+            TargetReward(self.target_macs)
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Choice of the filters.
+
+    Raises:
+        ValueError: If a number is out of its range, or a name is unknown.
+    """
+
+    effort: Effort = "normal"
+    """Effort of the search. quick compares the frozen agent with the heuristics and does not search; normal
+    searches until the candidates no longer improve; thorough measures 2000 candidates."""
+    minutes: float | None = None
+    """Time limit of the search, minutes, > 0; the choice and the fine-tuning come after it."""
+    method: str = PPO
+    """Method that chooses the filters: ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform,
+    -global or -global-per-mac."""
+    agent: str | None = None
+    """Initial agent of ppo: pretrained for the agent shipped with Secateur, the folder of a trained agent, or
+    none for random weights; by default pretrained, with layerwise none."""
+    evaluations: int | None = None
+    """Candidates to measure in the search, at least 0, instead of an effort; 0 uses the initial agent frozen,
+    which is the default for an agent from a folder. With layerwise the layers share them equally."""
+    search_images: int = 256
+    """Validation images per candidate during the search, at least 1; each update takes a different subset, so
+    that the agent does not overfit to one. The final choice is made on eight times as many."""
+    procedure: Procedure = "network"
+    """Pruning procedure: network prunes all layers at once; layerwise (Huang et al. 2018, arXiv 1801.07365)
+    prunes and fine-tunes layer by layer from the input, with a separate agent for each."""
+    layer_epochs: int = 1
+    """Fine-tuning epochs after each layer's cut with layerwise, at least 0; 0 only re-estimates batch-norm
+    statistics."""
+    seed: int = 0
+    """Seed of all random numbers."""
+
+    def __post_init__(self) -> None:
+        if self.agent is not None:
+            object.__setattr__(self, "agent", str(self.agent))  # Python code may give a path
+        for name, allowed in (("effort", EFFORTS), ("method", METHODS), ("procedure", PROCEDURES)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(unknown_name(name, getattr(self, name), allowed))
+        if self.minutes is not None:
+            check_real("minutes", self.minutes, 0, ends=False)
+        if self.evaluations is not None:
+            check_whole("evaluations", self.evaluations, 0)
+        check_whole("search_images", self.search_images, 1)
+        check_whole("layer_epochs", self.layer_epochs, 0)
+        check_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class ConstraintOptions:
+    """Constraints on the cut.
+
+    Each may be given several times, and the last match of a layer counts. In Python a single value, a
+    sequence of them or a mapping from patterns to numbers will do.
+
+    Raises:
+        ValueError: If a value is not a number, or out of its range.
+    """
+
+    round_to: Repeated = ()
+    """Multiple to which numbers of kept filters are rounded where possible, at least 1: 8 for all layers, or
+    PATTERN=8 for some."""
+    protect: Repeated = ()
+    """Pattern of the names of layers that keep all their filters, such as conv1 or 'layer1.*'."""
+    max_sparsity: Repeated = ()
+    """Largest share of a layer's filters that is removed, in (0, 1): 0.8 for all layers, or PATTERN=0.8 for
+    some."""
+
+    def __post_init__(self) -> None:
+        for name in ("round_to", "protect", "max_sparsity"):
+            object.__setattr__(self, name, _words(getattr(self, name)))
+        _ = self.constraints  # checks the values
+
+    @property
+    def constraints(self) -> Constraints:
+        """The options as :class:`.Constraints`."""
+        return Constraints(
+            round_to=_by_pattern("--round-to", self.round_to, int, "8"),
+            protect=self.protect,
+            max_sparsity=_by_pattern("--max-sparsity", self.max_sparsity, float, "0.8"),
+        )
+
+
+@dataclass(frozen=True)
+class LatencyOptions:
+    """Latency measurements.
+
+    Raises:
+        ValueError: If a number is out of its range, or the data type or device is not available.
+    """
+
+    latency_batch: int = LatencyConfig.batch
+    """Batch size of latency measurements, at least 1."""
+    latency_threads: int = LatencyConfig.threads
+    """CPU threads in latency measurements, at least 1."""
+    latency_dtype: Precision = LatencyConfig.dtype
+    """Data type of weights and images in latency measurements."""
+    latency_device: str | None = LatencyConfig.device
+    """Device of latency measurements, cpu or cuda; by default the device of the pruning run."""
+
+    def __post_init__(self) -> None:
+        _ = self.latency  # checks the values
+
+    @property
+    def latency(self) -> LatencyConfig:
+        """The options as a :class:`.LatencyConfig`."""
+        return LatencyConfig(
+            self.latency_batch, self.latency_threads, self.latency_dtype, self.latency_device
+        )
+
+
+def _words(given: Any) -> tuple[str, ...]:
+    """Convert a value, a sequence of values or a mapping to the words of the command line."""
+    if isinstance(given, Mapping):
+        return tuple(f"{pattern}={value}" for pattern, value in given.items())
+    values = given if isinstance(given, (tuple, list)) else [given]
+    return tuple(map(str, values))
+
+
+def _by_pattern(flag: str, words: tuple[str, ...], convert: Callable[[str], T], example: str) -> dict[str, T]:
+    """Split values into pattern and number; a number alone is for all layers."""
+    numbers: dict[str, T] = {}
+    for word in words:
+        pattern, _, value = word.rpartition("=")
+        numbers.pop(pattern or "*", None)  # the last one counts, so it has to be at the end
+        try:
+            numbers[pattern or "*"] = convert(value)
+        except ValueError as error:
+            raise ValueError(
+                f"{flag} is {word!r}; give a number such as {example}, or PATTERN={example}"
+            ) from error
+    return numbers
