@@ -310,4 +310,4 @@ def _choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice
     outcomes = problem.evaluator(candidates)
     rewards = [reward(outcome) for outcome in outcomes]
     best = int(np.argmax([0.0, *rewards])) - 1
-    return None if best < 0 else Choice(candidates[best], outcomes[best], len(outcomes))
+    return None if best < 0 else Choice(candidates[best], outcomes[best], len(outcomes), decider)
