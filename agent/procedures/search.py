@@ -1,5 +1,7 @@
 """The search of the filters of all layers together: train an agent, compare with heuristics, choose."""
 
+from dataclasses import replace
+
 from stable_baselines3.common.callbacks import BaseCallback
 
 from ...envs.problem.problem import PruningProblem
@@ -70,7 +72,9 @@ def prune_at_once(
         }
     if isinstance(decider, FrozenAgent):
         search["agent"] = decider.trained_on
-    plan = PruningPlan.from_masks(problem.network, choice.masks)
+    plan = replace(
+        PruningPlan.from_masks(problem.network, choice.masks), input_shape=tuple(problem.task.input_shape)
+    )
     unrounded = (
         plan_without_rounding(problem, choice, goal.reward, config.constraints)
         if config.constraints.rounding
