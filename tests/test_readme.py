@@ -81,8 +81,7 @@ def test_linked_files_exist(target: str) -> None:
 
 @pytest.mark.parametrize("command", sorted({words[0] for words in command_lines()}))
 def test_options_of_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
+    assert main([command, "--help-all"]) == 0
     offered = capsys.readouterr().out
     for words in command_lines():
         if words[0] == command:

@@ -14,4 +14,4 @@ from .resume import Resume
 from .runs import Runs
 from .train import Train
 
-Verb = Inspect | Prune | Train | Resume | Evaluate | Export | Frontier | Report | Runs
+Verb = Prune | Inspect | Train | Resume | Evaluate | Export | Frontier | Report | Runs

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 from tyro.conf import Positional
 
@@ -11,6 +12,7 @@ from ...envs.cost.config import LatencyConfig
 from ...envs.io.ranges import check_seed
 from ...envs.io.run_files import CONFIG
 from ..procedures.data_config import DataConfig, read_data_config
+from ..run.flat_options import values_of
 from .console import console
 from .process import choose_threads
 
@@ -34,18 +36,23 @@ class Evaluate:
     """Seed of the split into train and val for a dense model, 0 by default; not allowed for a run, which has
     its own."""
 
+    everyday: ClassVar[tuple[str, ...]] = ("what", "weights", "data", "json", "seed")
+    example: ClassVar[str] = """\
+secateur evaluate runs/mine
+secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
+
     @property
     def is_run(self) -> bool:
         """Whether ``what`` is the folder of a run."""
         return (Path(self.what) / CONFIG).is_file()
 
-    def defaults(self) -> "Evaluate":
-        """Return the options with the data options of a run as defaults.
+    def defaults(self) -> dict[str, Any]:
+        """Return the data options of a run by name.
 
         Raises:
             ValueError: If its configuration cannot be read.
         """
-        return Evaluate(self.what, read_data_config(Path(self.what)))
+        return values_of(read_data_config(Path(self.what)))
 
     def run(self) -> None:
         """Measure and print."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tyro.conf import Positional
 
@@ -16,7 +17,7 @@ _FILE = {"pt2": "model.pt2", "onnx": "model.onnx", "safetensors": "state-dict.sa
 
 @dataclass(frozen=True)
 class Export:
-    """Export the pruned network of a run to a file that is used without Secateur."""
+    """Export the pruned network of a run to a file that needs no Secateur."""
 
     folder: Positional[Path]
     """Folder of a prune run."""
@@ -27,6 +28,9 @@ class Export:
     out: Path | None = None
     """File to write, which must not exist; by default model.pt2, model.onnx or state-dict.safetensors in the
     folder of the run."""
+
+    everyday: ClassVar[tuple[str, ...]] = ("folder", "format", "out")
+    example: ClassVar[str] = "secateur export runs/mine --format onnx --out mine.onnx"
 
     def run(self) -> None:
         """Write and check the file, and print its name and size."""

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from tyro.conf import Positional
 
@@ -20,7 +21,7 @@ from .process import choose_threads
 
 @dataclass(frozen=True)
 class Frontier:
-    """Plot accuracy against size for a trained agent and baselines, without fine-tuning."""
+    """Plot accuracy against size for an agent and baselines; the networks are not fine-tuned."""
 
     model: Positional[str]
     """Network: demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or
@@ -40,6 +41,13 @@ class Frontier:
     out: Path | None = None
     """Folder for frontier.png and frontier.json, new or empty; by default
     runs/frontier-<model>-<data>-<time>."""
+
+    everyday: ClassVar[tuple[str, ...]] = (
+        "model", "weights", "data", "agent", "methods", "targets", "seed", "out",
+    )  # fmt: skip
+    example: ClassVar[str] = (
+        "secateur frontier resnet20 --weights resnet20.pt --data cifar10 --targets 0.3 0.5 0.7"
+    )
 
     def run(self) -> None:
         """Measure the networks, write the figure, and print the numbers."""

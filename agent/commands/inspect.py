@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tyro.conf import Positional
 
@@ -13,7 +14,7 @@ from .console import console
 
 @dataclass(frozen=True)
 class Inspect:
-    """Show the layers of a network, how they are coupled, and which filters are pinned and why."""
+    """Show the layers of a network, their coupling, and what stays and why."""
 
     model: Positional[str] = "demo"
     """Network: demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or
@@ -24,6 +25,9 @@ class Inspect:
     """Pattern of the names of layers that keep all their filters, as for prune."""
     json: bool = False
     """Print JSON instead of text."""
+
+    everyday: ClassVar[tuple[str, ...]] = ("model", "input_shape", "protect", "json")
+    example: ClassVar[str] = "secateur inspect resnet18 --protect conv1"
 
     def run(self) -> None:
         """Print the description."""

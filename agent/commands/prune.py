@@ -33,6 +33,10 @@ class Prune:
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/<model>-<data>-<method>-<time>."""
 
+    everyday: ClassVar[tuple[str, ...]] = (
+        "model", "weights", "data", "target_macs", "target_latency", "drop_bound", "effort", "epochs", "out",
+    )  # fmt: skip
+    example: ClassVar[str] = "secateur prune resnet20 --weights resnet20.pt --data cifar10 --target-macs 0.5"
     results: ClassVar[tuple[str, ...]] = (REPORT,)
     """The files that a run writes last."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tyro.conf import Positional
 
@@ -14,6 +15,9 @@ class Report:
 
     folder: Positional[Path]
     """Folder of a prune run."""
+
+    everyday: ClassVar[tuple[str, ...]] = ("folder",)
+    example: ClassVar[str] = "secateur report runs/mine"
 
     def run(self) -> None:
         """Write the page and print its path."""

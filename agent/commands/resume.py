@@ -3,6 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tyro.conf import Positional
 
@@ -22,6 +23,9 @@ class Resume:
     folder: Positional[Path]
     """Folder of a prune or train run. Resume in the directory where the run was started, as its paths may be
     relative."""
+
+    everyday: ClassVar[tuple[str, ...]] = ("folder",)
+    example: ClassVar[str] = "secateur resume runs/mine"
 
     def run(self) -> None:
         """Resume the run, unless it is finished."""

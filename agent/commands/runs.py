@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +26,9 @@ class Runs:
     """Folder of the runs; subfolders are searched, too."""
     json: bool = False
     """Print JSON instead of a table."""
+
+    everyday: ClassVar[tuple[str, ...]] = ("folder", "json")
+    example: ClassVar[str] = "secateur runs"
 
     def run(self) -> None:
         """Print the list."""

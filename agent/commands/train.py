@@ -50,6 +50,10 @@ class Train:
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/agent-<models>-<data>-<time>."""
 
+    everyday: ClassVar[tuple[str, ...]] = (
+        "models", "weights", "data", "target_macs", "drop_bound", "evaluations", "out",
+    )  # fmt: skip
+    example: ClassVar[str] = "secateur train resnet20 vgg16 --data cifar10 --out runs/agent"
     results: ClassVar[tuple[str, ...]] = (AGENT_CARD,)
     """The files that a run writes last."""
 

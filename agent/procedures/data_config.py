@@ -13,7 +13,7 @@ CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Options of the data: the task, the images, their splits and normalisation."""
+    """Data: the task, the images, their splits and normalisation."""
 
     task: str = CLASSIFICATION
     """Type of task: classification, segmentation, or package.module:Task for a user-defined class with its

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import tyro
 
@@ -159,6 +159,9 @@ class LatencyOptions:
     """Data type of weights and images in latency measurements."""
     latency_device: str | None = LatencyConfig.device
     """Device of latency measurements, cpu or cuda; by default the device of the pruning run."""
+
+    advanced: ClassVar[bool] = True
+    """Whether the short help only names the options."""
 
     def __post_init__(self) -> None:
         _ = self.latency  # checks the values

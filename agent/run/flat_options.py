@@ -78,7 +78,12 @@ def flat_options(verb: Any) -> dict[str, Any]:
     Args:
         verb: The verb, an instance of a dataclass.
     """
-    return {option.name: _plain(option.default) for option in options_of(type(verb), verb)}
+    return {name: _plain(value) for name, value in values_of(verb).items()}
+
+
+def values_of(verb: Any) -> dict[str, Any]:
+    """Return the options of a verb by name, as they are."""
+    return {option.name: option.default for option in options_of(type(verb), verb)}
 
 
 def _plain(value: Any) -> Any:
@@ -99,28 +104,48 @@ def from_flat(kind: type[T], values: Mapping[str, Any]) -> T:
     Raises:
         ValueError: If an option is unknown, has the wrong type, or is required and missing.
     """
-    options = {option.name: option for option in options_of(kind)}
-    for name in values:
+    given = convert_options(kind, values)
+    for option in options_of(kind):
+        if option.default is MISSING and option.name not in given:
+            raise ValueError(f"the option {option.name} is missing")
+    return build(kind, {option.name: option.default for option in options_of(kind)} | given)
+
+
+def convert_options(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert values from YAML to the types of a verb's options.
+
+    Args:
+        kind: The verb's class, a dataclass.
+        values: Some of its options by name.
+
+    Raises:
+        ValueError: If an option is unknown, or has the wrong type.
+    """
+    options, converted = {option.name: option for option in options_of(kind)}, {}
+    for name, value in values.items():
         if name not in options:
             raise ValueError(f"there is no option {short(str(name))!r}{did_you_mean(str(name), options)}")
-    for name, option in options.items():
-        if option.default is MISSING and name not in values:
-            raise ValueError(f"the option {name} is missing")
-    defaults = {name: option.default for name, option in options.items()}
-    return _built(kind, defaults | {name: _checked(options[name], value) for name, value in values.items()})
+        try:
+            converted[name] = convert(options[name].kind, value)
+        except ValueError:
+            takes = in_words(options[name].kind)
+            raise ValueError(f"{name} is {short(repr(value))}; give {takes}") from None
+    return converted
 
 
-def _checked(option: Option, value: Any) -> Any:
-    try:
-        return convert(option.kind, value)
-    except ValueError:
-        raise ValueError(f"{option.name} is {short(repr(value))}; give {in_words(option.kind)}") from None
+def build(kind: type[T], values: Mapping[str, Any]) -> T:
+    """Build a verb and the dataclasses that are nested in it.
 
+    Args:
+        kind: The verb's class, a dataclass.
+        values: All options by name, of their types.
 
-def _built(kind: Any, values: dict[str, Any]) -> Any:
+    Raises:
+        ValueError: If the verb refuses a value.
+    """
     hints = get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    return kind(**{n: _built(hints[n], values) if is_dataclass(hints[n]) else values[n] for n in names})
+    names = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    return kind(**{n: build(hints[n], values) if is_dataclass(hints[n]) else values[n] for n in names})
 
 
 def convert(kind: Any, value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ..io.ranges import check_real, check_whole
 from ..io.suggestions import unknown_name
@@ -49,6 +49,9 @@ class RecoveryConfig:
     """Training images for re-estimating batch-norm statistics; 0 keeps the statistics."""
     compensation_images: int = COMPENSATION_IMAGES
     """Training images for fitting the kept channels that make up for removed ones; 0 turns this off."""
+
+    advanced: ClassVar[bool] = True
+    """Whether the short help only names the options."""
 
     def __post_init__(self) -> None:
         check_whole("epochs", self.epochs, 0)

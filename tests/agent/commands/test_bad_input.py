@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import pytest
 
-from secateur.agent.cli import main
 from support.command_line import refusal
-
-
-def test_help_fills_the_lines_of_the_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit):
-        main(["prune", "--help"])
-    lines = [line.replace("│", " ").rstrip() for line in capsys.readouterr().out.splitlines()]
-    margin = " " * 23  # of the help texts
-    pairs = [pair for pair in itertools.pairwise(lines) if all(line.startswith(margin) for line in pair)]
-    assert len(pairs) > 20
-    assert not [above for above, below in pairs if len(f"{above} {below.split()[0]}") <= 80 - len("│ ")]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ def test_prune_without_options_is_the_configuration_without_options() -> None:
 def test_the_help_says_the_numbers_that_count_where_nothing_is_given(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit):
-        main(["prune", "--help"])
-    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert main(["prune", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
     assert f"{DEFAULT_TARGET:g} if neither another target nor a drop bound is given" in said

@@ -11,14 +11,22 @@ from secateur.agent.cli import main
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "no command was given; give inspect,"),
-        (["prun", "demo"], "there is no command prun; give inspect,"),
+        ([], "no command was given; give prune, inspect,"),
+        (["prun", "demo"], "there is no command 'prun', did you mean 'prune'?; give prune,"),
         (["prune", "--epochs", "1.5"], "--epochs is '1.5'; give a whole number;"),
         (["prune", "--target-macs", "half"], "--target-macs is 'half'; give a number;"),
-        (["prune", "--target-macs"], "--target-macs has no value;"),
-        (["prune", "--methd", "ppo"], "Unrecognized options: --methd, ppo; did you mean --method?;"),
+        (["prune", "--target-macs"], "--target-macs has no value; give a number; see secateur prune --help"),
+        (
+            ["prune", "--methd", "ppo"],
+            "there is no option --methd, did you mean '--method'?; see secateur prune --help",
+        ),
         (["inspect", "--input-shape", "1"], "--input-shape is '1'; give three whole numbers;"),
-        (["export"], "an argument of export is missing: Folder of a prune run;"),
+        (["inspect", "demo", "demo"], "there is no place for the argument demo; see secateur inspect --help"),
+        (["prune", "--effort", "huge"], "--effort is 'huge'; give one of quick, normal, thorough;"),
+        (["prune", "--drop-bound", "1", "--target-macs", "1"], "--target-macs and --drop-bound exclude"),
+        (["prune", "--config"], "--config has no value;"),
+        (["prune", "--config", "a", "--config=b"], "--config was given twice;"),
+        (["export"], "an argument is missing, folder: Folder of a prune run; see secateur export --help"),
     ],
 )
 def test_a_mistyped_command_is_answered_in_plain_words_on_any_terminal(
