@@ -1,4 +1,4 @@
-"""What the README names exists: modules, imports, arguments, commands, options and files."""
+"""What the pages say is true: blocks run, and what they name exists."""
 
 from __future__ import annotations
 
@@ -7,27 +7,37 @@ import importlib
 import inspect
 import re
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import secateur
 import secateur.agent
 import secateur.envs.surgery
-from secateur.agent.cli import main
-from support.readme import README
+from secateur.agent.cli import main, parse
+from secateur.agent.procedures.config import PruningConfig
+from secateur.agent.procedures.data_config import DataConfig
+from secateur.agent.run.flat_options import options_of
+from support.pages import PAGES, README, ROOT, Block, blocks, prose
 
-ROOT = README.parent
-TEXT = README.read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-PROSE = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
-CODE = re.findall(r"`([^`\n]+)`", PROSE)
-ROOMS = (secateur.agent, secateur.envs.surgery)
+SLOW: set[str] = set()
+"""Pages whose blocks take more than two seconds."""
+
+NAMES = {page: str(page.relative_to(ROOT)) for page in PAGES}
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+COMMANDS = [(block, words) for block in BLOCKS for words in block.commands]
+CODE = [code for page in PAGES for code in re.findall(r"`([^`\n]+)`", prose(page))]
+ROOMS = (secateur.agent, secateur.envs.surgery, secateur)
 PUBLIC = {name: getattr(room, name) for room in ROOMS for name in dir(room)}
+OPTIONS = {option.name for kind in (PruningConfig, DataConfig) for option in options_of(kind)}
 
 
 def imports() -> Iterator[tuple[str, str]]:
     for block in BLOCKS:
-        for node in ast.walk(ast.parse(block)):
+        for node in ast.walk(ast.parse(block.code if block.language == "python" else "")):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("secateur"):
                 for alias in node.names:
                     yield str(node.module), alias.name
@@ -35,26 +45,99 @@ def imports() -> Iterator[tuple[str, str]]:
 
 def calls() -> Iterator[tuple[str, str, str]]:
     """List the keyword arguments of calls to public classes and functions, in blocks and in prose."""
-    for code in (*BLOCKS, *CODE):
+    for code in (*(block.code for block in BLOCKS if block.language == "python"), *CODE):
         try:
             tree = ast.parse(code)
         except SyntaxError:
             continue
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in PUBLIC:
+            if isinstance(node, ast.Call) and (name := _public(node.func)):
                 for keyword in node.keywords:
-                    yield ast.unparse(node), node.func.id, str(keyword.arg)
+                    yield ast.unparse(node), name, str(keyword.arg)
 
 
-def command_lines() -> Iterator[list[str]]:
-    """List the words of the ``secateur`` commands in the console blocks."""
-    for block in re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            if line.startswith("$ "):
-                for command in re.split(r"&&|;", line[2:]):
-                    words = shlex.split(command, comments=True)
-                    if words[:1] == ["secateur"]:
-                        yield words[1:]
+def _public(function: ast.expr) -> str | None:
+    if isinstance(function, ast.Attribute) and ast.unparse(function.value) == "secateur":
+        return function.attr
+    return function.id if isinstance(function, ast.Name) and function.id in PUBLIC else None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES.get)
+def test_each_block_is_run_or_says_why_not(page: Path) -> None:
+    fences = re.findall(r"^```(?:python|console)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(blocks(page)) == len(fences)
+    for block in blocks(page):
+        others = [words for words in block.commands if words[0] != "secateur"]
+        assert block.not_run or not others, f"{block}: say why this is not run"
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [(block, words[1:]) for block, words in COMMANDS if words[0] == "secateur"],
+    ids=lambda value: str(value) if isinstance(value, Block) else value[0],
+)
+def test_commands_are_understood(block: Block, words: list[str]) -> None:
+    if not {"--help", "--help-all"} & set(words):
+        parse([word for word in words if word not in ("--quiet", "--verbose", "--debug")])
+
+
+def test_scripts_and_their_options_exist() -> None:
+    scripts = 0
+    for _, words in COMMANDS:
+        if "python" in words and (script := words[words.index("python") + 1]).endswith(".py"):
+            path = next(p for p in (ROOT / script, ROOT / "benchmarks" / script) if p.is_file())
+            flags = [word.split("=")[0] for word in words if word.startswith("--")]
+            source = path.read_text(encoding="utf-8")
+            assert [flag for flag in flags if f'"{flag}"' not in source] == [], shlex.join(words)
+            scripts += 1
+    assert scripts > 5
+
+
+@pytest.fixture(scope="session")
+def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from support.user import make_user
+
+    folder = tmp_path_factory.mktemp("pages") / "user"
+    make_user(folder)
+    return folder
+
+
+def marked(page: Path) -> object:
+    slow = [pytest.mark.slow] if NAMES[page] in SLOW else []
+    return pytest.param(page, id=NAMES[page], marks=slow)
+
+
+@pytest.mark.parametrize("page", [marked(p) for p in PAGES if any(b.not_run is None for b in blocks(p))])
+def test_the_blocks_of_a_page_run_in_order(
+    page: Path, user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(user, tmp_path / "user")
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    _forget_mypackage()
+    namespace: dict[str, object] = {"__name__": "__page__"}
+    for block in blocks(page):
+        if block.not_run is None:
+            _run(block, namespace)
+    _forget_mypackage()
+
+
+def _forget_mypackage() -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "mypackage"]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+def _run(block: Block, namespace: dict[str, object]) -> None:
+    if block.file is not None:
+        path = Path(block.file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.code)
+        return
+    for words in block.commands:
+        assert main([*words[1:], "--debug"]) == 0, f"{block}: {shlex.join(words)}"
+    if block.language == "python":
+        exec(compile(block.code, str(block), "exec"), namespace)
 
 
 @pytest.mark.parametrize(("module", "name"), sorted(set(imports())))
@@ -71,19 +154,18 @@ def test_dotted_names_exist(dotted: str) -> None:
 
 @pytest.mark.parametrize(("call", "function", "keyword"), sorted(set(calls())))
 def test_arguments_exist(call: str, function: str, keyword: str) -> None:
-    assert keyword in inspect.signature(PUBLIC[function]).parameters, call
+    parameters = inspect.signature(PUBLIC[function]).parameters
+    assert keyword in parameters or ("options" in parameters and keyword in OPTIONS), call
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!https?:|#)([^)#]+)", PROSE))))
-def test_linked_files_exist(target: str) -> None:
-    assert (ROOT / target).exists()
+@pytest.mark.parametrize(
+    ("page", "target"),
+    sorted({(p, t) for p in PAGES for t in re.findall(r"\]\((?!https?:|#)([^)#]+)", prose(p))}),
+    ids=str,
+)
+def test_linked_files_exist(page: Path, target: str) -> None:
+    assert (page.parent / target).exists()
 
 
-@pytest.mark.parametrize("command", sorted({words[0] for words in command_lines()}))
-def test_options_of_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([command, "--help-all"]) == 0
-    offered = capsys.readouterr().out
-    for words in command_lines():
-        if words[0] == command:
-            for option in (word.split("=")[0] for word in words if word.startswith("--")):
-                assert re.search(rf"{option}\b", offered), f"secateur {shlex.join(words)}"
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200

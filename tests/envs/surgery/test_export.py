@@ -24,7 +24,7 @@ from secateur.envs.surgery.export import export
 from secateur.envs.surgery.verification import trace_exactly
 from support.networks import GroupedBothKinds, MaskedWeights, SizesByAttribute, TwoInTwoOut, WeightNorms
 from support.promises import outputs, random_plan
-from support.readme import snippet
+from support.pages import snippet
 
 needs_onnx = pytest.mark.skipif(
     any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),

@@ -5,7 +5,7 @@ import math
 import torch
 
 from support.published import detector
-from support.readme import snippet
+from support.pages import snippet
 
 
 def test_a_detector_with_a_pruned_backbone_detects_and_trains_as_the_readme_says() -> None:
