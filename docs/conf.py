@@ -13,7 +13,7 @@ release = version = secateur.__version__
 language = "en"
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "cli_reference"]
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "figures"]
 
 html_theme = "furo"
 html_title = "Secateur"
@@ -24,6 +24,7 @@ html_copy_source = False
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
+add_module_names = False
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"

@@ -23,7 +23,9 @@ from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.run.flat_options import options_of
 from support.pages import PAGES, README, ROOT, Block, blocks, prose
 
-SLOW: set[str] = set()
+SLOW = {
+    f"docs/how-to/{name}.md" for name in ("deploy", "latency", "own-data", "runs", "segmentation", "several-sizes")
+}
 """Pages whose blocks take more than two seconds."""
 
 NAMES = {page: str(page.relative_to(ROOT)) for page in PAGES}
