@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
@@ -161,6 +161,7 @@ def _recover(
         "losses": losses,
         "val_accuracy_before": before,
         "val_accuracy_after": after,
+        "recipe": {**asdict(recovery), "learning_rate": recovery.peak_learning_rate},
     }
 
 
