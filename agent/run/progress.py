@@ -1,7 +1,7 @@
 """Messages and progress on the terminal.
 
 Everything goes to stderr, as stdout is for results. A stage of the run has a progress bar with its remaining
-time; if stderr is not a terminal, a plain line is printed at intervals instead.
+time; if stderr is neither a terminal nor in a notebook, a plain line is printed at intervals instead.
 """
 
 import contextlib
@@ -56,6 +56,11 @@ def log_verbose(sentence: str) -> None:
         tqdm.write(sentence, file=sys.stderr)
 
 
+def _is_notebook() -> bool:
+    """Return whether the code runs in a Jupyter kernel, whose stderr can redraw a line but is no terminal."""
+    return "ipykernel" in sys.modules and "IPython" in sys.modules
+
+
 class Stage:
     """Show the progress of one stage of a run.
 
@@ -72,7 +77,7 @@ class Stage:
         self._began = self._last_printed = time.monotonic()
         self._last_printed_done: int | None = None
         self._bar: tqdm | None = None
-        if _verbosity > Verbosity.QUIET and sys.stderr.isatty():
+        if _verbosity > Verbosity.QUIET and (sys.stderr.isatty() or _is_notebook()):
             self._bar = tqdm(
                 total=total, desc=label, unit=unit, leave=leave, bar_format=_BAR, dynamic_ncols=True
             )
