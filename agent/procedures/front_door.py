@@ -4,9 +4,8 @@ Keywords are the options of ``secateur prune``, with underscores.
 """
 
 import copy
-import glob
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
 from ...envs.surgery import cutting
-from ...envs.surgery.constrained_trace import constrain
-from ...envs.surgery.constraints import Constraints
 from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
@@ -105,8 +102,9 @@ def cut(
             raise ValueError("the plan does not say the shape of an input; give example=, a batch of inputs")
         example = torch.zeros(2, *plan.input_shape, device=next(model.parameters()).device)
     network = trace_exactly(model, example)
-    if protected := [glob.escape(layer.name) for layer in network.layers if layer.name not in plan.kept]:
-        network = constrain(network, model, Constraints(protect=tuple(protected)))
+    whole = PruningPlan.dense(network)
+    if set(plan.kept) < set(whole.kept):  # protected layers are not in a plan
+        plan = replace(plan, kept={**whole.kept, **plan.kept}, filters={**whole.filters, **plan.filters})
     verify_cut(model, network, plan, example)
     if task is not None:
         task = on_device(task, next(model.parameters()).device)

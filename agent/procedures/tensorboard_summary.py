@@ -68,6 +68,12 @@ def _hyperparameters(
         "procedure": config.procedure,
         "drop_bound": config.drop_bound or 0.0,
         "evaluations": float(report["search"]["evaluations"]),
-        "epochs": float(config.recovery.epochs),
+        "effort": config.effort,
+        "epochs": float(config.epochs),
+        "optimiser": config.optimiser,
+        "learning_rate": config.recovery.peak_learning_rate,
+        "batch_size": float(config.batch_size),
+        "weight_decay": config.weight_decay,
+        "distillation_weight": config.distillation_weight,
         "seed": float(config.seed),
     }

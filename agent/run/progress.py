@@ -1,7 +1,7 @@
 """Messages and progress on the terminal.
 
 Everything goes to stderr, as stdout is for results. A stage of the run has a progress bar with its remaining
-time; if stderr is not a terminal, a plain line is printed at intervals instead.
+time; if stderr is neither a terminal nor in a notebook, a plain line is printed at intervals instead.
 """
 
 import contextlib
@@ -56,6 +56,11 @@ def log_verbose(sentence: str) -> None:
         tqdm.write(sentence, file=sys.stderr)
 
 
+def _is_notebook() -> bool:
+    """Return whether the code runs in a Jupyter kernel, whose stderr can redraw a line but is no terminal."""
+    return "ipykernel" in sys.modules and "IPython" in sys.modules
+
+
 class Stage:
     """Show the progress of one stage of a run.
 
@@ -72,7 +77,7 @@ class Stage:
         self._began = self._last_printed = time.monotonic()
         self._last_printed_done: int | None = None
         self._bar: tqdm | None = None
-        if _verbosity > Verbosity.QUIET and sys.stderr.isatty():
+        if _verbosity > Verbosity.QUIET and (sys.stderr.isatty() or _is_notebook()):
             self._bar = tqdm(
                 total=total, desc=label, unit=unit, leave=leave, bar_format=_BAR, dynamic_ncols=True
             )
@@ -103,6 +108,16 @@ class Stage:
         when = f"{_clock(left)} left" if self._done < self._total else f"took {_clock(now - self._began)}"
         note = f", {self._note}" if self._note else ""
         log_info(f"{self._label}: {self._done:,} of {self._total:,} {self._unit}, {when}{note}")
+
+
+def in_words(seconds: float) -> str:
+    """Return a duration that is only estimated, such as "about 40 s"."""
+    if seconds < 10:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 100:
+        return f"about {round(seconds, -1):.0f} s"
+    minutes = seconds / 60
+    return f"about {minutes:.0f} min" if minutes < 100 else f"about {minutes / 60:.1f} h"
 
 
 def _clock(seconds: float) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
+import types
 
 import pytest
 
@@ -120,3 +122,11 @@ def test_the_recovery_says_epoch_loss_and_speed(
 def test_quiet_and_verbose_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prune", "--quiet", "--verbose"]) == 2
     assert "exclude each other" in capsys.readouterr().err
+
+
+def test_a_notebook_gets_a_bar_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("ipykernel", "IPython"):
+        monkeypatch.setitem(sys.modules, module, types.ModuleType(module))
+    with contextlib.redirect_stderr(io.StringIO()) as cell:
+        work()
+    assert "20/20 candidates" in cell.getvalue().rpartition("\r")[2]

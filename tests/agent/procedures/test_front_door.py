@@ -1,0 +1,176 @@
+"""What ``import secateur`` gives: few names, flat keywords, errors that name the nearest, resumable runs."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import secateur
+from secateur.agent.procedures import front_door
+from secateur.agent.procedures.config import PruningConfig
+from secateur.agent.procedures.data_config import DataConfig
+from secateur.agent.run.flat_options import options_of
+from secateur.envs.recovery.checkpoint import Stopped
+from secateur.envs.tasks import ClassificationTask, measure
+from support.small import plain_network
+
+BRIEF: dict[str, Any] = {"target_macs": 0.5, "evaluations": 32, "search_images": 64, "epochs": 1}
+
+
+def test_the_public_names_are_few_and_the_stub_names_the_same() -> None:
+    stub = ast.parse(Path(secateur.__file__).with_suffix(".pyi").read_text())
+    listed = next(ast.literal_eval(node.value) for node in stub.body if isinstance(node, ast.Assign))
+    assert set(listed) == set(secateur.__all__)
+    assert len(listed) <= 12
+    for name in secateur.__all__:
+        assert getattr(secateur, name) is not None
+    assert set(secateur.__all__) <= set(dir(secateur))
+
+
+def test_importing_takes_no_torch_until_a_name_is_used() -> None:
+    code = (
+        "import sys, secateur; assert 'torch' not in sys.modules; "
+        "secateur.PruningConfig; assert 'torch' not in sys.modules; "
+        "secateur.PruningPlan.dense"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_name_lists_the_public_ones() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'prun'; it has trace, search"):
+        _ = secateur.prun  # type: ignore[attr-defined]
+
+
+def test_every_option_of_the_command_line_is_a_keyword() -> None:
+    names = [option.name for kind in (PruningConfig, DataConfig) for option in options_of(kind)]
+    assert len(names) == len(set(names))
+    options = dict.fromkeys(names, "odd") | {"data": None, "task": None}
+    options = {name: value for name, value in options.items() if value is not None}
+    pruning, data = front_door._split(options, PruningConfig, DataConfig)
+    assert {*pruning, *data} == {*names} - {"data", "task"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"target_mac": 0.5}, "no option 'target_mac', did you mean 'target_macs'"),
+        ({"efort": "quick"}, "no option 'efort', did you mean 'effort'"),
+        ({"effort": "quik"}, "no effort 'quik', did you mean 'quick'"),
+        ({"image_size": 32}, "the task brings its own data; leave out image_size"),
+        ({"target_macs": 2.0}, "the target is 2.0"),
+        ({"data": "digits"}, "no option 'data'"),
+    ],
+)
+@pytest.mark.parametrize("verb", [secateur.prune, secateur.search])
+def test_a_wrong_keyword_is_answered_with_the_nearest(
+    digit_task: ClassificationTask, verb: Any, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        verb(plain_network(), digit_task, **options)
+
+
+def test_what_is_no_network_is_refused(digit_task: ClassificationTask) -> None:
+    with pytest.raises(TypeError, match=r"the model is str; give an nn\.Module"):
+        secateur.prune("resnet20", digit_task)  # type: ignore[arg-type]
+
+
+def test_search_and_cut_train_nothing_and_ones_own_loop_can_go_on(digit_task: ClassificationTask) -> None:
+    model = plain_network()
+    before = copy.deepcopy(model.state_dict())
+    plan = secateur.search(model, digit_task, target_macs=0.5, effort="quick", search_images=64)
+    smaller = secateur.cut(model, secateur.PruningPlan.from_json(plan.to_json()))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
+    inputs, targets = digit_task.batch("train", torch.arange(64))
+    loss = nn.functional.cross_entropy(smaller.train()(inputs), targets)
+    loss.backward()
+    assert all(p.grad is not None for p in smaller.parameters())
+
+
+def test_a_cut_with_data_makes_up_for_what_goes(digit_task: ClassificationTask) -> None:
+    model = secateur.recover(plain_network(), digit_task, epochs=4, learning_rate=0.1)
+    plan = secateur.search(model, digit_task, target_macs=0.6, method="random-uniform", search_images=64)
+    losses = []
+    for smaller in (secateur.cut(model, plan), secateur.cut(model, plan, task=digit_task)):
+        secateur.recover(smaller, digit_task, epochs=0)
+        losses.append(measure(smaller, digit_task, "val").loss)
+    assert losses[1] < losses[0]
+
+
+def test_protected_layers_are_not_in_a_plan_and_stay_whole(digit_task: ClassificationTask) -> None:
+    model = plain_network()
+    plan = secateur.search(model, digit_task, method="l2-uniform", target_macs=0.7, protect="0")
+    assert "0" not in plan.kept
+    assert secateur.cut(model, plan)[0].weight.shape == model[0].weight.shape
+
+
+def test_a_plan_without_a_shape_asks_for_an_example(digit_task: ClassificationTask) -> None:
+    model = plain_network()
+    plan = secateur.search(model, digit_task, method="l2-uniform")
+    bare = secateur.PruningPlan(plan.kept, plan.filters, plan.attributes)
+    with pytest.raises(ValueError, match="give example=, a batch of inputs"):
+        secateur.cut(model, bare)
+    example = torch.zeros(2, *digit_task.input_shape)
+    assert secateur.cut(model, bare, example=example)[0].weight.shape[0] == len(plan.kept["0"])
+
+
+def test_a_run_leaves_a_folder_is_loaded_again_and_refused_with_other_options(
+    digit_task: ClassificationTask, tmp_path: Path
+) -> None:
+    out, model = tmp_path / "run", plain_network()
+    result = secateur.prune(model, digit_task, out=out, **BRIEF)
+    loaded = secateur.load(plain_network, out)
+    again = secateur.prune(model, digit_task, out=out, resume=True, **BRIEF)
+    for other in (loaded, again.model):
+        for one, two in zip(result.model.parameters(), other.parameters(), strict=True):
+            assert torch.equal(one, two)
+    assert again.plan == result.plan
+    assert again.report["pruned"] == result.report["pruned"]
+    assert result.report["model"] == "Sequential"
+    with pytest.raises(ValueError, match="holds a run; give resume=True"):
+        secateur.prune(model, digit_task, out=out, **BRIEF)
+    with pytest.raises(ValueError, match=r"was begun with target_macs=0\.5, not 0\.4; give the same options"):
+        secateur.prune(model, digit_task, out=out, resume=True, **BRIEF | {"target_macs": 0.4})
+
+
+def test_an_interrupted_run_goes_on_to_the_same_result(
+    digit_task: ClassificationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = secateur.prune(plain_network(), digit_task, out=tmp_path / "whole", **BRIEF)
+    out, calls = tmp_path / "stopped", []
+
+    def stop(self: Any) -> None:
+        calls.append(1)
+        if len(calls) == 20:
+            raise Stopped(self._advice)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("secateur.agent.run.graceful_stop.GracefulStop.check", stop)
+        with pytest.raises(KeyboardInterrupt, match=r"secateur\.prune\(\.\.\., out='.*', resume=True\)"):
+            secateur.prune(plain_network(), digit_task, out=out, **BRIEF)
+    result = secateur.prune(plain_network(), digit_task, out=out, resume=True, **BRIEF)
+    assert result.plan == whole.plan
+    for one, two in zip(result.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_resume_begins_a_run_where_there_is_none(digit_task: ClassificationTask, tmp_path: Path) -> None:
+    options = {**BRIEF, "method": "l2-uniform", "evaluations": None, "epochs": 0}
+    secateur.prune(plain_network(), digit_task, out=tmp_path / "new", resume=True, **options)
+    assert (tmp_path / "new" / "report.json").is_file()
+
+
+def test_a_folder_of_images_or_a_name_is_data_too() -> None:
+    model = plain_network()
+    plan = secateur.search(model, "digits", method="l2-uniform", normalisation="mnist")
+    assert plan.input_shape == (1, 8, 8)
+    with pytest.raises(ValueError, match="no data set and no folder 'digit', did you mean 'digits'"):
+        secateur.search(model, "digit")

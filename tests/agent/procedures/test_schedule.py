@@ -1,0 +1,53 @@
+"""What a run will take is said before it begins, and the search keeps to what the other stages leave."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from secateur.agent.procedures.config import PruningConfig
+from secateur.agent.procedures.goal import Goal
+from secateur.agent.procedures.schedule import Schedule
+from secateur.agent.run.progress import in_words
+from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.recovery.stopwatch import Stopwatch
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "about 1 s"), (9.4, "about 9 s"), (38, "about 40 s"), (200, "about 3 min"), (9000, "about 2.5 h")],
+)
+def test_durations_are_said_as_exactly_as_they_are_known(seconds: float, said: str) -> None:
+    assert in_words(seconds) == said
+
+
+def test_stages_that_are_not_there_take_no_time_and_longer_ones_take_longer(problem: PruningProblem) -> None:
+    def estimate(**options: object) -> Schedule:
+        config = PruningConfig(**options)  # type: ignore[arg-type]
+        return Schedule.estimate(problem, Goal.resolve(config, problem.network), config)
+
+    quick, whole = estimate(effort="quick", epochs=0), estimate(epochs=4)
+    assert quick.search == quick.recovery == 0 < quick.choice
+    assert whole.search > 0
+    assert estimate(evaluations=6400).search > 3 * whole.search
+    assert estimate(effort="quick", epochs=40).recovery > 3 * whole.recovery
+    assert estimate(method="l2-uniform").choice < quick.choice
+
+
+def test_the_search_gets_what_the_other_stages_leave_of_the_minutes() -> None:
+    schedule = Schedule(search=500.0, choice=20.0, recovery=40.0)
+    assert schedule.search_limit(None, Stopwatch()) is None
+    assert schedule.search_limit(3.0, Stopwatch(earlier=30.0)) == pytest.approx(90.0, abs=1.0)
+    assert schedule.search_limit(1.0, Stopwatch(earlier=30.0)) == 1.0
+
+
+def test_expected_times_are_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    schedule = Schedule(search=500.0, choice=20.0, recovery=40.0)
+    schedule.announce(PruningConfig(), limit=None)
+    schedule.announce(PruningConfig(), limit=60.0)
+    dataclasses.replace(schedule, search=0.0, recovery=0.0).announce(PruningConfig(epochs=0), limit=None)
+    first, limited, bare = capsys.readouterr().err.splitlines()
+    assert first.startswith("expected time: search, at most 640 candidates: about 8 min; choice: about 20 s")
+    assert "about 60 s" in limited
+    assert bare == "expected time: choice: about 20 s"
