@@ -16,6 +16,7 @@ from pathlib import Path
 from torch import nn
 
 from ...envs.io.memory import is_out_of_memory
+from ...envs.io.untrusted import first_line
 from ...envs.tasks import Measurement, SplitName, Task, list_datasets, measure
 from ...envs.tasks.datasets import default_normalisation, default_val_fraction, given_parts
 from ...envs.tasks.dense_checks import (
@@ -145,17 +146,17 @@ def _load(
     data: DataConfig, networks: Sequence[Dense], seed: int
 ) -> tuple[DataConfig, Task, tuple[nn.Module, ...]]:
     """Load the data and the networks; images get the number of channels that the networks take."""
-    task = load_task(data, seed)
+    task: Task = load_task(data, seed)
     try:
         return data, task, _build(networks, task, seed)
-    except (ValueError, RuntimeError) as error:
+    except ValueError as error:
         channels = _OTHER_CHANNELS.get(task.input_shape[0])
-        is_fixed = is_user_task(data) or data.channels is not None or not isinstance(task, Images)
-        if is_fixed or channels is None or is_out_of_memory(error):
+        is_fixed = is_user_task(data) or data.channels is not None
+        if is_fixed or channels is None or not isinstance(task, Images):
             raise
         try:
             models = _build(networks, sample(task, "train", 2).with_channels(channels), seed)
-        except (ValueError, RuntimeError, TypeError):
+        except (ValueError, TypeError):
             raise error from None
         data = replace(data, channels=channels)
         return data, load_task(data, seed), models
@@ -165,7 +166,17 @@ def _build(networks: Sequence[Dense], task: Task, seed: int) -> tuple[nn.Module,
     models = []
     for network in networks:
         model = build_dense_network(network.name, task, network.weights, seed)
-        check_answers(model, task)
+        try:
+            check_answers(model, task)
+        except (ValueError, TypeError):
+            raise
+        except Exception as error:  # the network's code may raise anything
+            if is_out_of_memory(error):
+                raise
+            shape = "x".join(map(str, task.input_shape))
+            raise ValueError(
+                f"the network {network.name} does not run on inputs of {shape}: {first_line(error)}"
+            ) from error
         models.append(model)
     return tuple(models)
 

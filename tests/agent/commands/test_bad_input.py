@@ -18,7 +18,7 @@ def test_help_fills_the_lines_of_the_terminal(
     with pytest.raises(SystemExit):
         main(["prune", "--help"])
     lines = [line.replace("│", " ").rstrip() for line in capsys.readouterr().out.splitlines()]
-    margin = " " * 23  # of the help texts
+    margin = " " * 22  # of the help texts
     pairs = [pair for pair in itertools.pairwise(lines) if all(line.startswith(margin) for line in pair)]
     assert len(pairs) > 20
     assert not [above for above, below in pairs if len(f"{above} {below.split()[0]}") <= 80 - len("│ ")]
