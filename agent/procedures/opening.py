@@ -236,13 +236,18 @@ def _data_lines(data: DataConfig, task: Task, *, warn: bool) -> list[str]:
     sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
     if is_user_task(data) or not isinstance(task, Images):
         return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}"]
-    lines = [f"data: {task.name}, {task.num_outputs} classes, images of {shape}; {sizes}"]
+    source = f"{task.name} ({data.data})" if Path(data.data).is_dir() else task.name
+    lines = [f"data: {source}, {task.num_outputs} classes, images of {shape}; {sizes}"]
     if data.channels is not None:
         how = "each grey image is repeated" if data.channels == 3 else "the images are converted to grey"
         lines.append(f"channels: the network takes {data.channels}, so {how}")
     mean, std = (" ".join(f"{value:.3g}" for value in values) for values in (task.mean, task.std))
     lines.append(f"normalisation: {_normalisation_name(data)} (mean {mean}, deviation {std})")
-    more = "" if task.augmentation != "none" else "; --augment flip, crop or flip-crop adds one"
+    more = (
+        ""
+        if task.augmentation != "none"
+        else " (give that of the network's training: --augment flip, crop or flip-crop)"
+    )
     lines.append(f"augmentation of training images: {task.augmentation}{more}")
     if warn and given_parts(data.data) == {"train"}:
         lines.append(
