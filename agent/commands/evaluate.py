@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,7 +64,8 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
         from ...envs.tasks.optional_members import metric_name
         from ...envs.tasks.user_task import check_answers
         from ...envs.tracing import trace
-        from ..procedures.loading import build_dense_network, load_pruned_run, load_task
+        from ..procedures.loading import load_pruned_run
+        from ..procedures.opening import dense_networks, open_job
         from ..reporting.trace_page import measurements
         from ..run.progress import log_info
 
@@ -78,10 +79,13 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
         elif run.is_dir():
             raise ValueError(f"{run} is not a finished run: it has no config.yaml")
         else:
-            task = load_task(self.data, seed)
-            model = build_dense_network(self.what, task, self.weights, seed)
+            # All of test is measured, unless only a part is asked for.
+            whole = self.data.val_from == "auto" and ":" not in self.data.task
+            data = replace(self.data, val_from="train") if whole else self.data
+            opened = open_job(data, dense_networks([self.what], [self.weights]), seed)
             if self.weights is None and ":" not in self.what:
                 raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
+            task, model = opened.task, opened.models[0]
         for note in check_answers(model, task):
             log_info(note)
         network = trace(model, torch.zeros(2, *task.input_shape))

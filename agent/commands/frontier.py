@@ -58,7 +58,7 @@ class Frontier:
         from ..deciders.baselines import Baseline
         from ..learning.frozen_agent import FrozenAgent
         from ..procedures.frontier import frontier
-        from ..procedures.loading import build_dense_network, load_task
+        from ..procedures.opening import dense_networks, open_job
         from ..procedures.preparation import trace_for_task
         from ..reporting.figures import figure_of_frontier
         from ..run.folder import default_folder
@@ -77,8 +77,8 @@ class Frontier:
             check_new_folder(self.out)
         if self.weights is None and ":" not in self.model:
             raise ValueError(f"no weights were given for {self.model}; give --weights")
-        task = load_task(self.data, self.seed)
-        model = build_dense_network(self.model, task, self.weights, self.seed)
+        opened = open_job(self.data, dense_networks([self.model], [self.weights]), self.seed)
+        task, model = opened.task, opened.models[0]
         network, _ = trace_for_task(model, task, Constraints())
         check_prunable(network, self.model)
         Budget(network, targets[0], "macs")
