@@ -224,6 +224,7 @@ def test_the_readmes_snippet_rebuilds_a_network_without_secateur(
     code = imports + inspect.getsource(network) + f"\n\nbuild = {network.__name__}\n"
     (tmp_path / "mypackage" / "nets.py").write_text(code)
     check = """
+import torch
 io = load_file("io.safetensors")
 with torch.no_grad():
     torch.testing.assert_close(model(io["images"]), io["expected"], rtol=1e-5, atol=1e-6)
