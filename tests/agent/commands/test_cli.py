@@ -53,6 +53,9 @@ def test_a_run_folder_is_complete(run: Path) -> None:
     }
     assert expected <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
+    usual = run.parent / "usual"
+    usual.touch()
+    assert {path.stat().st_mode for path in run.iterdir() if path.is_file()} == {usual.stat().st_mode}
     assert not any(name.endswith(".tmp") for name in names)
 
 
