@@ -16,13 +16,14 @@ from ...envs.io.untrusted import first_line, parse_json, read_text
 from ...envs.models import get_model, predicts_pixels
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
+from ...envs.recovery.step_time import training_seconds
 from ...envs.surgery.cutting import load_pruned
 from ...envs.tasks import SegmentationTask, Task, get_task, load_segmentation, measure
 from ...envs.tasks.optional_members import metric_name
 from ...envs.tasks.user_task import load_user_task, on_device
 from ..run.flat_options import read_config
 from ..run.folder import RunFolder
-from ..run.progress import log_info
+from ..run.progress import in_words, log_info
 from ..run.recovery_monitor import RecoveryMonitor
 from .data_config import SEGMENTATION, TASKS, DataConfig, read_data_config
 
@@ -158,12 +159,14 @@ def train_dense_network(
         folder: Folder of the run, to which ``<name>.safetensors`` is written; ``--weights`` reads it.
         name: Name of the file, without suffix.
     """
-    log_info(f"no weights given: training the dense network for {epochs} epochs")
+    recipe = RecoveryConfig.from_scratch(epochs)
+    seconds = in_words(training_seconds(model, task, recipe))
+    log_info(f"no weights given: training the dense network for {epochs} epochs, {seconds}")
     with RecoveryMonitor(model, task, folder, prefix="dense") as monitor:
         finetune(
             model,
             task,
-            RecoveryConfig.from_scratch(epochs),
+            recipe,
             seed=seed,
             checkpoint=folder.checkpoint(name),
             on_step=monitor.on_step,
