@@ -53,12 +53,14 @@ def train_shades(
     model = shade_network(in_channels=task.input_shape[0])
     batches = [task.batch(split, torch.arange(task.size(split))) for split in splits]
     inputs, labels = (torch.cat(tensors) for tensors in zip(*batches, strict=True))
-    scale: Tensor = inputs.std()  # so that one rate suits all normalisations
-    optimizer = torch.optim.Adam(model.parameters(), lr=float(0.01 / scale.clamp_min(1).sqrt()))
+    scale: Tensor = inputs.std()  # one rate suits all normalisations if the first weights are scaled, too
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     for _ in range(steps):
         optimizer.zero_grad()
-        task.loss(model(inputs), labels).backward()  # type: ignore[no-untyped-call]
+        task.loss(model(inputs / scale), labels).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+    with torch.no_grad():
+        model[0].weight /= scale
     return model.eval()
 
 

@@ -34,7 +34,7 @@ def easy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder of noise, and beside it weights that know all of train by heart, and others all but val."""
+    """Give a folder of noise, and beside it weights that know all of train, and others that know all but val."""
     root = write_shades(tmp_path_factory.mktemp("hard") / "shades", {"train": 80, "test": 80}, noise=500)
     trained_weights(root, root.parent / "knowing.safetensors", ("train", "val"))
     trained_weights(root, root.parent / "honest.safetensors", ("train",))
@@ -122,9 +122,34 @@ def test_where_val_is_known_the_search_uses_half_of_test_and_everything_later_th
 
 
 @pytest.mark.usefixtures("project")
-@pytest.mark.parametrize(("name", "flags", "found"), [
-    ("honest", [], "train"), ("knowing", ["--val-from", "train"], "train"), ("honest", ["--val-from", "test"], "test")
-])  # fmt: skip
+def test_a_resumed_run_uses_the_parts_of_its_beginning_without_measuring_again(
+    hard: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    words = ["prune", NET, *weights_of(hard, "knowing"), *QUICK]
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr("secateur.agent.procedures.prune._recover", stop)
+        assert main(words) == 130
+    assert yaml.safe_load(Path("run/config.yaml").read_text())["data"]["val_from"] == "test"
+    capsys.readouterr()
+    monkeypatch.setattr("secateur.agent.procedures.opening.known_better", stop)
+    text = said(["resume", "run"], capsys)
+    assert "train 240, val 120, test 120" in text
+    assert "dense network" not in text
+    assert json.loads(Path("run/report.json").read_text())["splits"]["test"] == 120
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize(
+    ("name", "flags", "found"),
+    [
+        ("honest", [], "train"),
+        ("knowing", ["--val-from", "train"], "train"),
+        ("honest", ["--val-from", "test"], "test"),
+    ],
+)
 def test_val_stays_where_it_is_if_nothing_knows_it_or_the_user_says_so(
     hard: Path, name: str, flags: list[str], found: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,11 +178,12 @@ def test_val_comes_from_a_folder_that_the_user_names(
     root = write_shades(project / "more" / "shades", {"train": 40, "holdout": 30, "test": 50})
     trained_weights(root, root.parent / "own.safetensors")
     words = ["prune", NET, *weights_of(root, "own"), *QUICK, "--val-from"]
-    assert "train 120, val 90, test 150" in said([*words, "holdout"], capsys)
     for wrong in ("holdot", "../shades/holdout", "val"):
         line = said([*words, wrong], capsys, status=2)
         assert line.startswith(f"secateur: there is no part of {root} for val {wrong!r}")
         assert "give auto, train, test, holdout" in line
+    assert "train 120, val 90, test 150" in said([*words, "holdout"], capsys)
+    assert yaml.safe_load(Path("run/config.yaml").read_text())["data"]["val_from"] == "holdout"
 
 
 def test_parts_that_all_come_from_train_are_warned_of(
@@ -169,10 +195,13 @@ def test_parts_that_all_come_from_train_are_warned_of(
     assert "warning: val and test are taken from train" in text
 
 
-@pytest.mark.parametrize(("mode", "channels", "how"), [
-    ("L", 3, "the network takes 3, so each grey image is repeated"),
-    ("RGB", 1, "the network takes 1, so the images are converted to grey"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("mode", "channels", "how"),
+    [
+        ("L", 3, "the network takes 3, so each grey image is repeated"),
+        ("RGB", 1, "the network takes 1, so the images are converted to grey"),
+    ],
+)
 def test_images_of_another_number_of_channels_are_converted_and_it_is_said(
     project: Path, mode: str, channels: int, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
