@@ -145,7 +145,7 @@ def _parse(name: str, kind: type[Verb], words: list[str], given: dict[str, Any])
     config = () if given else (tyro.conf.FlagCreatePairsOff,)
     try:
         with contextlib.redirect_stderr(message):
-            parsed = tyro.cli(flat, args=words, prog=f"secateur {name}", add_help=False, config=config)
+            parsed: Any = tyro.cli(flat, args=words, prog=f"secateur {name}", add_help=False, config=config)
     except SystemExit:
         raise UsageError(f"{_one_line(message.getvalue(), options)}; see secateur {name} --help") from None
     return build(kind, vars(parsed))

@@ -63,11 +63,16 @@ class _Entry:
         return f" (default {' '.join(shown)})"
 
     def lines(self, width: int, *, in_full: bool) -> list[str]:
-        """The option's lines on the page, with its whole text or as much as fits one line."""
+        """The option's lines on the page, with its whole text or as much as fits one line.
+
+        A default may need a second line.
+        """
         text = self.text if in_full else clause(self.text)
         text = text.removesuffix(".") if self.default else text
         if not in_full:
-            text = textwrap.shorten(text, width - _COLUMN - len(self.default), placeholder=" …")
+            room = width - _COLUMN
+            room += max(room - len(self.default) - 5, 0) if self.default else 0
+            text = textwrap.shorten(text, room, placeholder=" …")
         return _columns(self.name, text + self.default, width)
 
 
