@@ -68,7 +68,7 @@ class Train:
         from ..learning.training import train_agent
         from ..procedures.loading import build_dense_network, load_task, train_dense_network
         from ..procedures.preparation import prepare
-        from ..procedures.prune import search_callbacks
+        from ..procedures.search import search_callbacks
         from ..reporting.trace_page import pinned_markdown
         from ..run.folder import RunFolder, default_folder
         from ..run.new_folder import check_new_folder

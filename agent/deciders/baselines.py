@@ -82,6 +82,11 @@ class Baseline:
         return scores
 
 
+def heuristics() -> list[Baseline]:
+    """Return all baselines that look at the filters, that is all but the random ones."""
+    return [Baseline.from_name(name) for name in BASELINES if not name.startswith("random-")]
+
+
 def _fill_missing(scores: Scores, fallback: Scores) -> Scores:
     """Replace scores that are all 0, of layers without batch-norm, by others scaled to the present mean."""
     means = [score.mean() for score in scores if score.any()]

@@ -3,13 +3,15 @@
 Shapes: N filters of a layer.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from ...envs.cost.counts import smallest_ratio
+from ...envs.evaluation.evaluator import CandidateEvaluator
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask, PruningPlan
 from ...rewards import Outcome, Reward, RewardFunction, as_reward
@@ -21,6 +23,22 @@ _SIZES = 10
 _BISECTIONS = 7
 """Bisection steps to the smallest size within a drop bound; the resolution is 1 % of the dense size."""
 
+_FINALISTS = 4
+"""Proposals that are measured on all images, after a first look at all proposals on fewer."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A candidate and who proposed it.
+
+    Args:
+        masks: One keep mask (N,) per layer.
+        decider: The decider that proposed it.
+    """
+
+    masks: list[Mask]
+    decider: Decider
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -29,12 +47,17 @@ class Choice:
     Args:
         masks: One keep mask (N,) per layer.
         outcome: The candidate's outcome on val.
-        evaluations: Number of candidates that were measured for the choice.
+        evaluations: Number of measurements that the choice took.
+        decider: The decider that proposed it.
+        best_heuristic: Name and outcome of the best heuristic of the same size, on the same images; None if
+            heuristics were not compared.
     """
 
     masks: list[Mask]
     outcome: Outcome
     evaluations: int
+    decider: Decider
+    best_heuristic: tuple[str, Outcome] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +79,15 @@ class SearchResult:
     unrounded: PruningPlan | None = None
 
 
-def choose(problem: PruningProblem, decider: Decider, reward: RewardFunction) -> Choice:
-    """Choose among a decider's proposals.
+def choose(
+    problem: PruningProblem,
+    decider: Decider,
+    reward: RewardFunction,
+    *,
+    heuristics: Sequence[Decider] = (),
+    first_look: CandidateEvaluator | None = None,
+) -> Choice:
+    """Choose among a decider's proposals, and those of heuristics.
 
     A reward with a target gets the most accurate proposal of that size, one with a drop bound the smallest
     within the bound, any other the proposal with the highest reward among several sizes.
@@ -66,51 +96,105 @@ def choose(problem: PruningProblem, decider: Decider, reward: RewardFunction) ->
         problem: The network, with the evaluator that measures the proposals.
         decider: The decider that proposes candidates.
         reward: Any function of an outcome.
+        heuristics: Deciders whose proposals take part, so that the choice is never worse than theirs.
+        first_look: An evaluator on fewer images. With more than four proposals it measures all, and the
+            problem's evaluator only the best four and the best heuristic (successive halving, Jamieson and
+            Talwalkar 2016, arXiv 1502.07943). None measures all on all images.
 
     Raises:
         ValueError: If pinned filters make the target unreachable, or no candidate is within the bound.
     """
     reward = as_reward(reward)
+    chooser = _Chooser(problem, (decider, *heuristics), reward, first_look)
     if reward.target is not None:
-        return _most_accurate(problem, decider, reward.target, reward)
+        return chooser.most_accurate(reward.target)
     if reward.drop_bound is not None:
-        return _smallest_within(problem, decider, reward.drop_bound, reward)
-    return _highest(problem, decider, reward)
+        return chooser.smallest_within(reward.drop_bound)
+    return chooser.highest()
 
 
-def _most_accurate(problem: PruningProblem, decider: Decider, target: float, reward: Reward) -> Choice:
-    """Measure all proposals for a target and take the most accurate; the lower loss breaks ties."""
-    candidates = decider.decide(problem, target, reward.size)
-    outcomes = problem.evaluator(candidates)
-    best = max(range(len(outcomes)), key=lambda k: (outcomes[k].accuracy, -outcomes[k].loss))
-    return Choice(candidates[best], outcomes[best], len(outcomes))
+@dataclass(frozen=True)
+class _Chooser:
+    """Choose among the proposals of several deciders; all but the first are heuristics."""
 
+    problem: PruningProblem
+    deciders: tuple[Decider, ...]
+    reward: Reward
+    first_look: CandidateEvaluator | None
 
-def _smallest_within(problem: PruningProblem, decider: Decider, bound: float, reward: Reward) -> Choice:
-    """Find the smallest size whose most accurate proposal is within the drop bound, by bisection."""
-    evaluations = 0
-    smallest: Choice | None = None
-    low, high = smallest_ratio(problem.network, reward.size), 1.0
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        choice = _most_accurate(problem, decider, middle, reward)
-        evaluations += choice.evaluations
-        if choice.outcome.accuracy_drop <= bound:
-            smallest, high = choice, middle
-        else:
-            low = middle
-    if smallest is None:
-        raise ValueError(
-            f"no candidate of {decider.name} keeps the accuracy drop on val within {bound:g} points; "
-            "raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
+    def most_accurate(self, target: float) -> Choice:
+        """Take the most accurate proposal for a target; the lower loss breaks ties."""
+        return self._best(self._proposals(target), _accuracy)
+
+    def smallest_within(self, bound: float) -> Choice:
+        """Find the smallest size whose most accurate proposal is within the drop bound, by bisection."""
+        evaluations = 0
+        smallest: Choice | None = None
+        low, high = smallest_ratio(self.problem.network, self.reward.size), 1.0
+        for _ in range(_BISECTIONS):
+            middle = (low + high) / 2
+            choice = self.most_accurate(middle)
+            evaluations += choice.evaluations
+            if choice.outcome.accuracy_drop <= bound:
+                smallest, high = choice, middle
+            else:
+                low = middle
+        if smallest is None:
+            raise ValueError(
+                f"no candidate of {self.deciders[0].name} keeps the accuracy drop on val within {bound:g} "
+                "points; raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
+            )
+        return replace(smallest, evaluations=evaluations)
+
+    def highest(self) -> Choice:
+        """Take the proposal with the highest reward among several sizes."""
+        sizes = np.linspace(smallest_ratio(self.problem.network, self.reward.size), 1, _SIZES).tolist()
+        proposals = [proposal for size in sizes for proposal in self._proposals(size)]
+        return self._best(proposals, lambda outcome: (self.reward(outcome),))
+
+    def _proposals(self, target: float) -> list[Proposal]:
+        problem, size = self.problem, self.reward.size
+        return [
+            Proposal(masks, decider)
+            for decider in self.deciders
+            for masks in decider.decide(problem, target, size)
+        ]
+
+    def _best(self, proposals: list[Proposal], key: Callable[[Outcome], tuple[float, ...]]) -> Choice:
+        """Measure proposals and take the one with the largest key; earlier ones win ties."""
+        looked_at = 0
+        if self.first_look is not None and len(proposals) > _FINALISTS:
+            looked_at = len(proposals)
+            proposals = self._finalists(proposals, key, self.first_look)
+        outcomes = self.problem.evaluator([proposal.masks for proposal in proposals])
+        ranked = sorted(range(len(proposals)), key=lambda k: key(outcomes[k]), reverse=True)
+        best, heuristic = ranked[0], next((k for k in ranked if self._is_heuristic(proposals[k])), None)
+        return Choice(
+            proposals[best].masks,
+            outcomes[best],
+            looked_at + len(proposals),
+            proposals[best].decider,
+            None if heuristic is None else (proposals[heuristic].decider.name, outcomes[heuristic]),
         )
-    return Choice(smallest.masks, smallest.outcome, evaluations)
+
+    def _finalists(
+        self,
+        proposals: list[Proposal],
+        key: Callable[[Outcome], tuple[float, ...]],
+        first_look: CandidateEvaluator,
+    ) -> list[Proposal]:
+        """Return the best proposals on fewer images, and the best heuristic if it is not among them."""
+        outcomes = first_look([proposal.masks for proposal in proposals])
+        order = sorted(range(len(proposals)), key=lambda k: key(outcomes[k]), reverse=True)
+        ranked = [proposals[k] for k in order]
+        finalists = ranked[:_FINALISTS]
+        if not any(map(self._is_heuristic, finalists)):
+            finalists += [proposal for proposal in ranked if self._is_heuristic(proposal)][:1]
+        return finalists
+
+    def _is_heuristic(self, proposal: Proposal) -> bool:
+        return proposal.decider is not self.deciders[0]
 
 
-def _highest(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice:
-    """Measure proposals for several sizes and take the one with the highest reward."""
-    sizes = np.linspace(smallest_ratio(problem.network, reward.size), 1, _SIZES).tolist()
-    candidates = [masks for size in sizes for masks in decider.decide(problem, size, reward.size)]
-    outcomes = problem.evaluator(candidates)
-    best = int(np.argmax([reward(outcome) for outcome in outcomes]))
-    return Choice(candidates[best], outcomes[best], len(outcomes))
+def _accuracy(outcome: Outcome) -> tuple[float, float]:
+    return outcome.accuracy, -outcome.loss

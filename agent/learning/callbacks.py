@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -24,20 +24,33 @@ FIGURES = 10
 
 
 class SearchRecorder(BaseCallback):
-    """Record the history of a search, and stop it at its limit of evaluations.
+    """Record the history of a search, and stop it at its limit, or when it no longer improves.
 
     Args:
         problems: The problems whose evaluations are counted.
         evaluations: Limit of evaluations; the update that reaches it is completed.
         history: The history to append to.
+        patience: Updates after which the search stops if none of their candidates has a higher reward than
+            all before; None never does.
+        is_over: Called after each update with the number of updates; whether to stop, such as for lack of
+            time. None never stops.
     """
 
-    def __init__(self, problems: Sequence[PruningProblem], evaluations: int, history: SearchHistory) -> None:
+    def __init__(
+        self,
+        problems: Sequence[PruningProblem],
+        evaluations: int,
+        history: SearchHistory,
+        *,
+        patience: int | None = None,
+        is_over: Callable[[int], bool] | None = None,
+    ) -> None:
         super().__init__()
         self._problems = problems
-        self._limit = evaluations
+        self._limit, self._patience, self._is_over = evaluations, patience, is_over
         self._history = history
         self._is_spent = False
+        self._best: list[float] = []  # highest reward of each update
         self._current: list[float] = []
         self._kept: dict[str, list[float]] = defaultdict(list)
         self._before = sum(problem.evaluator.evaluations for problem in problems)
@@ -49,7 +62,14 @@ class SearchRecorder(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         # Stop only between rollouts, as PPO learns from a rollout at its end.
-        self._is_spent = self.used >= self._limit
+        is_over = self._is_over is not None and self._is_over(len(self._best))
+        self._is_spent = is_over or self.used >= self._limit or self._stagnates()
+
+    def _stagnates(self) -> bool:
+        """Return whether the last updates have found no better candidate than those before."""
+        if self._patience is None or len(self._best) <= self._patience:
+            return False
+        return max(self._best[-self._patience :]) <= max(self._best[: -self._patience])
 
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
@@ -68,6 +88,7 @@ class SearchRecorder(BaseCallback):
     def _on_rollout_end(self) -> None:
         self.logger.record("search/evaluations", self.used)
         if self._current:
+            self._best.append(max(self._current))
             self._history.rewards.append(float(np.mean(self._current)))
             self._history.keep_ratios.append(
                 {layer: float(np.mean(ratios)) for layer, ratios in self._kept.items()}

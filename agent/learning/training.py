@@ -6,7 +6,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,7 @@ def train_agent(
     callbacks: Sequence[BaseCallback] = (),
     history: SearchHistory | None = None,
     first_step: int = 0,
+    is_over: Callable[[int], bool] | None = None,
 ) -> TrainingResult:
     """Train an agent with PPO.
 
@@ -95,6 +96,7 @@ def train_agent(
         callbacks: SB3 callbacks; see :mod:`secateur.agent.learning.callbacks`.
         history: The history to append to, updated before the callbacks are called; None creates one.
         first_step: First step on TensorBoard's axis: the last step of an earlier agent with the same logger.
+        is_over: Called after each update with the number of updates; whether to stop. None never stops.
 
     Returns:
         The agent, on the CPU.
@@ -153,7 +155,9 @@ def train_agent(
             scorer.set_preference_lr_scale(scale)
         model.set_logger(logger or configure(None, []))
         history = SearchHistory() if history is None else history
-        record = SearchRecorder(problems, config.evaluations, history)
+        record = SearchRecorder(
+            problems, config.evaluations, history, patience=config.patience, is_over=is_over
+        )
         model.num_timesteps = first_step
         watchers = CallbackList([record, NextValSubset(problems), *callbacks])
         model.learn(total, callback=watchers, reset_num_timesteps=False)

@@ -43,6 +43,11 @@ class PruningConfig(LatencyOptions, ConstraintOptions, RecoveryConfig, SearchOpt
         return 8 * self.search_images
 
     @property
+    def first_look_images(self) -> int:
+        """Number of validation images for the first look at all proposals, before the best are chosen."""
+        return 2 * self.search_images
+
+    @property
     def recovery(self) -> RecoveryConfig:
         """The options of the recovery alone."""
         return RecoveryConfig(

@@ -10,25 +10,23 @@ from ...envs.surgery.constraints import Constraints
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import PruningPlan
 from ...rewards import Reward
-from ..deciders.base import Decider
 from ..deciders.selection import Choice
 
 
 def plan_without_rounding(
-    problem: PruningProblem, decider: Decider, choice: Choice, reward: Reward, constraints: Constraints
+    problem: PruningProblem, choice: Choice, reward: Reward, constraints: Constraints
 ) -> PruningPlan:
-    """Let a decider choose again at the same size, with all constraints except rounding.
+    """Let the decider of a choice choose again at the same size, with all constraints except rounding.
 
     Args:
         problem: The network, traced with rounding.
-        decider: The decider that chose.
         choice: The choice with rounding; its size is the target if the reward has none.
         reward: The reward of the run.
         constraints: The constraints of the run.
     """
     target = choice.outcome.ratio(reward.size) if reward.target is None else reward.target
     network = constrain(problem.network, problem.model, dataclasses.replace(constraints, round_to={}))
-    masks = decider.decide(dataclasses.replace(problem, network=network), target, reward.size)[0]
+    masks = choice.decider.decide(dataclasses.replace(problem, network=network), target, reward.size)[0]
     return PruningPlan.from_masks(network, masks)
 
 

@@ -39,17 +39,18 @@ class RunFolder:
         path: The folder; created if it does not exist.
         config: All options of the run, a dataclass; written to ``config.yaml``.
         resumed: Whether to continue the run of an earlier process in this folder.
+        advice: What resumes the run, shown when it is interrupted; None is the command ``secateur resume``.
 
     Raises:
         ValueError: If the folder of a new run is not empty or is a file, or another process is working in it.
         OSError: If the folder cannot be written to.
     """
 
-    def __init__(self, path: Path, config: Any, *, resumed: bool = False) -> None:
+    def __init__(self, path: Path, config: Any, *, resumed: bool = False, advice: str | None = None) -> None:
         if not resumed:
             check_new_folder(path)
         self.path, self._resumed = path, resumed
-        self._stopping = GracefulStop(shlex.join(["secateur", "resume", str(path)]))
+        self._stopping = GracefulStop(advice or shlex.join(["secateur", "resume", str(path)]))
         self.check = self._stopping.check
         with contextlib.ExitStack() as cleanup:
             self._made = make_folder(path)

@@ -44,6 +44,8 @@ class Journal:
     def __init__(self, path: Path, after: Callable[[], None] = lambda: None) -> None:
         self._path, self._after = path, after
         self._known: dict[str, CachedMeasurement] = {}
+        self.measured = 0
+        """Candidates that this process has recorded."""
         self._earlier, self._synced = 0.0, time.monotonic()
         if path.is_file():
             self._read()
@@ -74,7 +76,23 @@ class Journal:
         Raises:
             OSError: If the file cannot be written.
         """
-        key = _key(scope, masks)
+        self.measured += 1
+        self._write(_key(scope, masks), found)
+        self._after()
+
+    def mark(self, event: str) -> None:
+        """Record an event of the search, for :meth:`is_marked` in a resumed run.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        self._write(event, CachedMeasurement(0.0, 0.0))
+
+    def is_marked(self, event: str) -> bool:
+        """Return whether an event was recorded by this process or an earlier one."""
+        return event in self._known
+
+    def _write(self, key: str, found: CachedMeasurement) -> None:
         self._known[key] = found
         text = json.dumps([key, *found, self._clock.seconds])
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +102,6 @@ class Journal:
             if time.monotonic() - self._synced > _SYNC_SECONDS:
                 os.fsync(file.fileno())
                 self._synced = time.monotonic()
-        self._after()
 
     def _read(self) -> None:
         content = self._path.read_bytes()

@@ -105,7 +105,7 @@ class PruningProblem:
         """
         factory = EvaluatorFactory(self.task, images, seed=seed, journal=journal)
         evaluator = factory.evaluator(
-            self.model, self.network, self.compensation, scope="choice", name=self.name
+            self.model, self.network, self.compensation, scope=f"choice on {images} images", name=self.name
         )
         return replace(self, evaluator=evaluator)
 

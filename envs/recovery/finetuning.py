@@ -100,13 +100,13 @@ def finetune(
     """
     size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
     steps = max(1, size // batch_size)  # the last, smaller batch is dropped: it would disturb batch-norm
-    state = TrainingState(model, _optimizer(model, config), config.epochs * steps, seed)
+    state = TrainingState(model, make_optimizer(model, config), config.epochs * steps, seed)
     teacher = teacher if config.distillation_weight else None
     with contextlib.ExitStack() as stack:
-        layout = stack.enter_context(_training_setup(model, teacher, task))
+        layout = stack.enter_context(training_setup(model, teacher, task))
         stack.enter_context(torch.random.fork_rng())
         if step_loss is None:
-            step = _make_step(model, teacher, task, config, layout)
+            step = make_step(model, teacher, task, config, layout)
         else:
             step = functools.partial(step_loss, model)
         stack.enter_context(_resumable(state, checkpoint))
@@ -156,7 +156,7 @@ def _resumable(state: TrainingState, checkpoint: Checkpoint | None) -> Iterator[
     checkpoint.save(state.snapshot())
 
 
-def _make_step(
+def make_step(
     model: nn.Module,
     teacher: nn.Module | None,
     task: Task,
@@ -177,7 +177,8 @@ def _make_step(
     return functools.partial(loss, capture_training_graph(model, example))
 
 
-def _optimizer(model: nn.Module, config: RecoveryConfig) -> Optimizer:
+def make_optimizer(model: nn.Module, config: RecoveryConfig) -> Optimizer:
+    """Create the optimiser of a training, with the largest learning rate of its schedule."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     rate, decay = config.peak_learning_rate, config.weight_decay
     if config.optimiser == "adamw":
@@ -186,7 +187,7 @@ def _optimizer(model: nn.Module, config: RecoveryConfig) -> Optimizer:
 
 
 @contextlib.contextmanager
-def _training_setup(model: nn.Module, teacher: nn.Module | None, task: Task) -> Iterator[torch.memory_format]:
+def training_setup(model: nn.Module, teacher: nn.Module | None, task: Task) -> Iterator[torch.memory_format]:
     """Set modes and memory layout for training; restore both, as safetensors needs contiguous weights."""
     networks = [network for network in (model, teacher) if network is not None]
     with contextlib.ExitStack() as stack:

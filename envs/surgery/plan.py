@@ -31,6 +31,8 @@ class PruningPlan:
         filters: By layer name, the number of filters of the dense layer.
         attributes: By dotted name, the new values of modules' size attributes (integers or lists of them).
             :meth:`from_masks` sets them, :func:`.load_pruned` needs them.
+        input_shape: Shape of one input, (C, H, W) for images, on which the network was traced; None if
+            unknown.
 
     Raises:
         ValueError: If an index is out of range, repeated or unsorted, or a layer has no kept filter.
@@ -39,6 +41,7 @@ class PruningPlan:
     kept: Mapping[str, tuple[int, ...]]
     filters: Mapping[str, int]
     attributes: Mapping[str, tuple[int, ...] | int] = field(default_factory=dict)
+    input_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if differing := sorted(set(self.kept) ^ set(self.filters)):
@@ -120,7 +123,7 @@ class PruningPlan:
             name: tuple(indices[i] for i in later.kept[name]) if name in later.kept else indices
             for name, indices in self.kept.items()
         }
-        return PruningPlan(kept, self.filters, {**self.attributes, **later.attributes})
+        return PruningPlan(kept, self.filters, {**self.attributes, **later.attributes}, self.input_shape)
 
     def to_json(self) -> str:
         """Return the plan as JSON, one layer per line."""
@@ -130,7 +133,10 @@ class PruningPlan:
         ]
         layers = "{\n" + ",\n".join(rows) + "\n  }"
         attributes = json.dumps(dict(self.attributes))
-        return f'{{\n  "format": "{PLAN_FORMAT}",\n  "attributes": {attributes},\n  "layers": {layers}\n}}\n'
+        head = f'  "format": "{PLAN_FORMAT}",\n  "attributes": {attributes},\n'
+        if self.input_shape is not None:
+            head += f'  "input_shape": {json.dumps(list(self.input_shape))},\n'
+        return f'{{\n{head}  "layers": {layers}\n}}\n'
 
     @classmethod
     def from_json(cls, text: str) -> "PruningPlan":
@@ -164,7 +170,16 @@ class PruningPlan:
             kept={name: tuple(row["kept"]) for name, row in layers.items()},
             filters={name: row["filters"] for name, row in layers.items()},
             attributes={k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()},
+            input_shape=_shape(data.get("input_shape")),
         )
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    if not _are_whole(value) or not all(1 <= size <= _MAX_FILTERS for size in value):
+        raise ValueError(f"the input_shape of the plan must be a list of sizes from 1 to {_MAX_FILTERS:,}")
+    return tuple(value)
 
 
 def _check_layer(name: str, indices: Sequence[int], filters: int) -> None:

@@ -1,0 +1,277 @@
+"""The functions of ``import secateur``: search, cut, recover, prune and load.
+
+Keywords are the options of ``secateur prune``, with underscores.
+"""
+
+import copy
+import glob
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...envs.io.run_files import REPORT
+from ...envs.io.suggestions import did_you_mean
+from ...envs.io.untrusted import parse_json, read_text
+from ...envs.problem.problem import PruningProblem
+from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.compensation import Compensation
+from ...envs.recovery.config import RecoveryConfig
+from ...envs.recovery.finetuning import finetune
+from ...envs.surgery import cutting
+from ...envs.surgery.constrained_trace import constrain
+from ...envs.surgery.constraints import Constraints
+from ...envs.surgery.plan import PruningPlan
+from ...envs.surgery.verification import trace_exactly, verify_cut
+from ...envs.tasks import Task
+from ...envs.tasks.user_task import on_device
+from ..run.flat_options import flat_options, options_of, read_config
+from ..run.folder import RunFolder
+from ..run.recovery_monitor import RecoveryMonitor
+from . import prune as procedure
+from .config import PruningConfig
+from .data_config import DataConfig
+from .loading import load_task
+from .preparation import prepare
+from .prune import PruningResult
+from .search import prune_at_once
+
+Data = Task | str | Path
+"""A task, the name of a data set, or a folder of images."""
+
+
+@dataclass(frozen=True)
+class Python:
+    """The options of a run that was started from Python, for its ``config.yaml``.
+
+    Args:
+        model: Name of the network.
+        data: Options of the data.
+        options: Options of the run.
+    """
+
+    model: str
+    data: DataConfig = field(default_factory=DataConfig)
+    options: PruningConfig = field(default_factory=PruningConfig)
+
+
+def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
+    """Choose the filters that stay; nothing is trained, written or changed.
+
+    Args:
+        model: The trained network.
+        task: Data, loss and metric; or the name of a data set or a folder of images, as for ``--data``.
+        **options: Options of ``secateur prune``, such as ``target_macs=0.5`` and ``effort="quick"``.
+
+    Returns:
+        The plan, for :func:`cut`.
+
+    Raises:
+        ValueError: If an option is unknown or wrong, nothing can be pruned, or the target cannot be met.
+    """
+    config, data = _configs(options, task)
+    if config.procedure != "network":
+        raise ValueError("search prunes all layers at once; for layerwise, which trains, call prune")
+    loaded = _task(model, task, data, config.seed)
+    prepared = prepare(model, loaded, config)
+    problem = _problem(model, loaded, config, prepared.network)
+    return prune_at_once(problem, prepared.goal, config, None).plan
+
+
+def cut(
+    model: nn.Module, plan: PruningPlan, *, task: Task | None = None, example: Tensor | None = None
+) -> nn.Module:
+    """Remove the filters that a plan does not keep, and verify the result.
+
+    Args:
+        model: The dense network; it is not changed.
+        plan: The plan of a search or a run.
+        task: Data with which the kept channels are adapted to make up for the removed ones, in closed form;
+            None leaves their weights as they are.
+        example: A batch of inputs, for networks whose plan does not say the shape of one.
+
+    Returns:
+        A smaller network, which computes what the dense one computes without these filters.
+
+    Raises:
+        ValueError: If the plan was made for another network, or an example is needed.
+        InexactCutError: If the smaller network does not compute what the masked one does.
+    """
+    if example is None:
+        if plan.input_shape is None:
+            raise ValueError("the plan does not say the shape of an input; give example=, a batch of inputs")
+        example = torch.zeros(2, *plan.input_shape, device=next(model.parameters()).device)
+    network = trace_exactly(model, example)
+    if protected := [glob.escape(layer.name) for layer in network.layers if layer.name not in plan.kept]:
+        network = constrain(network, model, Constraints(protect=tuple(protected)))
+    verify_cut(model, network, plan, example)
+    if task is not None:
+        task = on_device(task, next(model.parameters()).device)
+        model = Compensation(model, network, task).compensated_copy(model, plan.masks(network))
+    return cutting.cut(model, network, plan)
+
+
+def recover(
+    model: nn.Module, task: Data, *, teacher: nn.Module | None = None, seed: int = 0, **options: Any
+) -> nn.Module:
+    """Fine-tune a cut network in place, with its batch-norm statistics re-estimated before and after.
+
+    Args:
+        model: The cut network.
+        task: Data and loss, as for :func:`search`.
+        teacher: The dense network, whose outputs are distilled; None trains on the labels alone.
+        seed: Seed of the order of images and their augmentation.
+        **options: Options of the recovery and of the data, such as ``epochs=10`` and ``learning_rate=0.01``.
+
+    Returns:
+        The same network, in evaluation mode.
+
+    Raises:
+        ValueError: If an option is unknown or wrong.
+        FloatingPointError: If the loss or the gradient is not finite.
+    """
+    recovery, data = _split(options, RecoveryConfig, DataConfig)
+    config = RecoveryConfig(**recovery)
+    loaded = _task(model, task, _data_config(task, data), seed)
+    reestimate_batchnorm(model, loaded, images=config.batchnorm_images, seed=seed)
+    if config.epochs:
+        with RecoveryMonitor(model, loaded, None, prefix="recovery") as monitor:
+            finetune(model, loaded, config, teacher=teacher, seed=seed, on_step=monitor.on_step)
+        reestimate_batchnorm(model, loaded, images=config.batchnorm_images, seed=seed)
+    return model.eval()
+
+
+def prune(
+    model: nn.Module,
+    task: Data,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    name: str | None = None,
+    **options: Any,
+) -> PruningResult:
+    """Prune a trained network: choose the filters, cut, fine-tune, and report.
+
+    Args:
+        model: The trained network; its weights are not changed.
+        task: Data, loss and metric; or the name of a data set or a folder of images, as for ``--data``.
+        out: Folder of the run, new or empty; None writes nothing.
+        resume: Whether to continue an interrupted run in ``out``, with the same options, to the same result.
+            A finished run is loaded; a new one begins if there is none.
+        name: Name of the network in the report; by default that of its class.
+        **options: Options of ``secateur prune``, such as ``target_macs=0.5``, ``effort="quick"``.
+
+    Returns:
+        The pruned network, the plan and the report.
+
+    Raises:
+        ValueError: If an option is unknown or wrong, nothing can be pruned, the target cannot be met, or
+            ``out`` holds another run.
+        KeyboardInterrupt: If the run is interrupted; with ``out`` it can be resumed.
+    """
+    config, data = _configs(options, task)
+    name = name or type(model).__name__
+    resumed = False
+    if out is not None:
+        out = Path(out)
+        resumed = _is_resumed(out, Python(name, data, config), resume)
+        if resumed and (out / REPORT).is_file():
+            return _finished(model, out)
+    loaded = _task(model, task, data, config.seed)
+    prepared = prepare(model, loaded, config, name=name)
+    if out is None:
+        return procedure.prune(model, loaded, config, prepared=prepared, name=name)
+    advice = f"secateur.prune(..., out={str(out)!r}, resume=True)"
+    with RunFolder(out, Python(name, data, config), resumed=resumed, advice=advice) as folder:
+        return procedure.prune(model, loaded, config, prepared=prepared, folder=folder, name=name)
+
+
+def load(factory: Callable[..., nn.Module], folder: str | Path) -> nn.Module:
+    """Rebuild the pruned network of a run.
+
+    Args:
+        factory: Builds the dense network, with any weights.
+        folder: Folder of a finished run, or of its ``plan.json`` and ``model.safetensors``.
+
+    Returns:
+        The pruned network, on the CPU and in evaluation mode.
+
+    Raises:
+        ValueError: If the files are missing, damaged or of another network.
+    """
+    return cutting.load_pruned(factory, Path(folder))
+
+
+def _configs(options: dict[str, Any], task: Data) -> tuple[PruningConfig, DataConfig]:
+    pruning, data = _split(options, PruningConfig, DataConfig)
+    return PruningConfig(**pruning), _data_config(task, data)
+
+
+def _split(options: dict[str, Any], *kinds: type) -> list[dict[str, Any]]:
+    """Sort options by the dataclass that has them.
+
+    Raises:
+        ValueError: If none has one of them.
+    """
+    names = [{option.name for option in options_of(kind)} for kind in kinds]
+    known = sorted(set().union(*names) - {"data", "task"})
+    for option in options:
+        if option not in known:
+            raise ValueError(f"there is no option {option!r}{did_you_mean(option, known)}")
+    return [{key: value for key, value in options.items() if key in own} for own in names]
+
+
+def _data_config(task: Data, options: dict[str, Any]) -> DataConfig:
+    if isinstance(task, (str, Path)):
+        return DataConfig(data=str(task), **options)
+    if options:
+        raise ValueError(f"the task brings its own data; leave out {next(iter(options))}")
+    return DataConfig()
+
+
+def _task(model: nn.Module, task: Data, config: DataConfig, seed: int) -> Task:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the model is {type(model).__name__}; give an nn.Module")
+    loaded = load_task(config, seed) if isinstance(task, (str, Path)) else task
+    return on_device(loaded, next(model.parameters()).device)
+
+
+def _problem(model: nn.Module, task: Task, config: PruningConfig, network: Any) -> PruningProblem:
+    return PruningProblem.build(
+        type(model).__name__,
+        model.eval(),
+        task,
+        network=network,
+        images=config.search_images,
+        compensation_images=config.compensation_images,
+        seed=config.seed,
+    )
+
+
+def _is_resumed(out: Path, run: Python, resume: bool) -> bool:
+    """Return whether a folder holds the same run, to be resumed.
+
+    Raises:
+        ValueError: If it holds another run, or this one and ``resume`` is not set.
+    """
+    if not (out / "config.yaml").is_file():
+        return False
+    if not resume:
+        raise ValueError(f"{out} holds a run; give resume=True to go on with it, or another out")
+    before, now = read_config(out), flat_options(run)
+    for option, value in now.items():
+        if before.get(option, value) != value:
+            raise ValueError(
+                f"{out} was begun with {option}={before[option]!r}, not {value!r}; give the same options"
+            )
+    return True
+
+
+def _finished(model: nn.Module, out: Path) -> PruningResult:
+    plan = PruningPlan.from_json(read_text(out / "plan.json"))
+    pruned = cutting.load_pruned(lambda: copy.deepcopy(model).cpu(), out)
+    pruned = pruned.to(next(model.parameters()).device)
+    return PruningResult(pruned, plan, parse_json(read_text(out / REPORT)))

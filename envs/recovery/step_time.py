@@ -1,0 +1,51 @@
+"""How long a training will take, from a few of its steps."""
+
+import copy
+import time
+
+import torch
+from torch import nn
+
+from ..tasks.base import Task
+from ..tasks.optional_members import batch_size_for
+from .config import RecoveryConfig
+from .finetuning import make_optimizer, make_step, training_setup
+from .training_state import TrainingState
+
+_SECONDS = 1.0
+"""Steps are timed until they have taken so long."""
+
+_STEPS = 5
+"""Most steps that are timed."""
+
+
+def training_seconds(
+    model: nn.Module, task: Task, config: RecoveryConfig, *, teacher: nn.Module | None = None
+) -> float:
+    """Estimate how long :func:`.finetune` takes, by timing up to five steps of a copy of the network.
+
+    Args:
+        model: The network, on the task's device; it is not changed.
+        task: The task with the training images and the loss.
+        config: Settings of the training.
+        teacher: Network whose outputs are distilled, or None.
+
+    Returns:
+        Seconds for all epochs, without what callbacks do.
+    """
+    size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
+    steps = max(1, size // batch_size)
+    model, teacher = copy.deepcopy(model), copy.deepcopy(teacher) if config.distillation_weight else None
+    state = TrainingState(model, make_optimizer(model, config), steps, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    times: list[float] = []
+    with training_setup(model, teacher, task) as layout, torch.random.fork_rng():
+        step = make_step(model, teacher, task, config, layout)
+        while len(times) <= min(_STEPS, steps) and sum(times[1:]) < _SECONDS:
+            began = time.perf_counter()
+            chosen = torch.randint(size, (min(batch_size, size),), generator=generator)
+            inputs, targets = task.batch("train", chosen, augment=True, generator=generator)
+            state.take_step(step(inputs.contiguous(memory_format=layout), targets))
+            times.append(time.perf_counter() - began)
+    times = times[1:]  # the first step allocates memory and chooses kernels
+    return config.epochs * steps * sum(times) / len(times)
