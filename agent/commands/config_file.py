@@ -28,7 +28,7 @@ def read_config_file(file: Path, verb: str, kind: type) -> dict[str, Any]:
     content = read_flat(file)
     if content.get("verb", verb) != verb:
         other = short(str(content["verb"]))
-        raise ValueError(f"{file} has options of secateur {other}; give a file for secateur {verb}")
+        raise ValueError(f"{file} is for the verb {other}; give one for {verb}, or leave its verb out")
     given = {str(name).replace("-", "_"): value for name, value in content.items() if name not in NOT_OPTIONS}
     try:
         return convert_options(kind, given)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from secateur.agent.cli import parse
 from secateur.agent.commands import Evaluate, Prune, Train
+from secateur.agent.commands.parsing import parse
 from secateur.agent.run.flat_options import flat_options
 from secateur.agent.run.folder import RunFolder
 from support.command_line import refusal
@@ -98,9 +98,9 @@ def test_an_evaluated_run_has_its_data_unless_the_file_says_otherwise(tmp_path: 
         ({"target_macs": "half"}, "mine.yaml: target_macs is 'half'; give a number"),
         ({"effort": "huge"}, "mine.yaml: effort is 'huge'; give one of quick, normal, thorough"),
         ({"download": "yes"}, "mine.yaml: download is 'yes'; give true or false"),
-        ({"protect": {"a": 1}}, "mine.yaml: protect is {'a': 1}; give a list of values, each a text"),
-        ({"verb": "train"}, "mine.yaml has options of secateur train; give a file for secateur prune"),
-        ({"verb": ["prune"]}, "mine.yaml has options of secateur ['prune']; give"),
+        ({"protect": {"a": 1}}, "mine.yaml: protect is {'a': 1}; give a list of texts"),
+        ({"verb": "train"}, "mine.yaml is for the verb train; give one for prune"),
+        ({"verb": ["prune"]}, "mine.yaml is for the verb ['prune']; give one for prune"),
         ({"target_macs": 0.5, "drop_bound": 1}, "--target-macs and --drop-bound exclude each other"),
         ("", "mine.yaml has no options"),
         ("[" * 5000, "is not YAML that can be read"),

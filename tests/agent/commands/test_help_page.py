@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from secateur.agent.cli import VERBS, main, parse
+from secateur.agent.cli import main
 from secateur.agent.commands.help_page import overview, verb_page
+from secateur.agent.commands.parsing import VERBS, parse
 from secateur.agent.run.flat_options import Option, options_of
 
 EVERY = pytest.mark.parametrize("verb", VERBS)
