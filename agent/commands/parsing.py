@@ -103,7 +103,9 @@ def _explain(message: str, words: list[str], options: dict[str, Option]) -> str:
     if "Missing from " in message:
         missing = next(option for option in options.values() if option.default is MISSING)
         return f"an argument is missing, {missing.name}: {clause(field_text(missing))}"
-    flag = next(flag for flag in re.findall(r"--[\w-]+", message) if flag in options)
+    flag = next((flag for flag in re.findall(r"--[\w-]+", message) if flag in options), None)
+    if flag is None:
+        return f"{' '.join(words)} is not understood"
     given = ", ".join(map(repr, _values(flag, words)))
     return f"{flag} {f'is {given}' if given else 'has no value'}; give {in_words(options[flag].kind)}"
 
