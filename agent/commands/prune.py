@@ -47,6 +47,7 @@ class Prune:
             resumed: Whether to continue the run of an earlier process in ``out``.
         """
         from ...envs.cost.latency_table import LatencyTable
+        from ...envs.recovery.stopwatch import Stopwatch
         from ..procedures.loading import (
             build_dense_network,
             load_task,
@@ -59,7 +60,7 @@ class Prune:
         from ..run.folder import RunFolder, default_folder, load_latency_table
         from ..run.new_folder import check_new_folder
 
-        config, seed = self.options, self.options.seed
+        config, seed, clock = self.options, self.options.seed, Stopwatch()
         if self.out is not None and not resumed:
             check_new_folder(self.out)
         check_whole("dense_epochs", self.dense_epochs, 0)
@@ -79,7 +80,14 @@ class Prune:
             elif warning := warn_if_memorised(model, task):
                 notes = [warning]
             result = prune(
-                model, task, config, prepared=prepared, folder=folder, name=self.model, notes=notes
+                model,
+                task,
+                config,
+                prepared=prepared,
+                folder=folder,
+                name=self.model,
+                notes=notes,
+                clock=clock,
             )
         page = console()
         page.print(table(result.report))

@@ -23,7 +23,7 @@ _SIZES = 10
 _BISECTIONS = 7
 """Bisection steps to the smallest size within a drop bound; the resolution is 1 % of the dense size."""
 
-_FINALISTS = 4
+FINALISTS = 4
 """Proposals that are measured on all images, after a first look at all proposals on fewer."""
 
 
@@ -163,7 +163,7 @@ class _Chooser:
     def _best(self, proposals: list[Proposal], key: Callable[[Outcome], tuple[float, ...]]) -> Choice:
         """Measure proposals and take the one with the largest key; earlier ones win ties."""
         looked_at = 0
-        if self.first_look is not None and len(proposals) > _FINALISTS:
+        if self.first_look is not None and len(proposals) > FINALISTS:
             looked_at = len(proposals)
             proposals = self._finalists(proposals, key, self.first_look)
         outcomes = self.problem.evaluator([proposal.masks for proposal in proposals])
@@ -187,7 +187,7 @@ class _Chooser:
         outcomes = first_look([proposal.masks for proposal in proposals])
         order = sorted(range(len(proposals)), key=lambda k: key(outcomes[k]), reverse=True)
         ranked = [proposals[k] for k in order]
-        finalists = ranked[:_FINALISTS]
+        finalists = ranked[:FINALISTS]
         if not any(map(self._is_heuristic, finalists)):
             finalists += [proposal for proposal in ranked if self._is_heuristic(proposal)][:1]
         return finalists

@@ -71,7 +71,7 @@ class SearchOptions:
     """Effort of the search. quick compares the frozen agent with the heuristics and does not search; normal
     searches until the candidates no longer improve; thorough measures 2000 candidates."""
     minutes: float | None = None
-    """Time limit of the search, minutes, > 0; the choice and the fine-tuning come after it."""
+    """Time limit of the run, minutes, > 0; the search takes what the choice and the fine-tuning leave."""
     method: str = PPO
     """Method that chooses the filters: ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform,
     -global or -global-per-mac."""

@@ -10,6 +10,7 @@ from torch import nn
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.finetuning import finetune
+from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.cutting import save_pruned
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task, measure
@@ -24,6 +25,7 @@ from .config import PruningConfig
 from .layerwise import prune_layer_by_layer
 from .preparation import Prepared, prepare
 from .rounding import measure_plan
+from .schedule import Schedule
 from .search import prune_at_once
 from .tensorboard_summary import log_result
 
@@ -52,6 +54,7 @@ def prune(
     folder: RunFolder | None = None,
     name: str = "model",
     notes: Sequence[str] = (),
+    clock: Stopwatch | None = None,
 ) -> PruningResult:
     """Prune a trained network.
 
@@ -63,12 +66,13 @@ def prune(
         folder: Folder of the run; None writes nothing to disk.
         name: Name of the network, for logs and the report.
         notes: Sentences for the report.
+        clock: The time that the job has taken so far, for its time limit; None begins now.
 
     Raises:
         ValueError: If nothing can be pruned, or the target or drop bound cannot be met.
         InexactCutError: If the cut network does not compute what the masked one does.
     """
-    config = config or PruningConfig()
+    config, clock = config or PruningConfig(), clock or Stopwatch()
     prepared = prepared or prepare(model, task, config, name=name)
     network, goal = prepared.network, prepared.goal
     problem = PruningProblem.build(
@@ -83,10 +87,13 @@ def prune(
     )
     if folder is not None:
         folder.log_text("pinned", pinned_markdown(network))
+    schedule = Schedule.estimate(problem, goal, config)
+    limit = schedule.search_limit(config.minutes, clock)
+    schedule.announce(config, limit)
     if config.procedure == "layerwise":
         result = prune_layer_by_layer(problem, goal, config, folder)
     else:
-        result = prune_at_once(problem, goal, config, folder)
+        result = prune_at_once(problem, goal, config, folder, limit)
     pruned, plan = result.model, result.plan
     recovery = _recover(pruned, model, task, config, folder)
     report = summarize_run(

@@ -105,5 +105,15 @@ class Stage:
         log_info(f"{self._label}: {self._done:,} of {self._total:,} {self._unit}, {when}{note}")
 
 
+def in_words(seconds: float) -> str:
+    """Return a duration that is only estimated, such as "about 40 s"."""
+    if seconds < 10:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 100:
+        return f"about {round(seconds, -1):.0f} s"
+    minutes = seconds / 60
+    return f"about {minutes:.0f} min" if minutes < 100 else f"about {minutes / 60:.1f} h"
+
+
 def _clock(seconds: float) -> str:
     return tqdm.format_interval(round(seconds))

@@ -1,0 +1,95 @@
+"""What the stages of a run will take: said before they begin, and kept free by the search's time limit."""
+
+from dataclasses import dataclass, replace
+
+from ...envs.problem.problem import PruningProblem
+from ...envs.recovery.step_time import training_seconds
+from ...envs.recovery.stopwatch import Stopwatch
+from ..deciders.baselines import Baseline, heuristics
+from ..deciders.names import PPO
+from ..deciders.selection import FINALISTS
+from ..run.progress import in_words, log_info
+from .config import PruningConfig
+from .goal import Goal
+
+_UPDATES_SHARE = 0.25
+"""Time of the policy's decisions and updates, as a share of the time for measuring the candidates."""
+
+_AGENT_PROPOSALS = 18
+
+_SMALLER = 0.8
+"""Time of a training step of the pruned network with its teacher, as a share of the dense network's."""
+
+_LEAST_SEARCH = 1.0
+"""Seconds that a search gets at least."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Estimated seconds of the stages.
+
+    Args:
+        search: The agent's training, at most; 0 if nothing is trained.
+        choice: The choice among proposals.
+        recovery: The fine-tuning.
+    """
+
+    search: float
+    choice: float
+    recovery: float
+
+    @classmethod
+    def estimate(cls, problem: PruningProblem, goal: Goal, config: PruningConfig) -> "Schedule":
+        """Time a candidate and some training steps of the dense network.
+
+        Args:
+            problem: The dense network and its data.
+            goal: The goal of the run.
+            config: The options of the run.
+        """
+        reward = goal.reward
+        target = 0.5 if reward.target is None else reward.target
+        masks = Baseline("l2", "uniform").decide(problem, target, reward.size)[0]
+        candidate = problem.evaluator.seconds_per_candidate(masks)
+        search = candidate * config.learning.evaluations * (1 + _UPDATES_SHARE) if goal.decider is None else 0
+        image = candidate / config.search_images
+        proposals = _AGENT_PROPOSALS + len(heuristics()) if config.method == PPO else 0
+        finalists = FINALISTS + 1 if config.method == PPO else 1
+        size = problem.task.size("val")
+        choice = image * (
+            proposals * min(config.first_look_images, size) + finalists * min(config.choice_images, size)
+        )
+        teacher = problem.model if config.distillation_weight else None
+        epochs = config.epochs
+        if config.procedure == "layerwise":
+            epochs += config.layer_epochs * len(problem.network.layers)
+        training = replace(config.recovery, epochs=epochs)
+        recovery = training_seconds(problem.model, problem.task, training, teacher=teacher) if epochs else 0.0
+        return cls(search, choice, _SMALLER * recovery)
+
+    def search_limit(self, minutes: float | None, clock: Stopwatch) -> float | None:
+        """Return the seconds that a time limit of the whole run leaves for the search; None for no limit.
+
+        Args:
+            minutes: The time limit, minutes; None if there is none.
+            clock: The time that the run has taken so far.
+        """
+        if minutes is None:
+            return None
+        return max(_LEAST_SEARCH, 60 * minutes - clock.seconds - self.choice - self.recovery)
+
+    def announce(self, config: PruningConfig, limit: float | None) -> None:
+        """Say what the stages will take.
+
+        Args:
+            config: The options of the run.
+            limit: Time limit of the search, seconds; None if there is none.
+        """
+        stages = []
+        if self.search:
+            seconds = self.search if limit is None else min(limit, self.search)
+            stages.append(f"search, at most {config.learning.evaluations:,} candidates: {in_words(seconds)}")
+        stages.append(f"choice: {in_words(self.choice)}")
+        if self.recovery:
+            stages.append(f"fine-tuning: {in_words(self.recovery)}")
+        log_info("expected time: " + "; ".join(stages))
