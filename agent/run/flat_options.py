@@ -215,13 +215,9 @@ def in_words(kind: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, args))}"
     if origin is tuple:
-        return f"a list of values, each {in_words(args[0])}" if args[-1] is ... else _several(args)
+        number = "a list of" if args[-1] is ... else {2: "two", 3: "three"}.get(len(args), f"{len(args)}")
+        return f"{number} {in_words(args[0]).removeprefix('a ')}s"
     return _KINDS.get(kind, getattr(kind, "__name__", str(kind)))
-
-
-def _several(kinds: tuple[Any, ...]) -> str:
-    number = {2: "two", 3: "three"}.get(len(kinds), str(len(kinds)))
-    return f"{number} {in_words(kinds[0]).removeprefix('a ')}s"
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from secateur.agent.cli import main, parse
+from secateur.agent.cli import main
 from secateur.agent.commands import Evaluate
+from secateur.agent.commands.parsing import parse
 from secateur.agent.procedures.data_config import DataConfig
 
 OTHER = DataConfig(

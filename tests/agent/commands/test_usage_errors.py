@@ -7,6 +7,9 @@ import pytest
 
 from secateur.agent.cli import main
 
+LONG = f"/{'a' * 50}/{'b' * 50}"
+"""A word longer than a line."""
+
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
@@ -26,6 +29,10 @@ from secateur.agent.cli import main
         (["prune", "--drop-bound", "1", "--target-macs", "1"], "--target-macs and --drop-bound exclude"),
         (["prune", "--config"], "--config has no value;"),
         (["prune", "--config", "a", "--config=b"], "--config was given twice;"),
+        (["frontier", "demo", "--targets", "a", "0.3"], "--targets is 'a', '0.3'; give a list of numbers;"),
+        (["prune", "--epochs", LONG], f"--epochs is '{LONG}'; give a whole number;"),
+        (["prune", f"--epochs={LONG}"], f"--epochs is '{LONG}'; give a whole number;"),
+        (["inspect", "demo", LONG], f"there is no place for the argument {LONG};"),
         (["export"], "an argument is missing, folder: Folder of a prune run; see secateur export --help"),
     ],
 )
