@@ -53,6 +53,7 @@ class Evaluate:
 
         from ...envs.cost.counts import cost
         from ...envs.cost.timer import measure_latency
+        from ...envs.models import is_user_defined
         from ...envs.tasks import measure
         from ...envs.tasks.optional_members import metric_name
         from ...envs.tasks.user_task import check_answers
@@ -73,7 +74,7 @@ class Evaluate:
         else:
             task = load_task(self.data, seed)
             model = build_dense_network(self.what, task, self.weights, seed)
-            if self.weights is None and ":" not in self.what:
+            if self.weights is None and not is_user_defined(self.what):
                 raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
         for note in check_answers(model, task):
             log_info(note)

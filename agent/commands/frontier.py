@@ -43,6 +43,7 @@ class Frontier:
 
     def run(self) -> None:
         """Measure the networks, write the figure, and print the numbers."""
+        from ...envs.models import is_user_defined
         from ...envs.problem.problem import PruningProblem, check_prunable
         from ...envs.tasks import measure
         from ...envs.tasks.optional_members import metric_name
@@ -67,7 +68,7 @@ class Frontier:
         deciders: list[Decider] = [FrozenAgent.load(self.agent, seed=self.seed), *baselines]
         if self.out is not None:
             check_new_folder(self.out)
-        if self.weights is None and ":" not in self.model:
+        if self.weights is None and not is_user_defined(self.model):
             raise ValueError(f"no weights were given for {self.model}; give --weights")
         task = load_task(self.data, self.seed)
         model = build_dense_network(self.model, task, self.weights, self.seed)
