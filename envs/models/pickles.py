@@ -12,6 +12,7 @@ import io
 import pickle
 import pickletools
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,7 +64,8 @@ def read_pickled(path: Path) -> object:
     try:
         unknown = [(_stand_in(name), name) for name in _names(path)]
         with torch.serialization.safe_globals(unknown):  # which take effect only for unknown names
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # a path that ends with .safetensors torch takes for such a file
+                return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is damaged or holds Python objects beside tensors, which are not loaded for safety: "
@@ -105,13 +107,13 @@ def _pickles_of_archive(path: Path) -> Iterator[IO[bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            names = [entry.filename for entry in entries]
+            if any("/code/" in name for name in names):
+                raise ValueError("it is a TorchScript program; save model.state_dict() instead")
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise ValueError("it is compressed, which torch.save never does")
             if sum(entry.file_size for entry in entries) > path.stat().st_size:
                 raise ValueError("its entries claim more bytes than the file has")
-            names = [entry.filename for entry in entries]
-            if any("/code/" in name for name in names):
-                raise ValueError("it is a TorchScript program; save model.state_dict() instead")
             for name in names:
                 if name.endswith(".pkl"):
                     yield io.BytesIO(archive.read(name))
@@ -125,5 +127,10 @@ def _names_in(file: IO[bytes]) -> set[str]:
         if count > _MOST_INSTRUCTIONS:
             raise ValueError(f"it takes more than {_MOST_INSTRUCTIONS:,} instructions to read")
         if operation.name == "GLOBAL":
-            names.add(str(argument).replace(" ", ".", 1))
+            names.add(".".join(_python3_name(*str(argument).split(" ", 1))))
     return names
+
+
+def _python3_name(module: str, name: str) -> tuple[str, str]:
+    """Translate a name of Python 2, which torch.save writes for builtins."""
+    return NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))

@@ -108,7 +108,9 @@ def _refusal(content: object, path: Path) -> str:
     if unknown is not None:
         given = f"a Python object ({short(type(unknown).__name__)}), which is not loaded for safety"
     elif isinstance(content, Mapping):
-        given = f"no tensors under {', '.join(short(key) for key in [*content][:3])}" if content else "nothing"
+        given = (
+            f"no tensors under {', '.join(short(key) for key in [*content][:3])}" if content else "nothing"
+        )
     else:
         given = f"a {type(content).__name__}"
     return f"{path} holds no state dict but {given}: save model.state_dict() instead of the model"

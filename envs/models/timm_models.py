@@ -49,7 +49,9 @@ class TimmSource:
         tags = [DEFAULT, *(tag for architecture, _, tag in pairs if architecture == self.name and tag)]
         tag = weights.removeprefix(f"{self.name}.")
         if tag not in tags:
-            raise ValueError(f"{unknown_name(f'set of weights of timm:{self.name}', weights, tags)}, or a file")
+            raise ValueError(
+                f"{unknown_name(f'set of weights of timm:{self.name}', weights, tags)}, or a file"
+            )
         full = self.name if tag == DEFAULT else f"{self.name}.{tag}"
         config = timm().get_pretrained_cfg(full)
         sizes = config.num_classes, config.input_size[0]
