@@ -76,7 +76,7 @@ def get_model(
         name: A name from :func:`list_models`, or one of these:
             ``torchvision:NAME``.
             ``timm:NAME`` (needs timm).
-            ``hf:OWNER/NAME`` for an image classifier of Hugging Face, or ``hf:./FOLDER`` (needs transformers).
+            ``hf:OWNER/NAME``, an image classifier of Hugging Face, or ``hf:./FOLDER`` (needs transformers).
             ``torchhub:OWNER/REPOSITORY:ENTRY``, which runs code of that repository if torch trusts it.
             ``package.module:factory``, installed or in the current directory. The factory gets
             ``num_classes`` and ``in_channels`` if it has these parameters, and nothing else.

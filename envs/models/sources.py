@@ -86,8 +86,8 @@ def check_sizes(weights: str, name: str, published: tuple[int, int], needed: tup
     """
     if published != needed:
         raise ValueError(
-            f"the weights {weights} of {name} are for {published[0]} classes and {published[1]} channels, the "
-            f"data has {needed[0]} and {needed[1]}: give weights that were trained on this data, or none"
+            f"the weights {weights} of {name} are for {published[0]} classes and {published[1]} channels, "
+            f"the data has {needed[0]} and {needed[1]}: give weights that were trained on this data, or none"
         )
 
 

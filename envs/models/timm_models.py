@@ -33,8 +33,8 @@ class TimmSource:
             raise ValueError(f"timm has no network {architecture!r}{did_you_mean(architecture, known)}")
         if tag:  # the same name without weights would be another network
             raise ValueError(
-                f"timm:{self.name} names weights, too: give timm:{architecture} --weights {tag}, or leave out "
-                f".{tag} for random weights"
+                f"timm:{self.name} names weights, too: give timm:{architecture} --weights {tag}, or leave "
+                f"out .{tag} for random weights"
             )
 
     def build(self, num_classes: int, in_channels: int) -> nn.Module:

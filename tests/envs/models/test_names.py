@@ -76,7 +76,7 @@ def test_a_failure_of_the_users_code_is_one_line(here: Path, code: str, said: st
 
 @pytest.mark.parametrize("name", [":", ":thing", "module:"])
 def test_half_a_name_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="give package.module:thing"):
+    with pytest.raises(ValueError, match=r"give package\.module:thing"):
         get_model(name, num_classes=7, in_channels=2)
 
 
