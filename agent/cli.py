@@ -128,6 +128,7 @@ def _join_help_lines(kind: type) -> None:
 
 def _one_line(box: str) -> str:
     """Condense tyro's framed message to the error and the nearest option, if tyro names one."""
+    box = re.sub(r"\x1b\[[\d;]*m", "", box)  # colours, on a terminal
     box = re.sub(r"\A[^\n]*\n *-{3,} *\n", "", box)  # the title, where the terminal has no line characters
     lines = [line.strip("│ ").strip() for line in box.splitlines()]
     text = " ".join(line for line in lines if line and not re.match(r"[╭╰─]|-{3,}$", line))
@@ -148,11 +149,20 @@ _REWRITTEN = {
     r"^Missing value for argument '(\S+)'.*": r"\1 has no value",
     r"^Missing from secateur (\w+): \S+ (.*) \(required\)": r"an argument of \1 is missing: \2",
     r"^Unrecognized options: ([^,\s]+).* Available subcommands: (.*)": r"there is no command \1; give \2",
+    r"^Unrecognized (?:or misplaced )?options: (-[^,\s=]*).*": r"there is no option \1",
+    r"^Unrecognized (?:or misplaced )?options: ([^,\s]+).*": r"the argument \1 is one too many",
+    r"^invalid choice ('.*') for argument '(\S+)'. Expected one of \((.*)\)": r"\2 is \1; give \3",
     r"^Expected one of \{(.*)\}": r"no command was given; give \1",
 }
 """Unclear messages of tyro 1.0, as regular expressions, and clear ones."""
 
-_TYPES = {"INT": "a whole number", "FLOAT": "a number", "INT INT INT": "three whole numbers"}
+_TYPES = {
+    "INT": "a whole number",
+    "FLOAT": "a number",
+    "RATIO": "a number such as 0.5 or 50%",
+    "PERCENT": "a number of percentage points such as 2",
+    "INT INT INT": "three whole numbers",
+}
 
 
 def _print_error(sentence: str, debug: bool) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, TypeVar
 import tyro
 
 from ...envs.surgery.constraints import Constraints
+from .shares import parse_share
 
 T = TypeVar("T", int, float)
 
@@ -36,7 +37,7 @@ class ConstraintFlags:
         return Constraints(
             round_to=_by_pattern("--round-to", self.round_to, int, "8"),
             protect=self.protect,
-            max_sparsity=_by_pattern("--max-sparsity", self.max_sparsity, float, "0.8"),
+            max_sparsity=_by_pattern("--max-sparsity", self.max_sparsity, parse_share, "0.8"),
         )
 
 

@@ -26,8 +26,8 @@ class Evaluate:
     """Folder of a prune run, or a model as for prune."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """Weights of a dense model: a .safetensors, .pt or .pth file, or the name of torchvision weights; not
-    allowed for a run, which has its own."""
+    """Weights of a dense model: a file, or the name of published weights such as DEFAULT; not allowed for a
+    run, which has its own."""
     json: bool = False
     """Print JSON."""
     seed: int | None = None
@@ -53,7 +53,7 @@ class Evaluate:
 
         from ...envs.cost.counts import cost
         from ...envs.cost.timer import measure_latency
-        from ...envs.models import is_user_defined
+        from ...envs.models import is_user_defined, usual_sizes
         from ...envs.tasks import measure
         from ...envs.tasks.optional_members import metric_name
         from ...envs.tasks.user_task import check_answers
@@ -69,13 +69,18 @@ class Evaluate:
                 if getattr(self, name) is not None:
                     raise ValueError(f"{run} is a run and has its own {name}; leave out --{name}")
             model, task = load_pruned_run(run, self.data)
-        elif run.is_dir():
-            raise ValueError(f"{run} is not a finished run: it has no config.yaml")
+        elif run.is_dir() or run.suffix == ".json" or len(run.parts) > 2:
+            missing = f"it has no {CONFIG}" if run.is_dir() else "it is no folder"
+            raise ValueError(
+                f"{run} is not a run: {missing}; give the folder of a `secateur prune` run, which "
+                "`secateur runs` lists, or the name of a network"
+            )
         else:
+            if self.weights is None and not is_user_defined(self.what):
+                usual_sizes(self.what)  # an unknown name is a more likely mistake
+                raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
             task = load_task(self.data, seed)
             model = build_dense_network(self.what, task, self.weights, seed)
-            if self.weights is None and not is_user_defined(self.what):
-                raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
         for note in check_answers(model, task):
             log_info(note)
         network = trace(model, torch.zeros(2, *task.input_shape))

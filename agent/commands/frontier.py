@@ -16,6 +16,7 @@ from ..procedures.data_config import DataConfig
 from ..run.progress import Stage
 from .console import console
 from .process import choose_threads
+from .shares import Share
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Frontier:
     """Frozen agent: pretrained for the agent shipped with Secateur, or the folder of a trained agent."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """Weights of the dense network: a .safetensors, .pt or .pth file, or the name of torchvision weights;
+    """Weights of the dense network: a file, or the name of published weights such as DEFAULT;
     required unless the network is user-defined."""
     methods: tuple[str, ...] = ("taylor-global-per-mac", "fpgm-global", "l2-uniform")
     """Baselines to compare with, such as l2-uniform, taylor-global or bn-global-per-mac."""
-    targets: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    targets: tuple[Share, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     """Target MACs ratios, pruned / dense, each in (0, 1]."""
     seed: int = PruningConfig.seed
     """Seed of all random numbers."""

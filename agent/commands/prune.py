@@ -16,6 +16,7 @@ from ..procedures.data_config import DataConfig
 from .console import console
 from .constraint_flags import ConstraintFlags
 from .process import choose_threads
+from .shares import Percentage, Share
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,16 @@ class Prune:
     segmentation network, or package.module:factory for a user-defined one."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """Weights of the dense network: a .safetensors, .pt or .pth file, or the name of torchvision weights; by
+    """Weights of the dense network: a file, or the name of published weights such as DEFAULT; by
     default the dense network is trained first."""
-    target_macs: float | None = None
+    target_macs: Share | None = None
     """Target MACs ratio, pruned / dense, in (0, 1]; 0.5 if neither another target nor a drop bound is
     given."""
     target_latency: float | None = None
     """Target latency of a forward pass, ms, > 0, estimated from a table of the layers' latencies; excludes a
     MACs target and a drop bound."""
     latency: LatencyOptions = field(default_factory=LatencyOptions)
-    drop_bound: float | None = None
+    drop_bound: Percentage | None = None
     """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; the network becomes as
     small as this allows. Excludes targets."""
     method: str = PruningConfig.method

@@ -14,7 +14,7 @@ from ..io.memory import is_out_of_memory
 from ..io.plugins import accepted_arguments, imported_module
 from ..io.suggestions import did_you_mean
 from ..io.untrusted import with_type
-from .sources import Sizes
+from .sources import Sizes, unknown_weights
 
 
 def build_with(
@@ -78,10 +78,7 @@ class FactorySource:
 
     def published(self, weights: str, num_classes: int, in_channels: int) -> dict[str, Tensor]:
         """Refuse: a factory has no published weights."""
-        raise ValueError(
-            f"there are no weights {weights!r} for {self.name}: give a file that exists, or load them in the "
-            "factory"
-        )
+        raise ValueError(unknown_weights(weights, self.name))
 
     def sizes(self) -> Sizes:
         """Return usual sizes, as nothing is known."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .sources import DEFAULT, Sizes, check_sizes, explained, optional_package
+from .sources import DEFAULT, Sizes, check_sizes, explained, optional_package, unknown_weights
 
 _REMEDY = "give an image classifier of Hugging Face as hf:owner/name, or a folder with its config.json"
 
@@ -58,7 +58,7 @@ class HuggingFaceSource:
         """Load the weights of the repository, which are called ``DEFAULT``."""
         name = f"hf:{self.repository}"
         if weights != DEFAULT:
-            raise ValueError(f"there are no weights {weights!r} of {name}; give {DEFAULT}, or a file")
+            raise ValueError(unknown_weights(weights, name, [DEFAULT]))
         sizes = self._config.num_labels, getattr(self._config, "num_channels", 3)
         check_sizes(weights, name, sizes, (num_classes, in_channels))
         transformers = _transformers()

@@ -63,9 +63,9 @@ def read_pickled(path: Path) -> object:
     """
     try:
         unknown = [(_stand_in(name), name) for name in _names(path)]
-        with torch.serialization.safe_globals(unknown):  # which take effect only for unknown names
-            with path.open("rb") as file:  # a path that ends with .safetensors torch takes for such a file
-                return torch.load(file, map_location="cpu", weights_only=True)
+        # A file, as torch takes a path for the format of its ending. What torch knows, it does not replace.
+        with path.open("rb") as file, torch.serialization.safe_globals(unknown):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is damaged or holds Python objects beside tensors, which are not loaded for safety: "

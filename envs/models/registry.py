@@ -17,7 +17,7 @@ from .factories import FactorySource
 from .huggingface import HuggingFaceSource
 from .segmentation import list_segmentation
 from .segnet import SegNet
-from .sources import Sizes, Source
+from .sources import Sizes, Source, unknown_weights
 from .timm_models import TimmSource, timm
 from .torchhub import TorchhubSource
 from .torchvision_models import TorchvisionSource, list_classifiers
@@ -118,7 +118,7 @@ class _OwnSource:
         return _OWN[self.name](num_classes=num_classes, in_channels=in_channels)
 
     def published(self, weights: str, num_classes: int, in_channels: int) -> Mapping[str, Tensor]:
-        raise ValueError(f"there are no weights {weights!r} for {self.name}: give a file that exists")
+        raise ValueError(unknown_weights(weights, self.name))
 
     def sizes(self) -> Sizes:
         if self.name == "demo":

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
+from ..io.suggestions import did_you_mean
 from ..io.untrusted import first_line
 
 DEFAULT = "DEFAULT"
@@ -70,6 +71,18 @@ def optional_package(package: str, kind: str, requirement: str) -> ModuleType:
         raise ValueError(
             f"{kind} names need {package}, which is not installed: pip install {requirement}"
         ) from error
+
+
+def unknown_weights(weights: str, name: str, known: Sequence[str] = ()) -> str:
+    """Make the message for unknown published weights.
+
+    Args:
+        weights: Name of the weights.
+        name: Name of the network.
+        known: All names of its weights.
+    """
+    names = ", ".join([*known, "or a file"]) if known else "a file that exists"
+    return f"there are no weights {weights!r} for {name}{did_you_mean(weights, known)}; give {names}"
 
 
 def check_sizes(weights: str, name: str, published: tuple[int, int], needed: tuple[int, int]) -> None:

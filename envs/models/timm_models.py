@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..io.suggestions import did_you_mean, unknown_name
-from .sources import DEFAULT, Sizes, check_sizes, explained, optional_package
+from ..io.suggestions import did_you_mean
+from .sources import DEFAULT, Sizes, check_sizes, explained, optional_package, unknown_weights
 
 
 def timm() -> Any:
@@ -49,9 +49,7 @@ class TimmSource:
         tags = [DEFAULT, *(tag for architecture, _, tag in pairs if architecture == self.name and tag)]
         tag = weights.removeprefix(f"{self.name}.")
         if tag not in tags:
-            raise ValueError(
-                f"{unknown_name(f'set of weights of timm:{self.name}', weights, tags)}, or a file"
-            )
+            raise ValueError(unknown_weights(weights, f"timm:{self.name}", tags))
         full = self.name if tag == DEFAULT else f"{self.name}.{tag}"
         config = timm().get_pretrained_cfg(full)
         sizes = config.num_classes, config.input_size[0]

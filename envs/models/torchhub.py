@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..io.suggestions import unknown_name
 from ..io.untrusted import first_line
 from .factories import build_with
-from .sources import DEFAULT, Sizes, explained
+from .sources import DEFAULT, Sizes, explained, unknown_weights
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class TorchhubSource:
             elif "pretrained" in parameters and weights == DEFAULT:
                 given = {"pretrained": True}
             else:
-                only = f"; give {DEFAULT}, or a file" if "pretrained" in parameters else ": give a file"
-                raise ValueError(f"there are no weights {weights!r} of {self._full}{only}")
+                known = [DEFAULT] if "pretrained" in parameters else []
+                raise ValueError(unknown_weights(weights, self._full, known))
             with self._explained():
                 return dict(entry(**given).state_dict())
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torchvision
 from torch import Tensor, nn
 
-from ..io.suggestions import did_you_mean, unknown_name
+from ..io.suggestions import did_you_mean
 from .segmentation import build_segmentation, list_segmentation
-from .sources import Sizes, check_sizes, explained
+from .sources import Sizes, check_sizes, explained, unknown_weights
 
 
 def list_classifiers() -> list[str]:
@@ -49,7 +49,7 @@ class TorchvisionSource:
         published = torchvision.models.get_model_weights(self.name)
         names = list(published.__members__)  # includes the alias DEFAULT
         if weights not in names:
-            raise ValueError(f"{unknown_name(f'set of weights of {self.name}', weights, names)}, or a file")
+            raise ValueError(unknown_weights(weights, self.name, names))
         entry = published[weights]
         sizes = len(entry.meta["categories"]), 3
         check_sizes(weights, self.name, sizes, (num_classes, in_channels))

@@ -176,7 +176,7 @@ def test_weights_of_hugging_face_come_by_name_or_as_a_file(resnet: Path) -> None
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
     with pytest.raises(ValueError, match="are for 7 classes and 3 channels, the data has 5 and 3"):
         get_model(f"hf:{resnet}", num_classes=5, in_channels=3, weights="DEFAULT")
-    with pytest.raises(ValueError, match=r"no weights 'best' of hf:.*; give DEFAULT, or a file"):
+    with pytest.raises(ValueError, match=r"no weights 'best' for hf:.*; give DEFAULT, or a file"):
         get_model(f"hf:{resnet}", num_classes=7, in_channels=3, weights="best")
 
 
@@ -253,7 +253,7 @@ def test_networks_of_torch_hub_are_built_from_a_folder(hub: Path) -> None:
         ("nett", None, r"no entry of torchhub:./repository 'nett', did you mean 'net'\?"),
         ("broken", None, r"failed: KeyError: 'weights'"),
         ("net", "best", "give DEFAULT, or a file"),
-        ("broken", "DEFAULT", "no weights 'DEFAULT'.*: give a file"),
+        ("broken", "DEFAULT", "no weights 'DEFAULT'.*; give a file"),
         ("net", "DEFAULT", "they are for 10 classes, the data has 7"),
     ],
 )
