@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 import docstring_parser
 import tyro
 
+from ..envs.io.suggestions import did_you_mean
 from .commands import Evaluate, Verb
 from .commands.process import keep_freed_memory
 from .run.progress import Verbosity, verbosity
@@ -139,8 +140,9 @@ def _one_line(box: str) -> str:
         error = re.sub(pattern, sentence, error)
     if option and error.startswith("--"):
         error += f"; give {_TYPES.get(option[1], option[1])}"
-    nearest = re.search(r"--[\w-]+", similar)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    given = re.search(r"--[\w-]+", error)
+    others = {name for name in re.findall(r"--[\w-]+", similar) if given is None or name != given[0]}
+    hint = did_you_mean(given[0] if given else "", sorted(others)).replace("'", "").replace(",", ";", 1)
     return f"{error.strip().rstrip('.')}{hint}; see secateur --help"
 
 
@@ -149,8 +151,9 @@ _REWRITTEN = {
     r"^Missing value for argument '(\S+)'.*": r"\1 has no value",
     r"^Missing from secateur (\w+): \S+ (.*) \(required\)": r"an argument of \1 is missing: \2",
     r"^Unrecognized options: ([^,\s]+).* Available subcommands: (.*)": r"there is no command \1; give \2",
-    r"^Unrecognized (?:or misplaced )?options: (-[^,\s=]*).*": r"there is no option \1",
-    r"^Unrecognized (?:or misplaced )?options: ([^,\s]+).*": r"the argument \1 is one too many",
+    r"^Unrecognized or misplaced options: (-[^,\s=]*).*": r"this command has no option \1",
+    r"^Unrecognized options: (-[^,\s=]*).*": r"there is no option \1",
+    r"^Unrecognized options: ([^,\s]+).*": r"the argument \1 is one too many",
     r"^invalid choice ('.*') for argument '(\S+)'. Expected one of \((.*)\)": r"\2 is \1; give \3",
     r"^Expected one of \{(.*)\}": r"no command was given; give \1",
 }
