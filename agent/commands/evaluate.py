@@ -28,8 +28,8 @@ class Evaluate:
     """Folder of a prune run, or a model as for prune."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """Weights of a dense model: a .safetensors, .pt or .pth file, or the name of torchvision weights; not
-    allowed for a run, which has its own."""
+    """Weights of a dense model: a file, or the name of published weights such as DEFAULT; not allowed for a
+    run, which has its own."""
     json: bool = False
     """Print JSON."""
     seed: int | None = None
@@ -60,6 +60,7 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
 
         from ...envs.cost.counts import cost
         from ...envs.cost.timer import measure_latency
+        from ...envs.models import is_user_defined, usual_sizes
         from ...envs.tasks import measure
         from ...envs.tasks.optional_members import metric_name
         from ...envs.tasks.user_task import check_answers
@@ -76,15 +77,20 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
                 if getattr(self, name) is not None:
                     raise ValueError(f"{run} is a run and has its own {name}; leave out --{name}")
             model, task = load_pruned_run(run, self.data)
-        elif run.is_dir():
-            raise ValueError(f"{run} is not a finished run: it has no config.yaml")
+        elif run.is_dir() or run.suffix == ".json" or len(run.parts) > 2:
+            missing = f"it has no {CONFIG}" if run.is_dir() else "it is no folder"
+            raise ValueError(
+                f"{run} is not a run: {missing}; give the folder of a `secateur prune` run, which "
+                "`secateur runs` lists, or the name of a network"
+            )
         else:
+            if self.weights is None and not is_user_defined(self.what):
+                usual_sizes(self.what)  # an unknown name is a more likely mistake
+                raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
             # All of test is measured, unless only a part is asked for.
             whole = self.data.val_from == "auto" and ":" not in self.data.task
             data = replace(self.data, val_from="train") if whole else self.data
             opened = open_job(data, dense_networks([self.what], [self.weights]), seed)
-            if self.weights is None and ":" not in self.what:
-                raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
             task, model = opened.task, opened.models[0]
         for note in check_answers(model, task):
             log_info(note)

@@ -24,7 +24,7 @@ class Prune:
     segmentation network, or package.module:factory for a user-defined one."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """Weights of the dense network: a .safetensors, .pt or .pth file, or the name of torchvision weights; by
+    """Weights of the dense network: a file, or the name of published weights such as DEFAULT; by
     default the dense network is trained first."""
     options: PruningConfig = field(default_factory=PruningConfig)
     dense_epochs: int = DENSE_EPOCHS

@@ -15,6 +15,7 @@ from ..learning.config import RANDOM_WEIGHTS, AgentConfig
 from ..procedures.config import PruningConfig
 from ..procedures.data_config import DataConfig
 from ..procedures.options import ConstraintOptions
+from ..procedures.shares import Percentage, Share
 from .console import console
 from .process import choose_threads
 
@@ -29,12 +30,12 @@ class Train:
     """Networks to train on, named as for prune; each episode samples one."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: tuple[str, ...] = ()
-    """Weights of the dense networks, one per network in the same order: .safetensors, .pt or .pth files, or
-    names of torchvision weights; by default the dense networks are trained first."""
-    target_macs: float | None = None
+    """Weights of the dense networks, one per network in the same order: files, or names of published weights;
+    by default the dense networks are trained first."""
+    target_macs: Share | None = None
     """Target MACs ratio, pruned / dense, in (0, 1]; by default each episode samples one between 0.2 and 0.9,
     so that the agent learns all sizes."""
-    drop_bound: float | None = None
+    drop_bound: Percentage | None = None
     """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; excludes targets."""
     constraints: ConstraintOptions = field(default_factory=ConstraintOptions)
     evaluations: int = 4000

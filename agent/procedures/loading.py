@@ -13,7 +13,7 @@ from ...envs.io.run_files import CONFIG, REPORT
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text
-from ...envs.models import get_model, predicts_pixels
+from ...envs.models import get_model
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.step_time import training_seconds
@@ -132,7 +132,7 @@ def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -
     Args:
         name: Name of the network, as for :func:`secateur.envs.models.get_model`.
         task: The task, which sets the numbers of outputs and input channels.
-        weights: A file or the name of torchvision weights; None initialises at random.
+        weights: A file or the name of published weights; None initialises at random.
         seed: Seed of random weights.
 
     Raises:
@@ -251,19 +251,3 @@ def _check_runs(model: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
         raise ValueError(
             f"the files in {folder} do not fit together: the network does not run ({first_line(error)})"
         ) from error
-
-
-def example_outputs(name: str, shape: tuple[int, ...]) -> int:
-    """Guess the number of outputs of a named network when there is no task."""
-    if predicts_pixels(name):
-        return 21
-    return 10 if shape[-1] <= 32 else 1000
-
-
-def example_shape(name: str) -> tuple[int, int, int]:
-    """Guess the input shape (C, H, W) of a named network when there is no task."""
-    if name == "demo":
-        return (1, 8, 8)
-    if name == "vgg16" or (name.startswith("resnet") and name[6:] in ("20", "32", "44", "56", "110")):
-        return (3, 32, 32)
-    return (3, 299, 299) if name == "inception_v3" else (3, 224, 224)

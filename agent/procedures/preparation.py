@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ...envs.cost.latency_bounds import check_latency_target
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import with_latency
 from ...envs.problem.problem import check_prunable
@@ -62,6 +63,7 @@ def prepare(
     if latency is not None:
         network = dataclasses.replace(network, latency=latency)
     elif config.target_latency is not None:
+        check_latency_target(model, network, task.input_shape, config.latency, config.target_latency)
         log_info("timing the network's layers")
         network = with_latency(model, network, task.input_shape, config.latency)
     return Prepared(network, Goal.resolve(config, network), notes)

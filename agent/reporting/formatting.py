@@ -57,8 +57,8 @@ def _throughput_rows(report: dict[str, Any]) -> list[Row]:
         return []
     label = _marked(f"images/s, batch {report['throughput']['batch']}", "images_per_second", report)
     both = (report["dense"], report["pruned"])
-    values = [f"{row['images_per_second']:,.0f}{_spread(row, 'images_per_second')}" for row in both]
-    return [Row(label, *values, f"{report['ratios']['images_per_second']:.2f} times")]
+    dense, pruned = (f"{row['images_per_second']:,.0f}{_spread(row, 'images_per_second')}" for row in both)
+    return [Row(label, dense, pruned, f"{report['ratios']['images_per_second']:.2f} times")]
 
 
 def _spread(row: dict[str, Any], key: str) -> str:
@@ -70,16 +70,16 @@ def _spread(row: dict[str, Any], key: str) -> str:
 def _file_rows(report: dict[str, Any]) -> list[Row]:
     if "file_bytes" not in report["ratios"]:
         return []
-    sizes = [f"{large(report[key]['file_bytes'])}B" for key in ("dense", "pruned")]
-    return [Row("file of the weights", *sizes, percent(report["ratios"]["file_bytes"]))]
+    dense, pruned = (f"{large(report[key]['file_bytes'])}B" for key in ("dense", "pruned"))
+    return [Row("file of the weights", dense, pruned, percent(report["ratios"]["file_bytes"]))]
 
 
 def _latency_rows(report: dict[str, Any]) -> list[Row]:
     """Return the rows for the latency: measured, predicted, and without rounding."""
     dense, pruned = report["dense"], report["pruned"]
     label = _marked(f"latency, batch {report['latency']['batch']}", "latency_ms", report)
-    times = [f"{row['latency_ms']:.3g} ms{_spread(row, 'latency_ms')}" for row in (dense, pruned)]
-    rows = [Row(label, *times, percent(report["ratios"]["latency_ms"]))]
+    slow, fast = (f"{row['latency_ms']:.3g} ms{_spread(row, 'latency_ms')}" for row in (dense, pruned))
+    rows = [Row(label, slow, fast, percent(report["ratios"]["latency_ms"]))]
     if "predicted_latency_ms" in dense:
         before, after = dense["predicted_latency_ms"], pruned["predicted_latency_ms"]
         rows.append(Row("predicted latency", f"{before:.3g} ms", f"{after:.3g} ms", percent(after / before)))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves
 
+from ..io.atomic_write import check_writable as check_folder
 from ..io.atomic_write import write_atomically
 from ..io.memory import is_out_of_memory
 from ..io.tensor_files import without_shared_memory
@@ -115,15 +116,16 @@ def _check_normalisation(
 
 
 def check_writable(path: Path) -> None:
-    """Refuse to write to a file that exists, or to a folder that does not.
+    """Refuse to write to a file that exists, or to a folder that does not or cannot be written.
 
     Raises:
-        ValueError: If the file exists or its folder does not.
+        ValueError: If the file exists, or its folder does not or cannot be written.
     """
     if path.exists():
         raise ValueError(f"{path} exists; give another file with --out, nothing is overwritten")
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent} to write {path.name} into; make it first")
+    check_folder(path.parent, "give --out another file")
 
 
 def require_onnx() -> None:
