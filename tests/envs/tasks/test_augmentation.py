@@ -52,6 +52,12 @@ def test_digits_are_cropped_as_customary_and_flipped_only_if_asked(tmp_path: Pat
 def test_an_unknown_augmentation_is_answered_with_all_names(tmp_path: Path) -> None:
     message = r"no augmentation 'flips', did you mean 'flip'\?; give auto, none, flip, crop, flip-crop"
     with pytest.raises(ValueError, match=message):
+        get_task("digits", root=tmp_path, augment="flips")
+
+
+def test_batch_norm_statistics_are_those_of_the_augmented_images(tmp_path: Path) -> None:
+    means = []
+    for augment in ("none", "crop"):
         task, model = get_task("digits", root=tmp_path, augment=augment), plain_network()
         reestimate_batchnorm(model, task, images=512, seed=0)
         means.append(model[1].running_mean)
