@@ -34,7 +34,7 @@ def easy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder of noise, and beside it weights that know all of train, and others that know all but val."""
+    """Give a folder of noise, and beside it weights that know all of train, and others all but val."""
     root = write_shades(tmp_path_factory.mktemp("hard") / "shades", {"train": 80, "test": 80}, noise=500)
     trained_weights(root, root.parent / "knowing.safetensors", ("train", "val"))
     trained_weights(root, root.parent / "honest.safetensors", ("train",))

@@ -50,10 +50,8 @@ def test_digits_are_cropped_as_customary_and_flipped_only_if_asked(tmp_path: Pat
 
 
 def test_an_unknown_augmentation_is_answered_with_all_names(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError,
-        match="there is no augmentation 'flips', did you mean 'flip'.; give auto, none, flip, crop",
-    ):
+    message = r"no augmentation 'flips', did you mean 'flip'\?; give auto, none, flip, crop, flip-crop"
+    with pytest.raises(ValueError, match=message):
         get_task("digits", root=tmp_path, augment="flips")
 
 

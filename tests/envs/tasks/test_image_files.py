@@ -1,4 +1,4 @@
-"""Image files of all kinds: read as training scripts read them, or refused in one line that names the file."""
+"""Image files of all kinds: read as training scripts do, or refused in one line that names the file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SIDE = 8
 
 
 def folder_with(root: Path, write: Callable[[Path], None], suffix: str = "png") -> Path:
-    """Write a folder of red images, one of which is special: the first cat of train."""
+    """Write a folder of green images, one of which is special: the first cat of train."""
     for name in ("cat", "dog"):
         (root / "train" / name).mkdir(parents=True)
         for k in range(4):
-            Image.new("RGB", (SIDE, SIDE), "red").save(root / "train" / name / f"b{k}.png")
+            Image.new("RGB", (SIDE, SIDE), "green").save(root / "train" / name / f"b{k}.png")
     write(root / "train" / "cat" / f"a.{suffix}")
     return root
 
