@@ -221,7 +221,8 @@ def in_words(kind: Any) -> str:
         return f"one of {', '.join(map(str, args))}"
     if origin is tuple:
         number = "a list of" if args[-1] is ... else {2: "two", 3: "three"}.get(len(args), f"{len(args)}")
-        return f"{number} {in_words(args[0]).removeprefix('a ')}s"
+        noun, such_as, examples = in_words(args[0]).removeprefix("a ").partition(" such as ")
+        return f"{number} {noun}s{such_as}{examples}"
     return _KINDS.get(kind, getattr(kind, "__name__", str(kind)))
 
 
