@@ -52,12 +52,12 @@ class Evaluate:
         import torch
 
         from ...envs.cost.counts import cost
-        from ...envs.cost.timer import measure_latency
         from ...envs.tasks import measure
         from ...envs.tasks.optional_members import metric_name
         from ...envs.tasks.user_task import check_answers
         from ...envs.tracing import trace
         from ..procedures.loading import build_dense_network, load_pruned_run, load_task
+        from ..reporting.speed import measure_speeds
         from ..reporting.trace_page import measurements
         from ..run.progress import log_info
 
@@ -80,13 +80,15 @@ class Evaluate:
         network = trace(model, torch.zeros(2, *task.input_shape))
         choose_threads(network)
         measured = measure(model, task, "test")
+        (speed,), settings = measure_speeds([model], task, LatencyConfig())
         found = {
             "metric": metric_name(task),
             "accuracy": measured.accuracy,
             "details": dict(measured.details),
             "loss": measured.loss,
             **asdict(cost(network)),
-            "latency_ms": measure_latency(model, task.input_shape, LatencyConfig()),
+            **speed,
+            **settings,
             "images": measured.images,
         }
         if self.json:
