@@ -59,7 +59,6 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
         import torch
 
         from ...envs.cost.counts import cost
-        from ...envs.cost.timer import measure_latency
         from ...envs.models import is_user_defined, usual_sizes
         from ...envs.tasks import measure
         from ...envs.tasks.optional_members import metric_name
@@ -67,6 +66,7 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
         from ...envs.tracing import trace
         from ..procedures.loading import load_pruned_run
         from ..procedures.opening import dense_networks, open_job
+        from ..reporting.speed import measure_speeds
         from ..reporting.trace_page import measurements
         from ..run.progress import log_info
 
@@ -97,13 +97,15 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
         network = trace(model, torch.zeros(2, *task.input_shape))
         choose_threads(network)
         measured = measure(model, task, "test")
+        (speed,), settings = measure_speeds([model], task, LatencyConfig())
         found = {
             "metric": metric_name(task),
             "accuracy": measured.accuracy,
             "details": dict(measured.details),
             "loss": measured.loss,
             **asdict(cost(network)),
-            "latency_ms": measure_latency(model, task.input_shape, LatencyConfig()),
+            **speed,
+            **settings,
             "images": measured.images,
         }
         if self.json:

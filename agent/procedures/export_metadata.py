@@ -45,7 +45,7 @@ def export_metadata(folder: Path, *, inside: bool) -> tuple[dict[str, Any], Norm
             f"{path} has no normalisation: the task prepares its inputs, or the run is of version 0.1; "
             "leave out --with-preprocessing"
         )
-    found = {
+    found: dict[str, Any] = {
         "source": source,
         "run": folder.resolve().name,
         "secateur_version": made_with,

@@ -1,6 +1,7 @@
 """Formatting of numbers with units and significant digits."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,15 +57,16 @@ def _throughput_rows(report: dict[str, Any]) -> list[Row]:
     if "throughput" not in report:
         return []
     label = _marked(f"images/s, batch {report['throughput']['batch']}", "images_per_second", report)
-    both = (report["dense"], report["pruned"])
-    dense, pruned = (f"{row['images_per_second']:,.0f}{_spread(row, 'images_per_second')}" for row in both)
+    dense, pruned = (
+        f"{row['images_per_second']:,.0f}{_spread(row['images_per_second'], row['images_per_second_spread'])}"
+        for row in (report["dense"], report["pruned"])
+    )
     return [Row(label, dense, pruned, f"{report['ratios']['images_per_second']:.2f} times")]
 
 
-def _spread(row: dict[str, Any], key: str) -> str:
-    """Return half of the distance of a median's quartiles in percent of it: `` ±2 %``; "" if unknown."""
-    quartiles = row.get(f"{key.removesuffix('_ms')}_spread{'_ms' if key.endswith('_ms') else ''}")
-    return f" ±{(quartiles[1] - quartiles[0]) / 2 / row[key]:.0%}".replace("%", " %") if quartiles else ""
+def _spread(median: float, quartiles: Sequence[float] | None) -> str:
+    """Return half of the distance of the quartiles in percent of the median: " ±2 %"; "" if unknown."""
+    return f" ±{percent((quartiles[1] - quartiles[0]) / 2 / median, 0)}" if quartiles else ""
 
 
 def _file_rows(report: dict[str, Any]) -> list[Row]:
@@ -78,11 +80,14 @@ def _latency_rows(report: dict[str, Any]) -> list[Row]:
     """Return the rows for the latency: measured, predicted, and without rounding."""
     dense, pruned = report["dense"], report["pruned"]
     label = _marked(f"latency, batch {report['latency']['batch']}", "latency_ms", report)
-    slow, fast = (f"{row['latency_ms']:.3g} ms{_spread(row, 'latency_ms')}" for row in (dense, pruned))
-    rows = [Row(label, slow, fast, percent(report["ratios"]["latency_ms"]))]
+    before, after = (
+        f"{row['latency_ms']:.3g} ms{_spread(row['latency_ms'], row.get('latency_spread_ms'))}"
+        for row in (dense, pruned)
+    )
+    rows = [Row(label, before, after, percent(report["ratios"]["latency_ms"]))]
     if "predicted_latency_ms" in dense:
-        before, after = dense["predicted_latency_ms"], pruned["predicted_latency_ms"]
-        rows.append(Row("predicted latency", f"{before:.3g} ms", f"{after:.3g} ms", percent(after / before)))
+        first, last = dense["predicted_latency_ms"], pruned["predicted_latency_ms"]
+        rows.append(Row("predicted latency", f"{first:.3g} ms", f"{last:.3g} ms", percent(last / first)))
     if unrounded := report.get("unrounded"):
         label = f"latency without rounding, at {percent(unrounded['macs_ratio'])} of the MACs"
         ratio = percent(unrounded["latency_ms"] / dense["latency_ms"])
@@ -177,9 +182,9 @@ def large(count: float) -> str:
     return f"{count / 1000**power:.3g} {' kMGT'[power]}"
 
 
-def percent(ratio: float) -> str:
+def percent(ratio: float, digits: int = 1) -> str:
     """Format a ratio as a percentage: ``49.8 %``."""
-    return f"{ratio:.1%}".replace("%", " %")
+    return f"{ratio:.{digits}%}".replace("%", " %")
 
 
 def signed(change: float, digits: int) -> str:

@@ -1,5 +1,6 @@
-"""The speed of the dense and the pruned network: latency of a pass, and throughput of large batches."""
+"""The speed of networks: latency of a pass, and throughput of large batches."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,23 +11,22 @@ from ...envs.cost.timer import compare_speed, compare_throughput
 from ...envs.tasks import Task
 
 
-def measure_speed(
-    dense: nn.Module, pruned: nn.Module, task: Task, config: LatencyConfig
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Time both networks, whose passes alternate.
+def measure_speeds(
+    models: Sequence[nn.Module], task: Task, config: LatencyConfig
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Time networks, whose passes alternate.
 
     Args:
-        dense: The dense network.
-        pruned: The pruned network.
+        models: The networks.
         task: Gives the shape of the inputs.
         config: Settings of latency measurements; those of throughput have a batch of their own.
 
     Returns:
-        For the dense and for the pruned network the medians ``latency_ms`` and ``images_per_second``, and
+        For each network the medians ``latency_ms`` and ``images_per_second``, and
         their quartiles ``latency_spread_ms`` and ``images_per_second_spread``. Then the settings ``latency``
         and ``throughput``, with ``busy``: whether other work disturbed the measurement.
     """
-    models, shape = (dense, pruned), task.input_shape
+    shape = task.input_shape
     latencies = compare_speed(models, shape, config)
     throughputs = compare_throughput(models, shape, config, getattr(task, "largest_batch", None))
     rows = [
@@ -40,7 +40,7 @@ def measure_speed(
         }
         for latency, throughput in zip(latencies, throughputs, strict=True)
     ]
-    device = config.device or next(pruned.parameters()).device.type
+    device = config.device or next(models[0].parameters()).device.type
     settings = {
         name: {
             **asdict(config),
@@ -50,4 +50,4 @@ def measure_speed(
         }
         for name, timings in (("latency", latencies), ("throughput", throughputs))
     }
-    return rows[0], rows[1], settings
+    return rows, settings

@@ -22,7 +22,7 @@ from ...envs.tasks.optional_members import ACCURACY, class_names, metric_name
 from ...envs.tracing import TracedNetwork
 from ...envs.tracing.network import Ints
 from .remarks import remarks
-from .speed import measure_speed
+from .speed import measure_speeds
 
 _RATIOS = ("macs", "params", "filters", "latency_ms", "images_per_second", "file_bytes")
 
@@ -55,8 +55,8 @@ def summarize_run(
     kept = np.asarray(plan.counts(network))
     dense, dense_measured = _row(problem.model, task, _size(network, network.widths))
     smaller, measured = _row(pruned, task, _size(network, kept))
-    dense_speed, pruned_speed, settings = measure_speed(problem.model, pruned, task, latency)
-    dense, smaller = dense | dense_speed, smaller | pruned_speed
+    speeds, settings = measure_speeds((problem.model, pruned), task, latency)
+    dense, smaller = dense | speeds[0], smaller | speeds[1]
     interval = drop_interval(task, dense_measured, measured)
     bound = {} if drop_bound is None else {"bound": drop_bound, "met": meets(interval, drop_bound)}
     val_accuracy, metric = problem.evaluator.dense.accuracy, metric_name(task)

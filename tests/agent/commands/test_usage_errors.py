@@ -47,7 +47,10 @@ class Terminal(io.StringIO):
         (["prune", "--drop-bound", "1", "--target-macs", "1"], "--target-macs and --drop-bound exclude"),
         (["prune", "--config"], "--config has no value;"),
         (["prune", "--config", "a", "--config=b"], "--config was given twice;"),
-        (["frontier", "demo", "--targets", "a", "0.3"], "--targets is 'a', '0.3'; give a list of numbers such as 0.5 or 50%;"),
+        (
+            ["frontier", "demo", "--targets", "a", "0.3"],
+            "--targets is 'a', '0.3'; give a list of numbers such as 0.5 or 50%;",
+        ),
         (["prune", "--epochs", LONG], f"--epochs is '{LONG}'; give a whole number;"),
         (["prune", f"--epochs={LONG}"], f"--epochs is '{LONG}'; give a whole number;"),
         (["inspect", "demo", LONG], f"there is no place for the argument {LONG};"),
