@@ -42,18 +42,30 @@ class Inspect:
         import torch
 
         from ...envs.models import get_model
+        from ...envs.modules.activations import require_memory_for
         from ...envs.surgery.constrained_trace import trace_constrained
         from ..reporting.trace_page import describe, page
 
         shape, classes = self._sizes()
         model = get_model(self.model, num_classes=classes, in_channels=shape[0])
-        network = trace_constrained(model, torch.zeros(2, *shape), Constraints(protect=self.protect))
+        require_memory_for(model, shape, 2, "give a smaller image or network")
+        try:
+            network = trace_constrained(model, torch.zeros(2, *shape), Constraints(protect=self.protect))
+        except ValueError as error:
+            if self._is_size_given or self.protect:
+                raise
+            raise ValueError(f"{error}; give --data, --image-size or --input-shape") from error
         description = describe(self.model, shape, network)
         if self.json:
             json.dump(description, sys.stdout, indent=2)
             print()
         else:
             print(page(description, console().width))
+
+    @property
+    def _is_size_given(self) -> bool:
+        is_default = self.data is None and self.task == CLASSIFICATION
+        return not is_default or self.image_size is not None or self.input_shape is not None
 
     def _sizes(self) -> tuple[tuple[int, ...], int]:
         """Return the shape of an example and the number of outputs.

@@ -9,6 +9,7 @@ from torch import nn
 from ...envs.cost.latency_bounds import check_latency_target
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import with_latency
+from ...envs.modules.activations import require_memory_for
 from ...envs.problem.problem import check_prunable
 from ...envs.surgery.constrained_trace import trace_constrained
 from ...envs.surgery.constraints import Constraints
@@ -88,6 +89,7 @@ def trace_for_task(
         TypeError: If the network or the task returns a value of the wrong type.
     """
     check_task(task)
+    require_memory_for(model, task.input_shape, 2, "give a smaller --image-size or network")
     network = trace_constrained(model, torch.zeros(2, *task.input_shape), constraints)
     notes = check_answers(model, task)
     for note in notes:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
+from ..modules.activations import require_memory_for
 from ..modules.copying import replica
 from ..modules.modes import restored_modes
 from .config import LatencyConfig
@@ -144,11 +145,12 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
         config: Settings of the measurement.
 
     Raises:
-        ValueError: If the network does not run on such a batch.
+        ValueError: If the network does not run on such a batch, or it does not fit in memory.
     """
     device = torch.device(config.device) if config.device else next(model.parameters()).device
     dtype = getattr(torch, config.dtype)
     placed = replica(model).to(device, dtype).eval()
+    require_memory_for(placed, shape, config.batch, "give a smaller --latency-batch")
     batch = torch.zeros(config.batch, *shape, device=device, dtype=dtype)
     try:
         with torch.inference_mode():
