@@ -92,6 +92,7 @@ def main() -> None:
         data=str(unpacked(args.data, args.runs)),
         ignore_label=VOID,
         balance_classes=True,
+        augment="flip-crop",
     )
     weights = trained(args, data)
     reports = {

@@ -193,6 +193,9 @@ def perform(run: Run, args: argparse.Namespace) -> dict[str, Any] | None:
         return None
     words = ["secateur", "prune", run.setting.model, "--data", args.data]
     words += ["--weights", args.weights[run.setting.model], *run.setting.wish.split(), "--seed", run.seed]
+    words += ["--augment", "flip-crop"]
+    if "--val-from" not in words:
+        words += ["--val-from", "train"]  # all of test is reported on, as in the published results
     words += [*who_decides(run, args.runs), "--epochs", run.epochs, "--out", str(out)]
     if not (out / "report.json").is_file():
         if (out / "config.yaml").is_file():

@@ -42,7 +42,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="safetensors file, written after each epoch")
     args = parser.parse_args()
 
-    task = load_task(DataConfig(data=args.data, data_root=args.data_root), seed=args.seed)
+    augment = "flip-crop" if Path(args.data).is_dir() else "auto"
+    task = load_task(DataConfig(data=args.data, augment=augment, data_root=args.data_root), seed=args.seed)
     model = build_dense_network(args.model, task, args.weights, seed=args.seed)
     print(f"before: {measure(model, task, 'test').accuracy:.2f} % on test", flush=True)
     began = time.perf_counter()

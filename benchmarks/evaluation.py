@@ -183,7 +183,7 @@ def main() -> None:
     args = parser.parse_args()
 
     warn_if_busy()
-    task = load_task(DataConfig(data=args.data), seed=0)
+    task = load_task(DataConfig(data=args.data, augment="flip-crop"), seed=0)
     rows = []
     for name, weights in zip(args.models, args.weights or [None] * len(args.models), strict=True):
         model = build_dense_network(name, task, weights, seed=0)

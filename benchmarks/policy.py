@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
 
-    task = load_task(DataConfig(data=args.data), seed=0)
+    task = load_task(DataConfig(data=args.data, augment="flip-crop"), seed=0)
     problem = PruningProblem.build(
         args.model, build_dense_network(args.model, task, args.weights, seed=0), task
     )

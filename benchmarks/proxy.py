@@ -81,7 +81,7 @@ def main() -> None:
     args = parser.parse_args()
 
     args.runs.mkdir(parents=True, exist_ok=True)
-    task = load_task(DataConfig(data=args.data, val_from="test"), seed=0)
+    task = load_task(DataConfig(data=args.data, augment="flip-crop", val_from="test"), seed=0)
     dense = build_dense_network(args.model, task, args.weights, seed=0)
     network = trace_exactly(dense, torch.zeros(2, *task.input_shape))
     problem = PruningProblem.build(args.model, dense, task, network=network)

@@ -40,20 +40,20 @@ def brief_clock() -> Iterator[None]:
     if "torch" not in sys.modules:  # nothing was collected that could time a network
         yield
         return
-    from secateur.envs.cost.timer import latency_ms
+    from secateur.envs.cost.timer import time_passes
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("secateur.envs.cost.timer.latency_ms", partial(latency_ms, seconds=0.01))
+        patch.setattr("secateur.envs.cost.timer.time_passes", partial(time_passes, seconds=0.01))
         yield
 
 
 @pytest.fixture
 def without_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be timed, so that latencies are the same every time."""
-    from support.small import pretended_latency
+    from support.small import pretended_latency, pretended_times
 
     monkeypatch.setattr("secateur.envs.cost.profiling.latency_ms", pretended_latency)
-    monkeypatch.setattr("secateur.envs.cost.timer.latency_ms", pretended_latency)
+    monkeypatch.setattr("secateur.envs.cost.timer.time_passes", pretended_times)
 
 
 @pytest.fixture(scope="session")

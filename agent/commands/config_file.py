@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from ...envs.io.untrusted import short
 from ..run.flat_options import NOT_OPTIONS, convert_options, read_flat
 
 
@@ -26,7 +27,8 @@ def read_config_file(file: Path, verb: str, kind: type) -> dict[str, Any]:
         raise ValueError(f"there is no file {file}; give --config a YAML file of options")
     content = read_flat(file)
     if content.get("verb", verb) != verb:
-        raise ValueError(f"{file} has options of secateur {content['verb']}; give a file for secateur {verb}")
+        other = short(str(content["verb"]))
+        raise ValueError(f"{file} is for the verb {other}; give one for {verb}, or leave its verb out")
     given = {str(name).replace("-", "_"): value for name, value in content.items() if name not in NOT_OPTIONS}
     try:
         return convert_options(kind, given)

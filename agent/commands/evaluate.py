@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,8 +28,8 @@ class Evaluate:
     """Folder of a prune run, or a model as for prune."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """Weights of a dense model: a .safetensors, .pt or .pth file, or the name of torchvision weights; not
-    allowed for a run, which has its own."""
+    """Weights of a dense model: a file, or the name of published weights such as DEFAULT; not allowed for a
+    run, which has its own."""
     json: bool = False
     """Print JSON."""
     seed: int | None = None
@@ -59,12 +59,14 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
         import torch
 
         from ...envs.cost.counts import cost
-        from ...envs.cost.timer import measure_latency
+        from ...envs.models import is_user_defined, usual_sizes
         from ...envs.tasks import measure
         from ...envs.tasks.optional_members import metric_name
         from ...envs.tasks.user_task import check_answers
         from ...envs.tracing import trace
-        from ..procedures.loading import build_dense_network, load_pruned_run, load_task
+        from ..procedures.loading import load_pruned_run
+        from ..procedures.opening import dense_networks, open_job
+        from ..reporting.speed import measure_speeds
         from ..reporting.trace_page import measurements
         from ..run.progress import log_info
 
@@ -75,25 +77,35 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
                 if getattr(self, name) is not None:
                     raise ValueError(f"{run} is a run and has its own {name}; leave out --{name}")
             model, task = load_pruned_run(run, self.data)
-        elif run.is_dir():
-            raise ValueError(f"{run} is not a finished run: it has no config.yaml")
+        elif run.is_dir() or run.suffix == ".json" or len(run.parts) > 2:
+            missing = f"it has no {CONFIG}" if run.is_dir() else "it is no folder"
+            raise ValueError(
+                f"{run} is not a run: {missing}; give the folder of a `secateur prune` run, which "
+                "`secateur runs` lists, or the name of a network"
+            )
         else:
-            task = load_task(self.data, seed)
-            model = build_dense_network(self.what, task, self.weights, seed)
-            if self.weights is None and ":" not in self.what:
+            if self.weights is None and not is_user_defined(self.what):
+                usual_sizes(self.what)  # an unknown name is a more likely mistake
                 raise ValueError(f"{self.what} has random weights; give --weights, or the folder of a run")
+            # All of test is measured, unless only a part is asked for.
+            whole = self.data.val_from == "auto" and ":" not in self.data.task
+            data = replace(self.data, val_from="train") if whole else self.data
+            opened = open_job(data, dense_networks([self.what], [self.weights]), seed)
+            task, model = opened.task, opened.models[0]
         for note in check_answers(model, task):
             log_info(note)
         network = trace(model, torch.zeros(2, *task.input_shape))
         choose_threads(network)
         measured = measure(model, task, "test")
+        (speed,), settings = measure_speeds([model], task, LatencyConfig())
         found = {
             "metric": metric_name(task),
             "accuracy": measured.accuracy,
             "details": dict(measured.details),
             "loss": measured.loss,
             **asdict(cost(network)),
-            "latency_ms": measure_latency(model, task.input_shape, LatencyConfig()),
+            **speed,
+            **settings,
             "images": measured.images,
         }
         if self.json:

@@ -28,6 +28,9 @@ class Export:
     out: Path | None = None
     """File to write, which must not exist; by default model.pt2, model.onnx or state-dict.safetensors in the
     folder of the run."""
+    with_preprocessing: bool = False
+    """Put the scaling and normalisation of images into the network of pt2 or onnx, which then takes uint8
+    images with values from 0 to 255; resizing is not included."""
 
     everyday: ClassVar[tuple[str, ...]] = ("folder", "format", "out")
     example: ClassVar[str] = "secateur export runs/mine --format onnx --out mine.onnx"
@@ -35,15 +38,24 @@ class Export:
     def run(self) -> None:
         """Write and check the file, and print its name and size."""
         from ...envs.surgery.export import BATCHES, check_writable, export, require_onnx
+        from ..procedures.export_metadata import export_metadata
         from ..procedures.loading import load_pruned_network
 
         out = self.out or self.folder / _FILE[self.format]
         if self.folder.is_dir():  # else the folder is what is wrong
             check_writable(out)
+        inside = self.with_preprocessing
+        if inside and self.format == "safetensors":
+            raise ValueError(
+                "safetensors holds no computation; leave out --with-preprocessing, or give pt2 or onnx"
+            )
         if self.format == "onnx":
             require_onnx()
         model, shape = load_pruned_network(self.folder)
-        written = export(model, out, self.format, shape)
+        metadata, normalisation = export_metadata(self.folder, inside=inside)
+        written = export(
+            model, out, self.format, shape, metadata=metadata, normalisation=normalisation if inside else None
+        )
         size = f"{written.path} ({out.stat().st_size / 1e6:.2f} MB)"
         if self.format == "safetensors":
             line = f"{size}: state dict of {len(model.state_dict())} tensors"
@@ -51,7 +63,8 @@ class Export:
             batches = " and ".join(map(str, BATCHES))
             opset = f"ONNX opset {written.opset}, " if written.opset else ""
             line = (
-                f"{size}: {opset}input (batch, {', '.join(map(str, shape))}), {written.difference:.1e} "
-                f"relative from torch by {_RUNS_IN[self.format]} at batches of {batches}"
+                f"{size}: {opset}input {metadata['input_dtype']} (batch, {', '.join(map(str, shape))}), "
+                f"{written.difference:.1e} relative from torch by {_RUNS_IN[self.format]} at batches of "
+                f"{batches}"
             )
         console().print(line, soft_wrap=True)

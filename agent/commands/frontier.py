@@ -14,6 +14,7 @@ from ...rewards import TargetReward
 from ..learning.config import PRETRAINED
 from ..procedures.config import PruningConfig
 from ..procedures.data_config import DataConfig
+from ..procedures.shares import Share
 from ..run.progress import Stage
 from .console import console
 from .process import choose_threads
@@ -30,11 +31,11 @@ class Frontier:
     """Frozen agent: pretrained for the agent shipped with Secateur, or the folder of a trained agent."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """Weights of the dense network: a .safetensors, .pt or .pth file, or the name of torchvision weights;
+    """Weights of the dense network: a file, or the name of published weights such as DEFAULT;
     required unless the network is user-defined."""
     methods: tuple[str, ...] = ("taylor-global-per-mac", "fpgm-global", "l2-uniform")
     """Baselines to compare with, such as l2-uniform, taylor-global or bn-global-per-mac."""
-    targets: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    targets: tuple[Share, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     """Target MACs ratios, pruned / dense, each in (0, 1]."""
     seed: int = PruningConfig.seed
     """Seed of all random numbers."""
@@ -51,6 +52,7 @@ class Frontier:
 
     def run(self) -> None:
         """Measure the networks, write the figure, and print the numbers."""
+        from ...envs.models import is_user_defined
         from ...envs.problem.problem import PruningProblem, check_prunable
         from ...envs.tasks import measure
         from ...envs.tasks.optional_members import metric_name
@@ -58,7 +60,7 @@ class Frontier:
         from ..deciders.baselines import Baseline
         from ..learning.frozen_agent import FrozenAgent
         from ..procedures.frontier import frontier
-        from ..procedures.loading import build_dense_network, load_task
+        from ..procedures.opening import dense_networks, open_job
         from ..procedures.preparation import trace_for_task
         from ..reporting.figures import figure_of_frontier
         from ..run.folder import default_folder
@@ -75,10 +77,10 @@ class Frontier:
         deciders: list[Decider] = [FrozenAgent.load(self.agent, seed=self.seed), *baselines]
         if self.out is not None:
             check_new_folder(self.out)
-        if self.weights is None and ":" not in self.model:
+        if self.weights is None and not is_user_defined(self.model):
             raise ValueError(f"no weights were given for {self.model}; give --weights")
-        task = load_task(self.data, self.seed)
-        model = build_dense_network(self.model, task, self.weights, self.seed)
+        opened = open_job(self.data, dense_networks([self.model], [self.weights]), self.seed)
+        task, model = opened.task, opened.models[0]
         network, _ = trace_for_task(model, task, Constraints())
         check_prunable(network, self.model)
         Budget(network, targets[0], "macs")

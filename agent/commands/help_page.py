@@ -42,7 +42,7 @@ class _Entry:
 
     @property
     def is_positional(self) -> bool:
-        return tyro.conf.Positional in getattr(self.option.kind, "__metadata__", ())
+        return tyro.conf.Positional in _markers(self.option)
 
     @property
     def name(self) -> str:
@@ -63,11 +63,16 @@ class _Entry:
         return f" (default {' '.join(shown)})"
 
     def lines(self, width: int, *, in_full: bool) -> list[str]:
-        """The option's lines on the page, with its whole text or as much as fits one line."""
+        """The option's lines on the page, with its whole text or as much as fits one line.
+
+        A default may need a second line.
+        """
         text = self.text if in_full else clause(self.text)
         text = text.removesuffix(".") if self.default else text
         if not in_full:
-            text = textwrap.shorten(text, width - _COLUMN - len(self.default), placeholder=" …")
+            room = width - _COLUMN
+            room += max(room - len(self.default) - 5, 0) if self.default else 0
+            text = textwrap.shorten(text, room, placeholder=" …")
         return _columns(self.name, text + self.default, width)
 
 
@@ -84,6 +89,8 @@ def verb_page(verb: str, kind: Any, width: int, *, in_full: bool) -> Iterator[st
     texts: dict[type, dict[str, str]] = {}
     entries = {}
     for option in options_of(kind):
+        if tyro.conf.Suppress in _markers(option):  # programs set it, not users
+            continue
         known = texts.setdefault(option.group, _field_texts(option.group))
         entries[option.name] = _Entry(option, known.get(option.name, ""))
     positional = [entry for entry in entries.values() if entry.is_positional]
@@ -131,7 +138,7 @@ def overview(verbs: dict[str, type], width: int) -> Iterator[str]:
 
 
 def print_page(verbs: dict[str, type], words: list[str]) -> None:
-    """Print the page of the verb that the words begin with, else that of the program.
+    """Print the page of the first verb among the words, else that of the program.
 
     Args:
         verbs: The verbs by name.
@@ -176,6 +183,11 @@ def _columns(name: str, text: str, width: int) -> list[str]:
     above = [first] if len(first) + 2 > _COLUMN else []
     margins = [" " * _COLUMN if above else first.ljust(_COLUMN), *[" " * _COLUMN] * len(lines)]
     return above + [margin + line for margin, line in zip(margins, lines, strict=False)]
+
+
+def _markers(option: Option) -> tuple[Any, ...]:
+    """Return tyro's markers of an option."""
+    return getattr(option.kind, "__metadata__", ())
 
 
 def _placeholder(kind: Any) -> str:

@@ -7,7 +7,9 @@ from typing import ClassVar
 
 from tyro.conf import Positional
 
+from ...envs.io.ranges import check_whole
 from ...envs.surgery.constraints import Constraints
+from ..procedures.data_config import CLASSIFICATION, DataConfig
 from ..procedures.options import Repeated
 from .console import console
 
@@ -17,10 +19,16 @@ class Inspect:
     """Show the layers of a network, their coupling, and what stays and why."""
 
     model: Positional[str] = "demo"
-    """Network: demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or
-    segmentation network, or package.module:factory for a user-defined one."""
+    """Network, named as for prune."""
+    data: str | None = None
+    """Data that give the shape of the images and the number of classes, as for prune; by default those that
+    the network is built for."""
+    task: str = CLASSIFICATION
+    """Type of task, as for prune; a user-defined one gives shape and classes, too."""
+    image_size: int | None = None
+    """Height and width of an image, pixels."""
     input_shape: tuple[int, int, int] | None = None
-    """Channels, height and width of an image, pixels; by default those that the network is built for."""
+    """Channels, height and width of an image, pixels; excludes data and an image size."""
     protect: Repeated = ()
     """Pattern of the names of layers that keep all their filters, as for prune."""
     json: bool = False
@@ -34,17 +42,53 @@ class Inspect:
         import torch
 
         from ...envs.models import get_model
+        from ...envs.modules.activations import require_memory_for
         from ...envs.surgery.constrained_trace import trace_constrained
-        from ..procedures.loading import example_outputs, example_shape
         from ..reporting.trace_page import describe, page
 
-        shape = self.input_shape or example_shape(self.model)
-        classes = example_outputs(self.model, shape)
+        shape, classes = self._sizes()
         model = get_model(self.model, num_classes=classes, in_channels=shape[0])
-        network = trace_constrained(model, torch.zeros(2, *shape), Constraints(protect=self.protect))
+        require_memory_for(model, shape, 2, "give a smaller image or network")
+        try:
+            network = trace_constrained(model, torch.zeros(2, *shape), Constraints(protect=self.protect))
+        except ValueError as error:
+            if self._is_size_given or self.protect:
+                raise
+            raise ValueError(f"{error}; give --data, --image-size or --input-shape") from error
         description = describe(self.model, shape, network)
         if self.json:
             json.dump(description, sys.stdout, indent=2)
             print()
         else:
             print(page(description, console().width))
+
+    @property
+    def _is_size_given(self) -> bool:
+        is_default = self.data is None and self.task == CLASSIFICATION
+        return not is_default or self.image_size is not None or self.input_shape is not None
+
+    def _sizes(self) -> tuple[tuple[int, ...], int]:
+        """Return the shape of an example and the number of outputs.
+
+        Raises:
+            ValueError: If options exclude each other, or the data cannot be loaded.
+        """
+        from ...envs.models import usual_sizes
+        from ..procedures.loading import load_task
+
+        given = self.data is not None or self.task != CLASSIFICATION
+        if self.input_shape is not None and (given or self.image_size is not None):
+            raise ValueError("--input-shape excludes --data, --task and --image-size; give one of them")
+        for size in (self.image_size, *(self.input_shape or ())):
+            if size is not None:
+                check_whole("input_shape" if self.input_shape else "image_size", size, 1)
+        if given:
+            data = self.data or DataConfig.data
+            task = load_task(DataConfig(task=self.task, data=data, image_size=self.image_size), seed=0)
+            return task.input_shape, task.num_outputs
+        shape, classes = usual_sizes(self.model)
+        if self.input_shape is not None:
+            shape = self.input_shape
+        elif self.image_size is not None:
+            shape = (shape[0], self.image_size, self.image_size)
+        return shape, classes

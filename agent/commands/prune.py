@@ -1,6 +1,6 @@
 """``secateur prune``: prune a network, from the dense model to the report."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +24,7 @@ class Prune:
     segmentation network, or package.module:factory for a user-defined one."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
-    """Weights of the dense network: a .safetensors, .pt or .pth file, or the name of torchvision weights; by
+    """Weights of the dense network: a file, or the name of published weights such as DEFAULT; by
     default the dense network is trained first."""
     options: PruningConfig = field(default_factory=PruningConfig)
     dense_epochs: int = DENSE_EPOCHS
@@ -48,12 +48,8 @@ class Prune:
         """
         from ...envs.cost.latency_table import LatencyTable
         from ...envs.recovery.stopwatch import Stopwatch
-        from ..procedures.loading import (
-            build_dense_network,
-            load_task,
-            train_dense_network,
-            warn_if_memorised,
-        )
+        from ..procedures.loading import train_dense_network
+        from ..procedures.opening import dense_networks, open_job
         from ..procedures.preparation import prepare
         from ..procedures.prune import prune
         from ..reporting.report import details_table, table
@@ -64,21 +60,19 @@ class Prune:
         if self.out is not None and not resumed:
             check_new_folder(self.out)
         check_whole("dense_epochs", self.dense_epochs, 0)
-        task = load_task(self.data, seed)
-        model = build_dense_network(self.model, task, self.weights, seed)
+        networks = dense_networks([self.model], [self.weights], self.dense_epochs)
+        opened = open_job(self.data, networks, seed, resumed=resumed)
+        task, model = opened.task, opened.models[0]
         out = self.out or default_folder(self.model, task.name, config.method)
         latency = load_latency_table(out) if resumed else None
         prepared = prepare(model, task, config, latency=latency, name=self.model)
         network = prepared.network
         choose_threads(network)
-        with RunFolder(out, self, resumed=resumed) as folder:
+        with RunFolder(out, replace(self, data=opened.data), resumed=resumed) as folder:
             if isinstance(network.latency, LatencyTable):
                 folder.save_latency_table(network.latency)
-            notes = []
             if self.weights is None and self.dense_epochs:
                 train_dense_network(model, task, self.dense_epochs, seed, folder, "dense")
-            elif warning := warn_if_memorised(model, task):
-                notes = [warning]
             result = prune(
                 model,
                 task,
@@ -86,7 +80,7 @@ class Prune:
                 prepared=prepared,
                 folder=folder,
                 name=self.model,
-                notes=notes,
+                notes=opened.notes,
                 clock=clock,
             )
         page = console()

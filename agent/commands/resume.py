@@ -1,14 +1,16 @@
 """``secateur resume``: continue an interrupted run."""
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from tyro.conf import Positional
 
-from ...envs.io.run_files import CONFIG
+from ...envs.io.run_files import CHECKPOINTS, CONFIG
 from ..run.flat_options import NOT_OPTIONS, from_flat, read_config
+from ..run.locks import is_locked
 from .console import console
 from .prune import Prune
 from .train import Train
@@ -31,6 +33,8 @@ class Resume:
         """Resume the run, unless it is finished."""
         verb = interrupted(self.folder)
         if any((self.folder / name).is_file() for name in verb.results):
+            if not is_locked(self.folder):  # a process was killed between its last result and its end
+                shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
             console().print(f"{self.folder} is finished already", soft_wrap=True)
         else:
             verb.run(resumed=True)

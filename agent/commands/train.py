@@ -1,7 +1,7 @@
 """``secateur train``: train an agent for use on other networks."""
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +15,7 @@ from ..learning.config import RANDOM_WEIGHTS, AgentConfig
 from ..procedures.config import PruningConfig
 from ..procedures.data_config import DataConfig
 from ..procedures.options import ConstraintOptions
+from ..procedures.shares import Percentage, Share
 from .console import console
 from .process import choose_threads
 
@@ -29,12 +30,12 @@ class Train:
     """Networks to train on, named as for prune; each episode samples one."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: tuple[str, ...] = ()
-    """Weights of the dense networks, one per network in the same order: .safetensors, .pt or .pth files, or
-    names of torchvision weights; by default the dense networks are trained first."""
-    target_macs: float | None = None
+    """Weights of the dense networks, one per network in the same order: files, or names of published weights;
+    by default the dense networks are trained first."""
+    target_macs: Share | None = None
     """Target MACs ratio, pruned / dense, in (0, 1]; by default each episode samples one between 0.2 and 0.9,
     so that the agent learns all sizes."""
-    drop_bound: float | None = None
+    drop_bound: Percentage | None = None
     """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; excludes targets."""
     constraints: ConstraintOptions = field(default_factory=ConstraintOptions)
     evaluations: int = 4000
@@ -66,7 +67,8 @@ class Train:
         from ...envs.cost.counts import cost
         from ...envs.problem.problem import PruningProblem
         from ..learning.training import train_agent
-        from ..procedures.loading import build_dense_network, load_task, train_dense_network
+        from ..procedures.loading import train_dense_network
+        from ..procedures.opening import dense_networks, open_job
         from ..procedures.preparation import prepare
         from ..procedures.search import search_callbacks
         from ..reporting.trace_page import pinned_markdown
@@ -94,11 +96,9 @@ class Train:
         if self.out is not None and not resumed:
             check_new_folder(self.out)
         check_whole("dense_epochs", self.dense_epochs, 0)
-        task = load_task(self.data, self.seed)
-        weights = self.weights or (None,) * len(self.models)
-        models = [
-            build_dense_network(n, task, w, self.seed) for n, w in zip(self.models, weights, strict=True)
-        ]
+        networks = dense_networks(self.models, self.weights or (None,) * len(self.models), self.dense_epochs)
+        opened = open_job(self.data, networks, self.seed, resumed=resumed)
+        task, models = opened.task, opened.models
         names = [f"{n}#{k}" if self.models.count(n) > 1 else n for k, n in enumerate(self.models, start=1)]
         prepared = [
             prepare(model, task, config, name=name) for name, model in zip(names, models, strict=True)
@@ -107,7 +107,7 @@ class Train:
         choose_threads(max(traces, key=lambda trace: cost(trace).macs))
         out = self.out or default_folder("agent", *self.models, task.name)
         is_any_size = self.target_macs is None and self.drop_bound is None
-        with RunFolder(out, self, resumed=resumed) as folder:
+        with RunFolder(out, replace(self, data=opened.data), resumed=resumed) as folder:
             problems = []
             for name, model, traced in zip(names, models, traces, strict=True):
                 folder.log_text(f"pinned/{name}", pinned_markdown(traced))

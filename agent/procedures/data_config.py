@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+
+from tyro.conf import Suppress
 
 from ...envs.io.run_files import CONFIG
 from ...envs.io.untrusted import first_line
@@ -26,12 +27,17 @@ class DataConfig:
     """Folder of torchvision's data sets."""
     download: bool = False
     """Download the data set if it is missing."""
-    val_from: Literal["train", "test"] = "train"
-    """Split from which missing validation data are taken; use test if the network was trained on all of
-    train."""
+    val_from: str = "auto"
+    """Part from which the search's images (val) are taken: train (or a folder's val/), test (one half, the
+    other is for the report), or another sub-folder of the data; auto is test if the weights know the images
+    of train or val/, else train."""
     normalisation: str | None = None
-    """Pixel normalisation, the name of a data set such as cifar10 or imagenet; by default that of the data
-    set, imagenet for a folder."""
+    """Pixel normalisation of the network: imagenet, cifar10 or another data set, data (statistics of train),
+    half (0.5/0.5), none (pixels in 0 to 1), 0-255, or numbers as in 0.49,0.48,0.45/0.25,0.24,0.26; by default
+    that of the data set, imagenet for a folder."""
+    augment: str = "auto"
+    """Augmentation of training images: none, flip, crop, flip-crop, or auto, which is what is customary for a
+    known data set and none for a folder."""
     image_size: int | None = None
     """Height and width of the images, pixels; by default unchanged, or for a folder with images of different
     sizes 224 (segmentation 256)."""
@@ -39,6 +45,13 @@ class DataConfig:
     """Mask label whose pixels are ignored in segmentation."""
     balance_classes: bool = False
     """Weight classes in the segmentation loss by median frequency balancing, so that rare ones count more."""
+    device: str = "auto"
+    """Device of the run: cpu, cuda, cuda:1, or auto, which is the GPU if there is one."""
+    workers: int | None = None
+    """Threads that read image files, at least 1; by default one for each core."""
+    channels: Suppress[int | None] = None
+    """Channels of the images, 1 or 3, if the network takes another number than the files have. The program
+    finds it out and records it."""
 
 
 def read_data_config(folder: Path) -> DataConfig:

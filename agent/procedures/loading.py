@@ -1,6 +1,7 @@
 """Loading of tasks, dense networks and pruned networks by name."""
 
 import math
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,32 +13,48 @@ from ...envs.io.run_files import CONFIG, REPORT
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text
-from ...envs.models import get_model, predicts_pixels
+from ...envs.models import get_model
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
+from ...envs.recovery.step_time import training_seconds
 from ...envs.surgery.cutting import load_pruned
-from ...envs.tasks import SegmentationTask, SplitName, Task, get_task, load_segmentation, measure
-from ...envs.tasks.optional_members import ACCURACY, metric_name
+from ...envs.tasks import SegmentationTask, Task, get_task, load_segmentation, measure
+from ...envs.tasks.optional_members import metric_name
 from ...envs.tasks.user_task import load_user_task, on_device
 from ..run.flat_options import read_config
 from ..run.folder import RunFolder
-from ..run.progress import log_info
+from ..run.progress import in_words, log_info
 from ..run.recovery_monitor import RecoveryMonitor
 from .data_config import SEGMENTATION, TASKS, DataConfig, read_data_config
-
-_MEMORISED = 99.0
-"""Accuracy on val, percent, from which a network that is hardly better on train was probably trained on
-val."""
 
 _MOST_OUTPUTS, _LARGEST_EXAMPLE = 2**16, 2**26
 """Largest number of outputs and of values per example that a report may name, checked before allocation."""
 
-_SEEN: tuple[SplitName, ...] = ("val", "train")
+
+def device(name: str = "auto") -> torch.device:
+    """Return a device.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", or "auto" for the GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: If the name is unknown or there is no such GPU.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda" if gpus else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(unknown_name("device", name, ("auto", "cpu", "cuda")))
+    found = torch.device(name)
+    if found.type == "cuda" and (found.index or 0) >= gpus:
+        raise ValueError(f"there is no device {name}: torch finds {gpus} GPUs here; give auto or cpu")
+    return found
 
 
-def device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def device_of(task: Task) -> torch.device:
+    """Return the device of a task's data."""
+    inputs, _ = task.batch("train", torch.zeros(1, dtype=torch.int64))
+    return inputs.device
 
 
 def load_task(config: DataConfig, seed: int) -> Task:
@@ -51,14 +68,16 @@ def load_task(config: DataConfig, seed: int) -> Task:
         ValueError: If the task or the data are unknown, missing or unreadable, or options exclude each other.
         TypeError: If a member of a user-defined task has the wrong type.
     """
-    if ":" in config.task:
-        if flag := _first_changed(config, *(f.name for f in fields(config) if f.name != "task")):
+    place = device(config.device)
+    if is_user_task(config):
+        others = (f.name for f in fields(config) if f.name not in ("task", "device"))
+        if flag := _first_changed(config, *others):
             raise ValueError(f"the task {config.task} brings its own data; leave out {flag}")
-        return on_device(load_user_task(config.task, seed=seed), device())
+        return on_device(load_user_task(config.task, seed=seed), place)
     if config.task not in TASKS:
         raise ValueError(unknown_name("task", config.task, (*TASKS, "package.module:Task")))
     if config.task == SEGMENTATION:
-        return _segmentation(config, seed).to(device())
+        return _segmentation(config, seed).to(place)
     if flag := _first_changed(config, "ignore_label", "balance_classes"):
         raise ValueError(f"{flag} is for --task segmentation only; leave it out, or give --task segmentation")
     return get_task(
@@ -69,7 +88,15 @@ def load_task(config: DataConfig, seed: int) -> Task:
         seed=seed,
         normalisation=config.normalisation,
         image_size=config.image_size,
-    ).to(device())
+        channels=config.channels,
+        augment=config.augment,
+        workers=config.workers,
+    ).to(place)
+
+
+def is_user_task(config: DataConfig) -> bool:
+    """Return whether the task is a user's own, with its own data."""
+    return ":" in config.task
 
 
 def _first_changed(config: DataConfig, *names: str) -> str | None:
@@ -93,6 +120,9 @@ def _segmentation(config: DataConfig, seed: int) -> SegmentationTask:
         seed=seed,
         normalisation=config.normalisation,
         image_size=config.image_size,
+        channels=config.channels,
+        augment=config.augment,
+        workers=config.workers,
     )
 
 
@@ -102,7 +132,7 @@ def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -
     Args:
         name: Name of the network, as for :func:`secateur.envs.models.get_model`.
         task: The task, which sets the numbers of outputs and input channels.
-        weights: A file or the name of torchvision weights; None initialises at random.
+        weights: A file or the name of published weights; None initialises at random.
         seed: Seed of random weights.
 
     Raises:
@@ -113,7 +143,7 @@ def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -
         model = get_model(
             name, num_classes=task.num_outputs, in_channels=task.input_shape[0], weights=weights
         )
-    return model.to(device()).eval()
+    return model.to(device_of(task)).eval()
 
 
 def train_dense_network(
@@ -129,38 +159,23 @@ def train_dense_network(
         folder: Folder of the run, to which ``<name>.safetensors`` is written; ``--weights`` reads it.
         name: Name of the file, without suffix.
     """
-    log_info(f"no weights given: training the dense network for {epochs} epochs")
+    recipe = RecoveryConfig.from_scratch(epochs)
+    seconds = in_words(training_seconds(model, task, recipe))
+    log_info(f"no weights given: training the dense network for {epochs} epochs, {seconds}")
     with RecoveryMonitor(model, task, folder, prefix="dense") as monitor:
         finetune(
             model,
             task,
-            RecoveryConfig.from_scratch(epochs),
+            recipe,
             seed=seed,
             checkpoint=folder.checkpoint(name),
             on_step=monitor.on_step,
             on_epoch=monitor.on_epoch,
         )
     model.eval()
+    accuracy = measure(model, task, "val", limit=1024).accuracy
+    log_info(f"dense network: {metric_name(task)} {accuracy:.2f} % on val")
     write_tensors(folder.path / f"{name}.safetensors", model.state_dict())
-
-
-def warn_if_memorised(model: nn.Module, task: Task) -> str | None:
-    """Warn if the accuracies on val and train suggest that a network was trained on val.
-
-    Returns:
-        The warning, or None. Accuracy drops on images of the dense network's training say little.
-    """
-    if metric_name(task) != ACCURACY:
-        return None  # the threshold is for accuracies
-    val, train = (measure(model, task, split, limit=1024).accuracy for split in _SEEN)
-    if val < _MEMORISED or train - val > 0.5:
-        return None
-    warning = (
-        f"The dense network has {val:.1f} % on val and {train:.1f} % on train: it was probably trained on "
-        "both, so accuracy drops on val say little; give --val-from test"
-    )
-    log_info(f"warning: {warning}")
-    return warning
 
 
 def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:
@@ -185,7 +200,7 @@ def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, T
     task = load_task(data, seed)
     model = load_pruned(lambda: build_dense_network(name, task, None, seed).cpu(), folder)
     _check_runs(model, task.input_shape, folder)
-    return model.to(device()), task
+    return model.to(device_of(task)), task
 
 
 def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
@@ -236,19 +251,3 @@ def _check_runs(model: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
         raise ValueError(
             f"the files in {folder} do not fit together: the network does not run ({first_line(error)})"
         ) from error
-
-
-def example_outputs(name: str, shape: tuple[int, ...]) -> int:
-    """Guess the number of outputs of a named network when there is no task."""
-    if predicts_pixels(name):
-        return 21
-    return 10 if shape[-1] <= 32 else 1000
-
-
-def example_shape(name: str) -> tuple[int, int, int]:
-    """Guess the input shape (C, H, W) of a named network when there is no task."""
-    if name == "demo":
-        return (1, 8, 8)
-    if name == "vgg16" or (name.startswith("resnet") and name[6:] in ("20", "32", "44", "56", "110")):
-        return (3, 32, 32)
-    return (3, 299, 299) if name == "inception_v3" else (3, 224, 224)

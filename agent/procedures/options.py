@@ -12,6 +12,7 @@ from ...envs.io.suggestions import unknown_name
 from ...envs.surgery.constraints import Constraints
 from ...rewards import TargetReward, TryAndLearnReward
 from ..deciders.names import METHODS, PPO
+from .shares import Percentage, Share, parse_percentage, parse_share
 
 T = TypeVar("T", int, float)
 
@@ -35,17 +36,20 @@ class TargetOptions:
         ValueError: If a number is out of its range, or options exclude each other.
     """
 
-    target_macs: float | None = None
+    target_macs: Share | None = None
     """Target MACs ratio, pruned / dense, in (0, 1]; 0.5 if neither another target nor a drop bound is
     given."""
     target_latency: float | None = None
     """Target latency of a forward pass, ms, > 0, estimated from a table of the layers' latencies; excludes a
     MACs target and a drop bound."""
-    drop_bound: float | None = None
+    drop_bound: Percentage | None = None
     """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; the network becomes as
     small as this allows. Excludes targets."""
 
     def __post_init__(self) -> None:
+        for name, parse in (("target_macs", parse_share), ("drop_bound", parse_percentage)):
+            if isinstance(getattr(self, name), str):  # Python code may give "50%"
+                object.__setattr__(self, name, parse(getattr(self, name)))
         targets = ("target_macs", "target_latency", "drop_bound")
         given = [f"--{name.replace('_', '-')}" for name in targets if getattr(self, name) is not None]
         if len(given) > 1:
@@ -139,7 +143,7 @@ class ConstraintOptions:
         return Constraints(
             round_to=_by_pattern("--round-to", self.round_to, int, "8"),
             protect=self.protect,
-            max_sparsity=_by_pattern("--max-sparsity", self.max_sparsity, float, "0.8"),
+            max_sparsity=_by_pattern("--max-sparsity", self.max_sparsity, parse_share, "0.8"),
         )
 
 

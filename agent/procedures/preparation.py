@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ...envs.cost.latency_bounds import check_latency_target
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import with_latency
+from ...envs.modules.activations import require_memory_for
 from ...envs.problem.problem import check_prunable
 from ...envs.surgery.constrained_trace import trace_constrained
 from ...envs.surgery.constraints import Constraints
@@ -62,6 +64,7 @@ def prepare(
     if latency is not None:
         network = dataclasses.replace(network, latency=latency)
     elif config.target_latency is not None:
+        check_latency_target(model, network, task.input_shape, config.latency, config.target_latency)
         log_info("timing the network's layers")
         network = with_latency(model, network, task.input_shape, config.latency)
     return Prepared(network, Goal.resolve(config, network), notes)
@@ -86,6 +89,7 @@ def trace_for_task(
         TypeError: If the network or the task returns a value of the wrong type.
     """
     check_task(task)
+    require_memory_for(model, task.input_shape, 2, "give a smaller --image-size or network")
     network = trace_constrained(model, torch.zeros(2, *task.input_shape), constraints)
     notes = check_answers(model, task)
     for note in notes:

@@ -155,13 +155,12 @@ def _recover(
         seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
     pruned.eval()
     return {
-        "compensation_images": recovery.compensation_images,
-        "epochs": recovery.epochs,
+        **asdict(recovery),
+        "learning_rate": recovery.peak_learning_rate,
         "seconds": round(seconds, 1),
         "losses": losses,
         "val_accuracy_before": before,
         "val_accuracy_after": after,
-        "recipe": {**asdict(recovery), "learning_rate": recovery.peak_learning_rate},
     }
 
 

@@ -1,6 +1,7 @@
 """Formatting of numbers with units and significant digits."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,38 +29,102 @@ class Row:
 
 
 def comparison(report: dict[str, Any]) -> list[Row]:
-    """Return the rows of the comparison; see :func:`secateur.agent.reporting.report.write_report`."""
+    """Return the rows of the comparison, what a user notices first.
+
+    Args:
+        report: As for :func:`secateur.agent.reporting.report.write_report`.
+    """
     dense, pruned, ratios = report["dense"], report["pruned"], report["ratios"]
     change = signed(-report["accuracy_drop"], 2) + " points"
-    latency = report["latency"]
-    threads = "1 thread" if latency["threads"] == 1 else f"{latency['threads']} threads"
-    rows = [
-        Row(f"test {metric_of(report)}", f"{dense['accuracy']:.2f} %", f"{pruned['accuracy']:.2f} %", change),
+    accuracy = _marked(f"test {metric_of(report)}", "accuracy", report)
+    loss_change = signed(pruned["loss"] - dense["loss"], 4)
+    return [
+        Row(accuracy, f"{dense['accuracy']:.2f} %", f"{pruned['accuracy']:.2f} %", change),
         *_accuracy_rows(report),
-        Row(
-            "test loss",
-            f"{dense['loss']:.4f}",
-            f"{pruned['loss']:.4f}",
-            signed(pruned["loss"] - dense["loss"], 4),
-        ),
+        *_throughput_rows(report),
+        *_file_rows(report),
         Row("MACs", large(dense["macs"]), large(pruned["macs"]), percent(ratios["macs"])),
         Row("parameters", large(dense["params"]), large(pruned["params"]), percent(ratios["params"])),
+        *_latency_rows(report),
         Row("filters", f"{dense['filters']:,}", f"{pruned['filters']:,}", percent(ratios["filters"])),
-        Row(
-            f"latency, batch {latency['batch']}, {threads}, {latency['dtype']}",
-            f"{dense['latency_ms']:.3g} ms",
-            f"{pruned['latency_ms']:.3g} ms",
-            percent(ratios["latency_ms"]),
-        ),
+        Row("test loss", f"{dense['loss']:.4f}", f"{pruned['loss']:.4f}", loss_change),
+        *_before_rows(report),
     ]
+
+
+def _throughput_rows(report: dict[str, Any]) -> list[Row]:
+    """Return the row for images per second; none for reports of version 0.1."""
+    if "throughput" not in report:
+        return []
+    label = _marked(f"images/s, batch {report['throughput']['batch']}", "images_per_second", report)
+    dense, pruned = (
+        f"{row['images_per_second']:,.0f}{_spread(row['images_per_second'], row['images_per_second_spread'])}"
+        for row in (report["dense"], report["pruned"])
+    )
+    return [Row(label, dense, pruned, f"{report['ratios']['images_per_second']:.2f} times")]
+
+
+def _spread(median: float, quartiles: Sequence[float] | None) -> str:
+    """Return half of the distance of the quartiles in percent of the median: " ±2 %"; "" if unknown."""
+    return f" ±{percent((quartiles[1] - quartiles[0]) / 2 / median, 0)}" if quartiles else ""
+
+
+def _file_rows(report: dict[str, Any]) -> list[Row]:
+    if "file_bytes" not in report["ratios"]:
+        return []
+    dense, pruned = (f"{large(report[key]['file_bytes'])}B" for key in ("dense", "pruned"))
+    return [Row("file of the weights", dense, pruned, percent(report["ratios"]["file_bytes"]))]
+
+
+def _latency_rows(report: dict[str, Any]) -> list[Row]:
+    """Return the rows for the latency: measured, predicted, and without rounding."""
+    dense, pruned = report["dense"], report["pruned"]
+    label = _marked(f"latency, batch {report['latency']['batch']}", "latency_ms", report)
+    before, after = (
+        f"{row['latency_ms']:.3g} ms{_spread(row['latency_ms'], row.get('latency_spread_ms'))}"
+        for row in (dense, pruned)
+    )
+    rows = [Row(label, before, after, percent(report["ratios"]["latency_ms"]))]
     if "predicted_latency_ms" in dense:
-        before, after = dense["predicted_latency_ms"], pruned["predicted_latency_ms"]
-        rows.append(Row("predicted latency", f"{before:.3g} ms", f"{after:.3g} ms", percent(after / before)))
+        first, last = dense["predicted_latency_ms"], pruned["predicted_latency_ms"]
+        rows.append(Row("predicted latency", f"{first:.3g} ms", f"{last:.3g} ms", percent(last / first)))
     if unrounded := report.get("unrounded"):
         label = f"latency without rounding, at {percent(unrounded['macs_ratio'])} of the MACs"
         ratio = percent(unrounded["latency_ms"] / dense["latency_ms"])
         rows.append(Row(label, f"{dense['latency_ms']:.3g} ms", f"{unrounded['latency_ms']:.3g} ms", ratio))
     return rows
+
+
+def _before_rows(report: dict[str, Any]) -> list[Row]:
+    """Return the rows for accuracies on val: the chosen filters, a heuristic's, and fine-tuning."""
+    search, recovery, rows = report["search"], report["recovery"], []
+    if best := search.get("best_heuristic"):
+        chosen, other = search["val_accuracy"], best["val_accuracy"]
+        rows.append(Row("on val: as chosen", "", f"{chosen:.2f} %", ""))
+        label = f"on val: heuristic {best['name']}, same size"
+        rows.append(Row(label, "", f"{other:.2f} %", f"{signed(other - chosen, 2)} points"))
+    if recovery.get("epochs") and recovery.get("val_accuracy_before") is not None:
+        before, after = recovery["val_accuracy_before"], recovery["val_accuracy_after"]
+        rows.append(Row("on val: not fine-tuned", "", f"{before:.2f} %", ""))
+        gained = f"{signed(after - before, 2)} points"
+        rows.append(Row("on val: fine-tuned", "", f"{after:.2f} %", gained))
+    return rows
+
+
+def remarks_below(report: dict[str, Any]) -> list[str]:
+    """Return what is said below the comparison: how it was timed, and the remarks with their marks."""
+    settings = report["latency"]
+    threads = "1 thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
+    timed = f"Timed on {threads} in {settings['dtype']}"
+    timed += "; ± is half the distance of the quartiles." if "latency_spread_ms" in report["dense"] else "."
+    marked = [f"[{number}] {entry['text']}" for number, entry in enumerate(report.get("remarks", ()), 1)]
+    return [timed, *marked]
+
+
+def _marked(label: str, about: str, report: dict[str, Any]) -> str:
+    """Add the number of a remark to a label, if there is a remark about it."""
+    places = [entry["about"] for entry in report.get("remarks", ())]
+    return f"{label} [{places.index(about) + 1}]" if about in places else label
 
 
 def _accuracy_rows(report: dict[str, Any]) -> list[Row]:
@@ -117,9 +182,9 @@ def large(count: float) -> str:
     return f"{count / 1000**power:.3g} {' kMGT'[power]}"
 
 
-def percent(ratio: float) -> str:
+def percent(ratio: float, digits: int = 1) -> str:
     """Format a ratio as a percentage: ``49.8 %``."""
-    return f"{ratio:.1%}".replace("%", " %")
+    return f"{ratio:.{digits}%}".replace("%", " %")
 
 
 def signed(change: float, digits: int) -> str:

@@ -14,7 +14,17 @@ from markupsafe import Markup
 
 from ...envs.environment.rendering import figure_of_counts
 from .figures import figure_of_candidates, figure_of_curve
-from .formatting import change_interval, comparison, details, figures, metric_of, percent, signed
+from .formatting import (
+    change_interval,
+    comparison,
+    details,
+    figures,
+    metric_of,
+    percent,
+    remarks_below,
+    signed,
+)
+from .loading_code import export_code, loading_code
 from .svg import inline_svg
 
 _TEMPLATES = Environment(
@@ -42,10 +52,11 @@ def page(report: dict[str, Any], folder: Path) -> str:
         key_figures=[
             (percent(ratios["macs"]), "of the MACs"),
             (percent(ratios["params"]), "of the parameters"),
-            (percent(ratios["latency_ms"]), "of the latency"),
+            _speed_figure(ratios),
             (signed(-report["accuracy_drop"], 2), accuracy_label),
         ],
         comparison=[astuple(row) for row in comparison(report)],
+        remarks=remarks_below(report),
         details=[astuple(row) for row in details(report)],
         layers_figure=_layers_figure(report["layers"]),
         layers=[_layer(layer["name"], layer["filters"], layer["kept"]) for layer in report["layers"]],
@@ -61,9 +72,11 @@ def page(report: dict[str, Any], folder: Path) -> str:
         splits=[
             (name, f"{size} images")
             for name, size in figures({key: splits[key] for key in ("train", "val", "test") if key in splits})
-        ],
+        ]
+        + _data_figures(report),
         notes=splits.get("notes", ()),
         loading_code=loading_code(report, folder),
+        export_code=export_code(report, folder),
         command=report["command"],
         machine=[
             *figures({"device": report["device"], "seed": report["seed"]}),
@@ -72,27 +85,24 @@ def page(report: dict[str, Any], folder: Path) -> str:
     )
 
 
-def loading_code(report: dict[str, Any], folder: Path) -> str:
-    """Return Python code that loads the pruned network."""
-    name, outputs, shape = str(report["model"]), report.get("num_outputs"), report.get("input_shape")
-    lines = ["from secateur.envs.surgery import load_pruned", ""]
-    if outputs and shape and _is_built_by_name(report):
-        lines.insert(0, "from secateur.envs.models import get_model")
-        dense = f"lambda: get_model({name!r}, num_classes={outputs}, in_channels={shape[0]})"
-    else:
-        lines.append(
-            "# build_dense: your function without arguments that builds the dense network, with any weights"
-        )
-        dense = "build_dense"
-    return "\n".join([*lines, f"model = load_pruned({dense}, {str(folder)!r})"])
+def _speed_figure(ratios: dict[str, float]) -> tuple[str, str]:
+    """Return the gain in speed that a user notices first; version 0.1 measured no throughput."""
+    if "images_per_second" in ratios:
+        return f"{ratios['images_per_second']:.2f} times", "the images per second"
+    return percent(ratios["latency_ms"]), "of the latency"
 
 
-def _is_built_by_name(report: dict[str, Any]) -> bool:
-    if "built_by_name" in report:
-        return bool(report["built_by_name"])
-    from .summary import is_built_by_name  # only for reports of version 0.1, as it imports torchvision
-
-    return is_built_by_name(str(report["model"]))
+def _data_figures(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return how inputs are prepared, and the number of classes."""
+    found = []
+    if classes := report.get("classes"):
+        found.append(("classes", str(len(classes))))
+    if normalisation := report.get("normalisation"):
+        mean, std = (", ".join(f"{value:.4g}" for value in normalisation[key]) for key in ("mean", "std"))
+        found.append(("normalisation of pixels in [0, 1]", f"mean {mean}; std {std}"))
+    if augmentation := report.get("augmentation"):
+        found.append(("augmentation of train", str(augmentation)))
+    return found
 
 
 def _sorted_figures(values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -6,14 +6,20 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from ...envs.io.atomic_write import write_atomically
 from ...envs.io.run_files import CONFIG, PAGE, REPORT
 from ...envs.io.untrusted import parse_json, read_text
-from .formatting import comparison, details, metric_of
+from .formatting import comparison, details, metric_of, remarks_below
 from .html import page
+
+_LABEL_WIDTH = 27
+"""Columns of a label on the terminal, so that the table fits into 80."""
+
+MOST_DETAILS = 20
+"""Classes or outputs that the terminal shows; the page shows all."""
 
 _LIST_OF_NUMBERS = re.compile(r"\[\n[-+.\deE,\s]+\]")
 """Lists of numbers in indented JSON, to be written on one line each; strings contain no such line break."""
@@ -26,17 +32,24 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
         folder: An existing folder.
         report: ``model``, ``data``, ``method``, ``device``, ``command`` and ``seed``; ``dense`` and
             ``pruned`` with ``accuracy`` (percent), ``loss``, ``macs``, ``params``, ``filters``,
-            ``latency_ms`` and optionally ``predicted_latency_ms``; ``ratios`` of macs, params, filters and
-            latency_ms; ``latency`` with ``batch``, ``threads`` and ``dtype``; ``accuracy_drop``, percentage
-            points, optionally with ``accuracy_drop_interval`` (low, high) and ``drop_bound`` (``bound`` and
-            ``met``: yes, no or undecided); ``layers`` with ``name``, ``filters`` and ``kept``; ``search`` and
-            ``recovery``, values by name; ``splits`` with sizes and ``notes``; ``versions``; ``pinned`` with
-            ``name``, ``pinned``, ``filters`` and ``cause``. Optional: ``metric``, the name of the accuracy;
-            ``details`` with ``name``, ``dense`` and ``pruned`` (percent or None), a table of classes or
-            outputs; ``unrounded`` with ``macs_ratio`` and ``latency_ms``, a row of the comparison;
+            ``latency_ms``; ``ratios`` of macs, params, filters and latency_ms; ``latency`` with ``batch``,
+            ``threads`` and ``dtype``; ``accuracy_drop``, percentage points; ``layers`` with ``name``,
+            ``filters`` and ``kept``; ``search`` and ``recovery``, values by name; ``splits`` with sizes and
+            ``notes``; ``versions``; ``pinned`` with ``name``, ``pinned``, ``filters`` and ``cause``.
+
+            Optional, as version 0.1 has not all of them: ``accuracy_drop_interval`` (low, high) and
+            ``drop_bound`` (``bound`` and ``met``: yes, no or undecided); ``throughput`` like ``latency``,
+            both with ``busy``; in ``dense`` and ``pruned`` ``images_per_second``, ``file_bytes``,
+            ``predicted_latency_ms``, and the quartiles ``latency_spread_ms`` and
+            ``images_per_second_spread``; ``metric``, the name of the accuracy; ``details`` with ``name``,
+            ``dense`` and ``pruned`` (percent or None), a table of classes or outputs; ``remarks`` with
+            ``about`` and ``text``; ``unrounded`` with ``macs_ratio`` and ``latency_ms``;
             ``search["rewards"]`` (one per update) and ``recovery["losses"]`` (one per epoch), drawn as
-            curves; ``built_by_name``, ``num_outputs`` and ``input_shape``, for the code that loads the
-            network.
+            curves; ``search["best_heuristic"]`` with ``name`` and ``val_accuracy``, measured on the same
+            images as ``search["val_accuracy"]``; ``recovery["val_accuracy_before"]`` and ``..._after``
+            fine-tuning; ``classes``, ``normalisation`` (``mean`` and ``std`` for pixels in [0, 1]) and
+            ``augmentation``; ``built_by_name``, ``num_outputs`` and ``input_shape``, for the code that loads
+            the network.
     """
     text = json.dumps(_plain(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     text = _LIST_OF_NUMBERS.sub(lambda match: " ".join(match[0].split()), text)
@@ -92,26 +105,36 @@ def table(report: dict[str, Any]) -> Table:
         report: As for :func:`write_report`.
     """
     title = Text(f"{report['model']} on {report['data']}, pruned by {report['method']}")
-    rows = Table("", title=title, title_justify="left")
+    rows = Table(Column(max_width=_LABEL_WIDTH), title=title, title_justify="left")
     for heading in ("dense", "pruned", "ratio"):
         rows.add_column(heading, justify="right")
     for row in comparison(report):
-        rows.add_row(row.label, row.dense, row.pruned, row.ratio)
+        rows.add_row(Text(row.label), row.dense, row.pruned, row.ratio)
+    rows.caption, rows.caption_justify = Text("\n".join(remarks_below(report))), "left"
     return rows
 
 
 def details_table(report: dict[str, Any]) -> Table:
-    """Return the table that compares both networks by class or output.
+    """Return the table that compares both networks by class or output: all, or those that change most.
 
     Args:
         report: As for :func:`write_report`.
     """
-    rows = Table("", title=Text(f"test {metric_of(report)} of each"), title_justify="left")
+    found, title = report["details"], f"test {metric_of(report)} of each"
+    if len(found) > MOST_DETAILS:
+        title = f"test {metric_of(report)} of the {MOST_DETAILS} of {len(found)} that change most"
+        found = sorted(found, key=_change, reverse=True)[:MOST_DETAILS]
+    rows = Table("", title=Text(title), title_justify="left")
     for heading in ("dense", "pruned", "change"):
         rows.add_column(heading, justify="right")
-    for row in details(report):
+    for row in details(report | {"details": found}):
         rows.add_row(Text(row.label), row.dense, row.pruned, row.ratio)
     return rows
+
+
+def _change(detail: dict[str, Any]) -> float:
+    values = (detail["dense"], detail["pruned"])
+    return 0.0 if None in values else abs(values[0] - values[1])
 
 
 def _with_undefined(report: dict[str, Any]) -> dict[str, Any]:

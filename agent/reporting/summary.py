@@ -11,17 +11,20 @@ from torch import nn
 
 from ...envs.cost.config import LatencyConfig
 from ...envs.cost.counts import cost
-from ...envs.cost.timer import measure_latency
 from ...envs.models import list_models
 from ...envs.problem.problem import PruningProblem
+from ...envs.surgery.cutting import file_bytes
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Measurement, Task, measure
 from ...envs.tasks.intervals import drop_interval, meets
-from ...envs.tasks.optional_members import ACCURACY, metric_name
+from ...envs.tasks.measuring import class_accuracies
+from ...envs.tasks.optional_members import ACCURACY, class_names, metric_name
 from ...envs.tracing import TracedNetwork
 from ...envs.tracing.network import Ints
+from .remarks import remarks
+from .speed import measure_speeds
 
-_RATIOS = ("macs", "params", "filters", "latency_ms")
+_RATIOS = ("macs", "params", "filters", "latency_ms", "images_per_second", "file_bytes")
 
 _SUSPICIOUS = 3.0
 """Accuracy on val minus accuracy on test, percentage points, above which a dense network has seen val."""
@@ -50,8 +53,10 @@ def summarize_run(
     """
     task, network = problem.task, problem.network
     kept = np.asarray(plan.counts(network))
-    dense, dense_measured = _row(problem.model, task, _size(network, network.widths), latency)
-    smaller, measured = _row(pruned, task, _size(network, kept), latency)
+    dense, dense_measured = _row(problem.model, task, _size(network, network.widths))
+    smaller, measured = _row(pruned, task, _size(network, kept))
+    speeds, settings = measure_speeds((problem.model, pruned), task, latency)
+    dense, smaller = dense | speeds[0], smaller | speeds[1]
     interval = drop_interval(task, dense_measured, measured)
     bound = {} if drop_bound is None else {"bound": drop_bound, "met": meets(interval, drop_bound)}
     val_accuracy, metric = problem.evaluator.dense.accuracy, metric_name(task)
@@ -61,25 +66,24 @@ def summarize_run(
             f"The dense network has {val_accuracy:.1f} % on val and {dense['accuracy']:.1f} % on test: it "
             "has probably been trained on val, so accuracy drops on val mean little.",
         ]
-    return {
+    report = {
         "model": problem.name,
         "data": task.name,
         "built_by_name": is_built_by_name(problem.name),
         "num_outputs": task.num_outputs,
         "input_shape": list(task.input_shape),
+        "classes": class_names(task),
         "normalisation": _normalisation(task),
+        "augmentation": getattr(task, "augmentation", None),
         "dense": dense,
         "pruned": smaller,
-        "latency": {**asdict(latency), "device": latency.device or next(pruned.parameters()).device.type},
+        **settings,
         "ratios": {key: smaller[key] / dense[key] for key in _RATIOS},
         "accuracy_drop": dense["accuracy"] - smaller["accuracy"],
         "accuracy_drop_interval": None if interval is None else list(interval),
         **({"drop_bound": bound} if bound else {}),
         "metric": metric,
-        "details": [
-            {"name": name, "dense": dense_measured.details[name], "pruned": value}
-            for name, value in measured.details.items()
-        ],
+        "details": _details(task, dense_measured, measured),
         "layers": [
             {"name": name, "filters": plan.filters[name], "kept": len(kept)}
             for name, kept in plan.kept.items()
@@ -98,6 +102,7 @@ def summarize_run(
         ],
         **run_details,
     }
+    return report | {"remarks": remarks(report)}
 
 
 def is_built_by_name(name: str) -> bool:
@@ -117,18 +122,23 @@ def _size(network: TracedNetwork, kept: Ints) -> dict[str, float]:
     return {**asdict(cost(network, kept)), **predicted}
 
 
-def _row(
-    model: nn.Module, task: Task, size: dict[str, float], latency: LatencyConfig
-) -> tuple[dict[str, float], Measurement]:
+def _row(model: nn.Module, task: Task, size: dict[str, float]) -> tuple[dict[str, Any], Measurement]:
     """Measure one network on test."""
     measured = measure(model, task, "test", by_example=True)
     row = {
         "accuracy": measured.accuracy,
         "loss": measured.loss,
         **size,
-        "latency_ms": measure_latency(model, task.input_shape, latency),
+        "file_bytes": file_bytes(model),
     }
     return row, measured
+
+
+def _details(task: Task, dense: Measurement, pruned: Measurement) -> list[dict[str, Any]]:
+    """Return the metric of each class or output: the task's own details, else the accuracy of each class."""
+    both = (dense, pruned)
+    of_dense, of_pruned = (measured.details or class_accuracies(task, measured) for measured in both)
+    return [{"name": name, "dense": of_dense[name], "pruned": value} for name, value in of_pruned.items()]
 
 
 _PACKAGES = ("secateur", "torch", "torchvision", "stable-baselines3", "gymnasium", "numpy")

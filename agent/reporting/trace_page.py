@@ -14,6 +14,8 @@ from ...envs.cost.counts import cost
 from ...envs.tracing import TracedNetwork
 from .formatting import in_percent
 
+BUSY = "The machine was busy with other work while this was timed, so the speed is uncertain."
+
 _NARROW = 40
 """Columns beside a layer's numbers below which long names go on the next lines."""
 
@@ -162,7 +164,15 @@ def measurements(name: str, measured: dict[str, Any]) -> Table:
     table.add_row("MACs", f"{measured['macs']:,}")
     table.add_row("parameters", f"{measured['params']:,}")
     table.add_row("prunable filters", f"{measured['filters']:,}")
-    table.add_row("latency", f"{measured['latency_ms']:.3f} ms for one image on one thread")
+    low, high = measured["images_per_second_spread"]
+    batch = measured["throughput"]["batch"]
+    speed = f"{measured['images_per_second']:,.0f} images/s (quartiles {low:,.0f} to {high:,.0f})"
+    table.add_row("throughput", f"{speed} at a batch of {batch} on one thread")
+    low, high = measured["latency_spread_ms"]
+    latency = f"{measured['latency_ms']:.3f} ms (quartiles {low:.3f} to {high:.3f})"
+    table.add_row("latency", f"{latency} for one image on one thread")
+    if measured["throughput"]["busy"] or measured["latency"]["busy"]:
+        table.caption, table.caption_justify = BUSY, "left"
     return table
 
 

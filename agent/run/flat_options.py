@@ -11,6 +11,8 @@ from dataclasses import MISSING, dataclass, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from tyro.constructors import PrimitiveConstructorSpec
+
 from ...envs.io.run_files import CONFIG
 from ...envs.io.suggestions import did_you_mean
 from ...envs.io.untrusted import read_yaml, short
@@ -162,6 +164,9 @@ def convert(kind: Any, value: Any) -> Any:
     """
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
+        specs = [each for each in args[1:] if isinstance(each, PrimitiveConstructorSpec)]
+        if specs and isinstance(value, str):  # a number with a percent sign
+            return specs[0].instance_from_str([value])
         return convert(args[0], value)
     if origin in (Union, types.UnionType):
         return _converted_to_any(args, value)
@@ -209,19 +214,16 @@ def in_words(kind: Any) -> str:
     """Say what values an option takes, such as "a whole number"."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return in_words(args[0])
+        return next((each for each in args[1:] if isinstance(each, str)), in_words(args[0]))
     if origin in (Union, types.UnionType):
         return " or ".join(in_words(each) for each in args if each is not types.NoneType)
     if origin is Literal:
         return f"one of {', '.join(map(str, args))}"
     if origin is tuple:
-        return f"a list of values, each {in_words(args[0])}" if args[-1] is ... else _several(args)
+        number = "a list of" if args[-1] is ... else {2: "two", 3: "three"}.get(len(args), f"{len(args)}")
+        noun, such_as, examples = in_words(args[0]).removeprefix("a ").partition(" such as ")
+        return f"{number} {noun}s{such_as}{examples}"
     return _KINDS.get(kind, getattr(kind, "__name__", str(kind)))
-
-
-def _several(kinds: tuple[Any, ...]) -> str:
-    number = {2: "two", 3: "three"}.get(len(kinds), str(len(kinds)))
-    return f"{number} {in_words(kinds[0]).removeprefix('a ')}s"
 
 
 def read_config(folder: Path) -> dict[str, Any]:

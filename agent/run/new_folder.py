@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ...envs.io.atomic_write import check_writable
 from ...envs.io.run_files import CONFIG
 from .locks import LOCK
 
@@ -13,13 +14,14 @@ _HALF_WRITTEN = re.compile(r"\..+\.\d+\.tmp")
 
 
 def check_new_folder(path: Path) -> None:
-    """Check that a folder is new or empty; files of a process killed at its start do not count.
+    """Check that a folder is new or empty and can be written; a killed process's first files do not count.
 
     Raises:
-        ValueError: If the folder is not empty, or is a file.
+        ValueError: If the folder is not empty, is a file, cannot be written, or its disk is full.
     """
-    if path.is_file() or (path.is_dir() and not all(_is_leftover(entry) for entry in path.iterdir())):
+    if path.is_dir() and not all(_is_leftover(entry) for entry in path.iterdir()):
         raise ValueError(f"{path} exists and is not empty; give --out a new folder, nothing is overwritten")
+    check_writable(path, "give --out another folder")
 
 
 def _is_leftover(path: Path) -> bool:

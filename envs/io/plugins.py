@@ -9,6 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from .memory import is_out_of_memory
+from .untrusted import with_type
+
 
 @contextlib.contextmanager
 def imported_module(name: str) -> Iterator[ModuleType]:
@@ -18,16 +21,23 @@ def imported_module(name: str) -> Iterator[ModuleType]:
         ValueError: If the module cannot be imported, or belongs to the standard library: a run folder from
             somebody else must not be able to call functions that exist on every machine.
     """
-    if name.partition(":")[0].partition(".")[0] in sys.stdlib_module_names:
+    path, _, thing = name.partition(":")
+    if not path or not thing:
+        raise ValueError(f"{name!r} has no {'thing' if path else 'module'}; give package.module:thing")
+    if path.partition(".")[0] in sys.stdlib_module_names:
         raise ValueError(f"{name!r} is a part of Python, which has neither networks nor tasks; give your own")
     with _current_directory_importable():
         try:
-            module = importlib.import_module(name.partition(":")[0])
+            module = importlib.import_module(path)
         except ImportError as error:
             raise ValueError(
                 f"the module of {name!r} cannot be imported ({error}): "
-                f"give package.module:{name.partition(':')[2]}, installed or in the current directory"
+                f"give package.module:{thing}, installed or in the current directory"
             ) from error
+        except Exception as error:  # the user's code may raise anything
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(f"the module of {name!r} cannot be imported: {with_type(error)}") from error
         yield module
 
 

@@ -98,3 +98,8 @@ def short(text: str) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type if there is none."""
     return short((str(error).splitlines() or [""])[0]) or type(error).__name__
+
+
+def with_type(error: BaseException) -> str:
+    """Return the type and the first line of an error of the user's code: ``KeyError: 'a'``."""
+    return f"{type(error).__name__}: {first_line(error)}" if str(error) else type(error).__name__

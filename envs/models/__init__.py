@@ -1,6 +1,15 @@
 """Build networks by name, and load their weights."""
 
-from .registry import get_model, list_models, predicts_pixels
+from .factories import build_with
+from .registry import get_model, is_user_defined, list_models, predicts_pixels, usual_sizes
 from .weights import load_weights
 
-__all__ = ["get_model", "list_models", "load_weights", "predicts_pixels"]
+__all__ = [
+    "build_with",
+    "get_model",
+    "is_user_defined",
+    "list_models",
+    "load_weights",
+    "predicts_pixels",
+    "usual_sizes",
+]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.weight_norm import WeightNorm
 
 
 def replica(model: nn.Module, replacements: Mapping[Tensor, Tensor] | None = None) -> nn.Module:
@@ -28,9 +29,9 @@ def replica(model: nn.Module, replacements: Mapping[Tensor, Tensor] | None = Non
 
 
 def refresh_masked_weights(model: nn.Module) -> None:
-    """Recompute the weights masked by ``torch.nn.utils.prune`` without a forward pass."""
+    """Recompute weights that hooks mask (``torch.nn.utils.prune``) or normalise, without a forward pass."""
     with torch.no_grad():
         for module in model.modules():
             for hook in module._forward_pre_hooks.values():
-                if isinstance(hook, BasePruningMethod):
+                if isinstance(hook, BasePruningMethod | WeightNorm):
                     hook(module, ())

@@ -4,12 +4,37 @@ from collections.abc import Mapping
 
 from torch import nn
 
+_CONVOLUTION, _NORM = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase
+
+_SIZES: tuple[tuple[type[nn.Module], tuple[str, ...]], ...] = (
+    (_CONVOLUTION, ("in_channels", "out_channels", "groups")),
+    (nn.Linear, ("in_features", "out_features")),
+    (_NORM, ("num_features",)),
+    (nn.GroupNorm, ("num_channels", "num_groups")),
+    (nn.PReLU, ("num_parameters",)),
+    (nn.Embedding, ("num_embeddings", "embedding_dim")),
+)
+"""Size attributes of torch's modules that :func:`fit_attributes` can set."""
+
 
 def follows_its_weight(module: nn.Module) -> bool:
-    """Return whether :func:`fit_attributes` can set all sizes of a module from its parameters."""
-    convolution, norm = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase
-    fitted = (convolution, nn.Linear, norm, nn.GroupNorm, nn.PReLU, nn.Embedding)
-    return isinstance(module, fitted) and next(module.parameters(), None) is not None
+    """Return whether :func:`fit_attributes` can set all sizes of a module from its tensors."""
+    return bool(_sizes_of(module))
+
+
+def sizes_from_weights(model: nn.Module) -> dict[str, int]:
+    """Return the size attributes, by dotted name, of all modules whose sizes follow from their weights."""
+    return {
+        f"{name}.{attribute}".lstrip("."): getattr(module, attribute)
+        for name, module in model.named_modules()
+        for attribute in _sizes_of(module)
+    }
+
+
+def _sizes_of(module: nn.Module) -> tuple[str, ...]:
+    if not any(tensor.ndim for tensor in (*module.parameters(), *module.buffers())):
+        return ()
+    return next((names for kind, names in _SIZES if isinstance(module, kind)), ())
 
 
 def fit_attributes(model: nn.Module) -> None:

@@ -1,8 +1,10 @@
 """Apply a plan to a network: mask it, cut it, save and rebuild it."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
 from ..modules.copying import refresh_masked_weights, replica
 from ..modules.reparametrization import remove_reparametrizations
-from ..modules.sizes import fit_attributes, set_attributes
+from ..modules.sizes import fit_attributes, set_attributes, sizes_from_weights
 from ..tracing import TracedNetwork
 from .plan import Mask, PruningPlan
 
@@ -70,7 +72,7 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
 
 
 def _update_derived_state(model: nn.Module) -> None:
-    """Update masked weights and size attributes after the parameters have changed."""
+    """Update weights computed by hooks, and size attributes, after the parameters have changed."""
     refresh_masked_weights(model)
     fit_attributes(model)
 
@@ -86,14 +88,27 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
 def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
     """Write ``plan.json`` and ``model.safetensors``, each atomically.
 
+    The attributes in the file are those of the plan and all sizes of torch's modules, so that code without
+    Secateur needs no rules to set them.
+
     Args:
         model: The cut network.
         plan: The plan that it was cut by.
         folder: An existing folder.
     """
-    write_atomically(folder / PLAN, lambda path: path.write_text(plan.to_json(), encoding="utf-8"))
+    text = replace(plan, attributes={**plan.attributes, **sizes_from_weights(model)}).to_json()
+    write_atomically(folder / PLAN, lambda path: path.write_text(text, encoding="utf-8"))
     baked = {"baked": "true"} if getattr(model, "baked", False) else {}
     write_tensors(folder / WEIGHTS, _tensors(model), baked)
+
+
+def file_bytes(model: nn.Module) -> int:
+    """Return the size of the ``model.safetensors`` that :func:`save_pruned` writes, bytes; within 1 %."""
+    header, end = {}, 0
+    for name, tensor in _tensors(model).items():
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    return 8 + len(json.dumps(header, separators=(",", ":"))) + end
 
 
 def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Module:
@@ -123,10 +138,19 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     state, metadata = read_tensors(weights)
     model = remove_reparametrizations(factory()) if "baked" in metadata else factory()
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
-    set_attributes(model, plan.attributes)
     shrink_to(model, state)
+    _set_sizes(model, plan.attributes)
     _check_kept(plan, model, dense)
     return model.eval()
+
+
+def _set_sizes(model: nn.Module, attributes: Mapping[str, tuple[int, ...] | int]) -> None:
+    """Set the attributes of a plan; those that follow from weights, absent in version 0.1, are compared."""
+    fitted = sizes_from_weights(model)
+    set_attributes(model, {name: value for name, value in attributes.items() if name not in fitted})
+    for name, size in fitted.items():
+        if (planned := attributes.get(name, size)) != size:
+            raise ValueError(f"the plan sets {name!r} to {short(str(planned))}, the weights to {size}")
 
 
 def _check_kept(plan: PruningPlan, model: nn.Module, dense: Mapping[str, torch.Size]) -> None:

@@ -6,7 +6,8 @@ Shapes: B examples of a batch, followed by the shape of one example of an input.
 """
 
 import io
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -19,11 +20,13 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves
 
+from ..io.atomic_write import check_writable as check_folder
 from ..io.atomic_write import write_atomically
 from ..io.memory import is_out_of_memory
 from ..io.tensor_files import without_shared_memory
 from ..modules.reparametrization import remove_reparametrizations
 from .formats import Format
+from .preprocessing import Preprocessed
 
 TOLERANCE = 1e-4
 """Largest allowed difference of an exported network's outputs, relative to the largest output."""
@@ -34,8 +37,12 @@ BATCHES = (1, 3)
 _EXAMPLES = 2
 """Batch size of the example: torch.export treats a batch size of one as a constant."""
 
+METADATA = "metadata.json"
+"""Name of the metadata among the extra files of a ``.pt2``."""
+
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
+Shapes = Sequence[tuple[int, ...]]
 Run = Callable[[tuple[Tensor, ...]], Sequence[Tensor]]
 
 
@@ -55,7 +62,14 @@ class Exported:
     opset: int | None = None
 
 
-def export(model: nn.Module, path: str | Path, format: Format, *shapes: tuple[int, ...]) -> Exported:
+def export(
+    model: nn.Module,
+    path: str | Path,
+    format: Format,
+    *shapes: tuple[int, ...],
+    metadata: Mapping[str, Any] | None = None,
+    normalisation: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> Exported:
     """Write a network to a file that does not need its class, in evaluation mode and for any batch size.
 
     Weights masked by ``torch.nn.utils.prune`` and reparametrised weights are written as plain weights.
@@ -66,31 +80,52 @@ def export(model: nn.Module, path: str | Path, format: Format, *shapes: tuple[in
         format: ``pt2`` for ``torch.export.load``, ``onnx``, or ``safetensors``: the state dict, for tools
             that have the network's code.
         *shapes: Shape of one example of each input, without the batch; not needed for ``safetensors``.
+        metadata: JSON values by name, written into the file: as ``metadata_props`` of ONNX and the header of
+            safetensors, where texts are as they are and other values JSON, and as the extra file
+            ``metadata.json`` of a pt2.
+        normalisation: Mean and standard deviation of each channel for pixels in [0, 1], to be part of the
+            network, whose input then is uint8; see :class:`.Preprocessed`. None leaves the input as it is.
 
     Raises:
         ValueError: If the file exists, a package is missing, torch cannot export the network, or the file
-            does not compute the same; then nothing is written.
+            does not compute the same; or if there is no place for the normalisation. Then nothing is written.
     """
     path = Path(path)
     check_writable(path)
     if format == "onnx":
         require_onnx()
     plain = _plain(model)
+    if normalisation is not None:
+        _check_normalisation(normalisation, format, shapes)
+        plain = Preprocessed(plain, *normalisation).eval()
     write = {"safetensors": _write_tensors, "pt2": _write_pt2, "onnx": _write_onnx}[format]
-    difference, opset = write_atomically(path, partial(write, plain, shapes))
+    difference, opset = write_atomically(path, partial(write, plain, shapes, dict(metadata or {})))
     return Exported(path, difference, opset)
 
 
+def _check_normalisation(
+    normalisation: tuple[Sequence[float], Sequence[float]], format: Format, shapes: Shapes
+) -> None:
+    if format == "safetensors":
+        raise ValueError("safetensors holds no computation, so no preprocessing; give pt2 or onnx")
+    if len(shapes) != 1:
+        raise ValueError(f"preprocessing is for networks of one input, this one has {len(shapes)}")
+    mean, std = normalisation
+    if not len(mean) == len(std) == shapes[0][0]:
+        raise ValueError(f"{shapes[0][0]} channels need as many means and deviations, got {mean} and {std}")
+
+
 def check_writable(path: Path) -> None:
-    """Refuse to write to a file that exists, or to a folder that does not.
+    """Refuse to write to a file that exists, or to a folder that does not or cannot be written.
 
     Raises:
-        ValueError: If the file exists or its folder does not.
+        ValueError: If the file exists, or its folder does not or cannot be written.
     """
     if path.exists():
         raise ValueError(f"{path} exists; give another file with --out, nothing is overwritten")
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent} to write {path.name} into; make it first")
+    check_folder(path.parent, "give --out another file")
 
 
 def require_onnx() -> None:
@@ -113,22 +148,30 @@ def _plain(model: nn.Module) -> nn.Module:
     return plain
 
 
-def _write_tensors(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path) -> tuple[float, None]:
+def _write_tensors(
+    model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path
+) -> tuple[float, None]:
     state = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
-    save_file(without_shared_memory(state), path, metadata={"format": "pt"})
+    save_file(without_shared_memory(state), path, metadata=_texts(metadata) | {"format": "pt"})
     return 0.0, None
 
 
-def _write_pt2(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path) -> tuple[float, None]:
+def _texts(metadata: dict[str, Any]) -> dict[str, str]:
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+
+
+def _write_pt2(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path) -> tuple[float, None]:
     content = io.BytesIO()  # torch warns about file names that do not end in .pt2
-    torch.export.save(_program(model, shapes), content)
+    torch.export.save(
+        _program(model, shapes), content, extra_files={METADATA: json.dumps(metadata, indent=2)}
+    )
     path.write_bytes(content.getbuffer())
     content.seek(0)
     module = torch.export.load(content).module()
     return _compare(model, shapes, lambda inputs: _tensors(module(*inputs))), None
 
 
-def _write_onnx(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path) -> tuple[float, int]:
+def _write_onnx(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path) -> tuple[float, int]:
     import onnx
     import onnxruntime
 
@@ -140,6 +183,7 @@ def _write_onnx(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path)
             raise
         raise ValueError(f"torch cannot write this network as ONNX: {_first_line(error)}") from error
     assert exported is not None
+    exported.model.metadata_props.update(_texts(metadata))
     exported.save(str(path), external_data=False)
     onnx.checker.check_model(str(path), full_check=True)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -153,7 +197,7 @@ def _write_onnx(model: nn.Module, shapes: Sequence[tuple[int, ...]], path: Path)
     return _compare(model, shapes, run), opsets[""]
 
 
-def _program(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> torch.export.ExportedProgram:
+def _program(model: nn.Module, shapes: Shapes) -> torch.export.ExportedProgram:
     """Export the network for any batch size."""
     example = _inputs(model, shapes, _EXAMPLES)
     try:
@@ -165,20 +209,24 @@ def _program(model: nn.Module, shapes: Sequence[tuple[int, ...]]) -> torch.expor
         raise ValueError(f"torch.export cannot handle this network: {_first_line(error)}") from error
 
 
-def _any_batch(shapes: Sequence[tuple[int, ...]]) -> tuple[dict[int, torch.export.Dim], ...]:
+def _any_batch(shapes: Shapes) -> tuple[dict[int, torch.export.Dim], ...]:
     """Declare the first axis of every input as dynamic, with the same size for all."""
     batch = torch.export.Dim("batch")
     return tuple({0: batch} for _ in shapes)
 
 
-def _inputs(model: nn.Module, shapes: Sequence[tuple[int, ...]], batch: int) -> tuple[Tensor, ...]:
-    """Draw one random tensor (B, ...) per input, in the network's data type."""
+def _inputs(model: nn.Module, shapes: Shapes, batch: int) -> tuple[Tensor, ...]:
+    """Draw one random tensor (B, ...) per input, in the network's data type, or bytes for images."""
     generator = torch.Generator().manual_seed(batch)
+    if isinstance(model, Preprocessed):
+        return tuple(
+            torch.randint(0, 256, (batch, *shape), generator=generator, dtype=torch.uint8) for shape in shapes
+        )
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
     return tuple(torch.randn(batch, *shape, generator=generator, dtype=dtype) for shape in shapes)
 
 
-def _compare(model: nn.Module, shapes: Sequence[tuple[int, ...]], run: Run) -> float:
+def _compare(model: nn.Module, shapes: Shapes, run: Run) -> float:
     """Return the largest relative difference over all outputs and batch sizes.
 
     Raises:

@@ -24,6 +24,8 @@ class Task(Protocol):
       None if undefined. The report shows it as a table.
     * ``distillation(student, teacher, temperature) -> Tensor``: a differentiable scalar that compares the
       outputs of two networks, by default their mean squared error.
+    * ``classes``: names of the classes, in the order of the outputs, for reports and exported files.
+    * ``augmentation: str``: description of the augmentation of training images, for the report.
     * ``largest_batch: int``: largest number of examples in one pass, for large images. * ``to(device)``:
     returns the same task with its data on a device; by default batches are moved one by one.
     """

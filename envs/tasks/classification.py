@@ -30,6 +30,12 @@ class ClassificationTask(ImageTask[Split]):
     flip: bool = False
     notes: tuple[str, ...] = ()
 
+    @property
+    def augmentation(self) -> str:
+        """Description of the augmentation of training images; "none" without one."""
+        crops = f"random crops with a black border of {self.padding} pixels" if self.padding else ""
+        return " and ".join(filter(None, (crops, "flips" if self.flip else ""))) or "none"
+
     def batch(
         self,
         split: SplitName,

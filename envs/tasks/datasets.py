@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,13 +17,15 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from ..io.memory import require_memory
-from ..io.suggestions import did_you_mean
+from ..io.suggestions import did_you_mean, unknown_name
+from .augmentation import Augmentation, resolve_augmentation
 from .base import SplitName
 from .classification import ClassificationTask
-from .folder import open_folder
+from .folder import USUAL_VAL, open_folder, part_folders
 from .image_files import check_image_size
-from .normalisation import Normalisation, resolve_normalisation
-from .splits import Split, complete_splits, stratified_split
+from .images import with_channels
+from .normalisation import FOR_FOLDERS, Normalisation, resolve_normalisation
+from .splits import VAL_FRACTION, Split, complete_splits, stratified_split
 
 # Digits have no test set. The split does not depend on a run's seed, so that seeds can be compared.
 _DIGITS_TEST_FRACTION = 0.2
@@ -46,7 +48,7 @@ class _Dataset:
     load: Callable[[Path, bool], tuple[dict[SplitName, Split], tuple[str, ...]]]
     padding: int
     flip: bool
-    val_fraction: float = 0.1
+    val_fraction: float = VAL_FRACTION
 
 
 def list_datasets() -> list[str]:
@@ -59,11 +61,14 @@ def get_task(
     *,
     root: Path,
     download: bool = False,
-    val_from: Literal["train", "test"] = "train",
+    val_from: str = "train",
     val_fraction: float | None = None,
     seed: int = 0,
     normalisation: str | Normalisation | None = None,
     image_size: int | None = None,
+    channels: int | None = None,
+    augment: str = "auto",
+    workers: int | None = None,
 ) -> ClassificationTask:
     """Load data into memory as a task with disjoint train, val and test parts, on the CPU.
 
@@ -72,47 +77,82 @@ def get_task(
             ``val/`` and ``test/``.
         root: Folder in which torchvision stores the known data sets.
         download: Whether to download a known data set that is missing.
-        val_from: Part from which a missing part is split: "train", or "test" in two halves.
+        val_from: Part from which val is taken: "train", "test" (one half of it), or for a folder the name of
+            another sub-folder. "auto" is "train".
         val_fraction: Share of train that becomes a missing part, in (0, 1); None is 0.1, or 0.25 for digits.
         seed: Seed for splitting.
         normalisation: As in :func:`.resolve_normalisation`; None is the data set's, or ImageNet's for a
             folder.
         image_size: Height and width, pixels. None keeps the images' size, or is 224 for a folder with images
             of several sizes.
+        channels: Channels of the images, 1 or 3; None keeps those of the data.
+        augment: Augmentation of training images: "none", "flip", "crop" (from the image with a black border
+            of an eighth of its size), or "flip-crop". "auto" is what is customary for a known data set, and
+            "none" for a folder.
+        workers: Threads that read the files of a folder, at least 1; None is one for each core.
 
     Raises:
         ValueError: If the data are unknown, missing or unreadable, or an argument is out of its range.
     """
     check_image_size(image_size)
+    dataset = _DATASETS.get(data)
     notes: tuple[str, ...] = ()
-    if val_fraction is None:
-        val_fraction = _DATASETS[data].val_fraction if data in _DATASETS else 0.1
-    if data in _DATASETS:
-        dataset = _DATASETS[data]
+    customary = Augmentation(dataset.flip, True) if dataset else Augmentation(False, False)
+    augmentation = resolve_augmentation(augment, customary)
+    share = default_val_fraction(data) if val_fraction is None else val_fraction
+    complete = partial(complete_splits, val_from=val_from, val_fraction=share, seed=seed)
+    if dataset is not None:
+        if val_from not in USUAL_VAL:
+            raise ValueError(unknown_name(f"part of {data} for val", val_from, USUAL_VAL))
         given, classes = dataset.load(Path(root), download)
-        splits, split_notes = complete_splits(given, val_from=val_from, val_fraction=val_fraction, seed=seed)
+        splits, split_notes = complete(given)
         if image_size is not None:
             splits = _resized(data, splits, image_size)
-        padding, flip = dataset.padding, dataset.flip
     elif Path(data).is_dir():
-        folder = open_folder(Path(data), image_size)
+        folder = open_folder(Path(data), image_size, val_from=val_from, workers=workers)
         classes, notes = folder.classes, folder.notes
-        files, split_notes = complete_splits(
-            folder.parts, val_from=val_from, val_fraction=val_fraction, seed=seed
-        )
+        files, split_notes = complete(folder.parts)
         splits = {name: folder.read(part) for name, part in files.items()}
-        padding, flip = 0, True
     else:
         raise ValueError(
             f"there is no data set and no folder {data!r}{did_you_mean(data, _DATASETS)}; "
             f"give {', '.join(_DATASETS)}, or a folder with train/<class>/*.png"
         )
-    channels, height, width = splits["train"].images.shape[1:]
-    if data not in _DATASETS or image_size is not None:
-        padding = max(1, round(min(height, width) / 8))  # 4 pixels for images of 32, as usual for CIFAR
-    mean, std = resolve_normalisation(normalisation or (data if data in _DATASETS else "imagenet"), channels)
-    name = data if data in _DATASETS else Path(data).resolve().name
-    return ClassificationTask(name, splits, classes, mean, std, padding, flip, (*notes, *split_notes))
+    splits = {name: Split(with_channels(part.images, channels), part.labels) for name, part in splits.items()}
+    padding = dataset.padding if dataset else 0
+    if dataset is None or image_size is not None:
+        shorter = min(splits["train"].images.shape[-2:])
+        padding = max(1, round(shorter / 8))  # 4 pixels for images of 32, as usual for CIFAR
+    mean, std = resolve_normalisation(normalisation or default_normalisation(data), splits["train"].images)
+    return ClassificationTask(
+        data if dataset else Path(data).resolve().name,
+        splits,
+        classes,
+        mean,
+        std,
+        padding if augmentation.crop else 0,
+        augmentation.flip,
+        (*notes, *split_notes),
+    )
+
+
+def default_normalisation(data: str) -> str:
+    """Return the name of the normalisation of a known data set, or that of folders."""
+    return data if data in _DATASETS else FOR_FOLDERS
+
+
+def default_val_fraction(data: str) -> float:
+    """Return the share of train that becomes a missing part."""
+    return _DATASETS[data].val_fraction if data in _DATASETS else VAL_FRACTION
+
+
+def given_parts(data: str) -> set[SplitName]:
+    """Return the parts that a known data set or a folder has, before any of them is split.
+
+    Raises:
+        ValueError: If it is neither, or a folder without train.
+    """
+    return {"train", "test"} if data in _DATASETS else set(part_folders(Path(data)))
 
 
 def _resized(data: str, parts: Mapping[SplitName, Split], size: int) -> dict[SplitName, Split]:

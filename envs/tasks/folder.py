@@ -5,10 +5,8 @@ Images are assigned to splits before their pixels are read, so that they are in 
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..io.suggestions import unknown_name
 from .base import SplitName
 from .image_files import (
     SUFFIXES,
@@ -25,6 +24,7 @@ from .image_files import (
     check_image_size,
     naming_the_file,
     read_header,
+    reading_pool,
     require_memory_for,
     resized,
 )
@@ -35,6 +35,9 @@ _FOLDERS: dict[SplitName, tuple[str, ...]] = {
     "val": ("val", "valid", "validation"),
     "test": ("test",),
 }
+USUAL_VAL = ("auto", "train", "test")
+"""Values of ``val_from`` that do not name a folder with val."""
+
 _DEFAULT_SIZE = 224
 # torchvision's presets for ImageNet: resize the shorter side to 256 pixels, then crop the central 224.
 _RESIZE_MARGIN = 256 / 224
@@ -50,12 +53,14 @@ class ImageFolder:
         classes: Names of the classes, in the order of the labels.
         notes: Sentences for the report.
         reader: Decodes the images.
+        workers: Threads that read files, at least 1; None is one for each core.
     """
 
     parts: Mapping[SplitName, OnDisk[Path]]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
     reader: _Reader
+    workers: int | None = None
 
     def read(self, part: OnDisk[Path]) -> Split:
         """Read the pixels of some of the images.
@@ -65,13 +70,15 @@ class ImageFolder:
         """
         images = self.reader.empty(len(part))
         chunks = [part.items[i : i + _CHUNK] for i in range(0, len(part), _CHUNK)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with reading_pool(self.workers) as pool:
             for _ in pool.map(self.reader, chunks, images.split(_CHUNK)):
                 pass  # raises the exceptions of threads
         return Split(images, part.strata)
 
 
-def open_folder(root: Path, image_size: int | None = None) -> ImageFolder:
+def open_folder(
+    root: Path, image_size: int | None = None, *, val_from: str = "train", workers: int | None = None
+) -> ImageFolder:
     """Open ``root/<train|val|test>/<class>/*`` and read the headers of its images.
 
     Images are read as greyscale if all files are, else as RGB. Images of one size keep it, unless
@@ -81,28 +88,33 @@ def open_folder(root: Path, image_size: int | None = None) -> ImageFolder:
     Args:
         root: The folder; ``valid`` and ``validation`` are other names of ``val``. Only ``train`` must exist.
         image_size: Height and width, pixels. None keeps the images' size, or is 224 if sizes differ.
+        val_from: As in :func:`part_folders`.
+        workers: Threads that read files, at least 1; None is one for each core.
 
     Raises:
         ValueError: If there is no train folder, a class folder is empty or in one part only, an image cannot
             be read, or all of them do not fit into memory.
     """
-    folders = part_folders(root, "an image folder has train/<class>/*.png and optionally val/ and test/")
+    layout = "an image folder has train/<class>/*.png and optionally val/ and test/"
+    folders = part_folders(root, layout, val_from)
     classes = _classes(folders)
     files = {part: [_images_in(folder / name) for name in classes] for part, folder in folders.items()}
     everything = [path for part in files.values() for paths in part for path in paths]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with reading_pool(workers) as pool:
         chunks = [everything[i : i + _CHUNK] for i in range(0, len(everything), _CHUNK)]
         headers = sum(pool.map(_headers, chunks), Counter[Header]())
     mode = "L" if all(header.mode in ("1", "L") for header in headers) else "RGB"
     sizes = {header.size for header in headers}
     reader = _Reader.choose(mode, sizes, image_size)
-    require_memory_for(headers, reader.size, len(mode), resize=reader.resize, source=str(root))
+    require_memory_for(
+        headers, reader.size, len(mode), resize=reader.resize, source=str(root), workers=workers
+    )
     parts: dict[SplitName, OnDisk[Path]] = {}
     for part, per_class in files.items():
         labels = torch.cat([torch.full((len(paths),), k) for k, paths in enumerate(per_class)])
         parts[part] = OnDisk(tuple(path for paths in per_class for path in paths), labels)
     notes = (f"Images of {len(sizes)} sizes were {reader}.",) if reader.resize else ()
-    return ImageFolder(parts, tuple(classes), notes, reader)
+    return ImageFolder(parts, tuple(classes), notes, reader, workers)
 
 
 class _Reader:
@@ -167,18 +179,25 @@ def _headers(paths: Sequence[Path]) -> Counter[Header]:
     return headers
 
 
-def part_folders(root: Path, layout: str) -> dict[SplitName, Path]:
+def part_folders(root: Path, layout: str = "", val_from: str = "train") -> dict[SplitName, Path]:
     """Find the folders of the parts.
 
     Args:
         root: Folder that contains them.
         layout: Description of the expected layout, for the message.
+        val_from: Name of the folder with val; "auto", "train" and "test" mean the usual one, if it exists.
 
     Raises:
-        ValueError: If there is no train folder, or a part exists under two names.
+        ValueError: If there is no train folder, a part exists under two names, or the folder with val does
+            not exist.
     """
     folders: dict[SplitName, Path] = {}
+    named = val_from not in USUAL_VAL
+    if named and not (Path(val_from).name == val_from and (root / val_from).is_dir()):
+        others = sorted({path.name for path in root.iterdir() if _is_class(path)} - set(USUAL_VAL))
+        raise ValueError(unknown_name(f"part of {root} for val", val_from, (*USUAL_VAL, *others)))
     for part, names in _FOLDERS.items():
+        names = (val_from,) if named and part == "val" else names
         existing = [root / name for name in names if (root / name).is_dir()]
         if len(existing) > 1:
             raise ValueError(f"{root} has both {existing[0].name}/ and {existing[1].name}/: keep one of them")

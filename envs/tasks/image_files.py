@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..io.memory import require_memory
+from ..io.ranges import check_whole
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
 
@@ -61,6 +63,20 @@ def read_header(path: Path) -> Header:
         return Header(image.mode, image.size)
 
 
+def reading_pool(workers: int | None) -> ThreadPoolExecutor:
+    """Create the threads that read files.
+
+    Args:
+        workers: Their number, at least 1; None is one for each core.
+
+    Raises:
+        ValueError: If the number is out of its range.
+    """
+    if workers is not None:
+        check_whole("workers", workers, 1)
+    return ThreadPoolExecutor(workers or os.cpu_count())
+
+
 @contextmanager
 def naming_the_file(path: Path) -> Iterator[None]:
     """Convert Pillow's errors to a ValueError that names the file."""
@@ -92,7 +108,13 @@ def resized(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def require_memory_for(
-    headers: Counter[Header], size: tuple[int, int], depth: int, *, resize: int = 0, source: str
+    headers: Counter[Header],
+    size: tuple[int, int],
+    depth: int,
+    *,
+    resize: int = 0,
+    source: str,
+    workers: int | None = None,
 ) -> None:
     """Check that images fit into memory.
 
@@ -102,13 +124,14 @@ def require_memory_for(
         depth: Bytes per pixel in memory.
         resize: Length of the shorter side before the central crop, pixels; 0 does not resize or crop.
         source: Name of the data, for the message.
+        workers: Threads that read files, at least 1; None is one for each core.
 
     Raises:
         ValueError: If reading them needs more memory than is available.
     """
     width, height = size
     decoding = 0
-    readers = os.cpu_count() or 1  # in the worst case, each reads one of the largest images
+    readers = workers or os.cpu_count() or 1  # in the worst case, each reads one of the largest images
     needs = ((_temporary_memory(header.size, resize), count) for header, count in headers.items())
     for needed, count in sorted(needs, reverse=True):
         decoding += min(count, readers) * needed

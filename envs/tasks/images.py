@@ -10,9 +10,29 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from .base import SplitName
 from .optional_members import distillation_loss
+
+
+def with_channels(images: Tensor, channels: int | None) -> Tensor:
+    """Return images with 1 or 3 channels: grey images are repeated, colours become their luminance.
+
+    Args:
+        images: Images (N, C, H, W) uint8, C is 1 or 3.
+        channels: Channels of the result; None keeps them. Repeated channels share their memory.
+
+    Raises:
+        ValueError: If there is no conversion.
+    """
+    if channels is None or channels == images.shape[1]:
+        return images
+    if (images.shape[1], channels) == (1, 3):
+        return images.expand(-1, 3, -1, -1)
+    if (images.shape[1], channels) == (3, 1):
+        return rgb_to_grayscale(images)
+    raise ValueError(f"images of {images.shape[1]} channels cannot have {channels}: give 1 or 3")
 
 
 class _Part(Protocol):
@@ -22,6 +42,8 @@ class _Part(Protocol):
     def images(self) -> Tensor: ...
 
     def __len__(self) -> int: ...
+
+    def take(self, indices: Tensor) -> Self: ...
 
     def to(self, device: torch.device | str) -> Self: ...
 
@@ -80,6 +102,18 @@ class ImageTask(Generic[Part]):
     def to(self, device: torch.device | str) -> Self:
         """Return the same task with its images on a device."""
         return dataclasses.replace(self, splits={n: part.to(device) for n, part in self.splits.items()})
+
+    def with_channels(self, channels: int) -> Self:
+        """Return the task with its images in another number of channels, without their normalisation.
+
+        Args:
+            channels: 1 or 3; see :func:`with_channels`.
+        """
+        converted = {
+            name: dataclasses.replace(part, images=with_channels(part.images, channels))  # type: ignore[type-var]
+            for name, part in self.splits.items()
+        }
+        return dataclasses.replace(self, splits=converted, mean=(0.0,) * channels, std=(1.0,) * channels)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Normalise images (B, C, H, W) with values 0 to 255 to float32."""

@@ -13,7 +13,7 @@ from ..modules.inputs import run_on_copy
 from ..modules.modes import fastest_layout, restored_modes
 from ..modules.outputs import main_output
 from .base import SplitName, Task
-from .optional_members import details_of, measuring_batch
+from .optional_members import class_names, details_of, measuring_batch
 
 _MAX_STORED = 2**24
 """Largest number of values stored for all examples together."""
@@ -30,6 +30,8 @@ class Measurement:
         details: The metric of each class or output by name, percent; empty if the task does not define it.
         example_statistics: The metric's statistics of each example, (images, ...), on the CPU; of groups of
             equally many examples if they are large; None unless requested.
+        labels: The class of each example, (images,), on the CPU; None unless requested, or if the targets are
+            not one class per example.
     """
 
     accuracy: float
@@ -37,6 +39,7 @@ class Measurement:
     images: int
     details: Mapping[str, float | None] = field(default_factory=dict)
     example_statistics: Tensor | None = field(default=None, repr=False, compare=False)
+    labels: Tensor | None = field(default=None, repr=False, compare=False)
 
 
 def measure(
@@ -56,7 +59,7 @@ def measure(
         split: The split to measure on.
         batch_size: Examples per batch, at least 1; fewer if the task sets a limit.
         limit: Number of examples to measure on, spread evenly over the split; None is all.
-        by_example: Whether to store the statistics of each example.
+        by_example: Whether to store the statistics and the label of each example.
 
     Raises:
         ValueError: If the split is empty or the limit is not positive.
@@ -70,6 +73,7 @@ def measure(
     )  # spread over the split, as image folders are sorted by class
     statistics: Tensor | None = None
     example_statistics: list[Tensor] = []
+    labels: list[Tensor] = []
     loss = 0.0
     with restored_modes(model), torch.no_grad():
         model.eval()
@@ -85,9 +89,34 @@ def measure(
                 group = math.ceil(images * batch_statistics.numel() / _MAX_STORED)
                 pairs = zip(outputs.split(group), targets.split(group), strict=True)
                 example_statistics.append(torch.stack([task.statistics(*pair) for pair in pairs]).cpu())
+                if targets.ndim == 1 and not targets.is_floating_point():
+                    labels.append(targets.cpu())
     assert statistics is not None
     stored = torch.cat(example_statistics) if by_example else None
-    return Measurement(task.metric(statistics), loss / images, images, details_of(task, statistics), stored)
+    details = details_of(task, statistics)
+    return Measurement(
+        task.metric(statistics), loss / images, images, details, stored, torch.cat(labels) if labels else None
+    )
+
+
+def class_accuracies(task: Task, measured: Measurement) -> dict[str, float | None]:
+    """Compute the metric of each class by name, percent; None for a class without examples.
+
+    Args:
+        task: The task.
+        measured: A measurement made with ``by_example``.
+
+    Returns:
+        Nothing if the task names no classes, or its examples have no label or no statistics of their own.
+    """
+    names, labels, statistics = class_names(task), measured.labels, measured.example_statistics
+    if names is None or labels is None or statistics is None or len(labels) != len(statistics):
+        return {}
+    found: dict[str, float | None] = {}
+    for index, name in enumerate(names):
+        of_class = statistics[labels == index]
+        found[name] = task.metric(of_class.sum(0)) if len(of_class) else None
+    return found
 
 
 def check_measured(measured: Measurement, what: str, where: str = "") -> None:

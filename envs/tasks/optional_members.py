@@ -21,6 +21,14 @@ def metric_name(task: Task) -> str:
     return str(getattr(task, "metric_name", ACCURACY))
 
 
+def class_names(task: Task) -> list[str] | None:
+    """Return the names of a task's classes, in the order of the outputs; None if it does not name them."""
+    names = getattr(task, "classes", None)
+    if not isinstance(names, list | tuple) or len(names) != task.num_outputs:
+        return None
+    return [str(name) for name in names]
+
+
 def details_of(task: Task, statistics: Tensor) -> Mapping[str, float | None]:
     """Return the metric of each class or output by name, percent; empty if the task does not define it."""
     details = getattr(task, "details", None)

@@ -83,6 +83,13 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
 
     metric_name = "mean IoU"
 
+    @property
+    def augmentation(self) -> str:
+        """Description of the augmentation of training images; "none" without one."""
+        low, high = self.scales
+        views = f"random scaling by {low:g} to {high:g} with crops" if self.scales != (1, 1) else ""
+        return " and ".join(filter(None, (views, "flips" if self.flip else ""))) or "none"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.ignore_label <= 255:
@@ -114,7 +121,7 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
         part = self.splits[split]
         indices = indices.to(part.masks.device)
         images, masks = part.images[indices].float(), part.masks[indices].long()
-        if augment:
+        if augment and self.augmentation != "none":
             images, masks = random_views(images, masks, self.scales, self.flip, self.ignore_label, generator)
         return self.normalised(images), masks
 

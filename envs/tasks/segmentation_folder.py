@@ -7,20 +7,18 @@ Shapes: N images, C channels, H and W pixels.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 
+from .augmentation import Augmentation, resolve_augmentation
 from .base import SplitName
 from .folder import part_folders
 from .image_files import (
@@ -30,12 +28,14 @@ from .image_files import (
     check_image_size,
     naming_the_file,
     read_header,
+    reading_pool,
     require_memory_for,
     resized,
 )
-from .normalisation import Normalisation, resolve_normalisation
+from .images import with_channels
+from .normalisation import FOR_FOLDERS, Normalisation, resolve_normalisation
 from .segmentation import SegmentationSplit, SegmentationTask, balanced_weights
-from .splits import complete_splits
+from .splits import VAL_FRACTION, complete_splits
 
 _LAYOUT = (
     "it needs train/images/*.jpg and train/masks/*.png with class indices, optionally also val/ and test/"
@@ -57,11 +57,14 @@ def load_segmentation(
     *,
     ignore_label: int = 255,
     balance: bool = False,
-    val_from: Literal["train", "test"] = "train",
-    val_fraction: float = 0.1,
+    val_from: str = "train",
+    val_fraction: float = VAL_FRACTION,
     seed: int = 0,
     normalisation: str | Normalisation | None = None,
     image_size: int | None = None,
+    channels: int | None = None,
+    augment: str = "auto",
+    workers: int | None = None,
 ) -> SegmentationTask:
     """Read ``root/<train|val|test>/images/*`` and ``masks/*.png`` into a task, on the CPU.
 
@@ -72,12 +75,17 @@ def load_segmentation(
         root: The folder; ``valid`` and ``validation`` are other names of ``val``. Only ``train`` must exist.
         ignore_label: Label of pixels that are ignored in loss and metric, in [0, 255].
         balance: Whether the loss gives rare classes larger weights, by median frequency balancing.
-        val_from: Part from which a missing part is split: "train", or "test" in two halves.
+        val_from: Part from which val is taken: "train", "test" (one half of it), or the name of another
+            sub-folder. "auto" is "train".
         val_fraction: Share of train that becomes a missing part, in (0, 1).
         seed: Seed for splitting.
         normalisation: As in :func:`.resolve_normalisation`; None is ImageNet's.
         image_size: Height and width, pixels: images are resized to this shorter side and cropped to the
             centre. None keeps the images' size, or is 256 if sizes differ.
+        channels: Channels of the images, 1 or 3; None keeps those of the files.
+        augment: Augmentation of training images: "none", "flip", "crop" (random scaling by 0.75 to 1.5 and
+            cropping), or "flip-crop". "auto" is "none".
+        workers: Threads that read files, at least 1; None is one for each core.
 
     Raises:
         ValueError: If a folder, an image or a mask is missing or unreadable, or does not fit the others, or
@@ -86,15 +94,16 @@ def load_segmentation(
     if not 0 <= ignore_label <= 255:
         raise ValueError(f"the ignore label is {ignore_label}; masks hold 0 to 255")
     check_image_size(image_size)
-    parts = {part: _examples(folder) for part, folder in part_folders(root, _LAYOUT).items()}
+    augmentation = resolve_augmentation(augment, Augmentation(False, False))
+    parts = {part: _examples(folder) for part, folder in part_folders(root, _LAYOUT, val_from).items()}
     everything = [example for part in parts.values() for example in part.items]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with reading_pool(workers) as pool:
         headers = Counter(pool.map(_header, everything))
     sizes = {header.size for header in headers}
     side = image_size or (_DEFAULT_SIZE if len(sizes) > 1 else None)
     mode = "L" if all(header.mode in ("1", "L") for header in headers) else "RGB"
     size = (side, side) if side else next(iter(sizes))
-    require_memory_for(headers, size, len(mode) + 1, resize=side or 0, source=str(root))
+    require_memory_for(headers, size, len(mode) + 1, resize=side or 0, source=str(root), workers=workers)
     files, split_notes = complete_splits(parts, val_from=val_from, val_fraction=val_fraction, seed=seed)
     splits: dict[SplitName, SegmentationSplit] = {}
     largest: dict[_Example, int] = {}
@@ -103,12 +112,12 @@ def load_segmentation(
         images = torch.empty(len(part), len(mode), height, width, dtype=torch.uint8)
         masks = torch.empty(len(part), height, width, dtype=torch.uint8)
         read = partial(_read, mode=mode, side=side, ignore_label=ignore_label)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with reading_pool(workers) as pool:
             labels = pool.map(read, part.items, images.numpy(), masks.numpy())
             largest |= zip(part.items, labels, strict=True)
-        splits[name] = SegmentationSplit(images, masks)
+        splits[name] = SegmentationSplit(with_channels(images, channels), masks)
     classes = _classes(root, largest, ignore_label)
-    mean, std = resolve_normalisation(normalisation or "imagenet", splits["train"].images.shape[1])
+    mean, std = resolve_normalisation(normalisation or FOR_FOLDERS, splits["train"].images)
     weights = balanced_weights(splits["train"].masks, len(classes), ignore_label) if balance else ()
     notes = [f"Pixels with the label {ignore_label} are ignored."]
     if side is not None:
@@ -125,6 +134,8 @@ def load_segmentation(
         std,
         ignore_label=ignore_label,
         class_weights=weights,
+        scales=(0.75, 1.5) if augmentation.crop else (1.0, 1.0),
+        flip=augmentation.flip,
         notes=(*notes, *split_notes),
     )
 

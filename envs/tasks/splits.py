@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from .base import SplitName
+
+VAL_FRACTION = 0.1
+"""Share of train that becomes a missing part."""
+
+_HELD_OUT: tuple[SplitName, ...] = ("test", "val")
 
 
 @dataclass(frozen=True)
@@ -105,16 +110,17 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
 def complete_splits(
     given: Mapping[SplitName, AnyPart],
     *,
-    val_from: Literal["train", "test"] = "train",
-    val_fraction: float = 0.1,
+    val_from: str = "train",
+    val_fraction: float = VAL_FRACTION,
     seed: int = 0,
 ) -> tuple[dict[SplitName, AnyPart], tuple[str, ...]]:
     """Make train, val and test from the existing parts; no image is in two of them.
 
     Args:
         given: The existing parts, train among them.
-        val_from: How to make one missing held-out part: "train" splits it from train, "test" splits the
-            existing held-out part in two halves.
+        val_from: How to make val and test if not both are given: "test" splits the given one in two halves,
+            any other value splits the missing one from train. With "test", a given val is not used if there
+            is a test.
         val_fraction: Share of train that becomes a missing part, in (0, 1).
         seed: Seed for splitting.
 
@@ -124,21 +130,20 @@ def complete_splits(
     Raises:
         ValueError: If there are too few images, or an argument is out of its range.
     """
-    if val_from not in ("train", "test"):
-        raise ValueError(f"val comes from 'train' or 'test', not from {val_from!r}")
     parts = dict(given)
     notes = []
-    held_out = [name for name in ("val", "test") if name in parts]
-    if val_from == "test" and len(held_out) == 1:
-        whole = parts[held_out[0]]
+    halved = next((name for name in _HELD_OUT if name in parts), None)
+    if val_from == "test" and halved is not None:
+        whole = parts[halved]
         test, val = stratified_split(whole.strata, 0.5, seed)
+        is_unused = halved == "test" and "val" in parts
+        unused = f" The {len(parts['val'])} images of val are not used." if is_unused else ""
         parts["test"], parts["val"] = whole.take(test), whole.take(val)
         notes.append(
-            f"The {len(whole)} images of {held_out[0]} were split in two halves that are never mixed "
-            f"(stratified, seed {seed}): {len(val)} as val, {len(test)} as test."
+            f"The {len(whole)} images of {halved} were split in two halves that are never mixed "
+            f"(stratified, seed {seed}): {len(val)} as val, {len(test)} as test.{unused}"
         )
-    missing: tuple[SplitName, ...] = ("test", "val")
-    for name in missing:
+    for name in _HELD_OUT:
         if name not in parts:
             train = parts["train"]
             rest, taken = stratified_split(train.strata, val_fraction, seed)

@@ -171,6 +171,19 @@ class TracedNetwork:
     sizes: tuple[Size, ...] = ()
     latency: Callable[[npt.ArrayLike], Floats] | None = field(default=None, repr=False, compare=False)
 
+    def __str__(self) -> str:
+        """Say what can go, what goes with it and who reads it, and what stays and why; a line each."""
+        lines = [f"{self.prunable_share:.1%} of the filters can go"]
+        for layer in self.layers:
+            coupled = ", ".join(name for name in layer.producers if name != layer.name)
+            lines.append(
+                f"{layer.name}: {layer.filters} filters"
+                + (f", together with those of {coupled}" if coupled else "")
+                + (f"; read by {', '.join(layer.consumers)}" if layer.consumers else "")
+            )
+        lines += [f"{p.name}: {p.pinned} of {p.filters} filters stay: {p.cause}" for p in self.pinned]
+        return "\n".join(lines)
+
     @property
     def widths(self) -> Ints:
         """Filters of each layer in the dense network, shape (L,)."""

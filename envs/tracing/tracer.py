@@ -79,7 +79,9 @@ class Tracer(TorchDispatchMode):
         def enter(name: str) -> Callable[..., None]:
             return lambda *_: running.append(name)
 
-        def leave(*_: Any) -> None:
+        def leave(module: nn.Module, _: Any, output: Any) -> None:
+            if _is_bare_norm(module) and isinstance(output, Tensor):
+                self.propagation.measure(self.propagation.value(output).axes[1])
             running.pop()
 
         handles = []
@@ -91,6 +93,12 @@ class Tracer(TorchDispatchMode):
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _is_bare_norm(module: nn.Module) -> bool:
+    """Return whether a norm has a size, its channels, and no tensor that shows it."""
+    norms = (nn.modules.batchnorm._NormBase, nn.GroupNorm)
+    return isinstance(module, norms) and not [*module.parameters(), *module.buffers()]
 
 
 def _source_line() -> str:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import re
+from html import unescape
+from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+
+from secateur.agent.reporting.report import details_table, table, write_report
 
 
 def demo_report() -> dict[str, Any]:
@@ -31,3 +39,54 @@ def demo_report() -> dict[str, Any]:
         "num_outputs": 10,
         "input_shape": [1, 8, 8],
     }  # fmt: skip
+
+
+def full_report() -> dict[str, Any]:
+    """Give one with all that this version adds."""
+    report = demo_report()
+    report["dense"] |= {
+        "images_per_second": 3021.0,
+        "images_per_second_spread": [2990.0, 3050.0],
+        "latency_spread_ms": [0.80, 0.83],
+        "file_bytes": 545_000,
+    }
+    report["pruned"] |= {
+        "images_per_second": 5518.0,
+        "images_per_second_spread": [5400.0, 5610.0],
+        "latency_spread_ms": [0.54, 0.58],
+        "file_bytes": 254_000,
+    }
+    report["ratios"] |= {"images_per_second": 1.8266, "file_bytes": 0.466}
+    report["latency"] |= {"busy": False}
+    report["throughput"] = report["latency"] | {"batch": 128, "threads": 1}
+    report["search"] |= {"best_heuristic": {"name": "taylor-global", "val_accuracy": 94.2}}
+    report["recovery"] |= {"val_accuracy_before": 93.5, "val_accuracy_after": 96.25}
+    return report | {
+        "accuracy_drop_interval": [-0.83, 1.951],
+        "classes": [str(digit) for digit in range(10)],
+        "details": [{"name": str(digit), "dense": 98.0, "pruned": 97.0 - digit} for digit in range(10)],
+        "normalisation": {"mean": [0.3053], "std": [0.376]},
+        "augmentation": "random crops with a black border of 1 pixels",
+        "remarks": [],
+        "built_by_name": True,
+    }  # fmt: skip
+
+
+def shown(report: dict[str, Any], width: int = 100) -> str:
+    """Print the table of a report."""
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(report))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def shown_details(report: dict[str, Any]) -> str:
+    """Print the table of classes."""
+    console = Console(file=io.StringIO(), width=100)
+    console.print(details_table(report))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def page_text(report: dict[str, Any], folder: Path) -> str:
+    """Write a report, and give the text of its page."""
+    write_report(folder, report)
+    return unescape(re.sub(r"<[^>]*>", "", (folder / "report.html").read_text(encoding="utf-8")))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+from secateur.envs.cost.timer import Timing
 
 
 def plain_network(seed: int = 0) -> nn.Sequential:
@@ -31,3 +35,9 @@ def pretended_latency(
         model(example)  # what is timed has to run
     own = sum(parameter.numel() for parameter in model.parameters()) / 1000
     return own if next(model.children(), None) is None else 0.5 + 2 * own
+
+
+def pretended_times(models: Sequence[nn.Module], example: Tensor, **_: object) -> list[Timing]:
+    """Say the same of several networks, on a machine that does nothing else."""
+    times = [pretended_latency(model, example) for model in models]
+    return [Timing(len(example), ms, (ms, ms, ms), busy=False) for ms in times]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from secateur.agent.commands import Frontier, Prune
+from secateur.agent.commands.parsing import parse
+from secateur.agent.procedures import preparation
 from support.command_line import refusal
 
 
@@ -39,6 +45,11 @@ from support.command_line import refusal
         (["train", "demo", "--dense-epochs", "-1"], "dense_epochs is -1; allowed is at least 0"),
         (["prune", "--temperature", "inf"], "temperature is inf; allowed is above 0, a finite number"),
         (["prune", "--image-size", "0"], "at least one pixel"),
+        (["prune", "--device", "gpu"], "there is no device 'gpu'"),
+        (["prune", "--device", "cuda:99"], "there is no device cuda:99: torch finds"),
+        (["prune", "--augment", "flips"], "did you mean 'flip'?"),
+        (["prune", "--val-from", "tset"], "did you mean 'test'?"),
+        (["prune", "--normalisation", "imagnet"], "did you mean 'imagenet'?"),
         (["prune", "--balance-classes"], "--balance-classes is for --task segmentation only"),
         (["prune", "--ignore-label", "11"], "--ignore-label is for --task segmentation only"),
         (["prune", "--method", "l2-uniform", "--evaluations", "9"], "leave out --evaluations or --method"),
@@ -50,7 +61,21 @@ from support.command_line import refusal
         (["train"], "network"),
         (["train", "demo", "--weights", "a.pt", "b.pt"], "for each network"),
         (["evaluate", "resnet2O"], "resnet20"),
+        (["evaluate", "runs/nothing/here"], "is not a run: it is no folder; give the folder of a"),
+        (["evaluate", "demo"], "demo has random weights; give --weights"),
         (["inspect", "resnet2O"], "resnet20"),
+        (["inspect", "demo", "--image-size", "0"], "image_size is 0; allowed is at least 1"),
+        (["inspect", "demo", "--input-shape", "0", "1", "1"], "input_shape is 0; allowed is at least 1"),
+        (["inspect", "demo", "--input-shape", "1", "8", "8", "--data", "digits"], "excludes --data"),
+        (["inspect", "demo", "--data", "nowhere"], "nowhere"),
+        (
+            ["prune", "--out", "/dev/null/run"],
+            "cannot be written to (/dev/null is a file); give --out another",
+        ),
+        (["train", "demo", "--out", "/dev/null"], "cannot be written to (/dev/null is a file)"),
+        (["prune", "--target-latency", "1e-9"], "out of range"),
+        (["prune", "--target-macs", "150%"], "at most 1"),
+        (["prune", "--max-sparsity", "150%"], "1.5"),
         (["export", "nowhere"], "report.json"),
         (["report", "nowhere"], "report.json"),
         (["runs", "nowhere"], "nowhere"),
@@ -75,4 +100,62 @@ def test_an_unreachable_target_names_the_smallest_reachable(
     monkeypatch.chdir(tmp_path)
     error = refusal(["prune", "resnet20", "--data", "digits", "--target-macs", "0.01"], capsys)
     assert "at least" in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("verb", ["prune", "train", "frontier"])
+def test_a_network_without_prunable_filters_leaves_no_folder(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "linear_net.py").write_text(
+        "from torch import nn\n"
+        "def build(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+    )
+    error = refusal([verb, "linear_net:build", "--out", "new/run"], capsys)
+    assert "no filter of linear_net:build can be pruned" in error
+    assert {path.name for path in tmp_path.iterdir()} <= {"linear_net.py", "__pycache__"}
+
+
+@pytest.mark.parametrize("target", ["1e-9", "1e9"])
+def test_a_latency_that_cannot_be_met_is_refused_before_the_layers_are_timed(
+    target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(preparation, "with_latency", None)  # calling it would fail
+    error = refusal(["prune", "--target-latency", target, "--latency-batch", "2"], capsys)
+    assert "the dense network takes" in error
+
+
+def test_a_percentage_is_a_share() -> None:
+    for words, target in ((["50%"], 0.5), (["0.5"], 0.5), (["12.5%"], 0.125)):
+        verb = parse(["prune", "--target-macs", *words])
+        assert isinstance(verb, Prune)
+        assert verb.target_macs == target
+    frontier = parse(["frontier", "demo", "--targets", "20%", "0.5"])
+    assert isinstance(frontier, Frontier)
+    assert frontier.targets == (0.2, 0.5)
+    options = ConstraintOptions(max_sparsity=("80%", "conv1=50%"))
+    assert options.constraints.max_sparsity == {"*": 0.8, "conv1": 0.5}
+
+
+def test_a_drop_bound_in_percent_is_in_percentage_points() -> None:
+    for word in ("2", "2%"):
+        verb = parse(["prune", "--drop-bound", word])
+        assert isinstance(verb, Prune)
+        assert verb.drop_bound == 2
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only")])
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(
+    number: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(**_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    assert said in refusal(["prune", "--out", str(tmp_path / "new" / "run")], capsys)
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """The command line, as a person meets it: one process, words in, a table or one line out."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,9 @@ def test_a_run_folder_is_complete(run: Path) -> None:
     }
     assert expected <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
+    usual = run.parent / "usual"
+    usual.touch()
+    assert {path.stat().st_mode for path in run.iterdir() if path.is_file()} == {usual.stat().st_mode}
     assert not any(name.endswith(".tmp") for name in names)
 
 
@@ -115,6 +119,12 @@ def test_evaluate_repeats_the_reports_figures(run: Path, capsys: pytest.CaptureF
     assert found["accuracy"] == pytest.approx(report["pruned"]["accuracy"])
     assert found["macs"] == report["pruned"]["macs"]
     assert found["params"] == report["pruned"]["params"]
+    assert found["throughput"]["batch"] == report["throughput"]["batch"] == 128
+    assert found["images_per_second_spread"][0] <= found["images_per_second"]
+    assert main(["evaluate", str(run)]) == 0
+    assert re.search(
+        r"[\d,]+ images/s \(quartiles [\d,]+ to [\d,]+\) at a batch of 128", capsys.readouterr().out
+    )
 
 
 def test_a_run_says_what_was_asked_for(run: Path) -> None:

@@ -12,8 +12,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from secateur.agent.cli import main, parse
+from secateur.agent.cli import main
 from secateur.agent.commands import Evaluate
+from secateur.agent.commands.parsing import parse
 from secateur.agent.procedures.data_config import DataConfig
 
 OTHER = DataConfig(
@@ -26,8 +27,15 @@ OTHER = DataConfig(
     image_size=12,
     ignore_label=11,
     balance_classes=True,
+    augment="flip",
+    device="cpu",
+    workers=2,
+    channels=3,
 )
 """Of every option another value than by default."""
+
+OPTIONS = [field.name for field in dataclasses.fields(DataConfig) if field.name != "channels"]
+"""The options that have a flag; the channels are found out and recorded."""
 
 
 def given(*words: str) -> DataConfig:
@@ -52,7 +60,7 @@ def test_options_that_are_not_given_are_the_runs(run: str) -> None:
     assert given(run) == OTHER
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(DataConfig)])
+@pytest.mark.parametrize("name", OPTIONS)
 def test_an_option_that_is_given_counts_alone_and_with_its_default_too(run: str, name: str) -> None:
     default = getattr(DataConfig(), name)
     if default is False:  # a flag, which a run may have set already

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
-from dataclasses import MISSING
-from typing import Any
+from dataclasses import MISSING, dataclass
+from typing import Any, ClassVar
 
 import pytest
+import tyro
 
-from secateur.agent.cli import VERBS, main, parse
+from secateur.agent.cli import main
 from secateur.agent.commands.help_page import overview, verb_page
-from secateur.agent.run.flat_options import Option, options_of
+from secateur.agent.commands.parsing import VERBS, parse
+from secateur.agent.run.flat_options import Option, from_flat, options_of
 
 EVERY = pytest.mark.parametrize("verb", VERBS)
 
@@ -63,6 +65,8 @@ def test_the_everyday_comes_first_and_in_its_order(verb: str) -> None:
 def test_every_option_is_named_and_in_full_has_its_text_and_default(verb: str) -> None:
     short, lines = "\n".join(page(verb)), page(verb, in_full=True, width=100)
     for option in options_of(VERBS[verb]):
+        if tyro.conf.Suppress in getattr(option.kind, "__metadata__", ()):
+            continue
         start = position(option, lines)
         own = [lines[start], *itertools.takewhile(lambda line: line.startswith(" " * 20), lines[start + 1 :])]
         text = " ".join(" ".join(own).split())
@@ -125,6 +129,26 @@ def test_a_narrow_terminal_wraps_and_a_wide_one_does_not_stretch(
         lines = capsys.readouterr().out.splitlines()
         longest[width] = max(len(line) for line in lines if not line.startswith("  $ "))
     assert longest[72] <= 72 < longest[80] <= 80 < longest[100] == longest[200] <= 100
+
+
+def test_what_only_programs_set_is_on_no_page() -> None:
+    @dataclass
+    class Verb:
+        """Do something."""
+
+        shown: int = 1
+        """Number that a user gives."""
+        hidden: tyro.conf.Suppress[int | None] = None
+        """Number that the program finds out."""
+
+        everyday: ClassVar[tuple[str, ...]] = ()
+        example: ClassVar[str] = "secateur verb"
+
+    for in_full in (False, True):
+        text = "\n".join(verb_page("verb", Verb, 80, in_full=in_full))
+        assert "--shown N" in text
+        assert "hidden" not in text
+    assert from_flat(Verb, {"hidden": 3}).hidden == 3
 
 
 def test_the_overview_of_the_verbs_has_no_more_than_it_was_given() -> None:

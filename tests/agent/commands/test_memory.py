@@ -99,9 +99,17 @@ def test_the_traceback_is_there_for_who_debugs(capsys: pytest.CaptureFixture[str
     assert "DefaultCPUAllocator" in capsys.readouterr().err
 
 
-def test_an_input_beyond_all_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_input_beyond_all_memory_is_foreseen(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "resnet20", "--input-shape", "3", "9000000", "9000000"]) == 2
-    assert "the memory ran out when" in only_line(capsys.readouterr().err)
+    line = only_line(capsys.readouterr().err)
+    assert "the activations of 2 inputs of 3x9000000x9000000 need " in line
+    assert " of memory, available are " in line
+
+
+def test_a_batch_for_timing_beyond_all_memory_is_foreseen(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["prune", "--target-latency", "1", "--latency-batch", "1000000000"]
+    assert main(words) == 2
+    assert only_line(capsys.readouterr().err).endswith("give a smaller --latency-batch")
 
 
 def test_a_process_with_little_memory_says_so_in_one_line_and_not_in_a_traceback(project: Path) -> None:

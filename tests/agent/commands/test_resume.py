@@ -226,6 +226,16 @@ def test_a_finished_run_is_left_as_it_is(whole: Path, capsys: pytest.CaptureFixt
     assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
 
 
+def test_a_run_that_was_killed_after_its_last_result_loses_its_checkpoints(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, Prune()) as folder:
+        (tmp_path / "report.json").write_text("{}")
+        (tmp_path / "report.html").touch()
+    folder.checkpoint("recovery").save({"step": 1})
+    assert main(["resume", str(tmp_path)]) == 0
+    assert not (tmp_path / "checkpoints").exists()
+    assert {"config.yaml", "report.json", "report.html"} <= {path.name for path in tmp_path.iterdir()}
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -7,6 +7,16 @@ import pytest
 
 from secateur.agent.cli import main
 
+LONG = f"/{'a' * 50}/{'b' * 50}"
+"""A word longer than a line."""
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
@@ -14,18 +24,36 @@ from secateur.agent.cli import main
         ([], "no command was given; give prune, inspect,"),
         (["prun", "demo"], "there is no command 'prun', did you mean 'prune'?; give prune,"),
         (["prune", "--epochs", "1.5"], "--epochs is '1.5'; give a whole number;"),
-        (["prune", "--target-macs", "half"], "--target-macs is 'half'; give a number;"),
-        (["prune", "--target-macs"], "--target-macs has no value; give a number; see secateur prune --help"),
+        (["prune", "--target-macs", "half"], "--target-macs is 'half'; give a number such as 0.5 or 50%;"),
+        (
+            ["prune", "--target-macs"],
+            "--target-macs has no value; give a number such as 0.5 or 50%;",
+        ),
         (
             ["prune", "--methd", "ppo"],
             "there is no option --methd, did you mean '--method'?; see secateur prune --help",
         ),
+        (["prune", "--epoch", "1"], "there is no option --epoch, did you mean '--epochs'?;"),
+        (["prune", "--input-shape", "1"], "there is no option --input-shape"),
+        (["prune", "demo", "resnet20"], "there is no place for the argument resnet20"),
+        (
+            ["prune", "--drop-bound", "x"],
+            "--drop-bound is 'x'; give a number of percentage points such as 2;",
+        ),
+        (["prune", "--procedure", "x"], "--procedure is 'x'; give one of network, layerwise;"),
         (["inspect", "--input-shape", "1"], "--input-shape is '1'; give three whole numbers;"),
         (["inspect", "demo", "demo"], "there is no place for the argument demo; see secateur inspect --help"),
         (["prune", "--effort", "huge"], "--effort is 'huge'; give one of quick, normal, thorough;"),
         (["prune", "--drop-bound", "1", "--target-macs", "1"], "--target-macs and --drop-bound exclude"),
         (["prune", "--config"], "--config has no value;"),
         (["prune", "--config", "a", "--config=b"], "--config was given twice;"),
+        (
+            ["frontier", "demo", "--targets", "a", "0.3"],
+            "--targets is 'a', '0.3'; give a list of numbers such as 0.5 or 50%;",
+        ),
+        (["prune", "--epochs", LONG], f"--epochs is '{LONG}'; give a whole number;"),
+        (["prune", f"--epochs={LONG}"], f"--epochs is '{LONG}'; give a whole number;"),
+        (["inspect", "demo", LONG], f"there is no place for the argument {LONG};"),
         (["export"], "an argument is missing, folder: Folder of a prune run; see secateur export --help"),
     ],
 )
@@ -34,6 +62,9 @@ def test_a_mistyped_command_is_answered_in_plain_words_on_any_terminal(
 ) -> None:
     assert main(words) == 2
     assert capsys.readouterr().err.startswith(f"secateur: {sentence}")
-    with contextlib.redirect_stdout(io.StringIO()):  # without an encoding, so without line characters
-        assert main(words) == 2
-    assert capsys.readouterr().err.startswith(f"secateur: {sentence}")
+    for stdout in (io.StringIO(), Terminal()):  # without an encoding, so without line characters; in colour
+        with contextlib.redirect_stdout(stdout):
+            assert main(words) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"secateur: {sentence}")
+        assert error.count("\n") == 1

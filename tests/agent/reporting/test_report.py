@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import math
 import re
@@ -13,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from secateur.agent.reporting.formatting import figures, large, percent, signed
-from secateur.agent.reporting.html import loading_code
-from secateur.agent.reporting.report import rewrite_page, table, write_report
-from support.reports import demo_report
+from secateur.agent.reporting.loading_code import loading_code
+from secateur.agent.reporting.report import rewrite_page, write_report
+from support.reports import demo_report, shown
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -60,12 +58,6 @@ def page_of(report: dict[str, Any], folder: Path) -> tuple[str, Reader]:
     reader.feed(html)
     assert not reader.open
     return html, reader
-
-
-def shown(report: dict[str, Any], width: int = 100) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(table(report))
-    return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_folder_holds_the_two_files_and_nothing_half_written(

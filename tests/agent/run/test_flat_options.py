@@ -107,7 +107,7 @@ def test_an_option_belongs_to_the_class_that_declares_it_and_has_the_default_of_
         ({"owner": ["me"]}, r"owner is \['me'\]; give a text"),
         ({"owner": 3}, "owner is 3; give a text"),
         ({"owner": "me", "kind": "green"}, "kind is 'green'; give one of red, blue"),
-        ({"owner": "me", "colours": {"a": 1}}, "give a list of values, each a text"),
+        ({"owner": "me", "colours": {"a": 1}}, "give a list of texts"),
         ({"owner": "me", "look": {"width": 3}}, "there is no option 'look'"),
         ({"owner": "me", 3: 4}, "there is no option '3'"),
     ],

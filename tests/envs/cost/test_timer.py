@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from secateur.envs.cost.config import LatencyConfig
-from secateur.envs.cost.timer import latency_ms, timed_copy
+from secateur.envs.cost.timer import (
+    Timing,
+    _timing,
+    compare_throughput,
+    latency_ms,
+    time_passes,
+    timed_copy,
+)
 
 EXAMPLE = torch.ones(1, 1, 8, 8)
+CPU = torch.device("cpu")
 
 
 class Sleeper(nn.Module):
@@ -75,3 +86,103 @@ def test_each_pass_sees_the_example_as_it_was_given() -> None:
     assert torch.equal(example, EXAMPLE)
     _, batch = timed_copy(model, tuple(EXAMPLE.shape[1:]), LatencyConfig())
     assert not batch.any()
+
+
+class Waiter(nn.Module):
+    """Takes two milliseconds or more, and notes its name."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        super().__init__()
+        self.name, self.log = name, log
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(0.002)
+        self.log.append(self.name)
+        return x
+
+
+def test_networks_take_turns_and_neither_is_always_first() -> None:
+    log: list[str] = []
+    timings = time_passes([Waiter("a", log), Waiter("b", log)], EXAMPLE, seconds=0.05)
+    assert "".join(log[2:10]) == "abbaabba"
+    assert log.count("a") == log.count("b") >= 6
+    for timing in timings:
+        low, median, high = timing.quartiles_ms
+        assert 2 <= timing.fastest_ms <= low <= median <= high
+        assert timing.median_ms == median
+        assert timing.images_per_second == pytest.approx(1000 / median)
+
+
+def test_a_few_rounds_are_timed_even_if_they_take_longer_than_was_given() -> None:
+    log: list[str] = []
+    time_passes([Waiter("a", log), Waiter("b", log)], EXAMPLE, seconds=0.005)
+    assert len(log) >= 2 + 2 * 3
+
+
+def test_a_thread_that_waits_for_its_core_is_seen_and_one_that_computes_is_not_accused() -> None:
+    wall = np.full(9, 0.01)
+    assert _timing(1, wall, 0.98 * wall, CPU) == Timing(1, 10.0, (10.0, 10.0, 10.0), busy=False)
+    assert _timing(1, wall, 0.5 * wall, CPU).busy
+    assert not _timing(1, wall, 0.0 * wall, torch.device("cuda")).busy  # the thread waits for the GPU
+    assert not _timing(1, np.array([0.01] * 8 + [0.5]), np.full(9, 0.01), CPU).busy  # once is no habit
+    assert _timing(1, np.array([0.01, 0.02, 0.03] * 3), np.array([0.01, 0.02, 0.03] * 3), CPU).busy
+
+
+@pytest.mark.slow
+def test_a_machine_with_more_work_than_cores_is_seen() -> None:
+    context = multiprocessing.get_context("forkserver")
+    others = [context.Process(target=spin, daemon=True) for _ in range(2 * (os.cpu_count() or 1))]
+    for process in others:
+        process.start()
+    try:
+        time.sleep(0.5)
+        model = nn.Conv2d(64, 256, 3)
+        (timing,) = time_passes([model], torch.randn(8, 64, 56, 56), seconds=2.0, threads=1)
+    finally:
+        for process in others:
+            process.kill()
+    assert timing.busy, timing
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("shape", "config", "largest", "batch"),
+    [
+        ((3, 32, 32), LatencyConfig(), None, 128),
+        ((1, 8, 8), LatencyConfig(), None, 128),
+        ((3, 224, 224), LatencyConfig(), None, 4),
+        ((3, 720, 960), LatencyConfig(), None, 1),
+        ((3, 224, 224), LatencyConfig(batch=7), None, 7),
+        ((3, 32, 32), LatencyConfig(), 10, 10),
+        ((16,), LatencyConfig(), None, 128),
+    ],
+)
+def test_the_batch_of_a_throughput_fills_a_core_and_no_more(
+    shape: tuple[int, ...], config: LatencyConfig, largest: int | None, batch: int
+) -> None:
+    (timing,) = compare_throughput([Batch()], shape, config, largest)
+    assert timing.batch == batch
+
+
+class Batch(nn.Module):
+    """Has memory for so many images, and a parameter, as all networks have one."""
+
+    def __init__(self, room: int = 10**9) -> None:
+        super().__init__()
+        self.room, self.scale = room, nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.room:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+        return self.scale * x.flatten(1)[:, :1]
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved() -> None:
+    timings = compare_throughput([Batch(), Batch(room=20)], (3, 32, 32), LatencyConfig())
+    assert [timing.batch for timing in timings] == [16, 16]
+    with pytest.raises(RuntimeError, match="out of memory"):
+        compare_throughput([Batch(room=0)], (3, 32, 32), LatencyConfig())

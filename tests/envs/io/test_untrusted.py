@@ -333,7 +333,9 @@ def test_the_command_line_refuses_hostile_agents_and_weights_in_one_line(
     hostile.WEIGHTS["a checkpoint that writes a file"][0](tmp_path)
     for words in (["--agent", "."], ["--weights", "dense.pt"]):
         assert main(["prune", "demo", *words]) == 2
-        assert capsys.readouterr().err.strip().isprintable()
+        *_, error = capsys.readouterr().err.splitlines()
+        assert error.startswith("secateur: ")
+        assert error.isprintable()
     assert {path.name for path in tmp_path.iterdir()} == {"agent.json", "agent.safetensors", "dense.pt"}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import subprocess
@@ -23,13 +22,9 @@ from secateur.envs.surgery.cutting import cut, save_pruned
 from secateur.envs.surgery.export import export
 from secateur.envs.surgery.verification import trace_exactly
 from support.networks import GroupedBothKinds, MaskedWeights, SizesByAttribute, TwoInTwoOut, WeightNorms
+from support.onnx import needs_onnx
 from support.promises import outputs, random_plan
 from support.pages import snippet
-
-needs_onnx = pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
-    reason="ONNX is the extra 'onnx': pip install 'secateur[onnx]'",
-)
 
 ALONE = """
 import sys
@@ -224,6 +219,7 @@ def test_the_readmes_snippet_rebuilds_a_network_without_secateur(
     code = imports + inspect.getsource(network) + f"\n\nbuild = {network.__name__}\n"
     (tmp_path / "mypackage" / "nets.py").write_text(code)
     check = """
+import torch
 io = load_file("io.safetensors")
 with torch.no_grad():
     torch.testing.assert_close(model(io["images"]), io["expected"], rtol=1e-5, atol=1e-6)

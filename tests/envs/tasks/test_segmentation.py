@@ -222,6 +222,7 @@ def test_views_move_images_and_masks_alike_and_ignore_what_is_outside() -> None:
 
 
 def test_augmentation_follows_its_generator(task: SegmentationTask) -> None:
+    task = dataclasses.replace(task, scales=(0.75, 1.5), flip=True)
     one, same, other = (
         task.batch("train", torch.arange(4), augment=True, generator=torch.Generator().manual_seed(s))
         for s in (0, 0, 1)

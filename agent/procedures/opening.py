@@ -1,0 +1,282 @@
+"""Open a job: load the data and the dense networks, check them, and say on the terminal what they are.
+
+What is found out before anything is decided:
+
+* Another customary normalisation suits a network better: the job stops and names the flag.
+* A network has not learned more than a constant answer: a warning with the usual causes.
+* A network knows the images of val: the search uses one half of test, the report the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from ...envs.io.memory import is_out_of_memory
+from ...envs.io.untrusted import first_line
+from ...envs.tasks import Measurement, SplitName, Task, list_datasets, measure
+from ...envs.tasks.datasets import default_normalisation, default_val_fraction, given_parts
+from ...envs.tasks.dense_checks import (
+    SAMPLE,
+    Images,
+    better_normalisation,
+    constant_accuracy,
+    known_better,
+    sample,
+)
+from ...envs.tasks.normalisation import FOR_FOLDERS
+from ...envs.tasks.optional_members import metric_name
+from ...envs.tasks.splits import VAL_FRACTION, stratified_split
+from ...envs.tasks.user_task import check_answers
+from ..run.progress import log_info
+from .data_config import SEGMENTATION, DataConfig
+from .loading import build_dense_network, is_user_task, load_task
+
+_OTHER_CHANNELS = {1: 3, 3: 1}
+"""Numbers of channels that images are converted between."""
+
+_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+_MOST_CLASSES = 5
+"""Largest number of classes that a message names."""
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A dense network of a job.
+
+    Args:
+        name: Name of the network, as for :func:`secateur.envs.models.get_model`.
+        weights: A file or the name of torchvision weights; None initialises at random.
+        is_trained: Whether it is trained already.
+    """
+
+    name: str
+    weights: str | None
+    is_trained: bool = True
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The data and the dense networks of a job.
+
+    Args:
+        data: The data options, with what was found out: ``val_from`` and ``channels``.
+        task: The task, on its device.
+        models: The dense networks in the order of their names, on the same device.
+        notes: Sentences for the report.
+    """
+
+    data: DataConfig
+    task: Task
+    models: tuple[nn.Module, ...]
+    notes: tuple[str, ...] = ()
+
+
+def dense_networks(
+    names: Sequence[str], weights: Sequence[str | None], dense_epochs: int = 0
+) -> tuple[Dense, ...]:
+    """Describe the dense networks of a job.
+
+    Args:
+        names: Their names.
+        weights: Their weights, None for networks without.
+        dense_epochs: Epochs for which networks without weights are trained. With 0, a factory of one's own is
+            taken to load its weights itself.
+    """
+    return tuple(
+        Dense(name, file, is_trained=file is not None or (":" in name and not dense_epochs))
+        for name, file in zip(names, weights, strict=True)
+    )
+
+
+def open_job(data: DataConfig, networks: Sequence[Dense], seed: int, *, resumed: bool = False) -> Opened:
+    """Load the data and the dense networks of a job, check them, and say on the terminal what they are.
+
+    Args:
+        data: The data options.
+        networks: The dense networks.
+        seed: Seed of the split and of random weights.
+        resumed: Whether an earlier process has checked them.
+
+    Raises:
+        ValueError: If the data or a network cannot be loaded, they do not fit together, or another customary
+            normalisation makes a network significantly better and none was chosen.
+        TypeError: If a member of a user-defined task has the wrong type.
+    """
+    is_checked = [network.is_trained and not resumed for network in networks]
+    is_open = data.val_from == "auto" and not is_user_task(data)
+    if is_open:
+        data = replace(data, val_from=_likely_val(data) if any(is_checked) else "train")
+    data, task, models = _load(data, networks, seed)
+    checked = [
+        (network.name, model)
+        for network, model, this in zip(networks, models, is_checked, strict=True)
+        if this
+    ]
+    notes: tuple[str, ...] = ()
+    if checked and isinstance(task, Images) and not is_user_task(data):
+        if data.normalisation is None:
+            for name, model in checked:
+                _require_best_normalisation(name, model, task, data)
+        if is_open and given_parts(data.data) != {"train"}:
+            data, task, notes = _take_unseen_val(data, task, checked, seed)
+    for line in (*_data_lines(data, task, warn=bool(checked)), *notes):
+        log_info(line)
+    for name, model in checked:
+        _log_dense(name, model, task)
+    return Opened(data, task, models, notes)
+
+
+def _likely_val(data: DataConfig) -> str:
+    """Return where val most likely has to come from, as data that are read twice take twice as long.
+
+    Weights for data with their own val were probably trained without it, others on all of train.
+    """
+    if not Path(data.data).is_dir() and data.data not in list_datasets():
+        return "train"  # there are no such data, which loading says
+    parts = given_parts(data.data)
+    return "test" if {"val", "test"} & parts and not {"val", "test"} <= parts else "train"
+
+
+def _load(
+    data: DataConfig, networks: Sequence[Dense], seed: int
+) -> tuple[DataConfig, Task, tuple[nn.Module, ...]]:
+    """Load the data and the networks; images get the number of channels that the networks take."""
+    task: Task = load_task(data, seed)
+    try:
+        return data, task, _build(networks, task, seed)
+    except ValueError as error:
+        channels = _OTHER_CHANNELS.get(task.input_shape[0])
+        is_fixed = is_user_task(data) or data.channels is not None
+        if is_fixed or channels is None or not isinstance(task, Images):
+            raise
+        try:
+            models = _build(networks, sample(task, "train", 2).with_channels(channels), seed)
+        except (ValueError, TypeError):
+            raise error from None
+        data = replace(data, channels=channels)
+        return data, load_task(data, seed), models
+
+
+def _build(networks: Sequence[Dense], task: Task, seed: int) -> tuple[nn.Module, ...]:
+    models = []
+    for network in networks:
+        model = build_dense_network(network.name, task, network.weights, seed)
+        try:
+            check_answers(model, task)
+        except (ValueError, TypeError):
+            raise
+        except Exception as error:  # the network's code may raise anything
+            if is_out_of_memory(error):
+                raise
+            shape = "x".join(map(str, task.input_shape))
+            raise ValueError(
+                f"the network {network.name} does not run on inputs of {shape}: {first_line(error)}"
+            ) from error
+        models.append(model)
+    return tuple(models)
+
+
+def _require_best_normalisation(name: str, model: nn.Module, task: Images, data: DataConfig) -> None:
+    found = better_normalisation(model, task)
+    if found is None:
+        return
+    best, (given, better, images) = found
+    in_use = _normalisation_name(data)
+    raise ValueError(
+        f"the dense network {name} has {metric_name(task)} {given:.1f} % on {images} images with the "
+        f"normalisation {in_use}, the default here, and {better:.1f} % with {best}: give --normalisation "
+        f"{best}, or --normalisation {in_use} if that is right"
+    )
+
+
+def _take_unseen_val(
+    data: DataConfig, task: Images, checked: Sequence[tuple[str, nn.Module]], seed: int
+) -> tuple[DataConfig, Task, tuple[str, ...]]:
+    """Take val from test if a network knows the images of train or val that val would consist of."""
+    if data.val_from == "test":
+        source = "train"
+        share = VAL_FRACTION if data.task == SEGMENTATION else default_val_fraction(data.data)
+        _, taken = stratified_split(task.splits["train"].strata, share, seed)
+        known, unseen = sample(task, "train", indices=taken), sample(task, "val")
+    else:
+        source = "val"
+        _, half = stratified_split(task.splits["test"].strata, 0.5, seed)
+        known, unseen = sample(task, "val"), sample(task, "test", indices=half)
+    compared = [(*known_better(model, known, unseen), name) for name, model in checked]
+    is_known, (on_known, on_unseen, _), name = max(compared)
+    val_from = "test" if is_known else "train"
+    chosen: Task = task
+    if val_from != data.val_from:
+        data = replace(data, val_from=val_from)
+        chosen = load_task(data, seed)
+    if not is_known:
+        return data, chosen, ()
+    halved = "test" if "test" in given_parts(data.data) else "val"
+    sentence = (
+        f"The dense network {name} knows the images of {source} ({metric_name(task)} {on_known:.1f} %, on "
+        f"images of {halved} {on_unseen:.1f} %): the search uses one half of {halved}, the report the other "
+        "(--val-from chooses otherwise)."
+    )
+    return data, chosen, (sentence,)
+
+
+def _normalisation_name(data: DataConfig) -> str:
+    default = FOR_FOLDERS if data.task == SEGMENTATION else default_normalisation(data.data)
+    return data.normalisation or default
+
+
+def _data_lines(data: DataConfig, task: Task, *, warn: bool) -> list[str]:
+    """Describe the data; ``warn`` if a network may have been trained on all of train."""
+    shape = "x".join(map(str, task.input_shape))
+    sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
+    if is_user_task(data) or not isinstance(task, Images):
+        return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}"]
+    source = f"{task.name} ({data.data})" if Path(data.data).is_dir() else task.name
+    lines = [f"data: {source}, {task.num_outputs} classes, images of {shape}; {sizes}"]
+    if data.channels is not None:
+        how = "each grey image is repeated" if data.channels == 3 else "the images are converted to grey"
+        lines.append(f"channels: the network takes {data.channels}, so {how}")
+    mean, std = (" ".join(f"{value:.3g}" for value in values) for values in (task.mean, task.std))
+    lines.append(f"normalisation: {_normalisation_name(data)} (mean {mean}, deviation {std})")
+    more = (
+        ""
+        if task.augmentation != "none"
+        else " (give that of the network's training: --augment flip, crop or flip-crop)"
+    )
+    lines.append(f"augmentation of training images: {task.augmentation}{more}")
+    if warn and given_parts(data.data) == {"train"}:
+        lines.append(
+            "warning: val and test are taken from train, which the weights may know; put images that they "
+            "have not seen into a folder test/"
+        )
+    return lines
+
+
+def _log_dense(name: str, model: nn.Module, task: Task) -> None:
+    """Say how good a network is on val, and warn if it has not learned anything."""
+    if not isinstance(task, Images):
+        log_info(_dense_line(name, task, measure(model, task, "val", limit=SAMPLE)))
+        return
+    few = sample(task, "val")
+    measured = measure(model, few, "val", by_example=True)
+    log_info(_dense_line(name, task, measured))
+    constant = constant_accuracy(few, measured)
+    if constant is not None:
+        classes = ", ".join(task.classes[:_MOST_CLASSES])
+        more = ", ..." if len(task.classes) > _MOST_CLASSES else ""
+        log_info(
+            f"warning: that is not better than the same answer for every image ({constant:.1f} %); usual "
+            f"causes: the network was trained with another order of the classes (here {classes}{more}), "
+            "another order of the channels (here RGB) or another normalisation, or the weights are those of "
+            "another network or data set"
+        )
+
+
+def _dense_line(name: str, task: Task, measured: Measurement) -> str:
+    images = "" if measured.images == task.size("val") else f"{measured.images:,} images of "
+    return f"dense network {name}: {metric_name(task)} {measured.accuracy:.2f} % on {images}val"

@@ -1,0 +1,57 @@
+"""Code that loads or exports the pruned network of a run, for its report."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+
+def loading_code(report: dict[str, Any], folder: Path) -> str:
+    """Return Python code that loads the pruned network."""
+    name, outputs, shape = str(report["model"]), report.get("num_outputs"), report.get("input_shape")
+    lines = ["from secateur.envs.surgery import load_pruned", ""]
+    if outputs and shape and _is_built_by_name(report):
+        lines.insert(0, "from secateur.envs.models import get_model")
+        dense = f"lambda: get_model({name!r}, num_classes={outputs}, in_channels={shape[0]})"
+    else:
+        lines.append(
+            "# build_dense: your function without arguments that builds the dense network, with any weights"
+        )
+        dense = "build_dense"
+    return "\n".join([*lines, f"model = load_pruned({dense}, {str(folder)!r})"])
+
+
+def _is_built_by_name(report: dict[str, Any]) -> bool:
+    if "built_by_name" in report:
+        return bool(report["built_by_name"])
+    from .summary import is_built_by_name  # only for reports of version 0.1, as it imports torchvision
+
+    return is_built_by_name(str(report["model"]))
+
+
+def export_code(report: dict[str, Any], folder: Path) -> str:
+    """Return the command that exports the network to ONNX, and Python code that runs it.
+
+    Returns:
+        "" if ``secateur export`` cannot build the network.
+    """
+    shape = report.get("input_shape")
+    if not (report.get("num_outputs") and shape and _is_built_by_name(report)):
+        return ""
+    normalised = bool(report.get("normalisation"))
+    words = ["secateur", "export", str(folder), "--format", "onnx"]
+    words += ["--with-preprocessing"] if normalised else []
+    size = ", ".join(map(str, shape))
+    kind, values = ("uint8", "0 to 255") if normalised else ("float32", "prepared as in training")
+    images = f"{kind} (batch, {size}), {values}"
+    return "\n".join(
+        [
+            f"$ {shlex.join(words)}",
+            "",
+            "import onnxruntime",
+            "",
+            f"session = onnxruntime.InferenceSession({str(folder / 'model.onnx')!r})",
+            "(name,) = (entry.name for entry in session.get_inputs())",
+            f"outputs = session.run(None, {{name: images}})  # images: {images}",
+            "session.get_modelmeta().custom_metadata_map  # class names, normalisation, source",
+        ]
+    )

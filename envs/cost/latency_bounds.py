@@ -1,0 +1,42 @@
+"""Bounds of the latencies that cuts of a network can have, from a timing of a second."""
+
+from torch import nn
+
+from ..tracing import TracedNetwork
+from .config import LatencyConfig
+from .profiling import cut_to
+from .timer import latency_ms, timed_copy
+
+_MARGIN = 1.25
+"""Factor by which a target has to miss the bounds to be refused; the latency table decides more closely."""
+
+
+def check_latency_target(
+    model: nn.Module, network: TracedNetwork, shape: tuple[int, ...], config: LatencyConfig, target: float
+) -> None:
+    """Refuse a target latency that is far out of reach, before a latency table is made.
+
+    Args:
+        model: The dense network; it is not changed.
+        network: Its trace, with at least one layer.
+        shape: Shape of one example.
+        config: Settings of the measurement.
+        target: The target, ms per batch.
+
+    Raises:
+        ValueError: If the smallest allowed cut takes far longer, or the dense network far less; or the
+            network does not run on such examples.
+    """
+    placed, batch = timed_copy(model, shape, config)
+    smaller = cut_to(placed, network, network.min_widths)
+    dense, smallest = (latency_ms(each, batch, threads=config.threads) for each in (placed, smaller))
+    if target * _MARGIN < smallest:
+        fault = f"the smallest possible cut takes {smallest:.4g} ms"
+    elif target > dense * _MARGIN:
+        fault = "it is met without pruning"
+    else:
+        return
+    raise ValueError(
+        f"the target of {target:g} ms is out of range: the dense network takes {dense:.4g} ms per batch, "
+        f"{fault}; give a target between {min(smallest, dense):.4g} and {dense:.4g} ms"
+    )

@@ -1,0 +1,72 @@
+"""`secateur inspect` looks at a network at the size that it is used at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secateur.agent.cli import main
+from support.command_line import refusal
+
+
+def described(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["inspect", *words, "--json"]) == 0
+    content: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return content
+
+
+def classes(description: dict[str, Any]) -> int:
+    return max(row["filters"] for row in description["pinned"] if row["operation"] == "output")
+
+
+@pytest.mark.parametrize(
+    ("words", "shape", "outputs"),
+    [
+        (["demo"], [1, 8, 8], 10),
+        (["resnet20"], [3, 32, 32], 10),
+        (["resnet20", "--data", "digits"], [1, 8, 8], 10),
+        (["resnet20", "--image-size", "16"], [3, 16, 16], 10),
+        (["resnet20", "--input-shape", "2", "8", "16"], [2, 8, 16], 10),
+        (["mobilenet_v3_small", "--image-size", "32"], [3, 32, 32], 1000),
+        (["resnet20", "--task", "inspected_task:Task"], [2, 6, 6], 3),
+    ],
+)
+def test_shape_and_classes_come_from_the_data_the_size_or_the_network(
+    words: list[str],
+    shape: list[int],
+    outputs: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inspected_task.py").write_text(
+        "import torch\n"
+        "from secateur.envs.tasks import TensorTask\n"
+        "from torch.nn.functional import cross_entropy\n"
+        "def Task():\n"
+        "  x, y = torch.rand(9, 2, 6, 6), torch.arange(9) % 3\n"
+        "  settings = {'loss': cross_entropy, 'metric': 'accuracy', 'num_outputs': 3}\n"
+        "  return TensorTask(train=(x, y), val=(x, y), test=(x, y), **settings)\n"
+    )
+    found = described(words, capsys)
+    assert found["input_shape"] == shape
+    assert classes(found) == outputs
+
+
+def test_a_wrong_guess_of_the_size_is_answered_with_the_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grey_net.py").write_text("from torch import nn\ndef build(): return nn.Conv2d(1, 8, 3)\n")
+    error = refusal(["inspect", "grey_net:build"], capsys)
+    assert error.endswith("give --data, --image-size or --input-shape")
+
+
+def test_networks_of_timm_are_inspected(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("timm")
+    assert described(["timm:resnet10t", "--image-size", "64"], capsys)["input_shape"] == [3, 64, 64]
+    assert "did you mean 'timm:resnet26d'?" in refusal(["inspect", "resnet26d"], capsys)

@@ -1,0 +1,135 @@
+"""What a report adds since version 0.1: what is noticed first, what is beside a number, how to go on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secateur.agent.reporting.loading_code import export_code
+from secateur.agent.reporting.remarks import remarks
+from secateur.agent.reporting.report import rewrite_page, write_report
+from support.reports import demo_report, full_report, page_text, shown, shown_details
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    return full_report()
+
+
+def with_remarks(report: dict[str, Any]) -> dict[str, Any]:
+    return report | {"remarks": remarks(report)}
+
+
+def test_the_terminal_shows_first_what_a_user_notices(report: dict[str, Any]) -> None:
+    text = shown(report)
+    places = [
+        text.index(part)
+        for part in ("test accuracy", "95 % interval", "images/s, batch 128", "file of the weights", "MACs",
+                     "parameters", "latency, batch 1", "filters", "test loss")
+    ]  # fmt: skip
+    assert places == sorted(places)
+    for part in ("1.83 times", "3,021 ±1 %", "5,518 ±2 %", "545 kB", "254 kB", "0.55 ms ±4 %"):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_page_has_all_that_is_needed_to_ship(report: dict[str, Any], tmp_path: Path) -> None:
+    text = page_text(report, tmp_path)
+    for fact in (
+        "1.83 times", "the images per second", "classes10", "mean 0.3053; std 0.376", "border of 1 pixels",
+        "on val: heuristic taylor-global, same size", "94.20 %", "−0.90 points",  # noqa: RUF001
+        "on val: not fine-tuned", "93.50 %", "+2.75 points", "97.00 %", "Test accuracy of each",
+        f"secateur export {tmp_path} --format onnx --with-preprocessing", "onnxruntime",
+    ):  # fmt: skip
+        assert fact in text, fact
+
+
+def test_the_report_of_an_old_run_is_written_again_without_what_it_has_not(tmp_path: Path) -> None:
+    write_report(tmp_path, demo_report())
+    (tmp_path / "report.html").unlink()
+    rewrite_page(tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "67.7 %</b> of the latency" in text
+    assert "images/s" not in text
+    assert "file of the weights" not in text
+    assert "±" not in text
+    assert "Timed on 2 threads in float32." in text
+    assert "--with-preprocessing" not in text
+
+
+def test_without_fine_tuning_and_heuristics_there_are_no_rows_for_them(report: dict[str, Any]) -> None:
+    del report["search"]["best_heuristic"]
+    report["recovery"]["epochs"] = 0
+    assert "on val" not in shown(report)
+
+
+def test_a_run_as_it_should_be_needs_no_remark(report: dict[str, Any]) -> None:
+    assert remarks(report) == []
+
+
+@pytest.mark.parametrize(
+    ("interval", "odd"), [([-3.0, -0.1], True), ([-3.0, 0.0], False), ([0.1, 2.0], False), (None, False)]
+)
+def test_a_pruned_network_that_is_better_gets_the_usual_causes(
+    interval: list[float] | None, odd: bool, report: dict[str, Any]
+) -> None:
+    report["accuracy_drop_interval"] = interval
+    report = with_remarks(report)
+    assert [entry["about"] for entry in report["remarks"]] == ["accuracy"] * odd
+    text = shown(report)
+    assert ("test accuracy [1]" in text) == ("[1] The pruned network is significantly better" in text) == odd
+
+
+def test_no_gain_in_speed_is_said_with_what_to_try(report: dict[str, Any], tmp_path: Path) -> None:
+    report["ratios"] |= {"images_per_second": 1.02, "latency_ms": 1.1}
+    throughput, latency = remarks(report)
+    assert "--round-to 8" in throughput["text"]
+    assert "--target-latency" in throughput["text"]
+    assert throughput["about"] == "images_per_second"
+    assert "not faster at a batch of 1" in latency["text"]
+    text = page_text(with_remarks(report), tmp_path)
+    assert "images/s, batch 128 [1]" in text
+    assert "[2] Smaller is not faster at a batch of 1." in text
+    assert max(map(len, shown(with_remarks(report)).splitlines())) <= 80
+
+
+def test_what_to_try_depends_on_what_the_time_is_spent_on(report: dict[str, Any]) -> None:
+    report["ratios"]["latency_ms"] = 0.99
+    (latency,) = remarks(report)  # 0.812 ms for one image, 0.33 ms for each of 128
+    assert "onnxruntime" in latency["text"]
+    report["dense"]["images_per_second"] = 1000.0
+    (latency,) = remarks(report)
+    assert "onnxruntime" not in latency["text"]
+    assert "--target-latency" in latency["text"]
+
+
+@pytest.mark.parametrize(("what", "about"), [("throughput", "images_per_second"), ("latency", "latency_ms")])
+def test_a_busy_machine_is_named_beside_the_number(what: str, about: str, report: dict[str, Any]) -> None:
+    report[what]["busy"] = True
+    (remark,) = remarks(report)
+    assert remark["about"] == about
+    assert "busy" in remark["text"]
+
+
+def test_of_many_classes_the_terminal_shows_those_that_change_most_and_the_page_all(
+    report: dict[str, Any], tmp_path: Path
+) -> None:
+    details = [{"name": f"class {k}", "dense": 90.0, "pruned": 90.0 - k / 10} for k in range(100)]
+    details[50]["pruned"] = None
+    text = shown_details(report | {"details": details})
+    assert re.findall(r"class (\d+)", text) == [str(k) for k in range(99, 79, -1)]
+    assert "20 of 100" in text
+    assert page_text(report | {"details": details}, tmp_path).count("class ") == 101  # once in a style
+
+
+def test_the_export_is_that_of_networks_that_the_command_can_build(report: dict[str, Any]) -> None:
+    code = export_code(report, Path("runs/it's mine"))
+    command, _, lines = code.partition("\n")
+    assert command == "$ secateur export 'runs/it'\"'\"'s mine' --format onnx --with-preprocessing"
+    compile(lines, "report", "exec")
+    plain = export_code(report | {"normalisation": None}, Path("runs/a"))
+    assert plain.startswith("$ secateur export runs/a --format onnx\n")
+    assert export_code(report | {"built_by_name": False}, Path("runs/a")) == ""

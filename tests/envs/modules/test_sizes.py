@@ -1,0 +1,153 @@
+"""Sizes in modules' attributes are true: after a cut, after loading, and after the README's snippet."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from secateur.envs.surgery.cutting import cut, load_pruned, save_pruned
+from secateur.envs.surgery.verification import trace_exactly
+from support.networks import OWN, Architecture, GroupedBothKinds
+from support.promises import difference, outputs, random_plan
+from support.readme import snippet
+
+
+class BareNorms(nn.Module):
+    """Norms without a tensor that would show their size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.instance = nn.Conv2d(3, 12, 3), nn.InstanceNorm2d(12)
+        self.second, self.groups = nn.Conv2d(12, 16, 3), nn.GroupNorm(4, 16, affine=False)
+        self.third, self.batch = nn.Conv2d(16, 10, 3), nn.BatchNorm2d(10, affine=False)
+        self.head = nn.Conv2d(10, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.groups(self.second(F.relu(self.instance(self.first(x))))))
+        return self.head(F.relu(self.batch(self.third(x))))
+
+
+NETWORKS = [
+    *OWN,
+    Architecture("bare norms", BareNorms, (3, 12, 12)),
+    Architecture("mobilenet_v2", partial(torchvision.models.mobilenet_v2, num_classes=10), (3, 32, 32)),
+]
+SLOW = [
+    Architecture(name, partial(torchvision.models.get_model, name, weights=None, num_classes=10), (3, 64, 64))
+    for name in ("densenet121", "shufflenet_v2_x0_5", "regnet_y_400mf", "convnext_tiny", "resnext50_32x4d")
+]
+each_network = pytest.mark.parametrize(
+    "architecture",
+    [*NETWORKS, *(pytest.param(network, marks=pytest.mark.slow) for network in SLOW)],
+    ids=lambda architecture: architecture.name,
+)
+
+
+LISTS = str.maketrans("[]", "()")
+"""JSON has no tuples."""
+
+
+def sizes(module: nn.Module) -> dict[str, object]:
+    """Read a module's sizes from the shapes of its tensors alone."""
+    match module:
+        case nn.modules.conv._ConvNd():
+            first, second = module.weight.shape[:2]
+            inputs, filters = (first, second) if module.transposed else (second, first)
+            if module.transposed:
+                return {"in_channels": inputs, "out_channels": filters * module.groups}
+            return {"in_channels": inputs * module.groups, "out_channels": filters}
+        case nn.Linear():
+            return {"out_features": module.weight.shape[0], "in_features": module.weight.shape[1]}
+        case nn.modules.batchnorm._NormBase():
+            shown = [t for t in (module.weight, module.running_mean) if t is not None]
+            return {"num_features": len(shown[0])} if shown else {}
+        case nn.GroupNorm():
+            return {"num_channels": len(module.weight)} if module.affine else {}
+        case nn.LayerNorm():
+            return {"normalized_shape": tuple(module.weight.shape)} if module.elementwise_affine else {}
+        case nn.PReLU():
+            return {"num_parameters": len(module.weight)}
+    return {}
+
+
+def check_true(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Compare every size with the shape of a weight, or with what really comes in."""
+    model(*inputs)  # hooks compute masked weights
+    for name, module in model.named_modules():
+        for attribute, size in sizes(module).items():
+            assert getattr(module, attribute) == size, f"{name}.{attribute}"
+
+    def see(module: nn.Module, given: tuple[Tensor, ...], _: object) -> None:
+        match module:
+            case nn.modules.conv._ConvNd():
+                assert module.in_channels == given[0].shape[1]
+                assert module.out_channels % module.groups == module.in_channels % module.groups == 0
+            case nn.modules.batchnorm._NormBase():
+                assert module.num_features == given[0].shape[1]
+            case nn.GroupNorm():
+                assert module.num_channels == given[0].shape[1]
+                assert module.num_channels % module.num_groups == 0
+            case nn.Linear():
+                assert module.in_features == given[0].shape[-1]
+
+    handles = [module.register_forward_hook(see) for module in model.modules()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # norms without weights warn of another size
+        model(*inputs)
+    for handle in handles:
+        handle.remove()
+
+
+def rebuilt_by_snippet(build: object, folder: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """Run the README's lines in this process, with a module of one's own."""
+    code = snippet("from mypackage.nets import build  #")
+    lines = [line for line in code.splitlines() if "mypackage" not in line]
+    names = {"build": build}
+    monkeypatch.chdir(folder)
+    exec("\n".join(lines), names)
+    return names["model"]  # type: ignore[return-value]
+
+
+@each_network
+def test_every_size_is_true_after_the_cut_and_after_loading_with_and_without_secateur(
+    architecture: Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense, inputs = architecture.model().eval(), architecture.example()
+    network = trace_exactly(dense, inputs)
+    plan = random_plan(network, 0.4)
+    smaller = cut(dense, network, plan).eval()
+    folder = tmp_path / "runs" / "my-run"
+    folder.mkdir(parents=True)
+    save_pruned(smaller, plan, folder)
+    again = load_pruned(architecture.model, folder)
+    check_true(smaller, inputs)
+    check_true(again, inputs)
+    assert str(again) == str(smaller)
+    if not getattr(smaller, "baked", False):
+        alone = rebuilt_by_snippet(architecture.model, tmp_path, monkeypatch)
+        check_true(alone, inputs)
+        assert difference(outputs(alone, inputs), outputs(smaller, inputs)) == 0.0
+        assert str(alone).replace("[", "(").replace("]", ")") == str(smaller).replace("[", "(").replace(
+            "]", ")"
+        )
+
+
+def test_a_plan_of_version_0_1_has_no_sizes_of_modules_and_loads(tmp_path: Path) -> None:
+    dense = GroupedBothKinds()
+    network = trace_exactly(dense, torch.zeros(2, 3, 8, 8))
+    plan = random_plan(network, 0.4)
+    smaller = cut(dense, network, plan)
+    save_pruned(smaller, plan, tmp_path)
+    new = json.loads((tmp_path / "plan.json").read_text())
+    old = new | {"attributes": dict(plan.attributes)}
+    assert "depthwise.groups" in set(new["attributes"]) - set(old["attributes"])
+    (tmp_path / "plan.json").write_text(json.dumps(old))
+    assert str(load_pruned(GroupedBothKinds, tmp_path)) == str(smaller)
