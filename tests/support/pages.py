@@ -22,7 +22,7 @@ PAGES = (README, *sorted((ROOT / "docs").glob("[!_]*/**/*.md")), *sorted((ROOT /
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>not run|file): (?P<text>[^\n]+?) -->\n+)?"
-    r"^```(?P<language>python|console)\n(?P<code>.*?)^```$",
+    r"^```(?P<language>python|console|yaml)\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -62,7 +62,7 @@ def _braces(word: str) -> Iterator[str]:
 
 
 def blocks(page: Path) -> list[Block]:
-    """List the blocks of Python and of consoles on a page."""
+    """List the blocks of Python, of consoles and of options on a page."""
     text = page.read_text(encoding="utf-8")
     found = []
     for match in _BLOCK.finditer(text):
