@@ -20,6 +20,7 @@ html_title = "Secateur"
 html_static_path = ["_static"]
 html_css_files = ["secateur.css"]
 html_copy_source = False
+html_show_copyright = False
 
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

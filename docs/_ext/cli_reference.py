@@ -1,5 +1,6 @@
 """The directive ``secateur-options``: the options of a command, from the dataclasses that ``--help`` reads."""
 
+import inspect
 from dataclasses import MISSING
 from typing import Any
 
@@ -26,7 +27,9 @@ class SecateurOptions(SphinxDirective):
         example = "\n".join(f"$ {line}" for line in kind.example.splitlines())
         found.append(nodes.literal_block(example, example, language="console"))
         groups: dict[str, list[Option]] = {"Everyday options": []}
+        self.env.note_dependency(inspect.getfile(kind))
         for option in options_of(kind):
+            self.env.note_dependency(inspect.getfile(option.group))
             is_everyday = option.name in kind.everyday
             title = "Everyday options" if is_everyday else _title(kind, option.group)
             groups.setdefault(title, []).append(option)
