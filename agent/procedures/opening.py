@@ -9,14 +9,16 @@ What is found out before anything is decided:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from ...envs.io.memory import is_out_of_memory
 from ...envs.io.untrusted import first_line
+from ...envs.models import is_user_defined
 from ...envs.tasks import Measurement, SplitName, Task, list_datasets, measure
 from ...envs.tasks.datasets import default_normalisation, default_val_fraction, given_parts
 from ...envs.tasks.dense_checks import (
@@ -49,13 +51,13 @@ class Dense:
     """A dense network of a job.
 
     Args:
-        name: Name of the network, as for :func:`secateur.envs.models.get_model`.
-        weights: A file or the name of torchvision weights; None initialises at random.
+        name: Name of the network, for messages.
+        build: Builds it for a task; takes the task and a seed of random weights.
         is_trained: Whether it is trained already.
     """
 
     name: str
-    weights: str | None
+    build: Callable[[Task, int], nn.Module]
     is_trained: bool = True
 
 
@@ -88,9 +90,17 @@ def dense_networks(
             taken to load its weights itself.
     """
     return tuple(
-        Dense(name, file, is_trained=file is not None or (":" in name and not dense_epochs))
+        Dense(
+            name,
+            partial(_build_by_name, name, file),
+            is_trained=file is not None or (is_user_defined(name) and not dense_epochs),
+        )
         for name, file in zip(names, weights, strict=True)
     )
+
+
+def _build_by_name(name: str, weights: str | None, task: Task, seed: int) -> nn.Module:
+    return build_dense_network(name, task, weights, seed)
 
 
 def open_job(data: DataConfig, networks: Sequence[Dense], seed: int, *, resumed: bool = False) -> Opened:
@@ -131,6 +141,19 @@ def open_job(data: DataConfig, networks: Sequence[Dense], seed: int, *, resumed:
     return Opened(data, task, models, notes)
 
 
+def describe_own_task(task: Task, name: str, model: nn.Module) -> None:
+    """Say on the terminal what a task of the user's own and its dense network are.
+
+    Args:
+        task: The task.
+        name: Name of the network.
+        model: The network, on the task's device.
+    """
+    for line in _own_task_lines(task):
+        log_info(line)
+    _log_dense(name, model, task)
+
+
 def _likely_val(data: DataConfig) -> str:
     """Return where val most likely has to come from, as data that are read twice take twice as long.
 
@@ -165,7 +188,7 @@ def _load(
 def _build(networks: Sequence[Dense], task: Task, seed: int) -> tuple[nn.Module, ...]:
     models = []
     for network in networks:
-        model = build_dense_network(network.name, task, network.weights, seed)
+        model = network.build(task, seed)
         try:
             check_answers(model, task)
         except (ValueError, TypeError):
@@ -230,12 +253,18 @@ def _normalisation_name(data: DataConfig) -> str:
     return data.normalisation or default
 
 
+def _own_task_lines(task: Task) -> list[str]:
+    shape = "x".join(map(str, task.input_shape))
+    sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
+    return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}"]
+
+
 def _data_lines(data: DataConfig, task: Task, *, warn: bool) -> list[str]:
     """Describe the data; ``warn`` if a network may have been trained on all of train."""
     shape = "x".join(map(str, task.input_shape))
     sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
     if is_user_task(data) or not isinstance(task, Images):
-        return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}"]
+        return _own_task_lines(task)
     source = f"{task.name} ({data.data})" if Path(data.data).is_dir() else task.name
     lines = [f"data: {source}, {task.num_outputs} classes, images of {shape}; {sizes}"]
     if data.channels is not None:
