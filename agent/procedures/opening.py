@@ -134,7 +134,7 @@ def open_job(data: DataConfig, networks: Sequence[Dense], seed: int, *, resumed:
                 _require_best_normalisation(name, model, task, data)
         if is_open and given_parts(data.data) != {"train"}:
             data, task, notes = _take_unseen_val(data, task, checked, seed)
-    for line in (*_data_lines(data, task, warn=bool(checked)), *notes):
+    for line in (*_data_lines(data, task, is_trained=bool(checked)), *notes):
         log_info(line)
     for name, model in checked:
         _log_dense(name, model, task)
@@ -259,26 +259,27 @@ def _own_task_lines(task: Task) -> list[str]:
     return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}"]
 
 
-def _data_lines(data: DataConfig, task: Task, *, warn: bool) -> list[str]:
-    """Describe the data; ``warn`` if a network may have been trained on all of train."""
-    shape = "x".join(map(str, task.input_shape))
-    sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
+def _data_lines(data: DataConfig, task: Task, *, is_trained: bool) -> list[str]:
+    """Describe the data, and warn if a trained network may know all of them."""
     if is_user_task(data) or not isinstance(task, Images):
         return _own_task_lines(task)
-    source = f"{task.name} ({data.data})" if Path(data.data).is_dir() else task.name
+    shape = "x".join(map(str, task.input_shape))
+    sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
+    source = (
+        f"{task.name} ({data.data})" if Path(data.data).is_dir() and data.data != task.name else task.name
+    )
     lines = [f"data: {source}, {task.num_outputs} classes, images of {shape}; {sizes}"]
     if data.channels is not None:
         how = "each grey image is repeated" if data.channels == 3 else "the images are converted to grey"
         lines.append(f"channels: the network takes {data.channels}, so {how}")
     mean, std = (" ".join(f"{value:.3g}" for value in values) for values in (task.mean, task.std))
     lines.append(f"normalisation: {_normalisation_name(data)} (mean {mean}, deviation {std})")
-    more = (
-        ""
-        if task.augmentation != "none"
-        else " (give that of the network's training: --augment flip, crop or flip-crop)"
-    )
+    more = "; --augment flip, crop or flip-crop adds one"
+    if is_trained:  # batch-norm statistics should be those of the network's training
+        more = " (give that of the network's training: --augment flip, crop or flip-crop)"
+    more = more if task.augmentation == "none" else ""
     lines.append(f"augmentation of training images: {task.augmentation}{more}")
-    if warn and given_parts(data.data) == {"train"}:
+    if is_trained and given_parts(data.data) == {"train"}:
         lines.append(
             "warning: val and test are taken from train, which the weights may know; put images that they "
             "have not seen into a folder test/"
