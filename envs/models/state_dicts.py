@@ -71,7 +71,9 @@ def without_prefix(state: StateDict, target: StateDict) -> dict[str, Tensor]:
             for prefix in ends
             if (not prefix or prefix.endswith(".")) and all(prefix + key in state for key in needed)
         ]
-        best = [p for p in prefixes if not p] or sorted(filter(_rank, prefixes), key=_rank) or prefixes
+        best = (
+            [p for p in prefixes if not p] or sorted((p for p in prefixes if _rank(p)), key=_rank) or prefixes
+        )
         if len(best) == 1 or (best and _rank(best[0])):
             prefix = best[0]
             return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
