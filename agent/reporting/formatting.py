@@ -66,7 +66,10 @@ def _throughput_rows(report: dict[str, Any]) -> list[Row]:
 
 def _spread(median: float, quartiles: Sequence[float] | None) -> str:
     """Return half of the distance of the quartiles in percent of the median: " ±2 %"; "" if unknown."""
-    return f" ±{percent((quartiles[1] - quartiles[0]) / 2 / median, 0)}" if quartiles else ""
+    if not quartiles:
+        return ""
+    spread = percent((quartiles[1] - quartiles[0]) / 2 / median, 0)
+    return f" ±{spread}".replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _file_rows(report: dict[str, Any]) -> list[Row]:
