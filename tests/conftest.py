@@ -52,6 +52,7 @@ def without_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be timed, so that latencies are the same every time."""
     from support.small import pretended_latency, pretended_times
 
+    monkeypatch.setattr("secateur.envs.cost.latency_bounds.latency_ms", pretended_latency)
     monkeypatch.setattr("secateur.envs.cost.profiling.latency_ms", pretended_latency)
     monkeypatch.setattr("secateur.envs.cost.timer.time_passes", pretended_times)
 

@@ -6,6 +6,7 @@ Keywords are the options of ``secateur prune``, with underscores.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,20 @@ from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
+from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
-from ...envs.tasks.user_task import on_device
+from ...envs.tasks.user_task import check_task, on_device
 from ..run.flat_options import flat_options, options_of, read_config
 from ..run.folder import RunFolder
 from ..run.recovery_monitor import RecoveryMonitor
 from . import prune as procedure
 from .config import PruningConfig
-from .data_config import DataConfig
+from .data_config import FOUND_OUT, DataConfig, read_data_config
 from .loading import load_task
+from .opening import Dense, describe_own_task, open_job
 from .preparation import prepare
 from .prune import PruningResult
 from .search import prune_at_once
@@ -72,7 +75,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     config, data = _configs(options, task)
     if config.procedure != "network":
         raise ValueError("search prunes all layers at once; for layerwise, which trains, call prune")
-    loaded = _task(model, task, data, config.seed)
+    loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
     prepared = prepare(model, loaded, config)
     problem = _problem(model, loaded, config, prepared.network)
     return prune_at_once(problem, prepared.goal, config, None).plan
@@ -178,13 +181,19 @@ def prune(
         resumed = _is_resumed(out, Python(name, data, config), resume)
         if resumed and (out / REPORT).is_file():
             return _finished(model, out)
-    loaded = _task(model, task, data, config.seed)
+        if resumed:
+            data = read_data_config(out)  # with what was found out
+    clock = Stopwatch()
+    loaded, data, notes = _open(model, task, data, config.seed, name, resumed=resumed)
     prepared = prepare(model, loaded, config, name=name)
+    run = partial(
+        procedure.prune, model, loaded, config, prepared=prepared, name=name, notes=notes, clock=clock
+    )
     if out is None:
-        return procedure.prune(model, loaded, config, prepared=prepared, name=name)
+        return run()
     advice = f"secateur.prune(..., out={str(out)!r}, resume=True)"
     with RunFolder(out, Python(name, data, config), resumed=resumed, advice=advice) as folder:
-        return procedure.prune(model, loaded, config, prepared=prepared, folder=folder, name=name)
+        return run(folder=folder)
 
 
 def load(factory: Callable[..., nn.Module], folder: str | Path) -> nn.Module:
@@ -231,10 +240,34 @@ def _data_config(task: Data, options: dict[str, Any]) -> DataConfig:
 
 
 def _task(model: nn.Module, task: Data, config: DataConfig, seed: int) -> Task:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"the model is {type(model).__name__}; give an nn.Module")
+    _check_network(model)
     loaded = load_task(config, seed) if isinstance(task, (str, Path)) else task
     return on_device(loaded, next(model.parameters()).device)
+
+
+def _check_network(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the model is {type(model).__name__}; give an nn.Module")
+
+
+def _open(
+    model: nn.Module, task: Data, config: DataConfig, seed: int, name: str, *, resumed: bool = False
+) -> tuple[Task, DataConfig, tuple[str, ...]]:
+    """Load the data, check them with the network, and say on the terminal what they are.
+
+    Returns:
+        The task, the data options with what was found out, and notes for the report.
+    """
+    _check_network(model)
+    device = next(model.parameters()).device
+    if isinstance(task, (str, Path)):
+        opened = open_job(config, [Dense(name, lambda task, seed: model.eval())], seed, resumed=resumed)
+        return on_device(opened.task, device), opened.data, opened.notes
+    loaded = on_device(task, device)
+    if not resumed:
+        check_task(loaded)
+        describe_own_task(loaded, name, model)
+    return loaded, config, ()
 
 
 def _problem(model: nn.Module, task: Task, config: PruningConfig, network: Any) -> PruningProblem:
@@ -259,9 +292,10 @@ def _is_resumed(out: Path, run: Python, resume: bool) -> bool:
         return False
     if not resume:
         raise ValueError(f"{out} holds a run; give resume=True to go on with it, or another out")
-    before, now = read_config(out), flat_options(run)
+    before, now, default = read_config(out), flat_options(run), flat_options(Python(run.model))
     for option, value in now.items():
-        if before.get(option, value) != value:
+        is_found_out = option in FOUND_OUT and value == default[option]
+        if before.get(option, value) != value and not is_found_out:
             raise ValueError(
                 f"{out} was begun with {option}={before[option]!r}, not {value!r}; give the same options"
             )

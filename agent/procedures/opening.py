@@ -9,14 +9,16 @@ What is found out before anything is decided:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from torch import nn
 
 from ...envs.io.memory import is_out_of_memory
 from ...envs.io.untrusted import first_line
+from ...envs.models import is_user_defined
 from ...envs.tasks import Measurement, SplitName, Task, list_datasets, measure
 from ...envs.tasks.datasets import default_normalisation, default_val_fraction, given_parts
 from ...envs.tasks.dense_checks import (
@@ -49,13 +51,13 @@ class Dense:
     """A dense network of a job.
 
     Args:
-        name: Name of the network, as for :func:`secateur.envs.models.get_model`.
-        weights: A file or the name of torchvision weights; None initialises at random.
+        name: Name of the network, for messages.
+        build: Builds it for a task; takes the task and a seed of random weights.
         is_trained: Whether it is trained already.
     """
 
     name: str
-    weights: str | None
+    build: Callable[[Task, int], nn.Module]
     is_trained: bool = True
 
 
@@ -88,9 +90,17 @@ def dense_networks(
             taken to load its weights itself.
     """
     return tuple(
-        Dense(name, file, is_trained=file is not None or (":" in name and not dense_epochs))
+        Dense(
+            name,
+            partial(_build_by_name, name, file),
+            is_trained=file is not None or (is_user_defined(name) and not dense_epochs),
+        )
         for name, file in zip(names, weights, strict=True)
     )
+
+
+def _build_by_name(name: str, weights: str | None, task: Task, seed: int) -> nn.Module:
+    return build_dense_network(name, task, weights, seed)
 
 
 def open_job(data: DataConfig, networks: Sequence[Dense], seed: int, *, resumed: bool = False) -> Opened:
@@ -124,11 +134,24 @@ def open_job(data: DataConfig, networks: Sequence[Dense], seed: int, *, resumed:
                 _require_best_normalisation(name, model, task, data)
         if is_open and given_parts(data.data) != {"train"}:
             data, task, notes = _take_unseen_val(data, task, checked, seed)
-    for line in (*_data_lines(data, task, warn=bool(checked)), *notes):
+    for line in (*_data_lines(data, task, is_trained=bool(checked)), *notes):
         log_info(line)
     for name, model in checked:
         _log_dense(name, model, task)
     return Opened(data, task, models, notes)
+
+
+def describe_own_task(task: Task, name: str, model: nn.Module) -> None:
+    """Say on the terminal what a task of the user's own and its dense network are.
+
+    Args:
+        task: The task.
+        name: Name of the network.
+        model: The network, on the task's device.
+    """
+    for line in _own_task_lines(task):
+        log_info(line)
+    _log_dense(name, model, task)
 
 
 def _likely_val(data: DataConfig) -> str:
@@ -165,7 +188,7 @@ def _load(
 def _build(networks: Sequence[Dense], task: Task, seed: int) -> tuple[nn.Module, ...]:
     models = []
     for network in networks:
-        model = build_dense_network(network.name, task, network.weights, seed)
+        model = network.build(task, seed)
         try:
             check_answers(model, task)
         except (ValueError, TypeError):
@@ -230,26 +253,33 @@ def _normalisation_name(data: DataConfig) -> str:
     return data.normalisation or default
 
 
-def _data_lines(data: DataConfig, task: Task, *, warn: bool) -> list[str]:
-    """Describe the data; ``warn`` if a network may have been trained on all of train."""
+def _own_task_lines(task: Task) -> list[str]:
     shape = "x".join(map(str, task.input_shape))
     sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
+    return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}"]
+
+
+def _data_lines(data: DataConfig, task: Task, *, is_trained: bool) -> list[str]:
+    """Describe the data, and warn if a trained network may know all of them."""
     if is_user_task(data) or not isinstance(task, Images):
-        return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}"]
-    source = f"{task.name} ({data.data})" if Path(data.data).is_dir() else task.name
+        return _own_task_lines(task)
+    shape = "x".join(map(str, task.input_shape))
+    sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
+    source = (
+        f"{task.name} ({data.data})" if Path(data.data).is_dir() and data.data != task.name else task.name
+    )
     lines = [f"data: {source}, {task.num_outputs} classes, images of {shape}; {sizes}"]
     if data.channels is not None:
         how = "each grey image is repeated" if data.channels == 3 else "the images are converted to grey"
         lines.append(f"channels: the network takes {data.channels}, so {how}")
     mean, std = (" ".join(f"{value:.3g}" for value in values) for values in (task.mean, task.std))
     lines.append(f"normalisation: {_normalisation_name(data)} (mean {mean}, deviation {std})")
-    more = (
-        ""
-        if task.augmentation != "none"
-        else " (give that of the network's training: --augment flip, crop or flip-crop)"
-    )
+    more = "; --augment flip, crop or flip-crop adds one"
+    if is_trained:  # batch-norm statistics should be those of the network's training
+        more = " (give that of the network's training: --augment flip, crop or flip-crop)"
+    more = more if task.augmentation == "none" else ""
     lines.append(f"augmentation of training images: {task.augmentation}{more}")
-    if warn and given_parts(data.data) == {"train"}:
+    if is_trained and given_parts(data.data) == {"train"}:
         lines.append(
             "warning: val and test are taken from train, which the weights may know; put images that they "
             "have not seen into a folder test/"

@@ -66,7 +66,10 @@ def _throughput_rows(report: dict[str, Any]) -> list[Row]:
 
 def _spread(median: float, quartiles: Sequence[float] | None) -> str:
     """Return half of the distance of the quartiles in percent of the median: " ±2 %"; "" if unknown."""
-    return f" ±{percent((quartiles[1] - quartiles[0]) / 2 / median, 0)}" if quartiles else ""
+    if not quartiles:
+        return ""
+    spread = percent((quartiles[1] - quartiles[0]) / 2 / median, 0)
+    return f" ±{spread}".replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _file_rows(report: dict[str, Any]) -> list[Row]:
@@ -98,16 +101,17 @@ def _latency_rows(report: dict[str, Any]) -> list[Row]:
 def _before_rows(report: dict[str, Any]) -> list[Row]:
     """Return the rows for accuracies on val: the chosen filters, a heuristic's, and fine-tuning."""
     search, recovery, rows = report["search"], report["recovery"], []
+    what = f"val {metric_of(report)}"
     if best := search.get("best_heuristic"):
         chosen, other = search["val_accuracy"], best["val_accuracy"]
-        rows.append(Row("on val: as chosen", "", f"{chosen:.2f} %", ""))
-        label = f"on val: heuristic {best['name']}, same size"
+        rows.append(Row(f"{what} as chosen", "", f"{chosen:.2f} %", ""))
+        label = f"{what} of the best heuristic at this size, {best['name']}"
         rows.append(Row(label, "", f"{other:.2f} %", f"{signed(other - chosen, 2)} points"))
     if recovery.get("epochs") and recovery.get("val_accuracy_before") is not None:
         before, after = recovery["val_accuracy_before"], recovery["val_accuracy_after"]
-        rows.append(Row("on val: not fine-tuned", "", f"{before:.2f} %", ""))
+        rows.append(Row(f"{what} before tuning", "", f"{before:.2f} %", ""))
         gained = f"{signed(after - before, 2)} points"
-        rows.append(Row("on val: fine-tuned", "", f"{after:.2f} %", gained))
+        rows.append(Row(f"{what} after tuning", "", f"{after:.2f} %", gained))
     return rows
 
 
@@ -117,14 +121,19 @@ def remarks_below(report: dict[str, Any]) -> list[str]:
     threads = "1 thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
     timed = f"Timed on {threads} in {settings['dtype']}"
     timed += "; ± is half the distance of the quartiles." if "latency_spread_ms" in report["dense"] else "."
-    marked = [f"[{number}] {entry['text']}" for number, entry in enumerate(report.get("remarks", ()), 1)]
-    return [timed, *marked]
+    return [timed, *(f"[{number}] {text}" for number, text in enumerate(_texts(report), 1))]
 
 
 def _marked(label: str, about: str, report: dict[str, Any]) -> str:
-    """Add the number of a remark to a label, if there is a remark about it."""
-    places = [entry["about"] for entry in report.get("remarks", ())]
-    return f"{label} [{places.index(about) + 1}]" if about in places else label
+    """Add the numbers of the remarks about a value to its label."""
+    texts = _texts(report)
+    said = [entry["text"] for entry in report.get("remarks", ()) if entry["about"] == about]
+    return " ".join([label, *(f"[{texts.index(text) + 1}]" for text in said)])
+
+
+def _texts(report: dict[str, Any]) -> list[str]:
+    """Return the remarks, each once."""
+    return list(dict.fromkeys(entry["text"] for entry in report.get("remarks", ())))
 
 
 def _accuracy_rows(report: dict[str, Any]) -> list[Row]:
@@ -146,6 +155,11 @@ def change_interval(report: dict[str, Any]) -> str:
 def metric_of(report: dict[str, Any]) -> str:
     """Return the name of the accuracy."""
     return str(report.get("metric", "accuracy"))
+
+
+def details_heading(report: dict[str, Any]) -> str:
+    """Return the heading of the table of classes or outputs."""
+    return f"test {metric_of(report)} of each{' class' if report.get('classes') else ''}"
 
 
 def details(report: dict[str, Any]) -> list[Row]:

@@ -18,13 +18,14 @@ from .formatting import (
     change_interval,
     comparison,
     details,
+    details_heading,
     figures,
     metric_of,
     percent,
     remarks_below,
     signed,
 )
-from .loading_code import export_code, loading_code
+from .loading_code import export_code, loading_code, running_code
 from .svg import inline_svg
 
 _TEMPLATES = Environment(
@@ -48,15 +49,15 @@ def page(report: dict[str, Any], folder: Path) -> str:
     accuracy_label = f"points of test {metric}" + (f" (95 %: {interval})" if interval else "")
     return _TEMPLATES.get_template("report.html.jinja").render(
         title=f"{report['model']} on {report['data']}, pruned by {report['method']}",
-        metric=metric,
         key_figures=[
+            (signed(-report["accuracy_drop"], 2), accuracy_label),
+            _speed_figure(ratios),
             (percent(ratios["macs"]), "of the MACs"),
             (percent(ratios["params"]), "of the parameters"),
-            _speed_figure(ratios),
-            (signed(-report["accuracy_drop"], 2), accuracy_label),
         ],
         comparison=[astuple(row) for row in comparison(report)],
         remarks=remarks_below(report),
+        details_heading=f"T{details_heading(report)[1:]}",
         details=[astuple(row) for row in details(report)],
         layers_figure=_layers_figure(report["layers"]),
         layers=[_layer(layer["name"], layer["filters"], layer["kept"]) for layer in report["layers"]],
@@ -77,6 +78,7 @@ def page(report: dict[str, Any], folder: Path) -> str:
         notes=splits.get("notes", ()),
         loading_code=loading_code(report, folder),
         export_code=export_code(report, folder),
+        running_code=running_code(report, folder),
         command=report["command"],
         machine=[
             *figures({"device": report["device"], "seed": report["seed"]}),

@@ -29,29 +29,27 @@ def _is_built_by_name(report: dict[str, Any]) -> bool:
 
 
 def export_code(report: dict[str, Any], folder: Path) -> str:
-    """Return the command that exports the network to ONNX, and Python code that runs it.
+    """Return the command that exports the network to ONNX; "" if it cannot build the network."""
+    if not (report.get("num_outputs") and report.get("input_shape") and _is_built_by_name(report)):
+        return ""
+    words = ["secateur", "export", str(folder), "--format", "onnx"]
+    return shlex.join([*words, "--with-preprocessing"] if report.get("normalisation") else words)
 
-    Returns:
-        "" if ``secateur export`` cannot build the network.
-    """
-    shape = report.get("input_shape")
-    if not (report.get("num_outputs") and shape and _is_built_by_name(report)):
+
+def running_code(report: dict[str, Any], folder: Path) -> str:
+    """Return Python code that runs what :func:`export_code` exports; "" if that is nothing."""
+    if not export_code(report, folder):
         return ""
     normalised = bool(report.get("normalisation"))
-    words = ["secateur", "export", str(folder), "--format", "onnx"]
-    words += ["--with-preprocessing"] if normalised else []
-    size = ", ".join(map(str, shape))
     kind, values = ("uint8", "0 to 255") if normalised else ("float32", "prepared as in training")
-    images = f"{kind} (batch, {size}), {values}"
-    return "\n".join(
-        [
-            f"$ {shlex.join(words)}",
-            "",
-            "import onnxruntime",
-            "",
-            f"session = onnxruntime.InferenceSession({str(folder / 'model.onnx')!r})",
-            "(name,) = (entry.name for entry in session.get_inputs())",
-            f"outputs = session.run(None, {{name: images}})  # images: {images}",
-            "session.get_modelmeta().custom_metadata_map  # class names, normalisation, source",
-        ]
-    )
+    lines = [
+        "import onnxruntime",
+        "",
+        f"session = onnxruntime.InferenceSession({str(folder / 'model.onnx')!r})",
+        "(entry,) = session.get_inputs()",
+        f"# images: {kind} (batch, {', '.join(map(str, report['input_shape']))}), {values}",
+        "outputs = session.run(None, {entry.name: images})",
+        "# class names, normalisation, source, version:",
+        "session.get_modelmeta().custom_metadata_map",
+    ]
+    return "\n".join(lines)

@@ -12,7 +12,7 @@ from rich.text import Text
 from ...envs.io.atomic_write import write_atomically
 from ...envs.io.run_files import CONFIG, PAGE, REPORT
 from ...envs.io.untrusted import parse_json, read_text
-from .formatting import comparison, details, metric_of, remarks_below
+from .formatting import comparison, details, details_heading, metric_of, remarks_below
 from .html import page
 
 _LABEL_WIDTH = 27
@@ -120,7 +120,7 @@ def details_table(report: dict[str, Any]) -> Table:
     Args:
         report: As for :func:`write_report`.
     """
-    found, title = report["details"], f"test {metric_of(report)} of each"
+    found, title = report["details"], details_heading(report)
     if len(found) > MOST_DETAILS:
         title = f"test {metric_of(report)} of the {MOST_DETAILS} of {len(found)} that change most"
         found = sorted(found, key=_change, reverse=True)[:MOST_DETAILS]

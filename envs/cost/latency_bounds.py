@@ -30,13 +30,8 @@ def check_latency_target(
     placed, batch = timed_copy(model, shape, config)
     smaller = cut_to(placed, network, network.min_widths)
     dense, smallest = (latency_ms(each, batch, threads=config.threads) for each in (placed, smaller))
-    if target * _MARGIN < smallest:
-        fault = f"the smallest possible cut takes {smallest:.4g} ms"
-    elif target > dense * _MARGIN:
-        fault = "it is met without pruning"
-    else:
-        return
-    raise ValueError(
-        f"the target of {target:g} ms is out of range: the dense network takes {dense:.4g} ms per batch, "
-        f"{fault}; give a target between {min(smallest, dense):.4g} and {dense:.4g} ms"
-    )
+    if not smallest / _MARGIN <= target <= dense * _MARGIN:
+        raise ValueError(
+            f"the target of {target:g} ms is out of range: the dense network takes {dense:.4g} ms per "
+            f"batch, the smallest possible cut {smallest:.4g} ms; give a target between the two"
+        )

@@ -34,6 +34,10 @@ _MOST_NAMES = 1000
 """Classes and functions that a file may name. Lightning's checkpoints name about ten."""
 
 
+_Known = Callable[..., Any] | tuple[Callable[..., Any], str]
+"""What torch may take for a name in a file."""
+
+
 class Unknown(list[Any]):
     """Stand for an object of an unknown class. A list, as torch appends to the entries of lists only."""
 
@@ -62,7 +66,7 @@ def read_pickled(path: Path) -> object:
             has bytes.
     """
     try:
-        unknown = [(_stand_in(name), name) for name in _names(path)]
+        unknown: list[_Known] = [(_stand_in(name), name) for name in _names(path)]
         # A file, as torch takes a path for the format of its ending. What torch knows, it does not replace.
         with path.open("rb") as file, torch.serialization.safe_globals(unknown):
             return torch.load(file, map_location="cpu", weights_only=True)

@@ -66,14 +66,13 @@ def without_prefix(state: StateDict, target: StateDict) -> dict[str, Tensor]:
     needed = [key for key in target if not key.endswith("num_batches_tracked")]
     if needed:
         ends = (key.removesuffix(needed[0]) for key in state if key.endswith(needed[0]))
-        prefixes = [
+        prefixes: list[str] = [
             prefix
             for prefix in ends
             if (not prefix or prefix.endswith(".")) and all(prefix + key in state for key in needed)
         ]
-        best = [p for p in prefixes if not p] or sorted(filter(_rank, prefixes), key=_rank) or prefixes
-        if len(best) == 1 or (best and _rank(best[0])):
-            prefix = best[0]
+        known = sorted((prefix for prefix in prefixes if _rank(prefix)), key=_rank)
+        for prefix in known[:1] or (prefixes if len(prefixes) == 1 else []):
             return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     tensors = dict(state)
     while common := next((p for p in _PREFIXES if all(key.startswith(p) for key in tensors)), None):
@@ -84,7 +83,7 @@ def without_prefix(state: StateDict, target: StateDict) -> dict[str, Tensor]:
 def _rank(prefix: str) -> int:
     """Return a number that is lower for a more usual prefix, and 0 if it has parts that are unknown."""
     parts = [f"{part}." for part in prefix.split(".")[:-1]]
-    return 1 + sum(map(_PREFIXES.index, parts)) if set(parts) <= set(_PREFIXES) else 0
+    return 1 + sum(1 + _PREFIXES.index(part) for part in parts) if set(parts) <= set(_PREFIXES) else 0
 
 
 def _candidates(content: object, depth: int) -> Iterator[dict[str, Tensor]]:

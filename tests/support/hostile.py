@@ -227,18 +227,9 @@ RUNS: Corpus = {
     "a private one": (attributes(_version=1, _modules=[1]), "which"),
     "a class": (attributes(__class____x=3), "which"),
     "a flag": (attributes(training=3), "'training', which is no size"),
-    "a size that is not its weight's": (
-        attributes(stem__in_channels=1),
-        "'stem.in_channels' to 1, the",
-    ),
-    "groups that no weight has": (
-        attributes(left__groups=3),
-        "'left.groups' to 3, the weights to 1",
-    ),
-    "a list for a module's size": (
-        attributes(stem__out_channels=[6]),
-        "'stem.out_channels' to (6,), the",
-    ),
+    "another size than its weight's": (attributes(stem__in_channels=1), "'stem.in_channels' to 1, the"),
+    "groups that no weight has": (attributes(left__groups=3), "'left.groups' to 3, the weights to 1"),
+    "a list for a module's size": (attributes(stem__out_channels=[6]), "'stem.out_channels' to (6,)"),
     "what is no size of a module": (attributes(stem__dilation=[1, 1]), "'stem.dilation', which is no size"),
     "a parameter": (attributes(kernel=3), "'kernel', which this network does not have"),
     "a larger size": (attributes(width=7), "'width', which is no size"),

@@ -12,6 +12,7 @@ import pytest
 from secateur.agent.commands import Frontier, Prune
 from secateur.agent.commands.parsing import parse
 from secateur.agent.procedures import preparation
+from secateur.agent.procedures.options import ConstraintOptions
 from support.command_line import refusal
 
 

@@ -45,11 +45,11 @@ def test_shape_and_classes_come_from_the_data_the_size_or_the_network(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "inspected_task.py").write_text(
         "import torch\n"
-        "from secateur.envs.tasks import TensorTask\n"
+        "from secateur.envs.tasks import Accuracy, TensorTask\n"
         "from torch.nn.functional import cross_entropy\n"
         "def Task():\n"
         "  x, y = torch.rand(9, 2, 6, 6), torch.arange(9) % 3\n"
-        "  settings = {'loss': cross_entropy, 'metric': 'accuracy', 'num_outputs': 3}\n"
+        "  settings = {'loss': cross_entropy, 'metric': Accuracy(), 'num_outputs': 3}\n"
         "  return TensorTask(train=(x, y), val=(x, y), test=(x, y), **settings)\n"
     )
     found = described(words, capsys)
