@@ -47,9 +47,7 @@ def draw_sizes(axes: Axes, rows: list[dict[str, Any]]) -> None:
     labels = []
     for k, (model, (name, wish)) in enumerate(NETWORKS.items()):
         chosen = [
-            r
-            for r in rows
-            if (r["model"], r["wish"], r["method"], r["epochs"]) == (model, wish, "ppo", 30)
+            r for r in rows if (r["model"], r["wish"], r["method"], r["epochs"]) == (model, wish, "ppo", 30)
         ]
         for offset, (key, _, colour) in zip((-0.18, 0.18), BARS, strict=True):
             share = 100 * mean(row[key] for row in chosen)

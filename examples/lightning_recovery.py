@@ -1,7 +1,7 @@
 """Cut a network, and fine-tune it with Lightning instead of Secateur's own training.
 
-    pip install lightning
-    python examples/lightning_recovery.py
+pip install lightning
+python examples/lightning_recovery.py
 """
 
 import argparse

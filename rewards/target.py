@@ -57,7 +57,7 @@ class TargetReward:
 
     @property
     def drop_bound(self) -> None:
-        """None: this reward has no bound on the accuracy drop."""
+        """Always None, as this reward has no bound on the accuracy drop."""
         return
 
     def __call__(self, outcome: Outcome) -> float:

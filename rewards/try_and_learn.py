@@ -42,7 +42,7 @@ class TryAndLearnReward:
 
     @property
     def target(self) -> None:
-        """None: this reward has no target size."""
+        """Always None, as this reward has no target size."""
         return
 
     def __call__(self, outcome: Outcome) -> float:

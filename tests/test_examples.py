@@ -38,7 +38,9 @@ def test_a_network_is_cut_between_two_plain_training_loops(capsys: pytest.Captur
     assert sum(p.numel() for p in smaller.parameters()) < 0.7 * sum(
         p.numel() for p in module.Network().parameters()
     )
-    dense, pruned = (float(share) for share in re.findall(r"(?:dense|pruned): +([\d.]+) %", capsys.readouterr().out))
+    dense, pruned = (
+        float(share) for share in re.findall(r"(?:dense|pruned): +([\d.]+) %", capsys.readouterr().out)
+    )
     assert pruned > dense - 5 > 80
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from tyro.conf import Positional
+from tyro.conf import Positional, Suppress
 
 from secateur.agent.cli import VERBS
 from secateur.agent.commands.help_page import field_text
@@ -30,6 +30,8 @@ class SecateurOptions(SphinxDirective):
         self.env.note_dependency(inspect.getfile(kind))
         for option in options_of(kind):
             self.env.note_dependency(inspect.getfile(option.group))
+            if Suppress in _markers(option):  # programs set it, not users
+                continue
             is_everyday = option.name in kind.everyday
             title = "Everyday options" if is_everyday else _title(kind, option.group)
             groups.setdefault(title, []).append(option)
@@ -47,11 +49,14 @@ def _title(kind: type, group: type) -> str:
 
 
 def _item(option: Option) -> nodes.definition_list_item:
-    is_positional = Positional in getattr(option.kind, "__metadata__", ())
-    name = option.name.upper() if is_positional else option.flag
+    name = option.name.upper() if Positional in _markers(option) else option.flag
     term = nodes.term("", "", nodes.literal(text=name), nodes.Text(f" {_values(option)}".rstrip()))
     text = nodes.definition("", nodes.paragraph(text=field_text(option)), classes=["option-text"])
     return nodes.definition_list_item("", term, text)
+
+
+def _markers(option: Option) -> tuple[object, ...]:
+    return getattr(option.kind, "__metadata__", ())
 
 
 def _values(option: Option) -> str:

@@ -39,7 +39,9 @@ class Figure:
 
     def text(self, x: float, y: float, words: str, kind: str = "text", anchor: str = "start") -> None:
         """Write a line of text; ``anchor`` is start, middle or end."""
-        self._parts.append(f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>')
+        self._parts.append(
+            f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>'
+        )
 
     def arrow(self, *points: tuple[float, float]) -> None:
         """Draw an arrow along points."""
@@ -61,7 +63,9 @@ class Figure:
 
 def cut() -> Figure:
     """What goes with a filter."""
-    figure = Figure(680, 250, "Removing filter 2 of a convolution takes its batch norm and the weights that read it")
+    figure = Figure(
+        680, 250, "Removing filter 2 of a convolution takes its batch norm and the weights that read it"
+    )
     gone = 2
 
     def state(row: int) -> str:
@@ -101,7 +105,9 @@ def coupling() -> Figure:
     figure.arrow((140, 128), (538, 128))
     figure.text(340, 148, "skip connection", "muted small", "middle")
     figure.rect(30, 190, 14, 14, "other")
-    figure.text(52, 202, "conv1 = block.conv2: one decision for both, channel k with channel k", "muted small")
+    figure.text(
+        52, 202, "conv1 = block.conv2: one decision for both, channel k with channel k", "muted small"
+    )
     figure.rect(30, 212, 14, 14, "box")
     figure.text(52, 224, "block.conv1: a decision of its own", "muted small")
     return figure
@@ -109,7 +115,11 @@ def coupling() -> Figure:
 
 def agent() -> Figure:
     """How the agent learns."""
-    figure = Figure(680, 300, "The agent decides layer by layer, the cut network is measured, the reward teaches the agent")
+    figure = Figure(
+        680,
+        300,
+        "The agent decides layer by layer, the cut network is measured, the reward teaches the agent",
+    )
     figure.box(24, 40, 130, 64, "features\nof each filter\nand of its layer")
     figure.box(214, 40, 130, 64, "agent\nkeep or remove,\nlayer by layer", "other")
     figure.box(474, 40, 160, 64, "candidate\nfilters masked,\nthe rest compensated")
@@ -124,13 +134,19 @@ def agent() -> Figure:
     figure.text(289, 147, "PPO", "text bold")
     figure.arrow((320, 40), (320, 20), (238, 20), (238, 38))
     figure.text(330, 25, "next layer", "muted small")
-    figure.text(340, 278, "one candidate is one episode; sixteen of them make an update", "muted small", "middle")
+    figure.text(
+        340, 278, "one candidate is one episode; sixteen of them make an update", "muted small", "middle"
+    )
     return figure
 
 
 def choice() -> Figure:
     """How a proposal is chosen."""
-    figure = Figure(680, 200, "Proposals of the agent and of 15 heuristics are measured, the best four again, and one is cut")
+    figure = Figure(
+        680,
+        200,
+        "Proposals of the agent and of 15 heuristics are measured, the best four again, and one is cut",
+    )
     figure.box(24, 30, 140, 50, "agent\nits proposals", "other")
     figure.box(24, 110, 140, 50, "15 heuristics\none proposal each")
     figure.box(224, 64, 120, 64, "all\nmeasured on\n512 images")
@@ -146,7 +162,9 @@ def choice() -> Figure:
 
 def data() -> Figure:
     """What each part of the data is for."""
-    figure = Figure(680, 230, "train for statistics and fine-tuning, val for rewards and the choice, test for the report")
+    figure = Figure(
+        680, 230, "train for statistics and fine-tuning, val for rewards and the choice, test for the report"
+    )
     rows = (
         ("train", 380, "box", "statistics, compensation, fine-tuning", "read all the time"),
         ("val", 120, "other", "rewards of the search, the choice", "the dense network must not know it"),
@@ -163,7 +181,11 @@ def data() -> Figure:
 
 def compensation() -> Figure:
     """How kept channels make up for a removed one."""
-    figure = Figure(680, 230, "A removed channel is fitted as a sum of kept ones, and its weights are shared out among theirs")
+    figure = Figure(
+        680,
+        230,
+        "A removed channel is fitted as a sum of kept ones, and its weights are shared out among theirs",
+    )
     figure.text(40, 34, "channels of conv1", "text bold")
     figure.text(400, 34, "weights of conv2 that read them", "text bold")
     shares = ("+ 0.7 × w2", "+ 0.2 × w2", "", "− 0.1 × w2")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-NETS = '''
+NETS = """
 from torch import nn
 
 
@@ -28,7 +28,7 @@ class Net(nn.Module):
 
 def build(num_classes=2):
     return Net(num_classes)
-'''
+"""
 CLASSES = ("cat", "dog")
 SPLITS = {"train": 24, "val": 12, "test": 12}
 _MEAN, _STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
