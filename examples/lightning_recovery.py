@@ -1,7 +1,9 @@
 """Cut a network, and fine-tune it with Lightning instead of Secateur's own training.
 
-pip install lightning
-python examples/lightning_recovery.py
+    pip install lightning
+    python examples/lightning_recovery.py
+
+The network and the data are those of ``plain_torch.py``.
 """
 
 import argparse

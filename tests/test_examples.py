@@ -97,7 +97,7 @@ def test_the_page_says_how_onnxruntime_runs_an_exported_network(
     monkeypatch.syspath_prepend(tmp_path / "user")
     prune = "prune mypackage.nets:build --weights mine.pt --data my-images --effort quick --epochs 0 --out"
     assert main([*prune.split(), "runs/my-run"]) == 0
-    assert main("export runs/my-run --format onnx".split()) == 0
+    assert main(["export", "runs/my-run", "--format", "onnx"]) == 0
     namespace: dict[str, Any] = {}
     exec(snippet("onnxruntime.InferenceSession"), namespace)
     assert namespace["scores"].shape == (4, 2)

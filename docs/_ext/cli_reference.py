@@ -1,4 +1,4 @@
-"""The directive ``secateur-options``: the options of a command, from the dataclasses that ``--help`` reads."""
+"""The directive ``secateur-options``: a command's options, from the dataclasses that ``--help`` reads."""
 
 import inspect
 from dataclasses import MISSING

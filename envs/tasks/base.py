@@ -27,7 +27,8 @@ class Task(Protocol):
     * ``classes``: names of the classes, in the order of the outputs, for reports and exported files.
     * ``augmentation: str``: description of the augmentation of training images, for the report.
     * ``largest_batch: int``: largest number of examples in one pass, for large images.
-    * ``to(device)``: returns the same task with its data on a device; by default batches are moved one by one.
+    * ``to(device)``: returns the same task with its data on a device; by default batches are moved one by
+      one.
     """
 
     @property

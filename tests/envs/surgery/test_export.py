@@ -23,8 +23,8 @@ from secateur.envs.surgery.export import export
 from secateur.envs.surgery.verification import trace_exactly
 from support.networks import GroupedBothKinds, MaskedWeights, SizesByAttribute, TwoInTwoOut, WeightNorms
 from support.onnx import needs_onnx
-from support.promises import outputs, random_plan
 from support.pages import snippet
+from support.promises import outputs, random_plan
 
 ALONE = """
 import sys

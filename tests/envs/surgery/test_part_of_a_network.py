@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from support.published import detector
 from support.pages import snippet
+from support.published import detector
 
 
 def test_a_detector_with_a_pruned_backbone_detects_and_trains_as_the_readme_says() -> None:
