@@ -1,4 +1,4 @@
-"""Take the two screenshots of the README: TensorBoard and the report of a finished run, in Chromium.
+"""Take the two screenshots of the documentation: TensorBoard and the report of a finished run, in Chromium.
 
     secateur prune --target-macs 0.3 --evaluations 800 --out runs/demo
     python benchmarks/screenshots.py runs/demo

@@ -1,4 +1,4 @@
-"""Sizes in modules' attributes are true: after a cut, after loading, and after the README's snippet."""
+"""Sizes in modules' attributes are true: after a cut, after loading, and after the snippet of the page on deploying."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from secateur.envs.surgery.cutting import cut, load_pruned, save_pruned
 from secateur.envs.surgery.verification import trace_exactly
 from support.networks import OWN, Architecture, GroupedBothKinds
+from support.pages import snippet
 from support.promises import difference, outputs, random_plan
-from support.readme import snippet
 
 
 class BareNorms(nn.Module):
@@ -107,7 +107,7 @@ def check_true(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 
 def rebuilt_by_snippet(build: object, folder: Path, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
-    """Run the README's lines in this process, with a module of one's own."""
+    """Run the page's lines in this process, with a module of one's own."""
     code = snippet("from mypackage.nets import build  #")
     lines = [line for line in code.splitlines() if "mypackage" not in line]
     names = {"build": build}

@@ -203,7 +203,7 @@ class OneChannelAndNorms(nn.Module):
         pytest.param(OneChannelAndNorms, marks=pytest.mark.slow),
     ],
 )
-def test_the_readmes_snippet_rebuilds_a_network_without_secateur(
+def test_the_snippet_of_the_page_rebuilds_a_network_without_secateur(
     network: type[nn.Module], tmp_path: Path
 ) -> None:
     traced = trace_exactly(dense := network(), torch.zeros(2, 3, 8, 8))

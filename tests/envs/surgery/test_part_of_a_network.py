@@ -8,7 +8,7 @@ from support.pages import snippet
 from support.published import detector
 
 
-def test_a_detector_with_a_pruned_backbone_detects_and_trains_as_the_readme_says() -> None:
+def test_a_detector_with_a_pruned_backbone_detects_and_trains_as_the_page_says() -> None:
     torch.manual_seed(0)
     model = detector()
     before = sum(p.numel() for p in model.backbone.parameters())
