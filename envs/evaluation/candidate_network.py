@@ -33,6 +33,8 @@ from ..surgery.cutting import cut
 from ..surgery.plan import Mask, PruningPlan
 from ..tasks.base import Task
 from ..tracing import TracedNetwork
+from .candidate_program import CandidateProgram
+from .operation_graph import GraphRecorder, NotRecordableError, generalise
 from .shared_prefix import SharedPrefix
 
 _PIECE_PIXELS = {"cpu": 128 * 32 * 32, "cuda": 4096 * 32 * 32}
@@ -88,6 +90,7 @@ class CandidateNetwork:
         self._readers = self._dense_readers()
         self._building = threading.Lock()
         self._recording: _Recording | None = None
+        self._program = self._make_program(example) if example.device.type == "cpu" else None
 
     def pieces(self, inputs: Tensor) -> list[Tensor]:
         """Split images into pieces (P, C, H, W) with the data type and memory layout of the network."""
@@ -143,8 +146,11 @@ class CandidateNetwork:
             self._recording.take_statistics(*self._statistics)
             yield from (self._recording.answer[len(piece)](piece) for piece in pieces)
             return
+        if self._program:
+            yield from self._program.run(self._cut_tensors(masks), self._statistics, pieces, shared)
+            return
         model = self.cut(masks)
-        passes = shared.passes(model) if shared else repeat(nullcontext())
+        passes = shared.passes(_named_tensors(model)) if shared else repeat(nullcontext())
         self._take_statistics(model, self._statistics, passes)
         for piece in pieces:
             yield self._forward(model, piece, passes)
@@ -155,6 +161,49 @@ class CandidateNetwork:
         with self._building, torch.inference_mode(False), torch.no_grad():
             self._mask(masks)
             return cut(self.model, self.network, filled)
+
+    def _cut_tensors(self, masks: Sequence[Mask]) -> dict[str, Tensor]:
+        """Return the tensors of :meth:`cut` that the program reads, by name."""
+        read = {name: dense.clone() for name, (_, dense) in self._readers.items()}
+        self._compensation.apply(read, masks)
+        filled = [_filled_up(mask) for mask in masks]
+        keep_by_axis: dict[tuple[str, int], Mask] = {}
+        tensors = self._tensors | read
+        for layer, mask in zip(self.network.layers, filled, strict=True):
+            for slice_ in layer.slices if not mask.all() else ():
+                full = np.ones(tensors[slice_.parameter].shape[slice_.axis], np.bool_)
+                keep_by_axis.setdefault((slice_.parameter, slice_.axis), full)[slice_.index[~mask].ravel()] = False
+        for (name, axis), keep in keep_by_axis.items():
+            tensors[name] = tensors[name].index_select(axis, torch.from_numpy(np.flatnonzero(keep)))
+        return tensors
+
+    @torch.inference_mode()
+    def _make_program(self, example: Tensor) -> CandidateProgram | None:
+        """Record the network's operations; None if they cannot be recorded."""
+        self._tensors = dict(_named_tensors(self.model))
+        (few,) = self.pieces(example)
+        probes = [[np.arange(n) % 3 > 0 for n in self.network.widths], [np.arange(n) > 0 for n in self.network.widths]]
+        for masks in probes:
+            for mask in masks:
+                mask[-1] = True
+        with torch.inference_mode(False), torch.no_grad():
+            cuts = [cut(self.model, self.network, PruningPlan.from_masks(self.network, masks)) for masks in probes]
+        try:
+            recordings = [self._record_graph(m, x) for m, x in ((self.model, few), (self.model, torch.cat([few, few[:1]])), *((m, few) for m in cuts))]
+            graph = generalise(recordings)
+            norms = [(f"{name}.running_mean".lstrip("."), f"{name}.running_var".lstrip(".")) for name, m in self.model.named_modules() if m in _norms(self.model)]
+            return CandidateProgram(graph, norms)
+        except NotRecordableError as error:
+            print("NOT RECORDABLE", error)
+            return None
+
+    def _record_graph(self, model, piece):
+        piece = piece.clone()
+        recorder = GraphRecorder(dict(_named_tensors(model)), piece)
+        fast = self._dtype is torch.bfloat16
+        with torch.autocast(piece.device.type, torch.bfloat16, enabled=fast, cache_enabled=False), recorder:
+            output = main_output(model(piece))
+        return recorder.finish(output)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -223,6 +272,10 @@ class _Recording:
 
     take_statistics: Callable[..., None]
     answer: dict[int, Callable[[Tensor], Tensor]]
+
+
+def _named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
 
 
 def _norms(model: nn.Module) -> list[_BatchNorm]:

@@ -1,0 +1,265 @@
+"""Run candidates as a list of operations on their tensors, with batch-norm folded into convolutions.
+
+A batch-norm with known statistics is an affine map of each channel. So the convolution before it can compute
+it, and the sum and the ReLU that follow as well, without another pass through memory. The operations of most
+CNNs are fewer than half as many then. What stands alone is computed as the network does.
+
+Shapes: P images of a piece, N filters of a convolution.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Graph, GraphModule, Node
+
+from .operation_graph import PIECE, erase_unused
+
+_aten = torch.ops.aten
+_TRAINING, _MOMENTUM = 5, 6  # positions among the arguments of batch-norm
+_SUMS, _RELUS = (_aten.add.Tensor,), (_aten.relu.default,)
+_FUSED_DIMENSIONS = 4
+
+
+@dataclass(frozen=True)
+class Folding:
+    """A convolution that computes the batch-norm after it.
+
+    Args:
+        convolution: Names of the convolution's weight and bias; a bias may be missing.
+        norm: Names of the batch-norm's weight, bias, mean and variance; the first two may be missing.
+        eps: Added to the variance.
+    """
+
+    convolution: tuple[str, str | None]
+    norm: tuple[str | None, str | None, str, str]
+    eps: float
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tensors that the folded ones depend on."""
+        return [name for name in (*self.convolution, *self.norm) if name is not None]
+
+    def empty(self, tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Allocate the folded weight and bias (N,)."""
+        weight = tensors[self.convolution[0]]
+        return torch.empty_like(weight), weight.new_empty(len(weight))
+
+    def compute(self, tensors: Mapping[str, Tensor], folded: tuple[Tensor, Tensor]) -> None:
+        """Fill in the folded weight and bias.
+
+        Args:
+            tensors: The candidate's tensors by name, statistics included.
+            folded: What :meth:`empty` returned.
+        """
+        weight, bias, gain, offset, mean, variance = (
+            None if name is None else tensors[name].float() for name in (*self.convolution, *self.norm)
+        )
+        assert weight is not None
+        assert mean is not None
+        assert variance is not None
+        scale = (variance + self.eps).rsqrt()
+        scale = scale if gain is None else scale * gain
+        shift = -mean * scale if bias is None else (bias - mean) * scale
+        folded[0].copy_(weight * scale.view(-1, *(1,) * (weight.dim() - 1)))
+        folded[1].copy_(shift if offset is None else shift + offset)
+
+
+class CandidateProgram:
+    """Take a candidate's batch-norm statistics and compute its outputs from its tensors.
+
+    Args:
+        graph: The network's operations in evaluation mode, for any cut.
+        norms: Names of the means and variances that are re-estimated.
+        fold: Whether to fold batch-norm into convolutions.
+    """
+
+    def __init__(self, graph: Graph, norms: Sequence[tuple[str, str]], *, fold: bool = True) -> None:
+        self._means = {mean for mean, _ in norms}
+        self._variances = {variance for _, variance in norms}
+        self._statistics = _Compiled(_statistics_graph(graph, self._means))
+        folded, self._foldings = _fold(graph) if fold else (graph, [])
+        self._outputs = _Compiled(folded)
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the parameters and buffers that are read."""
+        read = {*self._statistics.names, *self._outputs.names}
+        return {name for name in read if isinstance(name, str)}.union(*(one.names for one in self._foldings))
+
+    def run(
+        self,
+        tensors: Mapping[str, Tensor],
+        statistics: Sequence[Tensor],
+        pieces: Sequence[Tensor],
+        shared: Any = None,
+    ) -> Iterator[Tensor]:
+        """Re-estimate batch-norm statistics, then compute outputs.
+
+        Args:
+            tensors: The candidate's parameters and buffers by name.
+            statistics: Images for the statistics, pieces (P, ...); without any, the given ones stay.
+            pieces: Images.
+            shared: The prefix shared with other candidates, or None.
+
+        Returns:
+            The outputs for each piece.
+        """
+        inputs: dict[str | int, Tensor] = dict(tensors)
+        if statistics:
+            inputs |= {name: torch.zeros_like(tensors[name]) for name in self._means}
+            inputs |= {name: torch.ones_like(tensors[name]) for name in self._variances}
+        folded = [folding.empty(tensors) for folding in self._foldings]
+        for k, (weight, bias) in enumerate(folded):
+            inputs[2 * k], inputs[2 * k + 1] = weight, bias
+        passes: Iterator[AbstractContextManager[Any]] = iter(())
+        if shared:
+            passes = shared.passes([*_named(inputs), *self._named_folded(folded)])
+        for count, piece in enumerate(statistics, start=1):
+            with next(passes, None) or contextlib.nullcontext():
+                self._statistics(piece, inputs, momentum=1 / count)
+        for folding, both in zip(self._foldings, folded, strict=True):
+            folding.compute(inputs, both)  # type: ignore[arg-type]
+        for piece in pieces:
+            with next(passes, None) or contextlib.nullcontext():
+                output = self._outputs(piece, inputs)
+            yield output
+
+    def _named_folded(self, folded: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """Name folded tensors after all those that they depend on."""
+        for folding, both in zip(self._foldings, folded, strict=True):
+            for name in folding.names:
+                yield from ((name, tensor) for tensor in both)
+
+
+class _Compiled:
+    """A graph as a function."""
+
+    def __init__(self, graph: Graph) -> None:
+        graph.lint()
+        inputs = [node.meta["name"] for node in graph.nodes if node.op == "placeholder"]
+        self.names: list[str | int] = [name for name in inputs[1:] if name != "momentum"]
+        self._takes_momentum = "momentum" in inputs
+        self._function = GraphModule(nn.Module(), graph).forward
+
+    def __call__(self, piece: Tensor, inputs: Mapping[str | int, Tensor], momentum: float = 0.0) -> Any:
+        tensors = [inputs[name] for name in self.names]
+        return self._function(piece, *tensors, *((momentum,) if self._takes_momentum else ()))
+
+
+def _named(inputs: Mapping[str | int, Tensor]) -> list[tuple[str, Tensor]]:
+    return [(name, tensor) for name, tensor in inputs.items() if isinstance(name, str)]
+
+
+def _copied(graph: Graph) -> Graph:
+    copied = Graph()
+    output = copied.graph_copy(graph, {})
+    copied.output(output)
+    return copied
+
+
+def _statistics_graph(graph: Graph, means: set[str]) -> Graph:
+    """Return the graph that updates the statistics of batch-norms and computes nothing else."""
+    graph = _copied(graph)
+    norms = [node for node in _norms_of(graph) if _name(node.args[3]) in means]
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    with graph.inserting_after(inputs[-1]):
+        momentum = graph.placeholder("momentum")
+    momentum.meta["name"] = "momentum"
+    for norm in norms:
+        norm.args = (*norm.args[:_TRAINING], True, momentum, *norm.args[_MOMENTUM + 1 :])
+    (output,) = [node for node in graph.nodes if node.op == "output"]
+    output.args = (None,)
+    for node in reversed(list(graph.nodes)):
+        if node.op == "call_function" and not node.users and node not in norms:
+            graph.erase_node(node)
+    erase_unused(graph)
+    return graph
+
+
+def _norms_of(graph: Graph) -> list[Node]:
+    """List batch-norms that normalise with statistics given by name."""
+    found = [node for node in graph.nodes if node.target is _aten.batch_norm.default]
+    return [n for n in found if n.args[_TRAINING] is False and _name(n.args[3]) and _name(n.args[4])]
+
+
+def _fold(graph: Graph) -> tuple[Graph, list[Folding]]:
+    """Return the graph with batch-norms, and sums and ReLUs after them, in the convolutions before them."""
+    graph = _copied(graph)
+    foldings: list[Folding] = []
+    for norm in _norms_of(graph):
+        convolution = norm.args[0]
+        if _foldable(convolution, norm):
+            _fold_one(graph, convolution, norm, foldings)  # type: ignore[arg-type]
+    erase_unused(graph)
+    return graph, foldings
+
+
+def _foldable(convolution: Any, norm: Node) -> bool:
+    return (
+        isinstance(convolution, Node)
+        and convolution.target is _aten.conv2d.default
+        and len(convolution.meta["shape"]) == _FUSED_DIMENSIONS
+        and list(convolution.users) == [norm]
+        and all(argument is None or _name(argument) for argument in (*convolution.args[1:3], *norm.args[1:3]))
+    )
+
+
+def _fold_one(graph: Graph, convolution: Node, norm: Node, foldings: list[Folding]) -> None:
+    inputs, weight, bias, stride, padding, dilation, groups = (
+        *convolution.args,
+        *(None, [1, 1], [0, 0], [1, 1], 1)[len(convolution.args) - 2 :],
+    )
+    names = [None if argument is None else _name(argument) for argument in norm.args[1:5]]
+    foldings.append(Folding((_name(weight), bias and _name(bias)), tuple(names), norm.args[7]))  # type: ignore[arg-type]
+    folded = []
+    last_input = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    for k in (1, 0):
+        with graph.inserting_after(last_input):
+            node = graph.placeholder(f"folded_{len(foldings)}_{k}")
+        node.meta["name"] = 2 * len(foldings) - 2 + k
+        folded.insert(0, node)
+    last, other = norm, None
+    if summed := _only_user(last, _SUMS):
+        one, two = summed.args
+        other = two if one is last else one
+        fits = isinstance(other, Node) and other is not last and not summed.kwargs
+        if fits and other.meta.get("shape") == last.meta["shape"]:  # type: ignore[union-attr]
+            last = summed
+        else:
+            other = None
+    relu = _only_user(last, _RELUS)
+    last = relu or last
+    geometry = (padding, stride, dilation, groups)
+    with graph.inserting_before(last):
+        if other is None:
+            unary = ("relu" if relu else "none", [], "")
+            target = torch.ops.mkldnn._convolution_pointwise.default
+            fused = graph.call_function(target, (inputs, *folded, *geometry, *unary))
+        else:
+            binary = ("add", 1.0, "relu" if relu else None, [], None)
+            target = torch.ops.mkldnn._convolution_pointwise.binary
+            fused = graph.call_function(target, (inputs, other, *folded, *geometry, *binary))
+    fused.meta["shape"] = last.meta["shape"]
+    last.replace_all_uses_with(fused)
+    for node in (relu, summed if other is not None else None, norm, convolution):
+        if node is not None:
+            graph.erase_node(node)
+
+
+def _only_user(node: Node, targets: tuple[Any, ...]) -> Node | None:
+    """Return the only node that reads another, if it does one of the given operations."""
+    users = list(node.users)
+    return users[0] if len(users) == 1 and users[0].target in targets else None
+
+
+def _name(node: Any) -> str | None:
+    """Return the name of the parameter or buffer that a node stands for, or None."""
+    if not isinstance(node, Node) or node.op != "placeholder" or node.meta["name"] == PIECE:
+        return None
+    name = node.meta["name"]
+    return name if isinstance(name, str) else None
