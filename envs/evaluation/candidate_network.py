@@ -31,10 +31,11 @@ from ..modules.precision import working_dtype
 from ..recovery.compensation import Compensation
 from ..surgery.cutting import cut
 from ..surgery.plan import Mask, PruningPlan
+from ..surgery.slicing import TensorSlicer
 from ..tasks.base import Task
 from ..tracing import TracedNetwork
-from .candidate_program import CandidateProgram
-from .operation_graph import GraphRecorder, NotRecordableError, generalise
+from .candidate_program import CandidateProgram, compile_program
+from .operation_graph import named_tensors
 from .shared_prefix import SharedPrefix
 
 _PIECE_PIXELS = {"cpu": 128 * 32 * 32, "cuda": 4096 * 32 * 32}
@@ -90,7 +91,9 @@ class CandidateNetwork:
         self._readers = self._dense_readers()
         self._building = threading.Lock()
         self._recording: _Recording | None = None
-        self._program = self._make_program(example) if example.device.type == "cpu" else None
+        self._tensors = named_tensors(self.model)
+        self._slicer = TensorSlicer(network, {name: tensor.shape for name, tensor in self._tensors.items()})
+        self._program = self._compile(example) if example.device.type == "cpu" else None
 
     def pieces(self, inputs: Tensor) -> list[Tensor]:
         """Split images into pieces (P, C, H, W) with the data type and memory layout of the network."""
@@ -150,7 +153,7 @@ class CandidateNetwork:
             yield from self._program.run(self._cut_tensors(masks), self._statistics, pieces, shared)
             return
         model = self.cut(masks)
-        passes = shared.passes(_named_tensors(model)) if shared else repeat(nullcontext())
+        passes = shared.passes(list(named_tensors(model).items())) if shared else repeat(nullcontext())
         self._take_statistics(model, self._statistics, passes)
         for piece in pieces:
             yield self._forward(model, piece, passes)
@@ -163,47 +166,39 @@ class CandidateNetwork:
             return cut(self.model, self.network, filled)
 
     def _cut_tensors(self, masks: Sequence[Mask]) -> dict[str, Tensor]:
-        """Return the tensors of :meth:`cut` that the program reads, by name."""
+        """Return the parameters and buffers of :meth:`cut` by name, without making its modules."""
         read = {name: dense.clone() for name, (_, dense) in self._readers.items()}
         self._compensation.apply(read, masks)
-        filled = [_filled_up(mask) for mask in masks]
-        keep_by_axis: dict[tuple[str, int], Mask] = {}
         tensors = self._tensors | read
-        for layer, mask in zip(self.network.layers, filled, strict=True):
-            for slice_ in layer.slices if not mask.all() else ():
-                full = np.ones(tensors[slice_.parameter].shape[slice_.axis], np.bool_)
-                keep_by_axis.setdefault((slice_.parameter, slice_.axis), full)[slice_.index[~mask].ravel()] = False
-        for (name, axis), keep in keep_by_axis.items():
-            tensors[name] = tensors[name].index_select(axis, torch.from_numpy(np.flatnonzero(keep)))
+        for name, axis, positions in self._slicer.kept([_filled_up(mask) for mask in masks]):
+            tensors[name] = tensors[name].index_select(axis, positions)
         return tensors
 
     @torch.inference_mode()
-    def _make_program(self, example: Tensor) -> CandidateProgram | None:
-        """Record the network's operations; None if they cannot be recorded."""
-        self._tensors = dict(_named_tensors(self.model))
+    def _compile(self, example: Tensor) -> CandidateProgram | None:
+        """Compile the network's operations; None if that is not possible."""
         (few,) = self.pieces(example)
-        probes = [[np.arange(n) % 3 > 0 for n in self.network.widths], [np.arange(n) > 0 for n in self.network.widths]]
+        probes = [[np.arange(width) % 5 != k for width in self.network.widths] for k in (0, 1, 2)]
         for masks in probes:
             for mask in masks:
-                mask[-1] = True
+                mask[:1] = mask[:1] | ~mask.any()
         with torch.inference_mode(False), torch.no_grad():
-            cuts = [cut(self.model, self.network, PruningPlan.from_masks(self.network, masks)) for masks in probes]
-        try:
-            recordings = [self._record_graph(m, x) for m, x in ((self.model, few), (self.model, torch.cat([few, few[:1]])), *((m, few) for m in cuts))]
-            graph = generalise(recordings)
-            norms = [(f"{name}.running_mean".lstrip("."), f"{name}.running_var".lstrip(".")) for name, m in self.model.named_modules() if m in _norms(self.model)]
-            return CandidateProgram(graph, norms)
-        except NotRecordableError as error:
-            print("NOT RECORDABLE", error)
-            return None
+            plans = [PruningPlan.from_masks(self.network, masks) for masks in probes]
+            cuts = [cut(self.model, self.network, plan) for plan in plans]
+        norms = [
+            tuple(f"{name}.{part}".lstrip(".") for part in ("running_mean", "running_var"))
+            for name, module in self.model.named_modules()
+            if isinstance(module, _BatchNorm) and module.track_running_stats
+        ]
 
-    def _record_graph(self, model, piece):
-        piece = piece.clone()
-        recorder = GraphRecorder(dict(_named_tensors(model)), piece)
-        fast = self._dtype is torch.bfloat16
-        with torch.autocast(piece.device.type, torch.bfloat16, enabled=fast, cache_enabled=False), recorder:
-            output = main_output(model(piece))
-        return recorder.finish(output)
+        def forward(model: nn.Module, piece: Tensor) -> Tensor:
+            return self._forward(model, piece, repeat(nullcontext()))
+
+        def measured(model: nn.Module) -> Tensor:
+            self._take_statistics(model, [few], repeat(nullcontext()))
+            return forward(model, few)
+
+        return compile_program(forward, measured, [self.model, *cuts], few, norms)
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -272,10 +267,6 @@ class _Recording:
 
     take_statistics: Callable[..., None]
     answer: dict[int, Callable[[Tensor], Tensor]]
-
-
-def _named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
 
 
 def _norms(model: nn.Module) -> list[_BatchNorm]:

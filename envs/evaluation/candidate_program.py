@@ -8,7 +8,7 @@ Shapes: P images of a piece, N filters of a convolution.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +17,22 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
-from .operation_graph import PIECE, erase_unused
+from .operation_graph import (
+    PIECE,
+    NotRecordableError,
+    erase_unused,
+    generalise,
+    named_tensors,
+    record_graph,
+)
 
 _aten = torch.ops.aten
 _TRAINING, _MOMENTUM = 5, 6  # positions among the arguments of batch-norm
 _SUMS, _RELUS = (_aten.add.Tensor,), (_aten.relu.default,)
 _FUSED_DIMENSIONS = 4
+
+_FOLDING_ERROR = {torch.bfloat16: 0.1, torch.float32: 1e-3}
+"""Largest relative error of the outputs from folding; a wrong fold errs by about 1."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,46 @@ class CandidateProgram:
                 yield from ((name, tensor) for tensor in both)
 
 
+def compile_program(
+    forward: Callable[[nn.Module, Tensor], Tensor],
+    measured: Callable[[nn.Module], Tensor],
+    networks: Sequence[nn.Module],
+    piece: Tensor,
+    norms: Sequence[tuple[str, str]],
+) -> CandidateProgram | None:
+    """Compile the operations of a network, and check the result on a cut.
+
+    Args:
+        forward: Computes a network's outputs for a piece.
+        measured: Takes the statistics of a network from ``piece``, then computes its outputs for it.
+        networks: The dense network and three different cuts; the last one is for the check and is changed.
+        piece: A few images (P, ...).
+        norms: Names of the means and variances that are re-estimated.
+
+    Returns:
+        None if the operations cannot be recorded, or do not compute on the cut what the network does.
+    """
+    dense, *cuts, checked = networks
+    pieces = [piece, torch.cat([piece, piece[:1]]), *(piece for _ in cuts)]
+    recorded = zip([dense, dense, *cuts], pieces, strict=True)
+    try:
+        graph = generalise([record_graph(forward, model, images) for model, images in recorded])
+    except NotRecordableError:
+        return None
+    tensors = {name: tensor.clone() for name, tensor in named_tensors(checked).items()}
+    plain = CandidateProgram(graph, norms, fold=False)
+    (output,) = plain.run(tensors, [piece] if norms else [], [piece])
+    if not torch.allclose(output, measured(checked), rtol=0, atol=0, equal_nan=True):
+        return None
+    try:
+        folded = CandidateProgram(graph, norms)
+        (wanted,), (output,) = (program.run(tensors, [], [piece]) for program in (plain, folded))
+    except (RuntimeError, AttributeError):  # there is no oneDNN, or it cannot do this
+        return plain
+    error = float((output - wanted).norm() / wanted.norm())
+    return folded if error <= _FOLDING_ERROR[piece.dtype] else plain
+
+
 class _Compiled:
     """A graph as a function."""
 
@@ -223,17 +273,11 @@ def _fold_one(graph: Graph, convolution: Node, norm: Node, foldings: list[Foldin
             node = graph.placeholder(f"folded_{len(foldings)}_{k}")
         node.meta["name"] = 2 * len(foldings) - 2 + k
         folded.insert(0, node)
-    last, other = norm, None
-    if summed := _only_user(last, _SUMS):
-        one, two = summed.args
-        other = two if one is last else one
-        fits = isinstance(other, Node) and other is not last and not summed.kwargs
-        if fits and other.meta.get("shape") == last.meta["shape"]:  # type: ignore[union-attr]
-            last = summed
-        else:
-            other = None
-    relu = _only_user(last, _RELUS)
-    last = relu or last
+    summed = _only_user(norm, _SUMS)
+    other = _other_summand(summed, norm) if summed and groups == 1 else None
+    before = norm if other is None else summed
+    relu = _only_user(before, _RELUS)
+    last = relu or before
     geometry = (padding, stride, dilation, groups)
     with graph.inserting_before(last):
         if other is None:
@@ -244,11 +288,20 @@ def _fold_one(graph: Graph, convolution: Node, norm: Node, foldings: list[Foldin
             binary = ("add", 1.0, "relu" if relu else None, [], None)
             target = torch.ops.mkldnn._convolution_pointwise.binary
             fused = graph.call_function(target, (inputs, other, *folded, *geometry, *binary))
-    fused.meta["shape"] = last.meta["shape"]
+    fused.meta.update(last.meta)
     last.replace_all_uses_with(fused)
     for node in (relu, summed if other is not None else None, norm, convolution):
         if node is not None:
             graph.erase_node(node)
+
+
+def _other_summand(summed: Node, norm: Node) -> Node | None:
+    """Return what is added to a batch-norm's output, if it has the same shape and type."""
+    one, two = summed.args
+    other = two if one is norm else one
+    if not isinstance(other, Node) or other is norm or summed.kwargs:
+        return None
+    return other if all(other.meta.get(key) == norm.meta[key] for key in ("shape", "dtype")) else None
 
 
 def _only_user(node: Node, targets: tuple[Any, ...]) -> Node | None:

@@ -9,11 +9,11 @@ Shapes: P images of a piece, C channels.
 """
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import Graph, Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
@@ -38,7 +38,7 @@ class GraphRecorder(TorchDispatchMode):
     """Write the operations of one forward pass into a graph.
 
     Each input of the graph is a node with the name of its tensor in ``meta["name"]``. All nodes of tensors
-    have a ``meta["shape"]``. Operations in place are written as those that return a new tensor.
+    have a ``meta["shape"]`` and ``meta["dtype"]``. Operations in place are written as those that return a new tensor.
 
     Args:
         named: The network's parameters and buffers, by name.
@@ -52,7 +52,9 @@ class GraphRecorder(TorchDispatchMode):
         self._alive: list[Tensor] = []  # so that no two tensors have the same id
         self._own = {_memory(tensor) for tensor in (piece, *named.values())}
         for name, tensor in ((PIECE, piece), *named.items()):
-            node = self.graph.placeholder(name.replace(".", "_"))
+            if id(tensor) in self._nodes:  # shared; the trace knows it by its first name, too
+                continue
+            node = self.graph.placeholder(f"tensor_{len(self._nodes)}")
             node.meta["name"] = name
             self._define(node, tensor)
 
@@ -92,7 +94,7 @@ class GraphRecorder(TorchDispatchMode):
         return twin
 
     def _define(self, node: Node, tensor: Tensor) -> None:
-        node.meta["shape"] = tensor.shape
+        node.meta["shape"], node.meta["dtype"] = tensor.shape, tensor.dtype
         self._nodes[id(tensor)] = node
         self._alive.append(tensor)
 
@@ -100,6 +102,23 @@ class GraphRecorder(TorchDispatchMode):
         if id(tensor) not in self._nodes:
             raise NotRecordableError("an operation reads a tensor of unknown origin")
         return self._nodes[id(tensor)]
+
+
+def record_graph(forward: Callable[[nn.Module, Tensor], Tensor], model: nn.Module, piece: Tensor) -> Graph:
+    """Record what a network does with a piece (P, ...).
+
+    Raises:
+        NotRecordableError: If a graph cannot hold it.
+    """
+    with GraphRecorder(named_tensors(model), piece) as recorder:
+        output = forward(model, piece)
+    return recorder.finish(output)
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers by name; those of modules that share them have several names."""
+    parameters, buffers = model.named_parameters, model.named_buffers
+    return dict(parameters(remove_duplicate=False)) | dict(buffers(remove_duplicate=False))
 
 
 def erase_unused(graph: Graph) -> None:
@@ -184,5 +203,3 @@ def _input(graph: Graph) -> Node:
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
-
-
