@@ -93,12 +93,12 @@ class CandidateProgram:
         self._variances = {variance for _, variance in norms}
         self._statistics = _Compiled(_statistics_graph(graph, self._means))
         folded, self._foldings = _fold(graph) if fold else (graph, [])
-        self._outputs = _Compiled(folded)
+        self.outputs = _Compiled(folded)
 
     @property
     def names(self) -> set[str]:
         """Names of the parameters and buffers that are read."""
-        read = {*self._statistics.names, *self._outputs.names}
+        read = {*self._statistics.names, *self.outputs.names}
         return {name for name in read if isinstance(name, str)}.union(*(one.names for one in self._foldings))
 
     def run(
@@ -136,7 +136,7 @@ class CandidateProgram:
             folding.compute(inputs, both)  # type: ignore[arg-type]
         for piece in pieces:
             with next(passes, None) or contextlib.nullcontext():
-                output = self._outputs(piece, inputs)
+                output = self.outputs(piece, inputs)
             yield output
 
     def _named_folded(self, folded: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -191,6 +191,7 @@ class _Compiled:
 
     def __init__(self, graph: Graph) -> None:
         graph.lint()
+        self.graph = graph
         inputs = [node.meta["name"] for node in graph.nodes if node.op == "placeholder"]
         self.names: list[str | int] = [name for name in inputs[1:] if name != "momentum"]
         self._takes_momentum = "momentum" in inputs

@@ -38,7 +38,8 @@ class GraphRecorder(TorchDispatchMode):
     """Write the operations of one forward pass into a graph.
 
     Each input of the graph is a node with the name of its tensor in ``meta["name"]``. All nodes of tensors
-    have a ``meta["shape"]`` and ``meta["dtype"]``. Operations in place are written as those that return a new tensor.
+    have a ``meta["shape"]`` and ``meta["dtype"]``. Operations in place are written as those that return a new
+    tensor.
 
     Args:
         named: The network's parameters and buffers, by name.
@@ -151,7 +152,8 @@ def generalise(recordings: Sequence[Graph]) -> Graph:
         if any(_operation(other) != _operation(node) for other in same):
             raise NotRecordableError("a cut runs other operations")
         arguments = list(_arguments(node))
-        columns = zip(*(_arguments(one, order) for one, order in zip((node, *same), orders, strict=True)))
+        leaves = [_arguments(one, order) for one, order in zip((node, *same), orders, strict=True)]
+        columns = zip(*leaves, strict=True)
         for k, column in enumerate(columns):
             if column.count(column[0]) == len(column):
                 continue
