@@ -3,11 +3,12 @@
 Images are split into pieces that fit the cache. Convolutions run in bfloat16 and channels-last if the
 hardware has instructions for it, batch-norm in float32. On a CPU a candidate is cut, to the next larger
 widths for which there are fast kernels, and its tensors run through the recorded operations of the network
-(:mod:`.candidate_program`); a network that cannot be recorded is cut as modules. On a GPU, which computes a layer faster than it is launched,
-candidates are masked. So all have the shapes of the dense network, and their passes are captured once as CUDA
-graphs and replayed (:mod:`secateur.envs.modules.cuda_graphs`). Batch-norm statistics are re-estimated for
-each candidate on training images augmented as in training. Without that, its accuracy says nothing about the
-accuracy after recovery (Li et al. 2020, "EagleEye", arXiv 2007.02491).
+(:mod:`.candidate_program`). A network that cannot be recorded is cut with its modules. On a GPU, which
+computes a layer faster than it is launched, candidates are masked. So all have the shapes of the dense
+network, and their passes are captured once as CUDA graphs and replayed
+(:mod:`secateur.envs.modules.cuda_graphs`). Batch-norm statistics are re-estimated for each candidate on
+training images augmented as in training. Without that, its accuracy says nothing about the accuracy after
+recovery (Li et al. 2020, "EagleEye", arXiv 2007.02491).
 
 Shapes: S images for statistics, P images of a piece, N filters of a layer.
 """
