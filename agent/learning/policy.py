@@ -131,11 +131,11 @@ class FilterScorer(nn.Module):
         slots = mask.flatten().nonzero().squeeze(-1)  # (R,)
         rows = slots // mask.shape[1]  # the layer of each
         own = filters.flatten(0, 1).index_select(0, slots)  # (R, F)
-        embedded = _joined(self.embed, own, layer, rows)  # (R, H)
+        embedded = _joined(self.embed[0], own, layer, rows)  # (R, H)
         pooled = layer.new_zeros(len(layer), self.hidden).index_add(0, rows, embedded)
         pooled = pooled / mask.sum(1, keepdim=True).clamp_min(1)  # (B, H)
-        hidden = _joined(self.score, embedded, torch.cat([pooled, layer], dim=-1), rows)
-        scores = self.score[2](hidden) + self.prior(own)  # (R, 1)
+        hidden = _joined(self.score[0], embedded, torch.cat([pooled, layer], dim=-1), rows)
+        scores = self.score[-1](hidden) + self.prior(own)  # (R, 1)
         logits = filters.new_zeros(mask.numel()).index_copy(0, slots, scores.squeeze(-1)).view(mask.shape)
         logits = logits + _offset(layer[:, _NEEDED_KEEP_RATIO : _NEEDED_KEEP_RATIO + 1])
         if self.preferences is not None and "position" in features:
@@ -166,11 +166,11 @@ class FilterScorer(nn.Module):
         return values
 
 
-def _joined(layers: nn.Sequential, own: Tensor, common: Tensor, rows: Tensor) -> Tensor:
+def _joined(linear: nn.Module, own: Tensor, common: Tensor, rows: Tensor) -> Tensor:
     """Apply a linear layer and tanh to each filter's own inputs joined with those common to its layer.
 
     Args:
-        layers: The linear layer comes first.
+        linear: The linear layer.
         own: Inputs of R filters, (R, I).
         common: Inputs of the layers, (B, J).
         rows: The layer of each filter, (R,).
@@ -178,9 +178,9 @@ def _joined(layers: nn.Sequential, own: Tensor, common: Tensor, rows: Tensor) ->
     Returns:
         Shape (R, H).
     """
-    weight = layers[0].weight
-    of_own, of_common = weight.split([own.shape[1], common.shape[1]], dim=1)
-    shift = nn.functional.linear(common, of_common, layers[0].bias)
+    assert isinstance(linear, nn.Linear)
+    of_own, of_common = linear.weight[:, : own.shape[1]], linear.weight[:, own.shape[1] :]
+    shift = nn.functional.linear(common, of_common, linear.bias)
     return torch.tanh(nn.functional.linear(own, of_own) + shift.index_select(0, rows))
 
 

@@ -188,7 +188,7 @@ class CandidateNetwork:
             plans = [PruningPlan.from_masks(self.network, masks) for masks in probes]
             cuts = [cut(self.model, self.network, plan) for plan in plans]
         norms = [
-            tuple(f"{name}.{part}".lstrip(".") for part in ("running_mean", "running_var"))
+            (f"{name}.running_mean".lstrip("."), f"{name}.running_var".lstrip("."))
             for name, module in self.model.named_modules()
             if isinstance(module, _BatchNorm) and module.track_running_stats
         ]

@@ -27,7 +27,8 @@ from .operation_graph import (
 )
 
 _aten = torch.ops.aten
-_TRAINING, _MOMENTUM = 5, 6  # positions among the arguments of batch-norm
+_TRAINING, _MOMENTUM, _EPS = 5, 6, 7  # positions among the arguments of batch-norm
+_DEFAULTS: list[Any] = [None, None, None, [1, 1], [0, 0], [1, 1], 1]  # of a convolution's arguments
 _SUMS, _RELUS = (_aten.add.Tensor,), (_aten.relu.default,)
 _FUSED_DIMENSIONS = 4
 
@@ -119,7 +120,7 @@ class CandidateProgram:
         Returns:
             The outputs for each piece.
         """
-        inputs: dict[str | int, Tensor] = dict(tensors)
+        inputs: dict[str | int, Tensor] = {name: tensor for name, tensor in tensors.items()}  # noqa: C416
         if statistics:
             inputs |= {name: torch.zeros_like(tensors[name]) for name in self._means}
             inputs |= {name: torch.ones_like(tensors[name]) for name in self._variances}
@@ -261,39 +262,47 @@ def _foldable(convolution: Any, norm: Node) -> bool:
 
 
 def _fold_one(graph: Graph, convolution: Node, norm: Node, foldings: list[Folding]) -> None:
-    inputs, weight, bias, stride, padding, dilation, groups = (
-        *convolution.args,
-        *(None, [1, 1], [0, 0], [1, 1], 1)[len(convolution.args) - 2 :],
-    )
-    names = [None if argument is None else _name(argument) for argument in norm.args[1:5]]
-    foldings.append(Folding((_name(weight), bias and _name(bias)), tuple(names), norm.args[7]))  # type: ignore[arg-type]
-    folded = []
-    last_input = [node for node in graph.nodes if node.op == "placeholder"][-1]
-    for k in (1, 0):
-        with graph.inserting_after(last_input):
-            node = graph.placeholder(f"folded_{len(foldings)}_{k}")
-        node.meta["name"] = 2 * len(foldings) - 2 + k
-        folded.insert(0, node)
+    given = list(convolution.args)
+    inputs, weight, bias, stride, padding, dilation, groups = given + _DEFAULTS[len(given) :]
+    gain, offset, mean, variance = map(_name, norm.args[1:5])
+    first = _name(weight)
+    assert first is not None
+    assert mean is not None
+    assert variance is not None
+    eps: Any = norm.args[_EPS]
+    foldings.append(Folding((first, _name(bias)), (gain, offset, mean, variance), eps))
+    folded = _new_inputs(graph, len(foldings) - 1)
     summed = _only_user(norm, _SUMS)
     other = _other_summand(summed, norm) if summed and groups == 1 else None
-    before = norm if other is None else summed
-    relu = _only_user(before, _RELUS)
-    last = relu or before
-    geometry = (padding, stride, dilation, groups)
+    chain = [convolution, norm] if summed is None or other is None else [convolution, norm, summed]
+    if relu := _only_user(chain[-1], _RELUS):
+        chain.append(relu)
+    arguments: list[Any] = [*folded, padding, stride, dilation, groups]
+    target: Any = torch.ops.mkldnn._convolution_pointwise.default
+    if other is None:
+        arguments = [inputs, *arguments, "relu" if relu else "none", [], ""]
+    else:
+        target = torch.ops.mkldnn._convolution_pointwise.binary
+        arguments = [inputs, other, *arguments, "add", 1.0, "relu" if relu else None, [], None]
+    last = chain[-1]
     with graph.inserting_before(last):
-        if other is None:
-            unary = ("relu" if relu else "none", [], "")
-            target = torch.ops.mkldnn._convolution_pointwise.default
-            fused = graph.call_function(target, (inputs, *folded, *geometry, *unary))
-        else:
-            binary = ("add", 1.0, "relu" if relu else None, [], None)
-            target = torch.ops.mkldnn._convolution_pointwise.binary
-            fused = graph.call_function(target, (inputs, other, *folded, *geometry, *binary))
+        fused = graph.call_function(target, tuple(arguments))
     fused.meta.update(last.meta)
     last.replace_all_uses_with(fused)
-    for node in (relu, summed if other is not None else None, norm, convolution):
-        if node is not None:
-            graph.erase_node(node)
+    for node in reversed(chain):
+        graph.erase_node(node)
+
+
+def _new_inputs(graph: Graph, number: int) -> list[Node]:
+    """Add inputs for the folded weight and bias with a given number, named by even and odd integers."""
+    last = [node for node in graph.nodes if node.op == "placeholder"][-1]
+    added = []
+    for k in (2 * number, 2 * number + 1):
+        with graph.inserting_after(last):
+            last = graph.placeholder(f"folded_{k}")
+        last.meta["name"] = k
+        added.append(last)
+    return added
 
 
 def _other_summand(summed: Node, norm: Node) -> Node | None:
