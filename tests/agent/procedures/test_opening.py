@@ -141,8 +141,20 @@ def test_a_resumed_run_uses_the_parts_of_its_beginning_without_measuring_again(
     monkeypatch.setattr("secateur.agent.procedures.opening.known_better", stop)
     text = said(["resume", "run"], capsys)
     assert "train 240, val 120, test 120" in text
-    assert "dense network" not in text
-    assert json.loads(Path("run/report.json").read_text())["splits"]["test"] == 120
+    assert f"dense network {NET}: accuracy" not in text
+    splits = json.loads(Path("run/report.json").read_text())["splits"]
+    assert splits["test"] == 120
+    assert any("knows the images of train" in note for note in splits["notes"])
+
+
+@pytest.mark.parametrize("parts", [{"train": 20, "test": 1}, {"train": 20, "val": 9, "test": 1}])
+def test_a_test_part_that_is_too_small_for_halves_stays_whole(parts: dict[str, int], project: Path) -> None:
+    root = write_shades(project / "shades", parts)
+    write_tensors(Path("own.safetensors"), shade_network().state_dict())
+    data = DataConfig(data=str(root), normalisation="none")
+    opened = open_job(data, dense_networks([NET], ["own.safetensors"]), seed=0)
+    assert opened.data.val_from == "train"
+    assert opened.task.size("test") == 3
 
 
 @pytest.mark.usefixtures("project")
