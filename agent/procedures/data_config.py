@@ -55,6 +55,8 @@ class DataConfig:
     channels: Suppress[int | None] = None
     """Channels of the images, 1 or 3, if the network takes another number than the files have. The program
     finds it out and records it."""
+    val_reason: Suppress[str] = ""
+    """Why auto took val from test, for the report. The program finds it out and records it."""
 
 
 def read_data_config(folder: Path) -> DataConfig:
