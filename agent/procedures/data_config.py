@@ -11,7 +11,7 @@ from ..run.flat_options import from_flat, read_config
 
 CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 
-FOUND_OUT = ("val_from", "channels")
+FOUND_OUT = ("val_from", "val_reason", "channels")
 """Options that the program finds out if they are not given, and records in the run's ``config.yaml``."""
 
 
