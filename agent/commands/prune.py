@@ -14,9 +14,6 @@ from ..procedures.data_config import DataConfig
 from .console import console
 from .process import choose_threads
 
-_MOST_DETAILS = 20
-"""Most classes of which the terminal shows each; the report shows all."""
-
 
 @dataclass(frozen=True)
 class Prune:
@@ -90,6 +87,6 @@ class Prune:
             )
         page = console()
         page.print(table(result.report))
-        if 0 < len(result.report["details"]) <= _MOST_DETAILS:
+        if result.report["details"]:
             page.print(details_table(result.report))
         page.print(f"everything is in {out}", soft_wrap=True)
