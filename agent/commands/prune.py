@@ -20,8 +20,8 @@ class Prune:
     """Prune a network: choose the filters, cut, fine-tune, and report."""
 
     model: Positional[str] = "demo"
-    """Network: demo, resnet20|32|44|56|110, vgg16, segnet|segnet16|segnet32, a torchvision classifier or
-    segmentation network, or package.module:factory for a user-defined one."""
+    """Network: demo, resnet20|32|44|56|110, vgg16, segnet, a network of torchvision, timm:NAME,
+    hf:OWNER/NAME, torchhub:OWNER/REPO:ENTRY, or package.module:factory for one of your own."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
     """Weights of the dense network: a file, or the name of published weights such as DEFAULT; by
@@ -64,6 +64,8 @@ class Prune:
         opened = open_job(self.data, networks, seed, resumed=resumed)
         task, model = opened.task, opened.models[0]
         out = self.out or default_folder(self.model, task.name, config.method)
+        if not resumed:
+            check_new_folder(out)
         latency = load_latency_table(out) if resumed else None
         prepared = prepare(model, task, config, latency=latency, name=self.model)
         network = prepared.network

@@ -42,7 +42,7 @@ class Train:
     """Candidates to measure in training, at least 1."""
     search_images: int = PruningConfig.search_images
     """Validation images per candidate, at least 1; each update takes a different subset. Batch-norm
-    statistics are re-estimated on half as many training images."""
+    statistics are re-estimated on half as many training images up to 128, then on a quarter."""
     dense_epochs: int = DENSE_EPOCHS
     """Training epochs of dense networks without weights, at least 0; 0 does not train them, for factories
     that load weights."""

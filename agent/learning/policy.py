@@ -5,7 +5,8 @@ pooled over the layer (Zaheer et al. 2017, "Deep Sets", arXiv 1703.06114). So de
 order of the filters, and the same weights apply to any network. Different filters can have almost the same
 features, so a scorer for a single network may also have preferences: one learned logit per filter.
 
-Shapes: B observations, L layers, M slots, F filter features, G layer features, H hidden units.
+Shapes: B observations, L layers, M slots, F filter features, G layer features, H hidden units, R filters of
+all observations.
 """
 
 import math
@@ -124,14 +125,19 @@ class FilterScorer(nn.Module):
 
     def forward_actor(self, features: dict[str, Tensor]) -> Tensor:
         """Return the logits (B, M), with preferences added if the observation has a position."""
+        # Only slots with filters are computed. What is the same for all filters of a layer is multiplied by
+        # its part of the weights once, not once per filter.
         filters, layer, mask = features["filters"], features["layer"], features["mask"].bool()
-        wide = layer.unsqueeze(1).expand(-1, filters.shape[1], -1)  # (B, M, G)
-        embedded = self.embed(torch.cat([filters, wide], dim=-1))  # (B, M, H)
-        weight = mask.unsqueeze(-1).float()
-        pooled = (embedded * weight).sum(1) / weight.sum(1).clamp_min(1)  # (B, H)
-        context = torch.cat([pooled, layer], dim=-1).unsqueeze(1).expand(-1, filters.shape[1], -1)
-        logits = self.score(torch.cat([embedded, context], dim=-1)) + self.prior(filters)
-        logits = logits.squeeze(-1) + _offset(layer[:, _NEEDED_KEEP_RATIO : _NEEDED_KEEP_RATIO + 1])
+        slots = mask.flatten().nonzero().squeeze(-1)  # (R,)
+        rows = slots // mask.shape[1]  # the layer of each
+        own = filters.flatten(0, 1).index_select(0, slots)  # (R, F)
+        embedded = _joined(self.embed[0], own, layer, rows)  # (R, H)
+        pooled = layer.new_zeros(len(layer), self.hidden).index_add(0, rows, embedded)
+        pooled = pooled / mask.sum(1, keepdim=True).clamp_min(1)  # (B, H)
+        hidden = _joined(self.score[0], embedded, torch.cat([pooled, layer], dim=-1), rows)
+        scores = self.score[-1](hidden) + self.prior(own)  # (R, 1)
+        logits = filters.new_zeros(mask.numel()).index_copy(0, slots, scores.squeeze(-1)).view(mask.shape)
+        logits = logits + _offset(layer[:, _NEEDED_KEEP_RATIO : _NEEDED_KEEP_RATIO + 1])
         if self.preferences is not None and "position" in features:
             logits = (
                 logits + self._preference_lr_scale * self.preferences[features["position"].squeeze(-1).long()]
@@ -158,6 +164,24 @@ class FilterScorer(nn.Module):
         """Return the values, (B, 1)."""
         values: Tensor = self.value(features["layer"])
         return values
+
+
+def _joined(linear: nn.Module, own: Tensor, common: Tensor, rows: Tensor) -> Tensor:
+    """Apply a linear layer and tanh to each filter's own inputs joined with those common to its layer.
+
+    Args:
+        linear: The linear layer.
+        own: Inputs of R filters, (R, I).
+        common: Inputs of the layers, (B, J).
+        rows: The layer of each filter, (R,).
+
+    Returns:
+        Shape (R, H).
+    """
+    assert isinstance(linear, nn.Linear)
+    of_own, of_common = linear.weight[:, : own.shape[1]], linear.weight[:, own.shape[1] :]
+    shift = nn.functional.linear(common, of_common, linear.bias)
+    return torch.tanh(nn.functional.linear(own, of_own) + shift.index_select(0, rows))
 
 
 def _offset(needed: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from ..run.flat_options import from_flat, read_config
 
 CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 
-FOUND_OUT = ("val_from", "channels")
+FOUND_OUT = ("val_from", "val_reason", "channels")
 """Options that the program finds out if they are not given, and records in the run's ``config.yaml``."""
 
 
@@ -55,6 +55,8 @@ class DataConfig:
     channels: Suppress[int | None] = None
     """Channels of the images, 1 or 3, if the network takes another number than the files have. The program
     finds it out and records it."""
+    val_reason: Suppress[str] = ""
+    """Why auto took val from test, for the report. The program finds it out and records it."""
 
 
 def read_data_config(folder: Path) -> DataConfig:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...envs.io.run_files import REPORT
 from ...envs.io.suggestions import did_you_mean
 from ...envs.io.untrusted import parse_json, read_text
+from ...envs.models.factories import build_with
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.compensation import Compensation
@@ -196,20 +197,26 @@ def prune(
         return run(folder=folder)
 
 
-def load(factory: Callable[..., nn.Module], folder: str | Path) -> nn.Module:
+def load(factory: nn.Module | Callable[..., nn.Module], folder: str | Path) -> nn.Module:
     """Rebuild the pruned network of a run.
 
     Args:
-        factory: Builds the dense network, with any weights.
+        factory: Builds the dense network, with any weights. It gets ``num_classes`` and ``in_channels`` if it
+            has these parameters. A network will do, too.
         folder: Folder of a finished run, or of its ``plan.json`` and ``model.safetensors``.
 
     Returns:
         The pruned network, on the CPU and in evaluation mode.
 
     Raises:
-        ValueError: If the files are missing, damaged or of another network.
+        ValueError: If the files are missing, damaged or of another network, or the factory fails.
     """
-    return cutting.load_pruned(factory, Path(folder))
+    folder = Path(folder)
+    report = parse_json(read_text(folder / REPORT)) if (folder / REPORT).is_file() else {}
+    classes, shape = report.get("num_outputs", 0), report.get("input_shape") or [3]
+    return cutting.load_pruned(
+        lambda: build_with(factory, num_classes=classes, in_channels=shape[0]), folder
+    ).cpu()
 
 
 def _configs(options: dict[str, Any], task: Data) -> tuple[PruningConfig, DataConfig]:

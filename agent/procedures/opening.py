@@ -31,7 +31,7 @@ from ...envs.tasks.dense_checks import (
 )
 from ...envs.tasks.normalisation import FOR_FOLDERS
 from ...envs.tasks.optional_members import metric_name
-from ...envs.tasks.splits import VAL_FRACTION, stratified_split
+from ...envs.tasks.splits import VAL_FRACTION, TooFewError, stratified_split
 from ...envs.tasks.user_task import check_answers
 from ..run.progress import log_info
 from .data_config import SEGMENTATION, DataConfig
@@ -66,7 +66,7 @@ class Opened:
     """The data and the dense networks of a job.
 
     Args:
-        data: The data options, with what was found out: ``val_from`` and ``channels``.
+        data: The data options, with what was found out: ``val_from``, ``val_reason`` and ``channels``.
         task: The task, on its device.
         models: The dense networks in the order of their names, on the same device.
         notes: Sentences for the report.
@@ -121,19 +121,25 @@ def open_job(data: DataConfig, networks: Sequence[Dense], seed: int, *, resumed:
     is_open = data.val_from == "auto" and not is_user_task(data)
     if is_open:
         data = replace(data, val_from=_likely_val(data) if any(is_checked) else "train")
-    data, task, models = _load(data, networks, seed)
+    try:
+        data, task, models = _load(data, networks, seed)
+    except TooFewError:
+        if not is_open or data.val_from == "train":
+            raise
+        data, task, models = _load(replace(data, val_from="train"), networks, seed)
+        is_open = False  # so few images decide nothing
     checked = [
         (network.name, model)
         for network, model, this in zip(networks, models, is_checked, strict=True)
         if this
     ]
-    notes: tuple[str, ...] = ()
     if checked and isinstance(task, Images) and not is_user_task(data):
         if data.normalisation is None:
             for name, model in checked:
                 _require_best_normalisation(name, model, task, data)
         if is_open and given_parts(data.data) != {"train"}:
-            data, task, notes = _take_unseen_val(data, task, checked, seed)
+            data, task = _take_unseen_val(data, task, checked, seed)
+    notes = (data.val_reason,) if data.val_reason else ()
     for line in (*_data_lines(data, task, is_trained=bool(checked)), *notes):
         log_info(line)
     for name, model in checked:
@@ -219,7 +225,7 @@ def _require_best_normalisation(name: str, model: nn.Module, task: Images, data:
 
 def _take_unseen_val(
     data: DataConfig, task: Images, checked: Sequence[tuple[str, nn.Module]], seed: int
-) -> tuple[DataConfig, Task, tuple[str, ...]]:
+) -> tuple[DataConfig, Task]:
     """Take val from test if a network knows the images of train or val that val would consist of."""
     if data.val_from == "test":
         source = "train"
@@ -228,7 +234,10 @@ def _take_unseen_val(
         known, unseen = sample(task, "train", indices=taken), sample(task, "val")
     else:
         source = "val"
-        _, half = stratified_split(task.splits["test"].strata, 0.5, seed)
+        try:
+            _, half = stratified_split(task.splits["test"].strata, 0.5, seed)
+        except TooFewError:
+            return data, task  # so few images decide nothing
         known, unseen = sample(task, "val"), sample(task, "test", indices=half)
     compared = [(*known_better(model, known, unseen), name) for name, model in checked]
     is_known, (on_known, on_unseen, _), name = max(compared)
@@ -238,14 +247,14 @@ def _take_unseen_val(
         data = replace(data, val_from=val_from)
         chosen = load_task(data, seed)
     if not is_known:
-        return data, chosen, ()
+        return data, chosen
     halved = "test" if "test" in given_parts(data.data) else "val"
     sentence = (
         f"The dense network {name} knows the images of {source} ({metric_name(task)} {on_known:.1f} %, on "
         f"images of {halved} {on_unseen:.1f} %): the search uses one half of {halved}, the report the other "
         "(--val-from chooses otherwise)."
     )
-    return data, chosen, (sentence,)
+    return replace(data, val_reason=sentence), chosen
 
 
 def _normalisation_name(data: DataConfig) -> str:

@@ -8,16 +8,14 @@ from typing import Any
 def loading_code(report: dict[str, Any], folder: Path) -> str:
     """Return Python code that loads the pruned network."""
     name, outputs, shape = str(report["model"]), report.get("num_outputs"), report.get("input_shape")
-    lines = ["from secateur.envs.surgery import load_pruned", ""]
+    lines = ["import secateur", ""]
     if outputs and shape and _is_built_by_name(report):
-        lines.insert(0, "from secateur.envs.models import get_model")
+        lines.insert(1, "from secateur.envs.models import get_model")
         dense = f"lambda: get_model({name!r}, num_classes={outputs}, in_channels={shape[0]})"
     else:
-        lines.append(
-            "# build_dense: your function without arguments that builds the dense network, with any weights"
-        )
+        lines.append("# build_dense: your function or class that builds the dense network, with any weights")
         dense = "build_dense"
-    return "\n".join([*lines, f"model = load_pruned({dense}, {str(folder)!r})"])
+    return "\n".join([*lines, f"model = secateur.load({dense}, {str(folder)!r})"])
 
 
 def _is_built_by_name(report: dict[str, Any]) -> bool:

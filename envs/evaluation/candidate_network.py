@@ -2,11 +2,13 @@
 
 Images are split into pieces that fit the cache. Convolutions run in bfloat16 and channels-last if the
 hardware has instructions for it, batch-norm in float32. On a CPU a candidate is cut, to the next larger
-widths for which there are fast kernels. On a GPU, which computes a layer faster than it is launched,
-candidates are masked. So all have the shapes of the dense network, and their passes are captured once as CUDA
-graphs and replayed (:mod:`secateur.envs.modules.cuda_graphs`). Batch-norm statistics are re-estimated for
-each candidate on training images augmented as in training. Without that, its accuracy says nothing about the
-accuracy after recovery (Li et al. 2020, "EagleEye", arXiv 2007.02491).
+widths for which there are fast kernels, and its tensors run through the recorded operations of the network
+(:mod:`.candidate_program`). A network that cannot be recorded is cut with its modules. On a GPU, which
+computes a layer faster than it is launched, candidates are masked. So all have the shapes of the dense
+network, and their passes are captured once as CUDA graphs and replayed
+(:mod:`secateur.envs.modules.cuda_graphs`). Batch-norm statistics are re-estimated for each candidate on
+training images augmented as in training. Without that, its accuracy says nothing about the accuracy after
+recovery (Li et al. 2020, "EagleEye", arXiv 2007.02491).
 
 Shapes: S images for statistics, P images of a piece, N filters of a layer.
 """
@@ -31,8 +33,11 @@ from ..modules.precision import working_dtype
 from ..recovery.compensation import Compensation
 from ..surgery.cutting import cut
 from ..surgery.plan import Mask, PruningPlan
+from ..surgery.slicing import TensorSlicer
 from ..tasks.base import Task
 from ..tracing import TracedNetwork
+from .candidate_program import CandidateProgram, compile_program
+from .operation_graph import named_tensors
 from .shared_prefix import SharedPrefix
 
 _PIECE_PIXELS = {"cpu": 128 * 32 * 32, "cuda": 4096 * 32 * 32}
@@ -88,6 +93,9 @@ class CandidateNetwork:
         self._readers = self._dense_readers()
         self._building = threading.Lock()
         self._recording: _Recording | None = None
+        self._tensors = named_tensors(self.model)
+        self._slicer = TensorSlicer(network, {name: tensor.shape for name, tensor in self._tensors.items()})
+        self._program = self._compile(example) if example.device.type == "cpu" else None
 
     def pieces(self, inputs: Tensor) -> list[Tensor]:
         """Split images into pieces (P, C, H, W) with the data type and memory layout of the network."""
@@ -143,8 +151,11 @@ class CandidateNetwork:
             self._recording.take_statistics(*self._statistics)
             yield from (self._recording.answer[len(piece)](piece) for piece in pieces)
             return
+        if self._program:
+            yield from self._program.run(self._cut_tensors(masks), self._statistics, pieces, shared)
+            return
         model = self.cut(masks)
-        passes = shared.passes(model) if shared else repeat(nullcontext())
+        passes = shared.passes(list(named_tensors(model).items())) if shared else repeat(nullcontext())
         self._take_statistics(model, self._statistics, passes)
         for piece in pieces:
             yield self._forward(model, piece, passes)
@@ -155,6 +166,41 @@ class CandidateNetwork:
         with self._building, torch.inference_mode(False), torch.no_grad():
             self._mask(masks)
             return cut(self.model, self.network, filled)
+
+    def _cut_tensors(self, masks: Sequence[Mask]) -> dict[str, Tensor]:
+        """Return the parameters and buffers of :meth:`cut` by name, without making its modules."""
+        read = {name: dense.clone() for name, (_, dense) in self._readers.items()}
+        self._compensation.apply(read, masks)
+        tensors = self._tensors | read
+        for name, axis, positions in self._slicer.kept([_filled_up(mask) for mask in masks]):
+            tensors[name] = tensors[name].index_select(axis, positions)
+        return tensors
+
+    @torch.inference_mode()
+    def _compile(self, example: Tensor) -> CandidateProgram | None:
+        """Compile the network's operations; None if that is not possible."""
+        (few,) = self.pieces(example)
+        probes = [[np.arange(width) % 5 != k for width in self.network.widths] for k in (0, 1, 2)]
+        for masks in probes:
+            for mask in masks:
+                mask[:1] = mask[:1] | ~mask.any()
+        with torch.inference_mode(False), torch.no_grad():
+            plans = [PruningPlan.from_masks(self.network, masks) for masks in probes]
+            cuts = [cut(self.model, self.network, plan) for plan in plans]
+        norms = [
+            (f"{name}.running_mean".lstrip("."), f"{name}.running_var".lstrip("."))
+            for name, module in self.model.named_modules()
+            if isinstance(module, _BatchNorm) and module.track_running_stats
+        ]
+
+        def forward(model: nn.Module, piece: Tensor) -> Tensor:
+            return self._forward(model, piece, repeat(nullcontext()))
+
+        def measured(model: nn.Module) -> Tensor:
+            self._take_statistics(model, [few], repeat(nullcontext()))
+            return forward(model, few)
+
+        return compile_program(forward, measured, [self.model, *cuts], few, norms)
 
     @torch.inference_mode(False)
     @torch.no_grad()

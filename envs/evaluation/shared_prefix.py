@@ -6,13 +6,13 @@ stores its results up to that operation. The others run the same Python code, bu
 until they differ. This needs no knowledge of the network and changes no number.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import repeat
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -32,16 +32,13 @@ class SharedPrefix:
         self._leaders: list[_Leader] = []
         self._led = False
 
-    def passes(self, model: nn.Module) -> Iterator[AbstractContextManager[Any]]:
+    def passes(self, named: Sequence[tuple[str, Tensor]]) -> Iterator[AbstractContextManager[Any]]:
         """Yield a dispatch mode for each forward pass of a candidate; the first candidate is the leader.
 
         Args:
-            model: The candidate, in inference mode. The leader's passes end before another's begin.
+            named: The candidate's parameters and buffers with their names, and tensors computed from them
+                with the names of all those. The leader's passes end before another's begin.
         """
-        named = [
-            *model.named_parameters(remove_duplicate=False),
-            *model.named_buffers(remove_duplicate=False),
-        ]
         differing = {id(tensor) for name, tensor in named if name in self._differing}
         own = {_memory(tensor) for _, tensor in named}
         leads, self._led = not self._led, True
@@ -88,7 +85,7 @@ class _Leader(TorchDispatchMode):
             self._needed |= {id(tensor): tensor for tensor in read}
         if func._schema.is_mutable:
             made = {_memory(tensor) for _, result in self.known for tensor in _tensors(result)}
-            written = {_memory(tensor) for tensor in _written(func, args, kwargs or {})}
+            written = {_memory(tensor) for tensor in written_tensors(func, args, kwargs or {})}
             self.spoilt = self.spoilt or bool(written & made if self._over else written - made - self._own)
         result = func(*args, **kwargs or {})
         if not self._over:
@@ -148,7 +145,7 @@ def _tensors(values: Any) -> list[Tensor]:
     return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
-def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
+def written_tensors(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """Find the tensors that an operation overwrites."""
     arguments = func._schema.arguments
     given = {argument.name: value for argument, value in zip(arguments, args, strict=False)} | kwargs

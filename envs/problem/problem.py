@@ -75,7 +75,7 @@ class PruningProblem:
             network: An existing trace, or None.
             images: Validation images for measuring a candidate.
             statistics_images: Training images for re-estimating batch-norm statistics; None uses
-                half as many as ``images``, at most 512.
+                half as many as ``images`` up to 128, or a quarter if that is more, at most 512.
             compensation_images: Training images for fitting the compensation; 0 turns it off.
             latency: Settings for timing the network, for rewards that count the latency. None does not time.
             journal: Outcomes of candidates that were measured before.

@@ -83,11 +83,10 @@ class Compensation:
                 :attr:`parameters` are needed.
             masks: One keep mask (N,) per layer.
         """
-        tensors = [torch.from_numpy(mask) for mask in masks]
         with torch.no_grad():
             for consumer in self._consumers:
                 if consumer.weight in parameters:
-                    consumer.apply(parameters, tensors)
+                    consumer.apply(parameters, masks)
 
     def compensated_copy(self, model: nn.Module, masks: Sequence[Mask]) -> nn.Module:
         """Copy the dense network and apply the compensation for a cut to the copy.
@@ -212,66 +211,70 @@ class _Consumer:
         self._sum = self._sum.to(samples) + samples.sum(1)
         self._products = self._products.to(samples) + samples @ samples.T
 
-    def apply(self, parameters: Mapping[str, Tensor], masks: Sequence[Tensor]) -> None:
+    def apply(self, parameters: Mapping[str, Tensor], masks: Sequence[Mask]) -> None:
         """Move the weights on removed channels to the kept ones, in place.
 
         Args:
             parameters: Parameters by name; among them the consumer's weight, and its bias if it has one.
             masks: One keep mask (N,) per layer of the network.
         """
-        keep = torch.cat([masks[layer] for layer in self.layers])
+        keep = np.ones(len(self._index), np.bool_)
+        keep[: self._removable] = np.concatenate([masks[layer] for layer in self.layers])
         if keep.all():
             return
-        keep = torch.cat([keep, keep.new_ones(len(self._index) - self._removable)])
         weight, bias = parameters[self.weight], parameters.get(self.bias)
-        removed, kept = self._index[~keep].to(weight.device), self._index[keep].to(weight.device)
+        gone, stays = (torch.from_numpy(np.flatnonzero(mask)) for mask in (~keep, keep))
+        removed, kept = self._index[gone].to(weight.device), self._index[stays].to(weight.device)
         weights = weight.movedim(self._axis, -1)  # a view (outputs, ..., positions)
-        removed_weights = weights.index_select(-1, removed.flatten())
+        # At least float32: a bfloat16 product has a set-up for each new shape.
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        removed_weights = weights.index_select(-1, removed.flatten()).to(wide)
         removed_weights = removed_weights.unflatten(-1, removed.shape)  # (outputs, ..., R, m)
         weights.index_fill_(-1, removed.flatten(), 0.0)
         if not self._samples:
             return
-        coefficients, residual_means = self._fit(keep, centred=bias is not None or self.normalised)
+        gone, stays = gone.to(weight.device), stays.to(weight.device)
+        centred = bias is not None or self.normalised
+        coefficients = self._fit(stays, gone, centred=centred)
         moved = removed_weights.transpose(-1, -2) @ coefficients.to(removed_weights).T  # (outputs, ..., m, K)
-        weights.index_add_(-1, kept.flatten(), moved.transpose(-1, -2).flatten(-2))
+        weights.index_add_(-1, kept.flatten(), moved.transpose(-1, -2).flatten(-2).to(weights.dtype))
         if bias is not None:
-            grouped = removed_weights.float().reshape(len(removed_weights), -1, *removed.shape)
+            residual_means = (self._mean[gone] - coefficients.T @ self._mean[stays]).float()
+            grouped = removed_weights.reshape(len(removed_weights), -1, *removed.shape)
             sums = grouped.sum((1, 3))  # (outputs, R)
             bias += (sums @ residual_means.to(sums)).to(bias.dtype)
 
-    def _fit(self, keep: Tensor, centred: bool) -> tuple[Tensor, Tensor]:
+    def _fit(self, kept: Tensor, removed: Tensor, *, centred: bool) -> Tensor:
         """Fit removed channels by kept ones.
 
         Args:
-            keep: Keep mask of the channels, shape (C,).
+            kept: Numbers of the kept channels, shape (K,).
+            removed: Numbers of the removed channels, shape (R,).
             centred: Whether to fit mainly the deviations from the mean. A bias or re-estimated batch-norm
                 statistics then have to correct the mean.
 
         Returns:
-            The coefficients of the kept channels in each removed one (K, R), and the residuals' means (R,).
+            The coefficients of the kept channels in each removed one (K, R).
         """
-        mean, moments = self._mean, self._covariance if centred else self._products / self._samples
-        kept, removed = (mask.nonzero().flatten().to(mean.device) for mask in (keep, ~keep))
-        rows = moments[kept]
-        among_kept, across = rows[:, kept], rows[:, removed]
-        factor = torch.linalg.cholesky(among_kept + self._ridge(moments, len(among_kept)))
-        coefficients = torch.cholesky_solve(across, factor)
-        residual_means = (
-            mean[removed] - coefficients.T @ mean[kept] if centred else torch.zeros_like(mean[removed])
-        )
-        return coefficients.float(), residual_means.float()
+        rows = (self._covariance if centred else self._moments).index_select(0, kept)
+        factor = torch.linalg.cholesky(rows.index_select(1, kept))
+        return torch.cholesky_solve(rows.index_select(1, removed), factor)
 
-    def _ridge(self, moments: Tensor, channels: int) -> Tensor:
-        """Return the diagonal matrix (K, K) that makes the moments invertible, even for constant channels."""
+    def _with_ridge(self, moments: Tensor) -> Tensor:
+        """Make moments (C, C) invertible, even for constant channels."""
         rounding = 1e-9 * (self._products / self._samples).diagonal().mean() + 1e-30
-        return (RIDGE * moments.diagonal().mean().clamp(min=0.0) + rounding) * torch.eye(
-            channels, device=moments.device
-        )
+        ridge = RIDGE * moments.diagonal().mean().clamp(min=0.0) + rounding
+        return moments + ridge * torch.eye(len(moments), device=moments.device)
 
     @functools.cached_property
     def _mean(self) -> Tensor:
         return self._sum / self._samples
 
     @functools.cached_property
+    def _moments(self) -> Tensor:
+        return self._with_ridge(self._products / self._samples)
+
+    @functools.cached_property
     def _covariance(self) -> Tensor:
-        return self._products / self._samples - (1 - _MEAN_WEIGHT) * torch.outer(self._mean, self._mean)
+        mean = (1 - _MEAN_WEIGHT) * torch.outer(self._mean, self._mean)
+        return self._with_ridge(self._products / self._samples - mean)

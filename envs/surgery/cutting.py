@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +18,8 @@ from ..modules.copying import refresh_masked_weights, replica
 from ..modules.reparametrization import remove_reparametrizations
 from ..modules.sizes import fit_attributes, set_attributes, sizes_from_weights
 from ..tracing import TracedNetwork
-from .plan import Mask, PruningPlan
+from .plan import PruningPlan
+from .slicing import TensorSlicer
 
 
 def mask_(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> None:
@@ -49,18 +49,11 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
     """
     masks = plan.masks(network)
     state = _tensors(model)
-    keep_by_axis: dict[tuple[str, int], Mask] = {}
-    for layer, mask in zip(network.layers, masks, strict=True):
-        for slice_ in layer.slices if not mask.all() else ():
-            full = np.ones(state[slice_.parameter].shape[slice_.axis], np.bool_)
-            keep_by_axis.setdefault((slice_.parameter, slice_.axis), full)[slice_.index[~mask].ravel()] = (
-                False
-            )
     shrunk: dict[Tensor, Tensor] = {}
-    for (name, axis), keep in keep_by_axis.items():
+    slicer = TensorSlicer(network, {name: tensor.shape for name, tensor in state.items()})
+    for name, axis, positions in slicer.kept(masks):
         old = state[name]
-        index = torch.from_numpy(np.flatnonzero(keep)).to(old.device)
-        shrunk[old] = shrunk.get(old, old.detach()).index_select(axis, index)
+        shrunk[old] = shrunk.get(old, old.detach()).index_select(axis, positions.to(old.device))
     for old, new in shrunk.items():
         if isinstance(old, nn.Parameter):
             shrunk[old] = nn.Parameter(new, old.requires_grad)

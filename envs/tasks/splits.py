@@ -20,6 +20,10 @@ VAL_FRACTION = 0.1
 _HELD_OUT: tuple[SplitName, ...] = ("test", "val")
 
 
+class TooFewError(ValueError):
+    """There are too few images to split."""
+
+
 @dataclass(frozen=True)
 class Split:
     """Images and labels held in memory.
@@ -91,7 +95,8 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
         Ascending indices that stay, and ascending indices that are split off; together all of them.
 
     Raises:
-        ValueError: If the fraction is not in (0, 1), or no class has two images.
+        ValueError: If the fraction is not in (0, 1).
+        TooFewError: If no class has two images.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"the fraction of images to split off has to be between 0 and 1, got {fraction}")
@@ -103,7 +108,7 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
         count = min(max(round(fraction * len(members)), 1), len(members) - 1)
         taken[members[torch.randperm(len(members), generator=generator)[:count]]] = True
     if not taken.any():
-        raise ValueError(f"{len(labels)} images are too few to split: every class needs at least two")
+        raise TooFewError(f"{len(labels)} images are too few to split: every class needs at least two")
     return (~taken).nonzero().flatten(), taken.nonzero().flatten()
 
 

@@ -31,11 +31,14 @@ OTHER = DataConfig(
     device="cpu",
     workers=2,
     channels=3,
+    val_reason="known",
 )
 """Of every option another value than by default."""
 
-OPTIONS = [field.name for field in dataclasses.fields(DataConfig) if field.name != "channels"]
-"""The options that have a flag; the channels are found out and recorded."""
+FOUND_OUT = ("channels", "val_reason")
+
+OPTIONS = [field.name for field in dataclasses.fields(DataConfig) if field.name not in FOUND_OUT]
+"""The options that have a flag; the others are found out and recorded."""
 
 
 def given(*words: str) -> DataConfig:

@@ -58,6 +58,21 @@ def observation(
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_a_filter_is_scored_from_its_own_features_its_layers_and_the_mean_over_the_layer(seed: int) -> None:
+    made, seen = scorer(seed), observation(5, 9, seed=seed)
+    logits = made.forward_actor(seen)
+    for row in range(len(logits)):
+        filters, layer = seen["filters"][row, :5], seen["layer"][row].expand(5, -1)
+        embedded = made.embed(torch.cat([filters, layer], dim=1))
+        joined = torch.cat([embedded, embedded.mean(0).expand(5, -1), layer], dim=1)
+        scores = (made.score(joined) + made.prior(filters)).squeeze(1)
+        differences = (logits[row, :5] - scores).detach()
+        inside = logits[row, :5].abs() < LOGIT_LIMIT
+        assert differences[inside].std() < 1e-4  # they differ by what the needed keep ratio adds
+        assert inside.sum() > 1
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_permuting_the_filters_permutes_the_logits(seed: int) -> None:
     seen, order = observation(20, 20, seed=seed), torch.randperm(20)
     permuted = {**seen, "filters": seen["filters"][:, order]}

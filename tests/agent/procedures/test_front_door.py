@@ -162,6 +162,20 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
         assert torch.equal(one, two)
 
 
+def test_load_takes_a_factory_with_or_without_arguments_and_a_network(
+    digit_task: ClassificationTask, tmp_path: Path
+) -> None:
+    def sized(num_classes: int, in_channels: int = 3) -> nn.Module:
+        assert (num_classes, in_channels) == (10, 1)
+        return plain_network()
+
+    options = {**BRIEF, "method": "l2-uniform", "evaluations": None, "epochs": 0}
+    result = secateur.prune(plain_network(), digit_task, out=tmp_path / "run", **options)
+    for factory in (sized, plain_network, plain_network()):
+        loaded = secateur.load(factory, tmp_path / "run")
+        assert torch.equal(loaded[0].weight, result.model[0].weight)
+
+
 def test_resume_begins_a_run_where_there_is_none(digit_task: ClassificationTask, tmp_path: Path) -> None:
     options = {**BRIEF, "method": "l2-uniform", "evaluations": None, "epochs": 0}
     secateur.prune(plain_network(), digit_task, out=tmp_path / "new", resume=True, **options)

@@ -10,8 +10,12 @@ import torch
 import yaml
 
 from secateur.agent.cli import main
+from secateur.agent.procedures.data_config import DataConfig
+from secateur.agent.procedures.opening import dense_networks, open_job
 from secateur.envs.io.tensor_files import read_tensors, write_tensors
-from support.folders import SHADES, trained_weights, write_shades
+from secateur.envs.tasks import ClassificationTask
+from secateur.envs.tasks.dense_checks import Difference, Images
+from support.folders import SHADES, shade_network, trained_weights, write_shades
 
 NET = "own_nets:build"
 QUICK = ["--method", "l2-uniform", "--epochs", "0", "--compensation-images", "0", "--out", "run"]
@@ -137,8 +141,20 @@ def test_a_resumed_run_uses_the_parts_of_its_beginning_without_measuring_again(
     monkeypatch.setattr("secateur.agent.procedures.opening.known_better", stop)
     text = said(["resume", "run"], capsys)
     assert "train 240, val 120, test 120" in text
-    assert "dense network" not in text
-    assert json.loads(Path("run/report.json").read_text())["splits"]["test"] == 120
+    assert f"dense network {NET}: accuracy" not in text
+    splits = json.loads(Path("run/report.json").read_text())["splits"]
+    assert splits["test"] == 120
+    assert any("knows the images of train" in note for note in splits["notes"])
+
+
+@pytest.mark.parametrize("parts", [{"train": 20, "test": 1}, {"train": 20, "val": 9, "test": 1}])
+def test_a_test_part_that_is_too_small_for_halves_stays_whole(parts: dict[str, int], project: Path) -> None:
+    root = write_shades(project / "shades", parts)
+    write_tensors(Path("own.safetensors"), shade_network().state_dict())
+    data = DataConfig(data=str(root), normalisation="none")
+    opened = open_job(data, dense_networks([NET], ["own.safetensors"]), seed=0)
+    assert opened.data.val_from == "train"
+    assert opened.task.size("test") == 3
 
 
 @pytest.mark.usefixtures("project")
@@ -170,6 +186,39 @@ def test_a_val_folder_that_is_known_is_left_for_half_of_test(
     text = said(["frontier", NET, *weights_of(root, "honest"), "--targets", "0.5", "--methods"], capsys)
     assert "knows" not in text
     assert "train 180, val 120, test 240" in text
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("train", "val", "test"), ("train", "val")])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_images_of_the_report_are_not_read_by_the_check(
+    parts: tuple[str, ...], is_known: bool, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_shades(project / "shades", dict.fromkeys(parts, 20))
+    write_tensors(Path("own.safetensors"), shade_network().state_dict())
+    compared: list[Images] = []
+
+    def known_better(model: object, known: Images, unseen: Images) -> tuple[bool, Difference]:
+        compared.extend([known, unseen])
+        return is_known, Difference(90.0, 80.0, 1)
+
+    monkeypatch.setattr("secateur.agent.procedures.opening.known_better", known_better)
+    data = DataConfig(data=str(root), normalisation="none")
+    opened = open_job(data, dense_networks([NET], ["own.safetensors"]), seed=0)
+    assert opened.data.val_from == ("test" if is_known else "train")
+    assert isinstance(opened.task, ClassificationTask)
+    used = {name: images_of(opened.task.splits[name].images) for name in ("train", "val", "test")}
+    assert sum(map(len, used.values())) == len(set().union(*used.values()))
+    known, unseen = (images_of(task.splits["val"].images) for task in compared)
+    assert known
+    if is_known:
+        assert unseen == used["val"]
+        assert not known & used["test"]
+    else:
+        assert unseen < used["val"] | used["test"]
+
+
+def images_of(images: torch.Tensor) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images}
 
 
 def test_val_comes_from_a_folder_that_the_user_names(

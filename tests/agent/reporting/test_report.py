@@ -234,7 +234,7 @@ def test_the_lines_that_load_the_network_are_python_that_does(report: dict[str, 
     assert loading_code(report | {"model": "my network"}, Path("runs/one")) == own  # as of version 0.1
     compile(own, "report", "exec")
     assert "get_model" not in own
-    assert "load_pruned(build_dense, 'runs/one')" in own
+    assert "secateur.load(build_dense, 'runs/one')" in own
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from secateur.envs.environment.demo import demo_problem
 from secateur.envs.evaluation.evaluator import CandidateEvaluator
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.surgery.cutting import Mask, PruningPlan
+from secateur.envs.surgery.plan import Mask, PruningPlan
 from secateur.envs.tasks import ClassificationTask, get_task, measure
 from secateur.envs.tracing import TracedNetwork
 

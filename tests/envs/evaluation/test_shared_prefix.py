@@ -34,7 +34,7 @@ class Convolutions(TorchDispatchMode):
 
 @torch.inference_mode()
 def run(model: nn.Module, shared: SharedPrefix, images: Tensor = IMAGES) -> tuple[Tensor, int]:
-    with Convolutions() as convolutions, next(shared.passes(model)):
+    with Convolutions() as convolutions, next(shared.passes(list(model.state_dict(keep_vars=True).items()))):
         output = model(images)
     return output, convolutions.count
 
