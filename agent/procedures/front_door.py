@@ -212,11 +212,24 @@ def load(factory: nn.Module | Callable[..., nn.Module], folder: str | Path) -> n
         ValueError: If the files are missing, damaged or of another network, or the factory fails.
     """
     folder = Path(folder)
+    return cutting.load_pruned(lambda: _dense(factory, folder), folder).cpu()
+
+
+def _dense(factory: nn.Module | Callable[..., nn.Module], folder: Path) -> nn.Module:
+    """Build the dense network of a folder; without a report, with the factory's own defaults."""
     report = parse_json(read_text(folder / REPORT)) if (folder / REPORT).is_file() else {}
-    classes, shape = report.get("num_outputs", 0), report.get("input_shape") or [3]
-    return cutting.load_pruned(
-        lambda: build_with(factory, num_classes=classes, in_channels=shape[0]), folder
-    ).cpu()
+    outputs, shape = report.get("num_outputs"), report.get("input_shape")
+    if outputs and shape:
+        return build_with(factory, num_classes=outputs, in_channels=shape[0])
+    if isinstance(factory, nn.Module):
+        return copy.deepcopy(factory)
+    try:
+        return factory()
+    except TypeError as error:
+        raise ValueError(
+            f"the factory cannot be called without arguments ({error}), and no report in {folder} says "
+            "them; give a function without arguments, such as lambda: build(num_classes=10)"
+        ) from error
 
 
 def _configs(options: dict[str, Any], task: Data) -> tuple[PruningConfig, DataConfig]:

@@ -19,6 +19,7 @@ from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.run.flat_options import options_of
 from secateur.envs.recovery.checkpoint import Stopped
+from secateur.envs.surgery import save_pruned
 from secateur.envs.tasks import ClassificationTask, measure
 from support.small import plain_network
 
@@ -174,6 +175,23 @@ def test_load_takes_a_factory_with_or_without_arguments_and_a_network(
     for factory in (sized, plain_network, plain_network()):
         loaded = secateur.load(factory, tmp_path / "run")
         assert torch.equal(loaded[0].weight, result.model[0].weight)
+
+
+def test_load_takes_a_folder_without_a_report_and_the_defaults_of_the_factory(tmp_path: Path) -> None:
+    def with_default(num_classes: int = 10) -> nn.Module:
+        assert num_classes == 10
+        return plain_network()
+
+    def without_default(num_classes: int) -> nn.Module:
+        return plain_network()
+
+    plan = secateur.search(plain_network(), "digits", method="l2-uniform")
+    smaller = secateur.cut(plain_network(), plan)
+    save_pruned(smaller, plan, tmp_path)
+    for factory in (with_default, plain_network()):
+        assert torch.equal(secateur.load(factory, tmp_path)[0].weight, smaller[0].weight)
+    with pytest.raises(ValueError, match="give a function without arguments, such as lambda: build"):
+        secateur.load(without_default, tmp_path)
 
 
 def test_resume_begins_a_run_where_there_is_none(digit_task: ClassificationTask, tmp_path: Path) -> None:

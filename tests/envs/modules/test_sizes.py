@@ -1,4 +1,4 @@
-"""Sizes in modules' attributes are true: after a cut, after loading, and after the snippet of the page on deploying."""
+"""Sizes in modules' attributes are true: after a cut, after loading, and after the snippet in the docs."""
 
 from __future__ import annotations
 
