@@ -120,7 +120,7 @@ class CandidateProgram:
         Returns:
             The outputs for each piece.
         """
-        inputs: dict[str | int, Tensor] = {name: tensor for name, tensor in tensors.items()}  # noqa: C416
+        inputs: dict[str | int, Tensor] = {name: tensor for name, tensor in tensors.items()}
         if statistics:
             inputs |= {name: torch.zeros_like(tensors[name]) for name in self._means}
             inputs |= {name: torch.ones_like(tensors[name]) for name in self._variances}
