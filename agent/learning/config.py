@@ -46,11 +46,8 @@ class AgentConfig:
         check_real("hidden_features", self.hidden_features, 0, 1)
 
 
-NORMAL_EVALUATIONS = 640
-"""Most candidates of a search with normal effort."""
-
-NORMAL_PATIENCE = 10
-"""Patience of a search with normal effort."""
+NORMAL = {"evaluations": 320, "episodes_per_update": 8, "patience": 15}
+"""Options of a search with normal effort."""
 
 RANDOM_WEIGHTS = "none"
 """Name of an initial agent with random weights."""

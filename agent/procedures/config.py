@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 
 from ...envs.recovery.config import RecoveryConfig
 from ..deciders.names import PPO
-from ..learning.config import NORMAL_EVALUATIONS, NORMAL_PATIENCE, PRETRAINED, RANDOM_WEIGHTS, AgentConfig
+from ..learning.config import NORMAL, PRETRAINED, RANDOM_WEIGHTS, AgentConfig
 from .options import ConstraintOptions, LatencyOptions, SearchOptions, TargetOptions
 
 _GROUPS = (TargetOptions, SearchOptions, RecoveryConfig, ConstraintOptions, LatencyOptions)
@@ -64,7 +64,7 @@ class PruningConfig(LatencyOptions, ConstraintOptions, RecoveryConfig, SearchOpt
             return AgentConfig(evaluations=0)
         if self.effort == "thorough":
             return AgentConfig()
-        return AgentConfig(evaluations=NORMAL_EVALUATIONS, patience=NORMAL_PATIENCE)
+        return AgentConfig(**NORMAL)
 
     @property
     def agent_source(self) -> str:

@@ -48,6 +48,6 @@ def test_expected_times_are_announced(capsys: pytest.CaptureFixture[str]) -> Non
     schedule.announce(PruningConfig(), limit=60.0)
     dataclasses.replace(schedule, search=0.0, recovery=0.0).announce(PruningConfig(epochs=0), limit=None)
     first, limited, bare = capsys.readouterr().err.splitlines()
-    assert first.startswith("expected time: search, at most 640 candidates: about 8 min; choice: about 20 s")
+    assert first.startswith("expected time: search, at most 320 candidates: about 8 min; choice: about 20 s")
     assert "about 60 s" in limited
     assert bare == "expected time: choice: about 20 s"
