@@ -24,7 +24,7 @@ from secateur.agent.run.flat_options import options_of
 from support.pages import PAGES, README, ROOT, Block, blocks, prose
 
 _SLOW_GUIDES = ("deploy", "options-file", "own-data", "runs", "segmentation", "several-sizes")
-SLOW = {"docs/tutorial.md", "docs/concepts/agent.md", *(f"docs/how-to/{name}.md" for name in _SLOW_GUIDES)}
+SLOW = {f"docs/how-to/{name}.md" for name in _SLOW_GUIDES}
 """Pages whose blocks take more than two seconds; the README's do, too, but are the most important ones."""
 
 NAMES = {page: str(page.relative_to(ROOT)) for page in PAGES}
