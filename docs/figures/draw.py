@@ -137,7 +137,7 @@ def agent() -> Figure:
     figure.text(
         340,
         278,
-        "one candidate is one episode; an update learns from 8 or 16 of them",
+        "one candidate is one episode; 8 or 16 of them make an update",
         "muted small",
         "middle",
     )
