@@ -1,7 +1,5 @@
 """The search of the filters of all layers together: train an agent, compare with heuristics, choose."""
 
-from dataclasses import replace
-
 from stable_baselines3.common.callbacks import BaseCallback
 
 from ...envs.problem.problem import PruningProblem
@@ -72,9 +70,7 @@ def prune_at_once(
         }
     if isinstance(decider, FrozenAgent):
         search["agent"] = decider.trained_on
-    plan = replace(
-        PruningPlan.from_masks(problem.network, choice.masks), input_shape=tuple(problem.task.input_shape)
-    )
+    plan = PruningPlan.from_masks(problem.network, choice.masks)
     unrounded = (
         plan_without_rounding(problem, choice, goal.reward, config.constraints)
         if config.constraints.rounding
