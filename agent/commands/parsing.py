@@ -19,6 +19,10 @@ VERBS: dict[str, type[Verb]] = {verb.__name__.lower(): verb for verb in get_args
 """The verbs by name."""
 
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Codes for colours, which tyro puts between words on a terminal."""
+
+
 class UsageError(Exception):
     """The command line cannot be parsed."""
 
@@ -91,7 +95,8 @@ def _parse(name: str, kind: type[Verb], words: list[str], given: dict[str, Any])
                 flat, args=words, prog=name, add_help=False, config=config, return_unknown_args=True
             )
     except SystemExit:
-        raise UsageError(f"{_explain(message.getvalue(), words, options)}; {advice}") from None
+        said = _COLOUR.sub("", message.getvalue())
+        raise UsageError(f"{_explain(said, words, options)}; {advice}") from None
     if unknown:
         what = "option" if unknown[0].startswith("-") else "place for the argument"
         raise UsageError(f"there is no {what} {unknown[0]}{did_you_mean(unknown[0], options)}; {advice}")

@@ -8,6 +8,8 @@ Shapes: P images of a piece, N filters of a convolution.
 """
 
 import contextlib
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
+from ..io.tensor_files import is_finite
 from .operation_graph import (
     PIECE,
     NotRecordableError,
@@ -135,10 +138,12 @@ class CandidateProgram:
                 self._statistics(piece, inputs, momentum=1 / count)
         for folding, both in zip(self._foldings, folded, strict=True):
             folding.compute(inputs, both)  # type: ignore[arg-type]
+        finite = all(map(is_finite, itertools.chain.from_iterable(folded)))
         for piece in pieces:
             with next(passes, None) or contextlib.nullcontext():
                 output = self.outputs(piece, inputs)
-            yield output
+            # A fused ReLU makes zeros of what is no number, which would pass for an answer.
+            yield output if finite else torch.full_like(output, math.nan)
 
     def _named_folded(self, folded: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """Name folded tensors after all those that they depend on."""

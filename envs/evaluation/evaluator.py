@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -193,12 +193,14 @@ class CandidateEvaluator:
         if self._dense is not None:
             return self._dense._reference_on(self._part)
         dense = self._measure([np.ones(layer.filters, np.bool_) for layer in self.network.layers])
-        if not math.isfinite(dense.accuracy + dense.loss):
-            where = first_nonfinite(self._candidates.model, self._val[0])
-            check_measured(dense, f"{self.name}, before anything is removed,", f", {where}")
         with torch.inference_mode():
             answers = [self._candidates.dense_answer(piece).sum(0) for piece in self._val]
             answer = torch.stack(answers).sum(0) / dense.images
+            if answer.isnan().any():  # the ReLU of oneDNN hides it from the measurement
+                dense = replace(dense, loss=math.nan)
+            if not math.isfinite(dense.accuracy + dense.loss):
+                where = first_nonfinite(self._candidates.model, self._val[0])
+                check_measured(dense, f"{self.name}, before anything is removed,", f", {where}")
             losses = [
                 float(self.task.loss(answer.expand(len(targets), *answer.shape), targets)) * len(targets)
                 for targets in self._targets

@@ -5,11 +5,14 @@ from collections.abc import Iterable
 from itertools import takewhile
 
 
-def did_you_mean(given: str, known: Iterable[str]) -> str:
+def did_you_mean(given: object, known: Iterable[str]) -> str:
     """Return ", did you mean ...?" with the most similar known name, or "" if none is similar.
 
-    Among equally similar names, the one with the longest common prefix wins.
+    Among equally similar names, the one with the longest common prefix wins. Nothing is similar to what is no
+    string, such as a keyword's number.
     """
+    if not isinstance(given, str):
+        return ""
 
     def similarity(name: str) -> tuple[float, int]:
         prefix = takewhile(lambda pair: pair[0] == pair[1], zip(name, given, strict=False))
@@ -19,7 +22,7 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     return f", did you mean {max(matches, key=similarity)!r}?" if matches else ""
 
 
-def unknown_name(kind: str, given: str, known: Iterable[str]) -> str:
+def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
     """Make the message for an unknown name: what was given, what was probably meant, what is allowed.
 
     Args:

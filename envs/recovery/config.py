@@ -56,7 +56,7 @@ class RecoveryConfig:
     def __post_init__(self) -> None:
         check_whole("epochs", self.epochs, 0)
         check_whole("batch_size", self.batch_size, 2)
-        if self.optimiser not in _LEARNING_RATES:
+        if self.optimiser not in tuple(_LEARNING_RATES):
             raise ValueError(unknown_name("optimiser", self.optimiser, tuple(_LEARNING_RATES)))
         if self.learning_rate is not None:
             check_real("learning_rate", self.learning_rate, 0, ends=False)

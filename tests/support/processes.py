@@ -19,6 +19,7 @@ import torch
 from secateur.agent.cli import main
 from secateur.agent.run.locks import lock_folder, unlock_folder
 from secateur.envs.cost import timer
+from secateur.envs.io import atomic_write
 from secateur.envs.recovery.checkpoint import Checkpoint
 from secateur.envs.tasks import get_task, load_segmentation
 
@@ -42,6 +43,7 @@ def perform(words: list[str], errors: Path, file_size: int | None = None, memory
     assert Checkpoint.__init__.__kwdefaults__ is not None
     Checkpoint.__init__.__kwdefaults__["seconds"] = 0.05
     if file_size is not None:
+        atomic_write._LEAST_SPACE = 0  # the disk fills up later
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
     if memory is not None:

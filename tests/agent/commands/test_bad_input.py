@@ -131,7 +131,7 @@ def test_a_percentage_is_a_share() -> None:
     for words, target in ((["50%"], 0.5), (["0.5"], 0.5), (["12.5%"], 0.125)):
         verb = parse(["prune", "--target-macs", *words])
         assert isinstance(verb, Prune)
-        assert verb.target_macs == target
+        assert verb.options.target_macs == target
     frontier = parse(["frontier", "demo", "--targets", "20%", "0.5"])
     assert isinstance(frontier, Frontier)
     assert frontier.targets == (0.2, 0.5)
@@ -143,7 +143,7 @@ def test_a_drop_bound_in_percent_is_in_percentage_points() -> None:
     for word in ("2", "2%"):
         verb = parse(["prune", "--drop-bound", word])
         assert isinstance(verb, Prune)
-        assert verb.drop_bound == 2
+        assert verb.options.drop_bound == 2
 
 
 @pytest.mark.parametrize(("number", "said"), [(errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only")])

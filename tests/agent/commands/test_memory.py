@@ -15,6 +15,7 @@ from secateur.envs.modules.modes import fastest_layout
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import ClassificationTask
 from secateur.envs.tasks.user_task import check_answers
+from support.command_line import refusal
 from support.processes import finish
 from support.small import plain_network
 
@@ -108,8 +109,7 @@ def test_an_input_beyond_all_memory_is_foreseen(capsys: pytest.CaptureFixture[st
 
 def test_a_batch_for_timing_beyond_all_memory_is_foreseen(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["prune", "--target-latency", "1", "--latency-batch", "1000000000"]
-    assert main(words) == 2
-    assert only_line(capsys.readouterr().err).endswith("give a smaller --latency-batch")
+    assert refusal(words, capsys).endswith("give a smaller --latency-batch")
 
 
 def test_a_process_with_little_memory_says_so_in_one_line_and_not_in_a_traceback(project: Path) -> None:

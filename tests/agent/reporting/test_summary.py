@@ -13,13 +13,12 @@ from torch import nn
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.prune import PruningResult, prune
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.cutting import file_bytes, save_pruned
 from secateur.envs.tasks import ClassificationTask, measure
 from secateur.envs.tasks.measuring import class_accuracies
 from support.small import plain_network
 
-CONFIG = PruningConfig(method="l2-uniform", recovery=RecoveryConfig(epochs=0), search_images=64)
+CONFIG = PruningConfig(method="l2-uniform", epochs=0, search_images=64)
 
 
 @pytest.fixture(scope="module")

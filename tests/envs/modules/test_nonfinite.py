@@ -17,7 +17,7 @@ from secateur.envs.environment.single import FilterPruningEnv
 from secateur.envs.evaluation.evaluator import CandidateEvaluator
 from secateur.envs.modules.nonfinite import explain_nonfinite, first_nonfinite
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.tasks import ClassificationTask
+from secateur.envs.tasks import ClassificationTask, SplitName
 from secateur.rewards import Outcome, TargetReward
 
 
@@ -81,6 +81,29 @@ def test_a_dense_network_that_answers_with_no_number_is_refused_with_the_layer(
         FloatingPointError, match=r"the loss of net, before .* is nan, first in the weights of 3"
     ):
         CandidateEvaluator(model, plain_problem.network, plain_problem.task, images=16, name="net")
+
+
+@pytest.mark.parametrize("statistics_images", [0, 16])
+def test_images_that_are_no_numbers_are_seen_behind_a_relu(
+    plain_problem: PruningProblem, statistics_images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ClassificationTask.batch
+
+    def damaged(
+        task: ClassificationTask, split: SplitName, *chosen: Any, **how: Any
+    ) -> tuple[Tensor, Tensor]:
+        inputs, targets = given(task, split, *chosen, **how)
+        return (inputs.index_fill(0, torch.tensor([0]), math.nan) if split == "val" else inputs), targets
+
+    monkeypatch.setattr(ClassificationTask, "batch", damaged)
+    with pytest.raises(FloatingPointError, match=r"before anything is removed, .* first in the images"):
+        CandidateEvaluator(
+            plain_problem.model,
+            plain_problem.network,
+            plain_problem.task,
+            images=16,
+            statistics_images=statistics_images,
+        )
 
 
 def test_the_first_layer_in_forward_order_is_found_and_the_network_left_as_it_was() -> None:

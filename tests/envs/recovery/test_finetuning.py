@@ -302,7 +302,7 @@ def test_auxiliary_answers_are_told_from_the_main_one() -> None:
     assert main_and_auxiliary(main) == (main, [])
 
 
-NUMBERS = [field.name for field in dataclasses.fields(RecoveryConfig)]
+NUMBERS = [field.name for field in dataclasses.fields(RecoveryConfig) if field.name != "optimiser"]
 
 
 @pytest.mark.parametrize(
@@ -325,3 +325,9 @@ def test_settings_out_of_range_are_refused_by_name(change: dict[str, float]) -> 
     (name,) = change
     with pytest.raises(ValueError, match=rf"^{name} is .*; allowed is "):
         RecoveryConfig(**change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["adamm", math.nan, 3, None, ["sgd"]])
+def test_an_unknown_optimiser_is_refused_with_those_there_are(given: object) -> None:
+    with pytest.raises(ValueError, match=r"^there is no optimiser .*; give sgd, adamw$"):
+        RecoveryConfig(optimiser=given)  # type: ignore[arg-type]

@@ -129,9 +129,11 @@ def test_an_image_that_cannot_be_used_is_named_in_one_line_by_every_verb(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     folder_with(tmp_path / "data", write, suffix)
-    for verb in ("prune", "evaluate"):
-        assert f"a.{suffix} {message}" in refusal([verb, "demo", "--data", "data"], capsys)
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    (tmp_path / "own.pt").touch()
+    for verb in ("prune", "evaluate", "frontier", "train"):
+        words = [verb, "demo", "--weights", "own.pt", "--data", "data"]
+        assert f"a.{suffix} {message}" in refusal(words, capsys)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "own.pt"]
 
 
 @pytest.mark.parametrize(("write", "suffix", "message"), BROKEN)
