@@ -169,5 +169,14 @@ def test_linked_files_exist(page: Path, target: str) -> None:
     assert (page.parent / target).exists()
 
 
+def test_the_page_on_the_agent_says_what_efforts_measure() -> None:
+    page = (ROOT / "docs" / "concepts" / "agent.md").read_text(encoding="utf-8")
+    normal, thorough = (PruningConfig(effort=effort).learning for effort in ("normal", "thorough"))
+    assert f"at most {normal.evaluations} candidates" in page
+    assert f"{thorough.evaluations:,} candidates" in page
+    updates = normal.episodes_per_update, thorough.episodes_per_update
+    assert "from {} candidates an update with normal effort, {} with thorough".format(*updates) in page
+
+
 def test_the_readme_is_short() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 200

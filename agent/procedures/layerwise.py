@@ -81,7 +81,7 @@ def prune_layer_by_layer(
     pruning = _LayerwisePruning(problem, goal, config, folder)
     for index in pruning.layers:
         pruning.prune_layer(index)
-    if config.drop_bound is not None and pruning.plan.kept == PruningPlan.dense(problem.network).kept:
+    if config.drop_bound is not None and pruning.plan == PruningPlan.dense(problem.network):
         raise ValueError(
             f"no layer can lose a filter and keep the accuracy drop on val within {config.drop_bound:g} "
             "points; raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
@@ -106,7 +106,7 @@ class _LayerwisePruning:
         self._dense, self._goal, self._config, self._folder = problem, goal, config, folder
         self.model = replica(problem.model)
         self.network = problem.network
-        self.plan = replace(PruningPlan.dense(problem.network), input_shape=tuple(problem.task.input_shape))
+        self.plan = PruningPlan.dense(problem.network)
         self.rows: list[dict[str, Any]] = []
         self._rewards: list[float] = []
         self._steps = 0

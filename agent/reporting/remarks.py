@@ -46,8 +46,8 @@ def _on_accuracy(drop_interval: list[float] | None) -> str:
     return (
         "The pruned network is significantly better than the dense one, which removing filters does not "
         "explain. Usual causes: images are not normalised as in the dense network's training "
-        "(--normalisation); it was not trained to the end, and fine-tuning went on; or images of test are "
-        "among those of train."
+        "(--normalisation); its batch-norm statistics did not fit, and were estimated anew; it was not "
+        "trained to the end, and fine-tuning went on; or images of test are among those of train."
     )
 
 

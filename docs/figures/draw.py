@@ -135,7 +135,11 @@ def agent() -> Figure:
     figure.arrow((320, 40), (320, 20), (238, 20), (238, 38))
     figure.text(330, 25, "next layer", "muted small")
     figure.text(
-        340, 278, "one candidate is one episode; sixteen of them make an update", "muted small", "middle"
+        340,
+        278,
+        "one candidate is one episode; 8 or 16 of them make an update",
+        "muted small",
+        "middle",
     )
     return figure
 

@@ -74,6 +74,7 @@ class PruningPlan:
             kept={layer.name: tuple(np.flatnonzero(mask).tolist()) for layer, mask in pairs},
             filters={layer.name: layer.filters for layer in network.layers},
             attributes=attributes,
+            input_shape=network.input_shape,
         )
 
     @classmethod

@@ -159,6 +159,8 @@ class TracedNetwork:
         params: Number of parameters, as a function of kept counts.
         total_filters: Number of filters of all producers, prunable or not.
         sizes: Attributes of modules that a cut has to change.
+        input_shape: Shape of one example of the trace, (C, H, W) for images; None if it was not a single
+            tensor.
         latency: Milliseconds per batch, shape (...), as a function of kept counts, shape (..., L); None until
             :func:`secateur.envs.cost.profiling.with_latency` has timed the network.
     """
@@ -169,6 +171,7 @@ class TracedNetwork:
     params: Products = field(repr=False)
     total_filters: int
     sizes: tuple[Size, ...] = ()
+    input_shape: tuple[int, ...] | None = None
     latency: Callable[[npt.ArrayLike], Floats] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:

@@ -1,6 +1,7 @@
 """Trace a network: one forward pass per mode on a copy of it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,7 +41,8 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for training in (False, True):
             tracer.run(tree_map_only(Tensor, torch.clone, inputs), training=training)
-    return solve(tracer.propagation.records, copied)
+    shape = tuple(example.shape[1:]) if isinstance(example, Tensor) else None
+    return replace(solve(tracer.propagation.records, copied), input_shape=shape)
 
 
 def as_inputs(example: Tensor | tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
