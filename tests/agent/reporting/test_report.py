@@ -138,7 +138,7 @@ def test_the_page_says_what_was_gained_and_how_to_have_it_again(
     facts = (
         "demo on digits, pruned by ppo", "97.77 %", "97.21 %", "−0.56 points", "2.83 M", "1.41 M", "49.8 %",  # noqa: RUF001
         "0.812 ms", "0.55 ms", "67.7 %", "stem.0", "62.5 %", "3,012", "71.3 s", "95.1 %", "1,295 images",
-        "359 images", "val was taken from train", "secateur prune demo --target-macs 0.5", "load_pruned",
+        "359 images", "val was taken from train", "secateur prune demo --target-macs 0.5", "secateur.load(",
         "3.11.7", "cpu (x86_64)", "10 of 10", "the network's output", "mean reward by update",
         "loss by epoch",
     )  # fmt: skip
