@@ -15,7 +15,9 @@ from stable_baselines3.common.vec_env import VecMonitor
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from secateur.agent.learning.callbacks import NextValSubset, ProgressBar, SearchMonitor, SearchRecorder
+from secateur.agent.learning.config import AgentConfig
 from secateur.agent.learning.policy import FilterPolicy
+from secateur.agent.learning.training import train_agent
 from secateur.agent.run.search_history import SearchHistory
 from secateur.envs import FilterPruningEnv, LockstepVecEnv, PruningProblem
 from secateur.rewards import TargetReward
@@ -66,3 +68,19 @@ def test_all_callbacks_work_on_every_environment(
     assert events.Scalars("search/reward")
     assert len(events.Scalars("search/macs_ratio")) == len(history.rewards)
     assert {"search/layers", "search/candidates", "search/keep_probabilities"} <= set(events.Tags()["images"])
+
+
+def test_a_search_ends_when_its_last_updates_find_nothing_better(problem: PruningProblem) -> None:
+    class Flat(ToyEvaluator):
+        """Find all candidates alike."""
+
+        def _outcome(self, masks: Any) -> Any:
+            return dataclasses.replace(super()._outcome(masks), loss=1.0, accuracy=50.0)
+
+    flat = dataclasses.replace(problem, evaluator=Flat(problem))  # type: ignore[arg-type]
+    config = AgentConfig(160, episodes_per_update=8, patience=3)
+    assert train_agent([flat], TargetReward(1.0), config).evaluations == 8 * 4
+    endless = dataclasses.replace(config, patience=None)
+    assert train_agent([flat], TargetReward(1.0), endless).evaluations == 160
+    stopped = train_agent([flat], TargetReward(1.0), endless, is_over=lambda updates: updates == 6)
+    assert stopped.evaluations == 8 * 6
