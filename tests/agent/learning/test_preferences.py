@@ -15,7 +15,6 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import configure
 
-from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.learning.config import AgentConfig
 from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.learning.policy import FilterPolicy, FilterScorer
@@ -196,16 +195,3 @@ def test_sb3_saves_and_loads_what_is_preferred_and_learning_goes_on_alike(
         learner.learn(len(alike.network.layers) * 16, reset_num_timesteps=False)
     weights = [learner.policy.state_dict() for learner in (model, loaded)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-
-
-def test_an_agent_can_prefer_a_candidate_on_its_network_alone_and_keeps_what_it_has_learned(
-    alike: PruningProblem, learned: TrainingResult, problem: PruningProblem
-) -> None:
-    (wanted,) = Baseline("random", "uniform").decide(alike, 0.5, "macs")
-    agent = without(learned.decider)
-    assert not same(decision(agent, alike), wanted)
-    preferring = agent.preferring(alike, wanted, 20.0)
-    assert same(decision(preferring, alike), wanted)
-    assert same(decision(preferring, toy_of(problem)), decision(agent, toy_of(problem)))
-    assert learned.decider.preferring(alike, wanted, 20.0) is learned.decider
-    assert agent.scorer.preferences is None
