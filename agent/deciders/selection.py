@@ -14,8 +14,8 @@ from ...envs.cost.counts import smallest_ratio
 from ...envs.evaluation.evaluator import CandidateEvaluator
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask, PruningPlan
-from ...rewards import Outcome, Reward, RewardFunction, Size, as_reward
-from .base import Budget, Decider
+from ...rewards import Outcome, Reward, RewardFunction, as_reward
+from .base import Decider
 
 _SIZES = 10
 """Number of sizes, from the smallest to the dense one, that are tried if a reward has no target."""
@@ -38,30 +38,6 @@ class Proposal:
 
     masks: list[Mask]
     decider: Decider
-
-
-@dataclass(frozen=True)
-class WithProposal:
-    """Add a candidate to the proposals of a decider, if it meets the size.
-
-    Args:
-        decider: The decider.
-        masks: The candidate, one keep mask (N,) per layer.
-    """
-
-    decider: Decider
-    masks: list[Mask]
-
-    @property
-    def name(self) -> str:
-        """The decider's name."""
-        return self.decider.name
-
-    def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
-        """Propose the decider's candidates, then the other one; see :class:`.base.Decider`."""
-        proposals = self.decider.decide(problem, target, size)
-        fits = Budget(problem.network, target, size).allows([mask.sum() for mask in self.masks])
-        return [*proposals, self.masks] if fits else proposals
 
 
 @dataclass(frozen=True)

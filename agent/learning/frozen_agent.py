@@ -4,8 +4,7 @@ Shapes: K candidates, L layers, N filters of a layer, M slots.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -134,28 +133,6 @@ class FrozenAgent:
                     decide_layer(layer, scores[k], logit_shifts[k], draws[position][k - 1] if k else None)
                 )
         return [episode.masks for episode in episodes], logits
-
-    def preferring(self, problem: PruningProblem, masks: Sequence[Mask], logit: float) -> "FrozenAgent":
-        """Return an agent that prefers a candidate, unless it has preferences for this network already.
-
-        Args:
-            problem: The network.
-            masks: The candidate, one keep mask (N,) per layer.
-            logit: What the preferences add to the logits of kept filters, and subtract from those of others.
-        """
-        if self._has_preferences_for(problem):
-            return self
-        widths = problem.network.widths
-        preferences = torch.zeros(len(widths), int(widths.max()))
-        for row, mask in zip(preferences, masks, strict=True):
-            row[: len(mask)] = torch.from_numpy(np.where(mask, logit, -logit))
-        scorer = FilterScorer(
-            len(FILTER_FEATURES), len(LAYER_FEATURES), self.scorer.hidden, tuple(preferences.shape)
-        )
-        scorer.load_state_dict(self.scorer.state_dict() | {"preferences": preferences})
-        return replace(
-            self, scorer=scorer.eval(), trained_on=self.trained_on | {"preferences": problem.fingerprint}
-        )
 
     def _has_preferences_for(self, problem: PruningProblem) -> bool:
         """Return whether the agent's preferences were learned on this network."""

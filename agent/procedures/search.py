@@ -9,7 +9,7 @@ from ...envs.tasks.optional_members import metric_name
 from ..deciders.base import Decider
 from ..deciders.baselines import heuristics
 from ..deciders.names import PPO
-from ..deciders.selection import Choice, SearchResult, WithProposal, choose
+from ..deciders.selection import Choice, SearchResult, choose
 from ..learning.callbacks import ProgressBar, SearchMonitor
 from ..learning.config import AgentConfig
 from ..learning.frozen_agent import FrozenAgent
@@ -21,11 +21,6 @@ from ..run.search_history import SearchHistory
 from .config import PruningConfig
 from .goal import Goal
 from .rounding import plan_without_rounding
-
-_START_LOGIT = 2.0
-"""Preference with which the search begins for the filters of the best proposal, as a logit. ResNet-20 at half
-the MACs, 256 candidates, unseen images: 79.5 and 80.2 % with 2 (two seeds), 78.1 and 77.8 % with 1, 77.8 %
-with 4; 77.6, 78.6 and 79.1 % without (three seeds, 320 candidates)."""
 
 
 def prune_at_once(
@@ -51,21 +46,13 @@ def prune_at_once(
     journal = folder.journal if folder else None
     clock = journal.begin() if journal else Stopwatch()
     history = SearchHistory()
-    few, many = (
-        problem.choice_problem(images, seed=config.seed + 1, journal=journal)
-        for images in (config.first_look_images, config.choice_images)
-    )
     decider, evaluations = goal.decider, 0
     if decider is None:
         deadline = None if seconds is None else Deadline(seconds, clock, journal)
-        start = _best_start(few, goal)
-        agent, tried = _train(problem, goal, config, folder, history, deadline, start)
-        decider = agent if start is None else WithProposal(agent, start.masks)
-        evaluations = tried + (0 if start is None else start.evaluations)
-    agent_or_none = decider.decider if isinstance(decider, WithProposal) else decider
-    if folder is not None and isinstance(agent_or_none, FrozenAgent):
-        agent_or_none.save(folder.path)  # before anything else can fail
-    choice = _choose(many, few, decider, goal, config)
+        decider, evaluations = _train(problem, goal, config, folder, history, deadline)
+    if folder is not None and isinstance(decider, FrozenAgent):
+        decider.save(folder.path)  # before anything else can fail
+    choice = _choose(problem, decider, goal, config, folder)
     search = {
         "evaluations": evaluations + choice.evaluations,
         "seconds": round(clock.seconds, 1),
@@ -81,8 +68,8 @@ def prune_at_once(
             "val_accuracy": outcome.accuracy,
             "macs_ratio": outcome.macs_ratio,
         }
-    if isinstance(agent_or_none, FrozenAgent):
-        search["agent"] = agent_or_none.trained_on
+    if isinstance(decider, FrozenAgent):
+        search["agent"] = decider.trained_on
     plan = PruningPlan.from_masks(problem.network, choice.masks)
     unrounded = (
         plan_without_rounding(problem, choice, goal.reward, config.constraints)
@@ -92,17 +79,6 @@ def prune_at_once(
     return SearchResult(problem.cut(plan), plan, choice.decider.name, search, unrounded)
 
 
-def _best_start(few: PruningProblem, goal: Goal) -> Choice | None:
-    """Choose where the search begins: the best proposal of the initial agent and the heuristics.
-
-    Returns:
-        The choice on few images; None without an initial agent or a target.
-    """
-    if goal.initial_agent is None or goal.reward.target is None:
-        return None
-    return choose(few, goal.initial_agent, goal.reward, heuristics=heuristics())
-
-
 def _train(
     problem: PruningProblem,
     goal: Goal,
@@ -110,14 +86,11 @@ def _train(
     folder: RunFolder | None,
     history: SearchHistory,
     deadline: Deadline | None,
-    start: Choice | None,
 ) -> tuple[FrozenAgent, int]:
     """Train the agent; return it and the number of candidates that were measured."""
     learning, initial = config.learning, goal.initial_agent
     if initial is not None:
         log_info(f"the search begins with an agent that was {initial.origin}")
-    if initial is not None and start is not None:
-        initial = initial.preferring(problem, start.masks, _START_LOGIT)
     training = train_agent(
         [problem],
         goal.reward,
@@ -134,21 +107,20 @@ def _train(
 
 
 def _choose(
-    problem: PruningProblem, few: PruningProblem, decider: Decider, goal: Goal, config: PruningConfig
+    problem: PruningProblem, decider: Decider, goal: Goal, config: PruningConfig, folder: RunFolder | None
 ) -> Choice:
     """Choose among the proposals of the decider, and of the heuristics if the decider is an agent.
 
-    Args:
-        problem: The network, with an evaluator on more images than in the search, partly different ones, as
-            the agent may have overfitted to those.
-        few: The same with an evaluator on fewer images, for the first look.
-        decider: The decider.
-        goal: The goal of the run.
-        config: The options of the run.
+    More images count than in the search, partly different ones, as the agent may have overfitted to those.
     """
+    journal = folder.journal if folder else None
+    few, many = (
+        problem.choice_problem(images, seed=config.seed + 1, journal=journal)
+        for images in (config.first_look_images, config.choice_images)
+    )
     is_agent = config.method == PPO
     choice = choose(
-        problem,
+        many,
         decider,
         goal.reward,
         heuristics=heuristics() if is_agent else (),

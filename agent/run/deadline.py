@@ -20,9 +20,6 @@ class Deadline:
     def __call__(self, updates: int) -> bool:
         """Return whether the search ends after a number of updates."""
         journal = self._journal
-        if updates == 0:  # what was measured before the search does not count
-            self._measured = 0 if journal is None else journal.measured
-            return False
         if journal is None:
             return self._clock.seconds >= self._seconds
         event = f"the time was over after {updates} updates"

@@ -8,7 +8,7 @@ import numpy as np
 
 from secateur.agent.deciders.baselines import Baseline, heuristics
 from secateur.agent.deciders.names import BASELINES
-from secateur.agent.deciders.selection import FINALISTS, WithProposal, choose
+from secateur.agent.deciders.selection import FINALISTS, choose
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.plan import Mask
 from secateur.rewards import Outcome, TargetReward, TryAndLearnReward
@@ -90,14 +90,3 @@ def test_with_a_drop_bound_the_smallest_of_all_deciders_within_it_is_chosen(prob
     together = choose(toy_of(problem), Baseline("random", "uniform"), bound, heuristics=heuristics())
     assert together.outcome.accuracy_drop <= 20.0
     assert together.outcome.macs_ratio < alone.outcome.macs_ratio
-
-
-def test_a_known_candidate_is_among_the_proposals_where_it_meets_the_size(problem: PruningProblem) -> None:
-    poor, good = Baseline("random", "uniform"), Baseline("l2", "uniform")
-    (known,) = good.decide(problem, 0.5, "macs")
-    both = WithProposal(poor, known)
-    choice = choose(toy_of(problem), both, TARGET)
-    assert choice.decider is both
-    assert choice.decider.name == poor.name
-    assert all(np.array_equal(a, b) for a, b in zip(choice.masks, known, strict=True))
-    assert len(both.decide(problem, 0.3, "macs")) == 1  # it is too large
