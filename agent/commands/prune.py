@@ -47,6 +47,7 @@ class Prune:
             resumed: Whether to continue the run of an earlier process in ``out``.
         """
         from ...envs.cost.latency_table import LatencyTable
+        from ...envs.modules.digest import weights_digest
         from ...envs.recovery.stopwatch import Stopwatch
         from ..procedures.loading import train_dense_network
         from ..procedures.opening import dense_networks, open_job
@@ -70,7 +71,8 @@ class Prune:
         prepared = prepare(model, task, config, latency=latency, name=self.model)
         network = prepared.network
         choose_threads(network)
-        with RunFolder(out, replace(self, data=opened.data), resumed=resumed) as folder:
+        digest = weights_digest(model)
+        with RunFolder(out, replace(self, data=opened.data), resumed=resumed, dense_weights=digest) as folder:
             if isinstance(network.latency, LatencyTable):
                 folder.save_latency_table(network.latency)
             if self.weights is None and self.dense_epochs:

@@ -65,6 +65,7 @@ class Train:
             resumed: Whether to continue the run of an earlier process in ``out``.
         """
         from ...envs.cost.counts import cost
+        from ...envs.modules.digest import weights_digest
         from ...envs.problem.problem import PruningProblem
         from ..learning.training import train_agent
         from ..procedures.loading import train_dense_network
@@ -107,7 +108,8 @@ class Train:
         choose_threads(max(traces, key=lambda trace: cost(trace).macs))
         out = self.out or default_folder("agent", *self.models, task.name)
         is_any_size = self.target_macs is None and self.drop_bound is None
-        with RunFolder(out, replace(self, data=opened.data), resumed=resumed) as folder:
+        digest = weights_digest(*models)
+        with RunFolder(out, replace(self, data=opened.data), resumed=resumed, dense_weights=digest) as folder:
             problems = []
             for name, model, traced in zip(names, models, traces, strict=True):
                 folder.log_text(f"pinned/{name}", pinned_markdown(traced))

@@ -17,6 +17,8 @@ from ...envs.io.run_files import REPORT
 from ...envs.io.suggestions import did_you_mean
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.models.factories import build_with
+from ...envs.modules.digest import weights_digest
+from ...envs.modules.modes import restored_modes
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.compensation import Compensation
@@ -29,7 +31,7 @@ from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
 from ...envs.tasks.user_task import check_task, on_device
 from ..run.flat_options import flat_options, options_of, read_config
-from ..run.folder import RunFolder
+from ..run.folder import RunFolder, check_same_weights
 from ..run.recovery_monitor import RecoveryMonitor
 from . import prune as procedure
 from .config import PruningConfig
@@ -76,10 +78,12 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     config, data = _configs(options, task)
     if config.procedure != "network":
         raise ValueError("search prunes all layers at once; for layerwise, which trains, call prune")
-    loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
-    prepared = prepare(model, loaded, config)
-    problem = _problem(model, loaded, config, prepared.network)
-    return prune_at_once(problem, prepared.goal, config, None).plan
+    _check_network(model)
+    with restored_modes(model):
+        loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
+        prepared = prepare(model, loaded, config)
+        problem = _problem(model, loaded, config, prepared.network)
+        return prune_at_once(problem, prepared.goal, config, None).plan
 
 
 def cut(
@@ -175,26 +179,31 @@ def prune(
         KeyboardInterrupt: If the run is interrupted; with ``out`` it can be resumed.
     """
     config, data = _configs(options, task)
+    _check_network(model)
     name = name or type(model).__name__
-    resumed = False
+    resumed, digest = False, ""
     if out is not None:
         out = Path(out)
+        digest = weights_digest(model)
         resumed = _is_resumed(out, Python(name, data, config), resume)
         if resumed and (out / REPORT).is_file():
+            check_same_weights(out, digest)
             return _finished(model, out)
         if resumed:
             data = read_data_config(out)  # with what was found out
     clock = Stopwatch()
-    loaded, data, notes = _open(model, task, data, config.seed, name, resumed=resumed)
-    prepared = prepare(model, loaded, config, name=name)
-    run = partial(
-        procedure.prune, model, loaded, config, prepared=prepared, name=name, notes=notes, clock=clock
-    )
-    if out is None:
-        return run()
-    advice = f"secateur.prune(..., out={str(out)!r}, resume=True)"
-    with RunFolder(out, Python(name, data, config), resumed=resumed, advice=advice) as folder:
-        return run(folder=folder)
+    with restored_modes(model):
+        loaded, data, notes = _open(model, task, data, config.seed, name, resumed=resumed)
+        prepared = prepare(model, loaded, config, name=name)
+        run = partial(
+            procedure.prune, model, loaded, config, prepared=prepared, name=name, notes=notes, clock=clock
+        )
+        if out is None:
+            return run()
+        advice = f"secateur.prune(..., out={str(out)!r}, resume=True)"
+        options_of_run = Python(name, data, config)
+        with RunFolder(out, options_of_run, resumed=resumed, advice=advice, dense_weights=digest) as folder:
+            return run(folder=folder)
 
 
 def load(factory: nn.Module | Callable[..., nn.Module], folder: str | Path) -> nn.Module:

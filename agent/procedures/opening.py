@@ -288,10 +288,10 @@ def _data_lines(data: DataConfig, task: Task, *, is_trained: bool) -> list[str]:
         more = " (give that of the network's training: --augment flip, crop or flip-crop)"
     more = more if task.augmentation == "none" else ""
     lines.append(f"augmentation of training images: {task.augmentation}{more}")
-    if is_trained and given_parts(data.data) == {"train"}:
+    if is_trained and "test" not in given_parts(data.data):
         lines.append(
-            "warning: val and test are taken from train, which the weights may know; put images that they "
-            "have not seen into a folder test/"
+            "warning: there is no test part, so test is taken from the images that the weights may know, and "
+            "its accuracies may be far too good; put images that they have not seen into a folder test/"
         )
     return lines
 

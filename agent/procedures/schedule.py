@@ -76,7 +76,15 @@ class Schedule:
         """
         if minutes is None:
             return None
-        return max(_LEAST_SEARCH, 60 * minutes - clock.seconds - self.choice - self.recovery)
+        rest = self.choice + self.recovery
+        left = 60 * minutes - clock.seconds - rest
+        if left < _LEAST_SEARCH:
+            log_info(
+                f"warning: the choice and the fine-tuning are expected to take {in_words(rest)}, more than "
+                f"--minutes {minutes:g} leaves, so the search ends after one update; give fewer --epochs, or "
+                "more minutes"
+            )
+        return max(_LEAST_SEARCH, left)
 
     def announce(self, config: PruningConfig, limit: float | None) -> None:
         """Say what the stages will take.

@@ -29,6 +29,9 @@ _RATIOS = ("macs", "params", "filters", "latency_ms", "images_per_second", "file
 _SUSPICIOUS = 3.0
 """Accuracy on val minus accuracy on test, percentage points, above which a dense network has seen val."""
 
+_DEVIATIONS = 3.0
+"""Standard deviations by which chance may make that difference as large."""
+
 
 def summarize_run(
     problem: PruningProblem,
@@ -60,7 +63,8 @@ def summarize_run(
     interval = drop_interval(task, dense_measured, measured)
     bound = {} if drop_bound is None else {"bound": drop_bound, "met": meets(interval, drop_bound)}
     val_accuracy, metric = problem.evaluator.dense.accuracy, metric_name(task)
-    if metric == ACCURACY and val_accuracy - dense["accuracy"] > _SUSPICIOUS:
+    chance = _DEVIATIONS * _deviation(val_accuracy, dense["accuracy"], task.size("val"), task.size("test"))
+    if metric == ACCURACY and val_accuracy - dense["accuracy"] > max(_SUSPICIOUS, chance):
         notes = [
             *notes,
             f"The dense network has {val_accuracy:.1f} % on val and {dense['accuracy']:.1f} % on test: it "
@@ -103,6 +107,12 @@ def summarize_run(
         **run_details,
     }
     return report | {"remarks": remarks(report)}
+
+
+def _deviation(one: float, other: float, images: int, others: int) -> float:
+    """Return the standard deviation of the difference of two equal accuracies, percentage points."""
+    mean = (one + other) / 200
+    return 100 * float(np.sqrt(mean * (1 - mean) * (1 / images + 1 / others)))
 
 
 def is_built_by_name(name: str) -> bool:

@@ -19,7 +19,10 @@ from ...envs.io.untrusted import read_yaml, short
 
 T = TypeVar("T")
 
-NOT_OPTIONS = ("verb", "command", "version")
+DENSE_WEIGHTS = "dense_weights"
+"""Key of ``config.yaml`` with a hash of the dense weights at the beginning of the run."""
+
+NOT_OPTIONS = ("verb", "command", "version", DENSE_WEIGHTS)
 """Keys of ``config.yaml`` that say where it comes from."""
 
 _GROUPS_OF_02 = ("data", "latency", "constraints", "limits")

@@ -19,7 +19,7 @@ from ...envs.io.atomic_write import write_atomically
 from ...envs.io.run_files import CHECKPOINTS, CONFIG, JOURNAL, LATENCY
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.recovery.checkpoint import Checkpoint
-from .flat_options import flat_options, read_config
+from .flat_options import DENSE_WEIGHTS, flat_options, read_config
 from .graceful_stop import GracefulStop
 from .locks import LOCK, lock_folder, unlock_folder
 from .new_folder import check_new_folder, half_written, make_folder, remove_empty
@@ -40,14 +40,26 @@ class RunFolder:
         config: All options of the run, a dataclass; written to ``config.yaml``.
         resumed: Whether to continue the run of an earlier process in this folder.
         advice: What resumes the run, shown when it is interrupted; None is the command ``secateur resume``.
+        dense_weights: Hash of the weights of the dense networks; "" if unknown.
 
     Raises:
-        ValueError: If the folder of a new run is not empty or is a file, or another process is working in it.
+        ValueError: If the folder of a new run is not empty or is a file, another process is working in it, or
+            the run was begun with other weights.
         OSError: If the folder cannot be written to.
     """
 
-    def __init__(self, path: Path, config: Any, *, resumed: bool = False, advice: str | None = None) -> None:
-        if not resumed:
+    def __init__(
+        self,
+        path: Path,
+        config: Any,
+        *,
+        resumed: bool = False,
+        advice: str | None = None,
+        dense_weights: str = "",
+    ) -> None:
+        if resumed:
+            check_same_weights(path, dense_weights)
+        else:
             check_new_folder(path)
         self.path, self._resumed = path, resumed
         self._stopping = GracefulStop(advice or shlex.join(["secateur", "resume", str(path)]))
@@ -64,17 +76,18 @@ class RunFolder:
             for file in half_written(path):
                 file.unlink()
             self.journal = Journal(path / CHECKPOINTS / JOURNAL, self.check)
-            self._begin(config)
+            self._begin(config, dense_weights)
             cleanup.pop_all()
 
-    def _begin(self, config: Any) -> None:
+    def _begin(self, config: Any, dense_weights: str) -> None:
         if self._resumed:
             self.command = str(read_config(self.path).get("command", ""))
             self.logger = Logger(str(self.path), [_Continued(str(self.path))])
             return
         self.command = repeat_command()
         content = {"verb": type(config).__name__.lower(), "command": self.command}
-        text = yaml.safe_dump(content | flat_options(config), sort_keys=False)
+        weights = {DENSE_WEIGHTS: dense_weights} if dense_weights else {}
+        text = yaml.safe_dump(content | flat_options(config) | weights, sort_keys=False)
         write_atomically(self.path / CONFIG, lambda aside: aside.write_text(text))
         self.logger = configure(str(self.path), ["tensorboard"])
         self.log_text("configuration", f"```yaml\n{text}```")
@@ -125,6 +138,23 @@ class RunFolder:
         """Write Markdown text to TensorBoard."""
         self.logger.record(name, markdown, exclude=NOT_TEXT)
         self.logger.dump(0)
+
+
+def check_same_weights(path: Path, dense_weights: str) -> None:
+    """Check that a run was begun with the same weights of the dense networks.
+
+    Args:
+        path: Folder of the run.
+        dense_weights: Hash of the weights now; "" checks nothing.
+
+    Raises:
+        ValueError: If the weights differ.
+    """
+    before = read_config(path).get(DENSE_WEIGHTS, "")
+    if before and dense_weights and before != dense_weights:
+        raise ValueError(
+            f"{path} was begun with other weights of the dense network; give the same, or a new folder"
+        )
 
 
 class _Continued(TensorBoardOutputFormat):

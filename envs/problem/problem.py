@@ -4,7 +4,6 @@ Shapes: L layers, N filters of a layer, F features of a filter, G features of a 
 """
 
 import functools
-import hashlib
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -16,6 +15,7 @@ from ..cost.profiling import with_latency
 from ..evaluation.evaluator import CandidateEvaluator
 from ..evaluation.factory import EvaluatorFactory
 from ..evaluation.journal import Journal
+from ..modules.digest import weights_digest
 from ..recovery.compensation import Compensation
 from ..recovery.config import COMPENSATION_IMAGES
 from ..surgery.cutting import cut
@@ -122,12 +122,8 @@ class PruningProblem:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of the weights and the prunable layers."""
-        digest = hashlib.sha1(repr([(layer.name, layer.filters) for layer in self.network.layers]).encode())
-        for name, tensor in self.model.state_dict().items():
-            if isinstance(tensor, torch.Tensor):  # modules may store other objects in it
-                digest.update(name.encode())
-                digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        layers = [(layer.name, layer.filters) for layer in self.network.layers]
+        return weights_digest(self.model, prefix=repr(layers))
 
 
 def check_prunable(network: TracedNetwork, name: str) -> None:

@@ -83,6 +83,8 @@ def better_normalisation(model: nn.Module, task: Images) -> tuple[str, Differenc
     best = max(tried, key=lambda name: tried[name].accuracy)
     interval = drop_interval(task, tried[best], given, _LEVEL)
     difference = Difference(given.accuracy, tried[best].accuracy, given.images)
+    if constant_accuracy(images, tried[best]) is not None:
+        return None  # it is no better than a constant answer, so the cause is another one
     return (best, difference) if _counts(interval, difference.second - difference.first) else None
 
 

@@ -142,6 +142,22 @@ def test_a_run_leaves_a_folder_is_loaded_again_and_refused_with_other_options(
         secateur.prune(model, digit_task, out=out, resume=True, **BRIEF | {"target_macs": 0.4})
 
 
+def test_a_run_does_not_go_on_with_other_weights(digit_task: ClassificationTask, tmp_path: Path) -> None:
+    options = {**BRIEF, "method": "l2-uniform", "evaluations": None, "epochs": 0}
+    secateur.prune(plain_network(), digit_task, out=tmp_path / "run", **options)
+    with pytest.raises(
+        ValueError, match="was begun with other weights of the dense network"
+    ):
+        secateur.prune(plain_network(1), digit_task, out=tmp_path / "run", resume=True, **options)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_keeps_its_mode(digit_task: ClassificationTask, *, training: bool) -> None:
+    model = plain_network().train(training)
+    secateur.search(model, digit_task, method="l2-uniform")
+    assert {module.training for module in model.modules()} == {training}
+
+
 def test_an_interrupted_run_goes_on_to_the_same_result(
     digit_task: ClassificationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

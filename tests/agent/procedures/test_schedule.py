@@ -42,6 +42,13 @@ def test_the_search_gets_what_the_other_stages_leave_of_the_minutes() -> None:
     assert schedule.search_limit(1.0, Stopwatch(earlier=30.0)) == 1.0
 
 
+def test_minutes_that_the_other_stages_exceed_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Schedule(search=500.0, choice=20.0, recovery=40.0).search_limit(0.5, Stopwatch())
+    said = capsys.readouterr().err
+    assert "expected to take about 60 s, more than --minutes 0.5 leaves" in said
+    assert "give fewer --epochs" in said
+
+
 def test_expected_times_are_announced(capsys: pytest.CaptureFixture[str]) -> None:
     schedule = Schedule(search=500.0, choice=20.0, recovery=40.0)
     schedule.announce(PruningConfig(), limit=None)

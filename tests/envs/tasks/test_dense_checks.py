@@ -57,6 +57,17 @@ def test_a_network_that_answers_at_random_is_no_better_than_a_constant_answer(fo
     assert found == pytest.approx(100 / 3, abs=0.1)
 
 
+def test_a_normalisation_that_makes_an_answer_constant_is_no_better_one(folder: Path) -> None:
+    task = task_of(folder, "imagenet")
+    model = train_shades(task)
+    with torch.no_grad():
+        model[-1].weight.copy_(model[-1].weight.roll(1, 0))  # always wrong, so a constant answer is better
+        model[-1].bias.copy_(model[-1].bias.roll(1))
+    assert measure(model, task, "val").accuracy < 20
+    assert measure(model, task_of(folder, "0-255"), "val").accuracy == pytest.approx(100 / 3, abs=10)
+    assert better_normalisation(model, task) is None
+
+
 def test_images_that_a_network_was_trained_on_are_told_from_others(tmp_path: Path) -> None:
     task = task_of(write_shades(tmp_path, {"train": 60, "test": 60}, noise=500), "imagenet")
     model = train_shades(task, steps=150)
