@@ -12,7 +12,8 @@ from ...envs.io.suggestions import unknown_name
 from ...envs.surgery.constraints import Constraints
 from ...rewards import TargetReward, TryAndLearnReward
 from ..deciders.names import METHODS, PPO
-from .shares import Percentage, Share, parse_percentage, parse_share
+from ..run.flat_options import convert_option
+from .shares import Percentage, Share, parse_share
 
 T = TypeVar("T", int, float)
 
@@ -47,11 +48,10 @@ class TargetOptions:
     small as this allows. Excludes targets."""
 
     def __post_init__(self) -> None:
-        for name, parse in (("target_macs", parse_share), ("drop_bound", parse_percentage)):
-            if isinstance(getattr(self, name), str):  # Python code may give "50%"
-                object.__setattr__(self, name, parse(getattr(self, name)))
-        targets = ("target_macs", "target_latency", "drop_bound")
-        given = [f"--{name.replace('_', '-')}" for name in targets if getattr(self, name) is not None]
+        targets = {"target_macs": Share, "target_latency": float, "drop_bound": Percentage}
+        given = [name for name in targets if getattr(self, name) is not None]
+        for name in given:  # Python code may give "50%"
+            object.__setattr__(self, name, convert_option(name, targets[name], getattr(self, name)))
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other; give one of them")
         if self.target_latency is not None and not self.target_latency > 0:
