@@ -77,14 +77,15 @@ class SearchOptions:
     minutes: float | None = None
     """Time limit of the run, minutes, > 0; the search takes what the choice and the fine-tuning leave."""
     method: str = PPO
-    """Method that chooses the filters: ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform,
-    -global or -global-per-mac."""
+    """Method that chooses the filters: ppo, or a baseline such as l2-uniform; baselines are
+    random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
     agent: str | None = None
-    """Initial agent of ppo: pretrained for the agent shipped with Secateur, the folder of a trained agent, or
-    none for random weights; by default pretrained, with layerwise none."""
+    """Initial agent of ppo: pretrained, none, or a folder; pretrained is the agent shipped with Secateur,
+    none has random weights, the folder is that of a trained agent; by default pretrained, with layerwise
+    none."""
     evaluations: int | None = None
-    """Candidates to measure in the search, at least 0, instead of an effort; 0 uses the initial agent frozen,
-    which is the default for an agent from a folder. With layerwise the layers share them equally."""
+    """Candidates to measure in the search, at least 0; given instead of an effort. 0 uses the initial agent
+    frozen, which is the default for an agent from a folder. With layerwise the layers share them equally."""
     search_images: int = 256
     """Validation images per candidate during the search, at least 1; each update takes a different subset, so
     that the agent does not overfit to one. The final choice is made on eight times as many."""
@@ -124,13 +125,13 @@ class ConstraintOptions:
     """
 
     round_to: Repeated = ()
-    """Multiple to which numbers of kept filters are rounded where possible, at least 1: 8 for all layers, or
-    PATTERN=8 for some."""
+    """Multiple of the numbers of filters: 8, or PATTERN=8; numbers of kept filters, in all layers or in those
+    that match, are rounded to it where possible; at least 1."""
     protect: Repeated = ()
-    """Pattern of the names of layers that keep all their filters, such as conv1 or 'layer1.*'."""
+    """Layers that keep all filters: conv1 or 'layer1.*'; a pattern of their names."""
     max_sparsity: Repeated = ()
-    """Largest share of a layer's filters that is removed, in (0, 1): 0.8 for all layers, or PATTERN=0.8 for
-    some."""
+    """Largest removed share of a layer: 0.8 or PATTERN=0.8; the share of its filters, in (0, 1), for all
+    layers or those that match."""
 
     def __post_init__(self) -> None:
         for name in ("round_to", "protect", "max_sparsity"):
