@@ -106,6 +106,7 @@ def test_an_evaluated_run_has_its_data_unless_the_file_says_otherwise(tmp_path: 
             "target_macs and drop_bound exclude each other; give one",
         ),
         ("", "mine.yaml has no options"),
+        ("epochs: 1\nseed: 3\nepochs: 2\n", "the key 'epochs' occurs twice; leave one of them out"),
         ("[" * 5000, "is not YAML that can be read"),
         ("a: &a [1]\nb: *a\n", "aliases are not allowed"),
     ],
