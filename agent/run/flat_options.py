@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from tyro.constructors import PrimitiveConstructorSpec
 
-from ...envs.io.run_files import CONFIG
+from ...envs.io.run_files import CONFIG, no_run
 from ...envs.io.suggestions import did_you_mean
 from ...envs.io.untrusted import read_yaml, short
 
@@ -250,7 +250,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = folder / CONFIG
     if not file.is_file():
-        raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}")
+        raise ValueError(no_run(folder))
     return read_flat(file)
 
 
