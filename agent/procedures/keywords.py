@@ -1,5 +1,6 @@
 """Checks of the keywords of ``import secateur``, before anything is loaded."""
 
+from pathlib import Path
 from typing import Any, Literal, get_origin
 
 import torch
@@ -54,8 +55,6 @@ def _plain(name: str, kind: Any, value: Any) -> Any:
     """Convert a value to the type of its option; names and constraints are checked where they are used."""
     if kind is None or kind is Repeated or get_origin(kind) is Literal:
         return value
-    if isinstance(value, torch.device):
-        value = str(value)
-    if name == "agent" and value is not None:  # a path will do
+    if isinstance(value, torch.device) or (name == "agent" and isinstance(value, Path)):
         value = str(value)
     return convert_option(name, kind, value)

@@ -12,13 +12,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
-from ..io.plugins import accepted_arguments, imported_module
-from ..io.suggestions import did_you_mean
+from ..io.plugins import accepted_arguments, imported_module, nearest_or_all
 from ..io.untrusted import with_type
 from .sources import Sizes, unknown_weights
-
-_MOST_NAMES = 5
-"""Largest number of names of a module in a message."""
 
 
 def build_with(
@@ -68,13 +64,7 @@ def _no_factory(module: ModuleType, attribute: str) -> str:
     if hasattr(module, attribute):
         kind = type(getattr(module, attribute)).__name__
         return f"{name}:{attribute} is {kind}; give a function or class that returns a torch.nn.Module"
-    public = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-    own = [key for key in public if getattr(getattr(module, key), "__module__", None) == name]
-    meant = did_you_mean(attribute, public)
-    if meant or not own:
-        return f"{name} has no factory {attribute!r}{meant}"
-    more = ", ..." if len(own) > _MOST_NAMES else ""
-    return f"{name} has no factory {attribute!r}; it has {', '.join(own[:_MOST_NAMES])}{more}"
+    return f"{name} has no factory {attribute!r}{nearest_or_all(module, attribute)}"
 
 
 @dataclass(frozen=True)

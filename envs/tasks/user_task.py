@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..io.memory import is_out_of_memory
-from ..io.plugins import accepted_arguments, imported_module
-from ..io.suggestions import did_you_mean
+from ..io.plugins import accepted_arguments, imported_module, nearest_or_all
 from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import check_logits, main_output
@@ -50,8 +49,8 @@ def load_user_task(name: str, *, seed: int = 0) -> Task:
     attribute = name.partition(":")[2]
     with imported_module(name) as module:
         if not hasattr(module, attribute):
-            public = [key for key in vars(module) if not key.startswith("_")]
-            raise ValueError(f"{module.__name__} has no task {attribute!r}{did_you_mean(attribute, public)}")
+            known = nearest_or_all(module, attribute)
+            raise ValueError(f"{module.__name__} has no task {attribute!r}{known}")
         thing = getattr(module, attribute)
         if inspect.isclass(thing) or (callable(thing) and _missing(thing)):
             try:
