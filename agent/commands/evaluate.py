@@ -10,7 +10,8 @@ from tyro.conf import Positional
 
 from ...envs.cost.config import LatencyConfig
 from ...envs.io.ranges import check_seed
-from ...envs.io.run_files import CONFIG, WEIGHTS
+from ...envs.io.run_files import CONFIG, WEIGHTS, no_run
+from ...envs.io.suggestions import looks_like_path
 from ..procedures.data_config import DataConfig, read_data_config
 from ..run.flat_options import values_of
 from .console import console
@@ -82,12 +83,8 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
                     f"with `secateur resume {run}`"
                 )
             model, task = load_pruned_run(run, self.data)
-        elif run.is_dir() or run.suffix == ".json" or len(run.parts) > 2:
-            missing = f"it has no {CONFIG}" if run.is_dir() else "it is no folder"
-            raise ValueError(
-                f"{run} is not a run: {missing}; give the folder of a `secateur prune` run, which "
-                "`secateur runs` lists, or the name of a network"
-            )
+        elif run.is_dir() or run.suffix == ".json" or len(run.parts) > 2 or looks_like_path(self.what):
+            raise ValueError(f"{no_run(run)}, or the name of a network")
         else:
             if self.weights is None and not is_user_defined(self.what):
                 usual_sizes(self.what)  # an unknown name is a more likely mistake
@@ -95,7 +92,7 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
             # All of test is measured, unless only a part is asked for.
             whole = self.data.val_from == "auto" and ":" not in self.data.task
             data = replace(self.data, val_from="train") if whole else self.data
-            opened = open_job(data, dense_networks([self.what], [self.weights]), seed)
+            opened = open_job(data, dense_networks([self.what], [self.weights]), seed, to_prune=False)
             task, model = opened.task, opened.models[0]
         for note in check_answers(model, task):
             log_info(note)

@@ -29,8 +29,8 @@ class Export:
     """File to write, which must not exist; by default model.pt2, model.onnx or state-dict.safetensors in the
     folder of the run."""
     with_preprocessing: bool = False
-    """Put the scaling and normalisation of images into the network of pt2 or onnx, which then takes uint8
-    images with values from 0 to 255; resizing is not included."""
+    """Put the normalisation into the network; pt2 or onnx then scales and normalises, and takes uint8 images
+    with values from 0 to 255. Resizing is not included."""
 
     everyday: ClassVar[tuple[str, ...]] = ("folder", "format", "out")
     example: ClassVar[str] = "secateur export runs/mine --format onnx --out mine.onnx"

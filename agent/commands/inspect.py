@@ -21,8 +21,8 @@ class Inspect:
     model: Positional[str] = "demo"
     """Network, named as for prune."""
     data: str | None = None
-    """Data that give the shape of the images and the number of classes, as for prune; by default those that
-    the network is built for."""
+    """Data with the shape of images and outputs; as for prune, by default those that the network is built
+    for."""
     task: str = CLASSIFICATION
     """Type of task, as for prune; a user-defined one gives shape and classes, too."""
     image_size: int | None = None

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+from collections import Counter
 from dataclasses import MISSING, field, make_dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -77,7 +78,10 @@ def _parse(name: str, kind: type[Verb], words: list[str], given: dict[str, Any])
         given: Options by name that arguments override.
     """
     options = {option.flag: option for option in options_of(kind)}
-    flags = {word.split("=")[0].replace("_", "-") for word in words}
+    flags = Counter(word.split("=")[0].replace("_", "-") for word in words)
+    for flag, option in options.items():
+        if flags[flag] > 1 and tyro.conf.UseAppendAction not in get_args(option.kind):
+            raise UsageError(f"{flag} was given twice; give it once; see secateur {name} --help")
     entries: list[Any] = []
     for flag, option in options.items():
         # A repeated flag would be added to what a file gives, so the file's value goes.

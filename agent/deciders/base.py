@@ -17,6 +17,9 @@ from ...envs.surgery.plan import Mask, resize_mask
 from ...envs.tracing import Layer, TracedNetwork
 from ...rewards import Size
 
+_NAMES = {"macs": "MACs", "params": "parameters"}
+"""Sizes in words, where they are not words themselves."""
+
 Priorities = Sequence[npt.NDArray[np.floating]]
 """One array (N,) per layer; removed filters are restored in descending order of these numbers."""
 
@@ -68,7 +71,7 @@ class Budget:
         smallest = smallest_ratio(self.network, self.size)
         if smallest > self.target:
             raise ValueError(
-                f"the target {self.target:g} of the {self.size} cannot be reached: "
+                f"the target {self.target:g} of the {_NAMES.get(self.size, self.size)} cannot be reached: "
                 f"{self._smallest_network()} the network keeps {smallest:.4f}; "
                 f"ask for at least {np.ceil(smallest * 1e3) / 1e3:g}"
             )

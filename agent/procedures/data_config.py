@@ -20,8 +20,8 @@ class DataConfig:
     """Data: the task, the images, their splits and normalisation."""
 
     task: str = CLASSIFICATION
-    """Type of task: classification, segmentation, or package.module:Task for a user-defined class with its
-    own data, loss and metric, which excludes all other data options."""
+    """Type of task: classification, segmentation, or package.module:Task; that is a user-defined class with
+    its own data, loss and metric, which excludes all other data options."""
 
     data: str = "digits"
     """Data set: digits, mnist, fashion-mnist, cifar10, cifar100, or a folder with train/<class>/*.png and
@@ -31,15 +31,15 @@ class DataConfig:
     download: bool = False
     """Download the data set if it is missing."""
     val_from: str = "auto"
-    """Part from which the search's images (val) are taken: train (or a folder's val/), test (one half, the
-    other is for the report), or another sub-folder of the data; auto is test if the weights know the images
-    of train or val/, else train."""
+    """Part that val is taken from: auto, train or test; val has the search's images. train includes a
+    folder's val/; test is split in halves, the other is for the report; another sub-folder of the data will
+    do, too. auto is test if the weights know the images of train or val/, else train."""
     normalisation: str | None = None
-    """Pixel normalisation of the network: imagenet, cifar10 or another data set, data (statistics of train),
-    half (0.5/0.5), none (pixels in 0 to 1), 0-255, or numbers as in 0.49,0.48,0.45/0.25,0.24,0.26; by default
-    that of the data set, imagenet for a folder."""
+    """Pixel normalisation, such as imagenet, data or none; that of the network's training: the name of a data
+    set, data (statistics of train), half (0.5/0.5), none (pixels in 0 to 1), 0-255, or numbers as in
+    0.49,0.48,0.45/0.25,0.24,0.26; by default that of the data set, imagenet for a folder."""
     augment: str = "auto"
-    """Augmentation of training images: none, flip, crop, flip-crop, or auto, which is what is customary for a
+    """Augmentation of training images: none, flip, crop, flip-crop, or auto; auto is what is customary for a
     known data set and none for a folder."""
     image_size: int | None = None
     """Height and width of the images, pixels; by default unchanged, or for a folder with images of different
@@ -47,7 +47,8 @@ class DataConfig:
     ignore_label: int = 255
     """Mask label whose pixels are ignored in segmentation."""
     balance_classes: bool = False
-    """Weight classes in the segmentation loss by median frequency balancing, so that rare ones count more."""
+    """Let rare classes count more in segmentation; the weights of classes in the loss are those of median
+    frequency balancing."""
     device: str = "auto"
     """Device of the run: cpu, cuda, cuda:1, or auto, which is the GPU if there is one."""
     workers: int | None = None

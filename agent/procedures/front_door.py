@@ -36,6 +36,7 @@ from ..run.recovery_monitor import RecoveryMonitor
 from . import prune as procedure
 from .config import PruningConfig
 from .data_config import FOUND_OUT, DataConfig, read_data_config
+from .keywords import checked_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
 from .preparation import prepare
@@ -75,7 +76,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     Raises:
         ValueError: If an option is unknown or wrong, nothing can be pruned, or the target cannot be met.
     """
-    config, data = _configs(options, task)
+    config, data = _configs(search, options, task)
     if config.procedure != "network":
         raise ValueError("search prunes all layers at once; for layerwise, which trains, call prune")
     _check_network(model)
@@ -103,8 +104,12 @@ def cut(
 
     Raises:
         ValueError: If the plan was made for another network, or an example is needed.
+        TypeError: If the plan is no plan, such as a path.
         InexactCutError: If the smaller network does not compute what the masked one does.
     """
+    if not isinstance(plan, PruningPlan):
+        given = type(plan).__name__
+        raise TypeError(f"the plan is {given}; give a PruningPlan, such as PruningPlan.from_json(text)")
     if example is None:
         if plan.input_shape is None:
             raise ValueError("the plan does not say the shape of an input; give example=, a batch of inputs")
@@ -139,7 +144,7 @@ def recover(
         ValueError: If an option is unknown or wrong.
         FloatingPointError: If the loss or the gradient is not finite.
     """
-    recovery, data = _split(options, RecoveryConfig, DataConfig)
+    recovery, data = _split(checked_keywords("recover", options), RecoveryConfig, DataConfig)
     config = RecoveryConfig(**recovery)
     loaded = _task(model, task, _data_config(task, data), seed)
     reestimate_batchnorm(model, loaded, images=config.batchnorm_images, seed=seed)
@@ -178,7 +183,7 @@ def prune(
             ``out`` holds another run.
         KeyboardInterrupt: If the run is interrupted; with ``out`` it can be resumed.
     """
-    config, data = _configs(options, task)
+    config, data = _configs(prune, options, task)
     _check_network(model)
     name = name or type(model).__name__
     resumed, digest = False, ""
@@ -241,7 +246,10 @@ def _dense(factory: nn.Module | Callable[..., nn.Module], folder: Path) -> nn.Mo
         ) from error
 
 
-def _configs(options: dict[str, Any], task: Data) -> tuple[PruningConfig, DataConfig]:
+def _configs(
+    function: Callable[..., Any], options: dict[str, Any], task: Data
+) -> tuple[PruningConfig, DataConfig]:
+    options = checked_keywords(function.__name__, options)
     pruning, data = _split(options, PruningConfig, DataConfig)
     return PruningConfig(**pruning), _data_config(task, data)
 

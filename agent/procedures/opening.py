@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from ...envs.io.memory import is_out_of_memory
 from ...envs.io.untrusted import first_line
 from ...envs.models import is_user_defined
+from ...envs.problem.problem import check_prunable
 from ...envs.tasks import Measurement, SplitName, Task, list_datasets, measure
 from ...envs.tasks.datasets import default_normalisation, default_val_fraction, given_parts
 from ...envs.tasks.dense_checks import (
@@ -33,6 +35,7 @@ from ...envs.tasks.normalisation import FOR_FOLDERS
 from ...envs.tasks.optional_members import metric_name
 from ...envs.tasks.splits import VAL_FRACTION, TooFewError, stratified_split
 from ...envs.tasks.user_task import check_answers
+from ...envs.tracing import trace
 from ..run.progress import log_info
 from .data_config import SEGMENTATION, DataConfig
 from .loading import build_dense_network, is_user_task, load_task
@@ -103,7 +106,14 @@ def _build_by_name(name: str, weights: str | None, task: Task, seed: int) -> nn.
     return build_dense_network(name, task, weights, seed)
 
 
-def open_job(data: DataConfig, networks: Sequence[Dense], seed: int, *, resumed: bool = False) -> Opened:
+def open_job(
+    data: DataConfig,
+    networks: Sequence[Dense],
+    seed: int,
+    *,
+    resumed: bool = False,
+    to_prune: bool = True,
+) -> Opened:
     """Load the data and the dense networks of a job, check them, and say on the terminal what they are.
 
     Args:
@@ -111,6 +121,7 @@ def open_job(data: DataConfig, networks: Sequence[Dense], seed: int, *, resumed:
         networks: The dense networks.
         seed: Seed of the split and of random weights.
         resumed: Whether an earlier process has checked them.
+        to_prune: Whether the networks will be pruned, not only measured.
 
     Raises:
         ValueError: If the data or a network cannot be loaded, they do not fit together, or another customary
@@ -143,7 +154,7 @@ def open_job(data: DataConfig, networks: Sequence[Dense], seed: int, *, resumed:
     for line in (*_data_lines(data, task, is_trained=bool(checked)), *notes):
         log_info(line)
     for name, model in checked:
-        _log_dense(name, model, task)
+        _log_dense(name, model, task, to_prune=to_prune)
     return Opened(data, task, models, notes)
 
 
@@ -157,7 +168,7 @@ def describe_own_task(task: Task, name: str, model: nn.Module) -> None:
     """
     for line in _own_task_lines(task):
         log_info(line)
-    _log_dense(name, model, task)
+    _log_dense(name, model, task, to_prune=True)
 
 
 def _likely_val(data: DataConfig) -> str:
@@ -296,7 +307,7 @@ def _data_lines(data: DataConfig, task: Task, *, is_trained: bool) -> list[str]:
     return lines
 
 
-def _log_dense(name: str, model: nn.Module, task: Task) -> None:
+def _log_dense(name: str, model: nn.Module, task: Task, *, to_prune: bool) -> None:
     """Say how good a network is on val, and warn if it has not learned anything."""
     if not isinstance(task, Images):
         log_info(_dense_line(name, task, measure(model, task, "val", limit=SAMPLE)))
@@ -306,6 +317,8 @@ def _log_dense(name: str, model: nn.Module, task: Task) -> None:
     log_info(_dense_line(name, task, measured))
     constant = constant_accuracy(few, measured)
     if constant is not None:
+        if to_prune:  # what cannot be pruned at all needs no advice on its accuracy
+            check_prunable(trace(model, torch.zeros(2, *task.input_shape)), name)
         classes = ", ".join(task.classes[:_MOST_CLASSES])
         more = ", ..." if len(task.classes) > _MOST_CLASSES else ""
         log_info(

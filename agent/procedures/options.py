@@ -12,7 +12,8 @@ from ...envs.io.suggestions import unknown_name
 from ...envs.surgery.constraints import Constraints
 from ...rewards import TargetReward, TryAndLearnReward
 from ..deciders.names import METHODS, PPO
-from .shares import Percentage, Share, parse_percentage, parse_share
+from ..run.flat_options import convert_option
+from .shares import Percentage, Share, parse_share
 
 T = TypeVar("T", int, float)
 
@@ -47,11 +48,10 @@ class TargetOptions:
     small as this allows. Excludes targets."""
 
     def __post_init__(self) -> None:
-        for name, parse in (("target_macs", parse_share), ("drop_bound", parse_percentage)):
-            if isinstance(getattr(self, name), str):  # Python code may give "50%"
-                object.__setattr__(self, name, parse(getattr(self, name)))
-        targets = ("target_macs", "target_latency", "drop_bound")
-        given = [f"--{name.replace('_', '-')}" for name in targets if getattr(self, name) is not None]
+        targets = {"target_macs": Share, "target_latency": float, "drop_bound": Percentage}
+        given = [name for name in targets if getattr(self, name) is not None]
+        for name in given:  # Python code may give "50%"
+            object.__setattr__(self, name, convert_option(name, targets[name], getattr(self, name)))
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other; give one of them")
         if self.target_latency is not None and not self.target_latency > 0:
@@ -77,14 +77,15 @@ class SearchOptions:
     minutes: float | None = None
     """Time limit of the run, minutes, > 0; the search takes what the choice and the fine-tuning leave."""
     method: str = PPO
-    """Method that chooses the filters: ppo, or a baseline: random|l1|l2|bn|fpgm|taylor, followed by -uniform,
-    -global or -global-per-mac."""
+    """Method that chooses the filters: ppo, or a baseline such as l2-uniform; baselines are
+    random|l1|l2|bn|fpgm|taylor, followed by -uniform, -global or -global-per-mac."""
     agent: str | None = None
-    """Initial agent of ppo: pretrained for the agent shipped with Secateur, the folder of a trained agent, or
-    none for random weights; by default pretrained, with layerwise none."""
+    """Initial agent of ppo: pretrained, none, or a folder; pretrained is the agent shipped with Secateur,
+    none has random weights, the folder is that of a trained agent; by default pretrained, with layerwise
+    none."""
     evaluations: int | None = None
-    """Candidates to measure in the search, at least 0, instead of an effort; 0 uses the initial agent frozen,
-    which is the default for an agent from a folder. With layerwise the layers share them equally."""
+    """Candidates to measure in the search, at least 0; given instead of an effort. 0 uses the initial agent
+    frozen, which is the default for an agent from a folder. With layerwise the layers share them equally."""
     search_images: int = 256
     """Validation images per candidate during the search, at least 1; each update takes a different subset, so
     that the agent does not overfit to one. The final choice is made on eight times as many."""
@@ -124,13 +125,13 @@ class ConstraintOptions:
     """
 
     round_to: Repeated = ()
-    """Multiple to which numbers of kept filters are rounded where possible, at least 1: 8 for all layers, or
-    PATTERN=8 for some."""
+    """Multiple of the numbers of filters: 8, or PATTERN=8; numbers of kept filters, in all layers or in those
+    that match, are rounded to it where possible; at least 1."""
     protect: Repeated = ()
-    """Pattern of the names of layers that keep all their filters, such as conv1 or 'layer1.*'."""
+    """Layers that keep all filters: conv1 or 'layer1.*'; a pattern of their names."""
     max_sparsity: Repeated = ()
-    """Largest share of a layer's filters that is removed, in (0, 1): 0.8 for all layers, or PATTERN=0.8 for
-    some."""
+    """Largest removed share of a layer: 0.8 or PATTERN=0.8; the share of its filters, in (0, 1), for all
+    layers or those that match."""
 
     def __post_init__(self) -> None:
         for name in ("round_to", "protect", "max_sparsity"):

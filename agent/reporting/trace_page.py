@@ -12,7 +12,7 @@ from rich.table import Table
 
 from ...envs.cost.counts import cost
 from ...envs.tracing import TracedNetwork
-from .formatting import in_percent
+from .formatting import in_percent, large
 
 BUSY = "The machine was busy with other work while this was timed, so the speed is uncertain."
 
@@ -76,17 +76,13 @@ def page(description: dict[str, Any], width: int) -> str:
         width: Width in columns, at least 40; only longer names exceed it.
     """
     layers, shape = description["layers"], "x".join(map(str, description["input_shape"]))
-    head = [
-        f"{description['model']} at {shape}: {description['macs'] / 1e6:.1f} M MACs, "
-        f"{description['params'] / 1e6:.2f} M parameters.",
-        f"{description['filters']} filters in {len(layers)} layers can be removed, "
-        f"{description['prunable_share']:.1%} of all channels except the outputs.",
-    ]
+    macs, params = (large(description[key]) for key in ("macs", "params"))
+    head = [f"{description['model']} at {shape}: {macs} MACs, {params} parameters.", _removable(description)]
     legend = (
         "MACs: share of all MACs that is removed if the layer keeps one filter; "
         "= other producers that lose the same filters; > consumers"
     )
-    lines = [line for text in (*head, legend) for line in _wrapped(text, width)]
+    lines = [line for text in (*head, *([legend] if layers else [])) for line in _wrapped(text, width)]
     if layers:
         longest = max(len(layer["name"]) for layer in layers)
         lines += ["", f"{'layer':{longest}}  filters    MACs"]
@@ -95,6 +91,17 @@ def page(description: dict[str, Any], width: int) -> str:
     if description["pinned"]:
         lines += ["", "Pinned filters, and the reasons", *_pinned_lines(description["pinned"], width)]
     return "\n".join(lines)
+
+
+def _removable(description: dict[str, Any]) -> str:
+    count = len(description["layers"])
+    if not count:
+        return "No filter can be removed."
+    layers = "1 layer" if count == 1 else f"{count} layers"
+    return (
+        f"{description['filters']} filters in {layers} can be removed, "
+        f"{description['prunable_share']:.1%} of all channels except the outputs."
+    )
 
 
 def _layer(layer: dict[str, Any], longest: int, width: int) -> list[str]:

@@ -8,12 +8,13 @@ import inspect
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, is_dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from tyro.constructors import PrimitiveConstructorSpec
 
-from ...envs.io.run_files import CONFIG
+from ...envs.io.run_files import CONFIG, no_run
 from ...envs.io.suggestions import did_you_mean
 from ...envs.io.untrusted import read_yaml, short
 
@@ -130,12 +131,25 @@ def convert_options(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if name not in options:
             raise ValueError(f"there is no option {short(str(name))!r}{did_you_mean(str(name), options)}")
-        try:
-            converted[name] = convert(options[name].kind, value)
-        except ValueError:
-            takes = in_words(options[name].kind)
-            raise ValueError(f"{name} is {short(repr(value))}; give {takes}") from None
+        converted[name] = convert_option(name, options[name].kind, value)
     return converted
+
+
+def convert_option(name: str, kind: Any, value: Any) -> Any:
+    """Convert a value to the type of one option.
+
+    Args:
+        name: Name of the option, for the message.
+        kind: Its type hint.
+        value: The value; see :func:`convert`.
+
+    Raises:
+        ValueError: If the value does not fit.
+    """
+    try:
+        return convert(kind, value)
+    except ValueError:
+        raise ValueError(f"{name} is {short(repr(value))}; give {in_words(kind)}") from None
 
 
 def build(kind: type[T], values: Mapping[str, Any]) -> T:
@@ -160,7 +174,7 @@ def convert(kind: Any, value: Any) -> Any:
         kind: A type hint.
         value: The value. A list is for a tuple, a string for a path. A single entry may stand for a list. A
             string may stand for a number, as YAML reads 1e-3 as one; and a number in a list for a string, as
-            in ``round_to: [8, conv1=4]``.
+            in ``round_to: [8, conv1=4]``. NumPy's numbers become Python's.
 
     Raises:
         ValueError: If the value does not fit.
@@ -175,8 +189,10 @@ def convert(kind: Any, value: Any) -> Any:
         return _converted_to_any(args, value)
     if origin is tuple:
         return _converted_entries(args, value)
-    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+    if kind is float and isinstance(value, (Real, str)) and not isinstance(value, bool):
         return _as_float(value)
+    if kind is int and isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
     if kind is Path and isinstance(value, str):
         return Path(value)
     is_whole = kind is not int or not isinstance(value, bool)  # in Python, True is an int
@@ -186,7 +202,7 @@ def convert(kind: Any, value: Any) -> Any:
     return value
 
 
-def _as_float(value: int | str) -> float:
+def _as_float(value: Any) -> float:
     try:
         return float(value)
     except OverflowError as error:  # a whole number of hundreds of digits
@@ -237,7 +253,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     file = folder / CONFIG
     if not file.is_file():
-        raise ValueError(f"{folder} is not the folder of a run: it has no {CONFIG}")
+        raise ValueError(no_run(folder))
     return read_flat(file)
 
 

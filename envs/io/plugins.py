@@ -10,7 +10,11 @@ from types import ModuleType
 from typing import Any
 
 from .memory import is_out_of_memory
+from .suggestions import did_you_mean
 from .untrusted import with_type
+
+_MOST_NAMES = 5
+"""Largest number of names of a module in a message."""
 
 
 @contextlib.contextmanager
@@ -64,3 +68,26 @@ def _current_directory_importable() -> Iterator[None]:
         yield
     finally:  # by identity: the same folder may have been there before, and the module may have added it too
         sys.path[:] = [entry for entry in sys.path if entry is not here]
+
+
+def nearest_or_all(module: ModuleType, attribute: str) -> str:
+    """Return what a module has instead of a name: the nearest public one, or its own functions and classes.
+
+    Args:
+        module: The module.
+        attribute: The unknown name.
+
+    Returns:
+        The end of a message, "" if the module has nothing of its own.
+    """
+    public = {key: value for key, value in vars(module).items() if not key.startswith("_")}
+    own = [
+        key
+        for key, value in public.items()
+        if callable(value) and getattr(value, "__module__", None) == module.__name__
+    ]
+    meant = did_you_mean(attribute, public)
+    if meant or not own:
+        return meant
+    more = ", ..." if len(own) > _MOST_NAMES else ""
+    return f"; it has {', '.join(own[:_MOST_NAMES])}{more}"

@@ -1,4 +1,6 @@
-"""Names of the files in a run folder."""
+"""Names of the files in a run folder, and what is said of a folder that has none of them."""
+
+from pathlib import Path
 
 CONFIG = "config.yaml"
 """The configuration of the run."""
@@ -29,3 +31,18 @@ JOURNAL = "candidates.jsonl"
 
 LATENCY = "latency.json"
 """File in the checkpoint folder: the network's latency table."""
+
+
+def no_run(folder: Path, file: str = CONFIG) -> str:
+    """Say that a folder is not that of a run, and what to give.
+
+    Args:
+        folder: The folder, which need not exist.
+        file: The file that it lacks.
+    """
+    missing = f"it has no {file}" if folder.is_dir() else "there is no such folder"
+    missing = "it is a file" if folder.is_file() else missing
+    return (
+        f"{folder} is not the folder of a run: {missing}; give the folder of a `secateur prune` run, which "
+        "`secateur runs` lists"
+    )

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from itertools import takewhile
+from pathlib import Path
 
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:
@@ -32,3 +33,14 @@ def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
     """
     names = list(known)
     return f"there is no {kind} {given!r}{did_you_mean(given, names)}; give {', '.join(names)}"
+
+
+def looks_like_path(name: str) -> bool:
+    """Return whether an unknown name was probably meant as a path.
+
+    Args:
+        name: The name. ``runs/mine`` is a path, as is a name whose parent is a folder.
+    """
+    if ":" in name or "/" not in name:
+        return False
+    return name.startswith(("./", "../", "/", "~", "runs/")) or Path(name).parent.is_dir()

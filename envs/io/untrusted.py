@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +69,26 @@ def _refused(constant: str) -> None:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them can expand to gigabytes."""
+    """YAML without aliases, a few lines of which can expand to gigabytes, and without repeated keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases are not allowed")
         return super().compose_node(parent, index)
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            if twice := [name for name, count in names.items() if count > 1]:
+                raise yaml.YAMLError(f"the key {short(twice[0])!r} occurs twice; leave one of them out")
+        return super().construct_mapping(node, deep=deep)
+
 
 def read_yaml(path: Path) -> Any:
     """Read a small YAML file.
 
     Raises:
-        ValueError: If the file is too large or not YAML.
+        ValueError: If the file is too large, not YAML, or repeats a key.
     """
     text = read_text(path, 2**16)
     try:

@@ -6,13 +6,13 @@ import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
-from ..io.plugins import accepted_arguments, imported_module
-from ..io.suggestions import did_you_mean
+from ..io.plugins import accepted_arguments, imported_module, nearest_or_all
 from ..io.untrusted import with_type
 from .sources import Sizes, unknown_weights
 
@@ -58,6 +58,15 @@ def build_with(
     return model
 
 
+def _no_factory(module: ModuleType, attribute: str) -> str:
+    """Say that a module has no such factory, or that it is something else; and what the module has."""
+    name = module.__name__
+    if hasattr(module, attribute):
+        kind = type(getattr(module, attribute)).__name__
+        return f"{name}:{attribute} is {kind}; give a function or class that returns a torch.nn.Module"
+    return f"{name} has no factory {attribute!r}{nearest_or_all(module, attribute)}"
+
+
 @dataclass(frozen=True)
 class FactorySource:
     """Build a network with a class or function of a module, or copy a network that the module holds."""
@@ -70,10 +79,7 @@ class FactorySource:
         with imported_module(self.name) as module:
             factory = getattr(module, attribute, None)
             if not callable(factory):
-                public = [key for key, value in vars(module).items() if callable(value)]
-                raise ValueError(
-                    f"{module.__name__} has no factory {attribute!r}{did_you_mean(attribute, public)}"
-                )
+                raise ValueError(_no_factory(module, attribute))
             return build_with(factory, num_classes=num_classes, in_channels=in_channels, name=self.name)
 
     def published(self, weights: str, num_classes: int, in_channels: int) -> dict[str, Tensor]:

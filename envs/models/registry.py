@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..io.suggestions import did_you_mean
+from ..io.suggestions import did_you_mean, looks_like_path
 from .cifar import RESNET_DEPTHS, CifarResNet, CifarVGG16
 from .demo import DemoNet
 from .factories import FactorySource
@@ -150,6 +150,8 @@ def _meant(name: str) -> str:
         return f": it is a file; give the name of its network, and --weights {name}"
     if path.is_dir():
         return ": it is a folder"
+    if looks_like_path(name):
+        return " and no folder of that name"
     if name.count("/") == 1:
         return f", did you mean 'hf:{name}'?"
     if importlib.util.find_spec("timm") and timm().is_model(name):

@@ -138,4 +138,7 @@ def check_prunable(network: TracedNetwork, name: str) -> None:
     """
     if not network.layers:
         reasons = "; ".join(dict.fromkeys(str(p.cause) for p in network.pinned)) or "it has no convolutions"
-        raise ValueError(f"no filter of {name} can be pruned: {reasons}")
+        raise ValueError(
+            f"no filter of {name} can be pruned: {reasons}; give a network with a layer before the last one "
+            "whose filters may go, and see `secateur inspect`"
+        )

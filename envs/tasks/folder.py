@@ -214,6 +214,7 @@ def _classes(folders: dict[SplitName, Path]) -> list[str]:
         differing = sorted(found[part] ^ found["train"])
         if differing:
             where = folder if differing[0] in found[part] else folders["train"]
+            _images_in(where / differing[0])  # an empty folder is rather left over than a class
             raise ValueError(
                 f"train/ and {folder.name}/ have different classes: {differing[0]!r} is only in {where}"
                 + (f" ({len(differing)} classes differ)" if len(differing) > 1 else "")

@@ -84,7 +84,7 @@ def naming_the_file(path: Path) -> Iterator[None]:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(
-            f"{path} claims to have more pixels than can be opened safely ({error}): make the image smaller"
+            f"{path} claims to have more pixels than can be opened safely: make the image smaller"
         ) from error
     except (OSError, SyntaxError, ValueError) as error:  # PIL reports broken PNGs as SyntaxError
         raise ValueError(f"{path} cannot be read as an image: repair or remove it") from error

@@ -6,14 +6,15 @@ import contextlib
 import inspect
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from ..io.memory import is_out_of_memory
-from ..io.plugins import accepted_arguments, imported_module
-from ..io.suggestions import did_you_mean
+from ..io.plugins import accepted_arguments, imported_module, nearest_or_all
 from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import check_logits, main_output
@@ -48,8 +49,8 @@ def load_user_task(name: str, *, seed: int = 0) -> Task:
     attribute = name.partition(":")[2]
     with imported_module(name) as module:
         if not hasattr(module, attribute):
-            public = [key for key in vars(module) if not key.startswith("_")]
-            raise ValueError(f"{module.__name__} has no task {attribute!r}{did_you_mean(attribute, public)}")
+            known = nearest_or_all(module, attribute)
+            raise ValueError(f"{module.__name__} has no task {attribute!r}{known}")
         thing = getattr(module, attribute)
         if inspect.isclass(thing) or (callable(thing) and _missing(thing)):
             try:
@@ -76,11 +77,7 @@ def check_task(task: Any, name: str = "the task") -> None:
         ValueError: If a member is missing, fails, or returns wrong values.
         TypeError: If a member is of the wrong type.
     """
-    if missing := _missing(task):
-        raise ValueError(
-            f"{name} is no task: {type(task).__name__} has no {', '.join(missing)}; a task has "
-            f"{', '.join(_MEMBERS)}, see secateur.envs.tasks.Task, or begin with TensorTask"
-        )
+    _require_members(task, name)
     shape = task.input_shape
     wholes = isinstance(shape, (tuple, list)) and all(_is_count(side) for side in shape) and len(shape)
     _demand(isinstance(task.name, str), name, "name", task.name, "a str")
@@ -152,6 +149,14 @@ def _check_batch(task: Any, name: str, split: SplitName, count: int) -> None:
         raise ValueError(f"{what} gives inputs that are infinite or undefined; repair the data")
 
 
+def _require_members(task: Any, name: str = "the task") -> None:
+    if missing := _missing(task):
+        raise ValueError(
+            f"{name} is no task: {type(task).__name__} has no {', '.join(missing)}; a task has "
+            f"{', '.join(_MEMBERS)}, see secateur.envs.tasks.Task, or begin with TensorTask"
+        )
+
+
 def _missing(task: Any) -> list[str]:
     return [member for member in _MEMBERS if not hasattr(task, member)]
 
@@ -202,7 +207,29 @@ class MovedTask:
         return inputs.to(self._device), targets.to(self._device)
 
 
+def _advice(given: object) -> str:
+    """Say what to give instead of what is often taken for a task; "" for all else."""
+    parts = "train=..., val=..., test=..., loss=..., metric=..."
+    if isinstance(given, (DataLoader, Dataset)):
+        return f"give secateur.envs.tasks.LoaderTask({parts}), whose parts are data loaders"
+    if isinstance(given, (Tensor, tuple, list, dict)):
+        return f"give secateur.TensorTask({parts}), whose parts are pairs of tensors: inputs and targets"
+    if given is None or isinstance(given, (str, Path)):
+        return "give a task, such as secateur.TensorTask"
+    return ""
+
+
 def on_device(task: Task, device: torch.device) -> Task:
-    """Return a task with its data, or at least its batches, on a device."""
+    """Return a task with its data, or at least its batches, on a device.
+
+    Raises:
+        TypeError: If it is what tasks are made of, such as a data loader, a pair of tensors or a class.
+        ValueError: If members of the task are missing.
+    """
+    if isinstance(task, type):
+        raise TypeError(f"the task is the class {task.__name__}; give an object, {task.__name__}(...)")
+    if advice := _advice(task):
+        raise TypeError(f"the task is {'None' if task is None else type(task).__name__}; {advice}")
+    _require_members(task)
     move = getattr(task, "to", None)
     return cast(Task, move(device) if move is not None else MovedTask(task, device))

@@ -208,6 +208,8 @@ class TracedNetwork:
 
         Filters that are the network's output are not counted, as they can never be removed.
         """
+        if not self.layers:
+            return 0.0
         outputs = sum(layer.outputs for layer in self.pinned)
         pinned = sum(layer.pinned for layer in self.pinned) - outputs
         return 1.0 - pinned / max(1, self.total_filters - outputs)

@@ -46,7 +46,13 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
 
 
 def as_inputs(example: Tensor | tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
-    """Convert an example to positional arguments on the CPU, floating-point tensors in ``dtype``."""
+    """Convert an example to positional arguments on the CPU, floating-point tensors in ``dtype``.
+
+    Raises:
+        ValueError: If there is no tensor in it, such as in the shape of an input.
+    """
+    if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(example)):
+        raise ValueError(f"the example is {_named(example)}; give a batch of inputs, a tensor{_of(example)}")
 
     def convert(x: Tensor) -> Tensor:
         x = x.detach().cpu()
@@ -54,6 +60,22 @@ def as_inputs(example: Tensor | tuple[Any, ...], dtype: torch.dtype) -> tuple[An
 
     arguments = example if isinstance(example, tuple) else (example,)
     return tuple(tree_map_only(Tensor, convert, argument) for argument in arguments)
+
+
+def _named(example: Any) -> str:
+    return f"the shape {tuple(example)}" if _is_shape(example) else type(example).__name__
+
+
+def _of(example: Any) -> str:
+    """Say which shape a batch has if the shape of an image, or of a batch, was given instead."""
+    if not _is_shape(example):
+        return ""
+    batch = (2,) if len(example) == 3 else ()
+    return f" of shape {(*batch, *example)}"
+
+
+def _is_shape(example: Any) -> bool:
+    return isinstance(example, (tuple, list)) and all(isinstance(side, int) for side in example)
 
 
 def _batch_size(inputs: tuple[Any, ...]) -> int:

@@ -27,7 +27,10 @@ from support.command_line import refusal
         (["prune", "--target-macs", "half"], "--target-macs"),
         (["prune", "--target-macs", "1.5"], "at most 1"),
         (["prune", "--target-macs", "0"], "above 0"),
-        (["prune", "--target-macs", "0.5", "--drop-bound", "1"], "--drop-bound"),
+        (
+            ["prune", "--target-macs", "0.5", "--drop-bound", "1"],
+            "target_macs and drop_bound exclude each other",
+        ),
         (["prune", "--drop-bound", "-1"], "above 0"),
         (["prune", "--target-latency", "1", "--target-macs", "0.5"], "exclude each other"),
         (["prune", "--target-latency", "1", "--drop-bound", "1"], "exclude each other"),
@@ -62,7 +65,11 @@ from support.command_line import refusal
         (["train"], "network"),
         (["train", "demo", "--weights", "a.pt", "b.pt"], "for each network"),
         (["evaluate", "resnet2O"], "resnet20"),
-        (["evaluate", "runs/nothing/here"], "is not a run: it is no folder; give the folder of a"),
+        (["evaluate", "runs/nothing/here"], "is not the folder of a run: there is no such folder; give"),
+        (["evaluate", "runs/nope"], "runs/nope is not the folder of a run: there is no such folder; give"),
+        (["prune", "runs/nope"], "there is no model 'runs/nope' and no folder of that name"),
+        (["inspect", "microsoft/resnet-18"], "did you mean 'hf:microsoft/resnet-18'?"),
+        (["prune", "resnet20", "--target-macs", "1e-4"], "the target 0.0001 of the MACs cannot be reached"),
         (["evaluate", "demo"], "demo has random weights; give --weights"),
         (["inspect", "resnet2O"], "resnet20"),
         (["inspect", "demo", "--image-size", "0"], "image_size is 0; allowed is at least 1"),
@@ -77,8 +84,16 @@ from support.command_line import refusal
         (["prune", "--target-latency", "1e-9"], "out of range"),
         (["prune", "--target-macs", "150%"], "at most 1"),
         (["prune", "--max-sparsity", "150%"], "1.5"),
-        (["export", "nowhere"], "report.json"),
-        (["report", "nowhere"], "report.json"),
+        *(
+            (
+                [verb, "nowhere"],
+                "nowhere is not the folder of a run: there is no such folder; give the folder of",
+            )
+            for verb in ("export", "report", "resume")
+        ),
+        (["export", "."], "it has no report.json; give the folder of a `secateur prune` run"),
+        (["report", "."], "it has no report.json; give the folder of a `secateur prune` run"),
+        (["resume", "."], "it has no config.yaml; give the folder of a `secateur prune` run"),
         (["runs", "nowhere"], "nowhere"),
         (["export", "nowhere", "--format", "tflite"], "--format"),
     ],
@@ -115,6 +130,8 @@ def test_a_network_without_prunable_filters_leaves_no_folder(
     )
     error = refusal([verb, "linear_net:build", "--out", "new/run"], capsys)
     assert "no filter of linear_net:build can be pruned" in error
+    assert "give a network with a layer before the last one whose filters may go" in error
+    assert "warning" not in error
     assert {path.name for path in tmp_path.iterdir()} <= {"linear_net.py", "__pycache__"}
 
 

@@ -101,8 +101,12 @@ def test_an_evaluated_run_has_its_data_unless_the_file_says_otherwise(tmp_path: 
         ({"protect": {"a": 1}}, "mine.yaml: protect is {'a': 1}; give a list of texts"),
         ({"verb": "train"}, "mine.yaml is for the verb train; give one for prune"),
         ({"verb": ["prune"]}, "mine.yaml is for the verb ['prune']; give one for prune"),
-        ({"target_macs": 0.5, "drop_bound": 1}, "--target-macs and --drop-bound exclude each other"),
+        (
+            {"target_macs": 0.5, "drop_bound": 1},
+            "target_macs and drop_bound exclude each other; give one",
+        ),
         ("", "mine.yaml has no options"),
+        ("epochs: 1\nseed: 3\nepochs: 2\n", "the key 'epochs' occurs twice; leave one of them out"),
         ("[" * 5000, "is not YAML that can be read"),
         ("a: &a [1]\nb: *a\n", "aliases are not allowed"),
     ],

@@ -40,6 +40,11 @@ def test_a_page_fits_two_screens(verb: str) -> None:
 
 
 @EVERY
+def test_no_text_of_the_short_page_is_cut_within_a_clause(verb: str) -> None:
+    assert [line for line in page(verb) if "…" in line] == []
+
+
+@EVERY
 @pytest.mark.parametrize("in_full", [False, True])
 def test_a_page_has_plain_words_for_types_and_defaults(verb: str, in_full: bool) -> None:
     text = "\n".join(page(verb, in_full=in_full))

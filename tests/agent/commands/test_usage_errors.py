@@ -44,7 +44,9 @@ class Terminal(io.StringIO):
         (["inspect", "--input-shape", "1"], "--input-shape is '1'; give three whole numbers;"),
         (["inspect", "demo", "demo"], "there is no place for the argument demo; see secateur inspect --help"),
         (["prune", "--effort", "huge"], "--effort is 'huge'; give one of quick, normal, thorough;"),
-        (["prune", "--drop-bound", "1", "--target-macs", "1"], "--target-macs and --drop-bound exclude"),
+        (["prune", "--drop-bound", "1", "--target-macs", "1"], "target_macs and drop_bound exclude"),
+        (["prune", "--effort", "quick", "--effort", "huge"], "--effort was given twice; give it once;"),
+        (["prune", "--val-from=test", "--val_from", "train"], "--val-from was given twice; give it once;"),
         (["prune", "--config"], "--config has no value;"),
         (["prune", "--config", "a", "--config=b"], "--config was given twice;"),
         (

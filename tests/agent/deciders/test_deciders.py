@@ -79,14 +79,18 @@ def test_the_whole_network_is_a_target_too(problem: PruningProblem, decider: Dec
         assert all(mask.all() for mask in masks)
 
 
+IN_WORDS = {"macs": "MACs", "params": "parameters"}
+
+
 @pytest.mark.parametrize("decider", [Baseline("l2", "uniform"), Baseline("l2", "global"), untrained()])
 @pytest.mark.parametrize("size", SIZES)
 def test_a_target_that_cannot_be_reached_is_answered_with_the_smallest_that_can(
     problem: PruningProblem, decider: Decider, size: Size
 ) -> None:
     smallest = smallest_ratio(problem.network, size)
+    what = IN_WORDS.get(size, size)
     message = (
-        rf"the target {smallest / 2:g} of the {size} cannot be reached: .* keeps {smallest:.4f}; ask for"
+        rf"the target {smallest / 2:g} of the {what} cannot be reached: .* keeps {smallest:.4f}; ask for"
     )
     with pytest.raises(ValueError, match=message) as caught:
         decider.decide(problem, smallest / 2, size)

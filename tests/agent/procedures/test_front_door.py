@@ -23,6 +23,14 @@ from secateur.envs.surgery import save_pruned
 from secateur.envs.tasks import ClassificationTask, measure
 from support.small import plain_network
 
+
+class Nothing(nn.Module):
+    """Multiply the outputs by 0."""
+
+    def forward(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs * 0
+
+
 BRIEF: dict[str, Any] = {"target_macs": 0.5, "evaluations": 32, "search_images": 64, "epochs": 1}
 
 
@@ -145,9 +153,7 @@ def test_a_run_leaves_a_folder_is_loaded_again_and_refused_with_other_options(
 def test_a_run_does_not_go_on_with_other_weights(digit_task: ClassificationTask, tmp_path: Path) -> None:
     options = {**BRIEF, "method": "l2-uniform", "evaluations": None, "epochs": 0}
     secateur.prune(plain_network(), digit_task, out=tmp_path / "run", **options)
-    with pytest.raises(
-        ValueError, match="was begun with other weights of the dense network"
-    ):
+    with pytest.raises(ValueError, match="was begun with other weights of the dense network"):
         secateur.prune(plain_network(1), digit_task, out=tmp_path / "run", resume=True, **options)
 
 
@@ -222,3 +228,17 @@ def test_a_folder_of_images_or_a_name_is_data_too() -> None:
     assert plan.input_shape == (1, 8, 8)
     with pytest.raises(ValueError, match="no data set and no folder 'digit', did you mean 'digits'"):
         secateur.search(model, "digit")
+
+
+def test_a_network_that_cannot_be_pruned_gets_no_advice_on_its_accuracy(
+    digit_task: ClassificationTask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    nn.init.zeros_(linear[1].weight)
+    with pytest.raises(ValueError, match="no filter of Sequential can be pruned"):
+        secateur.prune(linear, digit_task)
+    logged = "".join(capsys.readouterr())
+    assert "dense network Sequential" in logged
+    assert "warning" not in logged
+    front_door.describe_own_task(digit_task, "constant", nn.Sequential(plain_network(), Nothing()))
+    assert "warning: that is not better than the same answer" in "".join(capsys.readouterr())

@@ -243,7 +243,7 @@ def test_parts_that_all_come_from_train_are_warned_of(
     root = write_shades(project / "only" / "shades", {"train": 60})
     trained_weights(root, root.parent / "own.safetensors")
     text = said(["evaluate", NET, *weights_of(root, "own")], capsys)
-    assert "warning: there is no test part, so test is taken from the images that the weights may know" in text
+    assert "warning: there is no test part, so test is taken from the images that the weights" in text
 
 
 @pytest.mark.parametrize(

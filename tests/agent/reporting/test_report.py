@@ -158,7 +158,7 @@ def test_the_page_can_be_written_again_from_the_numbers_alone(report: dict[str, 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "it is not the folder of a run"),
+        (None, "is not the folder of a run: it has no report.json; give"),
         ("", "is damaged"),
         ("[1]", "is damaged"),
         ("[" * 100_000, "is damaged"),

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from secateur.agent.cli import main
 from secateur.agent.reporting.trace_page import abbreviated, describe, page, pinned_markdown
@@ -102,3 +103,12 @@ def test_a_reader_that_has_read_enough_is_no_error() -> None:
     ended = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_a_network_that_keeps_all_filters_and_a_small_one_are_described_without_wrong_numbers() -> None:
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    network = trace_exactly(linear, torch.zeros(2, 1, 8, 8))
+    assert network.prunable_share == 0.0
+    said = page(describe("linear", (1, 8, 8), network), 100)
+    assert said.startswith("linear at 1x8x8: 640 MACs, 650 parameters.\nNo filter can be removed.\n")
+    assert "layer keeps one filter" not in said

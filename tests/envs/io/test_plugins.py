@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from secateur.envs.io.plugins import imported_module
+from secateur.envs.io.plugins import imported_module, nearest_or_all
 
 
 @pytest.fixture
@@ -54,3 +55,13 @@ def test_a_module_that_makes_a_new_path_is_no_trouble(here: str) -> None:
     with imported_module("secateur_plugin_replaces:thing"):
         pass
     assert sys.path == before
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_or_with_what_the_module_has_of_its_own() -> None:
+    module = ModuleType("mine")
+    exec("from math import sqrt\ndef make(): ...\ndef _hidden(): ...\nclass Data: ...\n", vars(module))
+    assert nearest_or_all(module, "mak") == ", did you mean 'make'?"
+    assert nearest_or_all(module, "zzz") == "; it has make, Data"
+    exec("\n".join(f"def f{k}(): ..." for k in range(9)), vars(module))
+    assert nearest_or_all(module, "zzz") == "; it has make, Data, f0, f1, f2, ..."
+    assert nearest_or_all(ModuleType("empty"), "zzz") == ""

@@ -151,6 +151,8 @@ def test_networks_of_timm_are_reached_by_their_factories() -> None:
     [
         ("nothere:make", ValueError, r"'nothere:make' cannot be imported"),
         ("mynet:mak", ValueError, r"mynet has no factory 'mak', did you mean 'make'\?"),
+        ("mynet:nothing", ValueError, r"mynet has no factory 'nothing'; it has make, "),
+        ("mynet:NUMBER", ValueError, r"mynet:NUMBER is int; give a function or class that returns a torch"),
         ("mynet:needs", ValueError, r"cannot be called \(missing a required argument: 'width'\)"),
         ("mynet:text", TypeError, r"returned a str"),
     ],
@@ -158,7 +160,9 @@ def test_networks_of_timm_are_reached_by_their_factories() -> None:
 def test_what_is_wrong_with_a_factory_is_said(
     here: Path, name: str, error: type[Exception], message: str
 ) -> None:
-    (here / "mynet.py").write_text("def make(): ...\ndef needs(width): ...\ndef text(): return 'net'\n")
+    (here / "mynet.py").write_text(
+        "def make(): ...\ndef needs(width): ...\ndef text(): return 'net'\nNUMBER = 3\n"
+    )
     with pytest.raises(error, match=message):
         get_model(name, num_classes=7, in_channels=3)
 

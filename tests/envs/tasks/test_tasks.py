@@ -294,6 +294,10 @@ def double_val(root: Path) -> None:
     write_folder(root, {"val": 1, "valid": 1})
 
 
+def leave_an_empty_folder(root: Path) -> None:
+    (root / "train" / "bird").mkdir()
+
+
 def deepen(root: Path) -> None:
     Image.fromarray(np.zeros((4, 6), np.uint16)).save(root / "train" / "cat" / "0.png")
 
@@ -305,6 +309,7 @@ def deepen(root: Path) -> None:
         (empty_a_class, "dog has no images"),
         (cut_a_file_short, r"0\.png cannot be read as an image"),
         (replace_by_text, r"0\.png cannot be read as an image"),
+        (leave_an_empty_folder, "the class folder .*bird has no images: fill it or remove it"),
         (rename_a_class, "train/ and test/ have different classes: 'dog' is only in"),
         (double_val, "has both val/ and valid/"),
         (deepen, "more than 8 bits"),

@@ -1,0 +1,60 @@
+"""Checks of the keywords of ``import secateur``, before anything is loaded."""
+
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+import torch
+
+from ...envs.recovery.config import RecoveryConfig
+from ..run.flat_options import convert_option, options_of
+from .config import PruningConfig
+from .data_config import DataConfig
+from .options import Repeated
+
+_PRUNES_OWN = ("out", "resume", "name")
+"""Keywords of prune that are no options."""
+
+_RECOVERY = {option.name for option in options_of(RecoveryConfig)}
+_COMPENSATION = "compensation_images"
+"""Option of the recovery that the search needs: it measures candidates after compensation."""
+
+
+def checked_keywords(function: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Check that options do something in a function and are of their types.
+
+    Args:
+        function: ``search``, ``recover`` or ``prune``.
+        options: The keywords by name; unknown names pass.
+
+    Returns:
+        The options, with NumPy's numbers, percentages and paths as plain values.
+
+    Raises:
+        ValueError: If an option belongs to other functions, or has the wrong type.
+    """
+    kinds = {option.name: option.kind for kind in (PruningConfig, DataConfig) for option in options_of(kind)}
+    for name in options:
+        if others := _others(function, name, kinds):
+            raise ValueError(f"{name} is an option of {others}, not of {function}; leave it out")
+    return {name: _plain(name, kinds.get(name), value) for name, value in options.items()}
+
+
+def _others(function: str, name: str, known: dict[str, Any]) -> str:
+    """Name the functions that have an option if this one does not use it; else ""."""
+    if name in _PRUNES_OWN:
+        return "prune"
+    if function == "search" and name in _RECOVERY - {_COMPENSATION}:
+        return "prune and recover"
+    is_the_choice = name in {option.name for option in options_of(PruningConfig)} - _RECOVERY
+    if function == "recover" and name in known and (is_the_choice or name == _COMPENSATION):
+        return "search and prune"
+    return ""
+
+
+def _plain(name: str, kind: Any, value: Any) -> Any:
+    """Convert a value to the type of its option; names and constraints are checked where they are used."""
+    if kind is None or kind is Repeated or get_origin(kind) is Literal:
+        return value
+    if isinstance(value, torch.device) or (name == "agent" and isinstance(value, Path)):
+        value = str(value)
+    return convert_option(name, kind, value)
