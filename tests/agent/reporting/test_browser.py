@@ -88,7 +88,7 @@ def test_the_report_fits_complains_of_nothing_and_asks_for_nothing(
     assert page.complaints == []
     assert page.requests == [address]
     assert overflow(page) <= 0
-    assert page.evaluate("document.title") == "demo on digits, pruned by ppo"
+    assert str(page.evaluate("document.title")).startswith("demo on digits, pruned by ppo")
 
 
 def test_every_picture_of_the_report_has_a_name_and_stays_inside_its_frame(

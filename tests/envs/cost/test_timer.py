@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from multiprocessing.synchronize import Semaphore
 
 import numpy as np
 import pytest
@@ -131,11 +132,14 @@ def test_a_thread_that_waits_for_its_core_is_seen_and_one_that_computes_is_not_a
 @pytest.mark.slow
 def test_a_machine_with_more_work_than_cores_is_seen() -> None:
     context = multiprocessing.get_context("forkserver")
-    others = [context.Process(target=spin, daemon=True) for _ in range(2 * (os.cpu_count() or 1))]
+    began = context.Semaphore(0)
+    others = [
+        context.Process(target=spin, args=(began,), daemon=True) for _ in range(2 * (os.cpu_count() or 1))
+    ]
     for process in others:
         process.start()
     try:
-        time.sleep(0.5)
+        assert all(began.acquire(timeout=120) for _ in others)
         model = nn.Conv2d(64, 256, 3)
         (timing,) = time_passes([model], torch.randn(8, 64, 56, 56), seconds=2.0, threads=1)
     finally:
@@ -144,7 +148,8 @@ def test_a_machine_with_more_work_than_cores_is_seen() -> None:
     assert timing.busy, timing
 
 
-def spin() -> None:
+def spin(began: Semaphore) -> None:
+    began.release()
     while True:
         pass
 
