@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import subprocess
+import sys
 import time
-from multiprocessing.synchronize import Semaphore
 
 import numpy as np
 import pytest
@@ -131,27 +131,19 @@ def test_a_thread_that_waits_for_its_core_is_seen_and_one_that_computes_is_not_a
 
 @pytest.mark.slow
 def test_a_machine_with_more_work_than_cores_is_seen() -> None:
-    context = multiprocessing.get_context("forkserver")
-    began = context.Semaphore(0)
-    others = [
-        context.Process(target=spin, args=(began,), daemon=True) for _ in range(2 * (os.cpu_count() or 1))
-    ]
-    for process in others:
-        process.start()
+    spin = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    others = [subprocess.Popen(spin, stdout=subprocess.PIPE) for _ in range(2 * (os.cpu_count() or 1))]
     try:
-        assert all(began.acquire(timeout=120) for _ in others)
+        for process in others:
+            assert process.stdout is not None
+            process.stdout.readline()  # it spins from now on
         model = nn.Conv2d(64, 256, 3)
         (timing,) = time_passes([model], torch.randn(8, 64, 56, 56), seconds=2.0, threads=1)
     finally:
         for process in others:
             process.kill()
+            process.communicate()
     assert timing.busy, timing
-
-
-def spin(began: Semaphore) -> None:
-    began.release()
-    while True:
-        pass
 
 
 @pytest.mark.parametrize(
