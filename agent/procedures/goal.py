@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ...envs.cost.counts import smallest_ratio
+from ...envs.cost.latency_bounds import check_between
 from ...envs.tracing import TracedNetwork
 from ...rewards import Reward, TargetReward, TryAndLearnReward
 from ..deciders.base import Budget, Decider
@@ -70,9 +71,5 @@ def _share_of_latency(network: TracedNetwork, target: float) -> float:
     smallest = smallest_ratio(network, "latency")
     assert network.latency is not None
     dense = float(network.latency(network.widths))
-    if not smallest * dense <= target <= dense:
-        raise ValueError(
-            f"the target of {target:g} ms is out of range: the dense network takes {dense:.4g} ms per "
-            f"batch, the smallest possible cut {smallest * dense:.4g} ms; give a target between the two"
-        )
+    check_between(target, smallest * dense, dense)
     return target / dense

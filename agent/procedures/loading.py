@@ -23,7 +23,7 @@ from ...envs.tasks.optional_members import metric_name
 from ...envs.tasks.user_task import load_user_task, on_device
 from ..run.flat_options import read_config
 from ..run.folder import RunFolder
-from ..run.progress import in_words, log_info
+from ..run.progress import estimated_duration, log_info
 from ..run.recovery_monitor import RecoveryMonitor
 from .data_config import SEGMENTATION, TASKS, DataConfig, read_data_config
 
@@ -160,7 +160,7 @@ def train_dense_network(
         name: Name of the file, without suffix.
     """
     recipe = RecoveryConfig.from_scratch(epochs)
-    seconds = in_words(training_seconds(model, task, recipe))
+    seconds = estimated_duration(training_seconds(model, task, recipe))
     log_info(f"no weights given: training the dense network for {epochs} epochs, {seconds}")
     with RecoveryMonitor(model, task, folder, prefix="dense") as monitor:
         finetune(

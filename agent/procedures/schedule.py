@@ -8,14 +8,13 @@ from ...envs.recovery.stopwatch import Stopwatch
 from ..deciders.baselines import Baseline, heuristics
 from ..deciders.names import PPO
 from ..deciders.selection import FINALISTS
-from ..run.progress import in_words, log_info
+from ..learning.frozen_agent import FrozenAgent
+from ..run.progress import estimated_duration, log_info
 from .config import PruningConfig
 from .goal import Goal
 
 _UPDATES_SHARE = 0.25
 """Time of the policy's decisions and updates, as a share of the time for measuring the candidates."""
-
-_AGENT_PROPOSALS = 18
 
 _SMALLER = 0.8
 """Time of a training step of the pruned network with its teacher, as a share of the dense network's."""
@@ -53,7 +52,7 @@ class Schedule:
         candidate = problem.evaluator.seconds_per_candidate(masks)
         search = candidate * config.learning.evaluations * (1 + _UPDATES_SHARE) if goal.decider is None else 0
         image = candidate / config.search_images
-        proposals = _AGENT_PROPOSALS + len(heuristics()) if config.method == PPO else 0
+        proposals = 2 + FrozenAgent.samples + len(heuristics()) if config.method == PPO else 0
         finalists = FINALISTS + 1 if config.method == PPO else 1
         size = problem.task.size("val")
         choice = image * (
@@ -80,8 +79,8 @@ class Schedule:
         left = 60 * minutes - clock.seconds - rest
         if left < _LEAST_SEARCH:
             log_info(
-                f"warning: the choice and the fine-tuning are expected to take {in_words(rest)}, more than "
-                f"--minutes {minutes:g} leaves, so the search ends after one update; give fewer --epochs, or "
+                f"warning: the choice and the fine-tuning are expected to take {estimated_duration(rest)}, "
+                f"more than --minutes {minutes:g} leaves, so the search ends after one update; give fewer --epochs, or "
                 "more minutes"
             )
         return max(_LEAST_SEARCH, left)
@@ -96,8 +95,10 @@ class Schedule:
         stages = []
         if self.search:
             seconds = self.search if limit is None else min(limit, self.search)
-            stages.append(f"search, at most {config.learning.evaluations:,} candidates: {in_words(seconds)}")
-        stages.append(f"choice: {in_words(self.choice)}")
+            stages.append(
+                f"search, at most {config.learning.evaluations:,} candidates: {estimated_duration(seconds)}"
+            )
+        stages.append(f"choice: {estimated_duration(self.choice)}")
         if self.recovery:
-            stages.append(f"fine-tuning: {in_words(self.recovery)}")
+            stages.append(f"fine-tuning: {estimated_duration(self.recovery)}")
         log_info("expected time: " + "; ".join(stages))

@@ -110,7 +110,7 @@ class Stage:
         log_info(f"{self._label}: {self._done:,} of {self._total:,} {self._unit}, {when}{note}")
 
 
-def in_words(seconds: float) -> str:
+def estimated_duration(seconds: float) -> str:
     """Return a duration that is only estimated, such as "about 40 s"."""
     if seconds < 10:
         return f"about {max(1, round(seconds))} s"

@@ -30,7 +30,22 @@ def check_latency_target(
     placed, batch = timed_copy(model, shape, config)
     smaller = cut_to(placed, network, network.min_widths)
     dense, smallest = (latency_ms(each, batch, threads=config.threads) for each in (placed, smaller))
-    if not smallest / _MARGIN <= target <= dense * _MARGIN:
+    check_between(target, smallest, dense, margin=_MARGIN)
+
+
+def check_between(target: float, smallest: float, dense: float, *, margin: float = 1.0) -> None:
+    """Check that a target latency is between that of the smallest cut and that of the dense network.
+
+    Args:
+        target: The target, ms per batch.
+        smallest: Latency of the smallest allowed cut, ms per batch.
+        dense: Latency of the dense network, ms per batch.
+        margin: Factor by which the target may miss the bounds, at least 1.
+
+    Raises:
+        ValueError: If the target is outside.
+    """
+    if not smallest / margin <= target <= dense * margin:
         raise ValueError(
             f"the target of {target:g} ms is out of range: the dense network takes {dense:.4g} ms per "
             f"batch, the smallest possible cut {smallest:.4g} ms; give a target between the two"

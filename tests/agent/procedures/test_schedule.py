@@ -9,7 +9,7 @@ import pytest
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.goal import Goal
 from secateur.agent.procedures.schedule import Schedule
-from secateur.agent.run.progress import in_words
+from secateur.agent.run.progress import estimated_duration
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.stopwatch import Stopwatch
 
@@ -19,7 +19,7 @@ from secateur.envs.recovery.stopwatch import Stopwatch
     [(0.2, "about 1 s"), (9.4, "about 9 s"), (38, "about 40 s"), (200, "about 3 min"), (9000, "about 2.5 h")],
 )
 def test_durations_are_said_as_exactly_as_they_are_known(seconds: float, said: str) -> None:
-    assert in_words(seconds) == said
+    assert estimated_duration(seconds) == said
 
 
 def test_stages_that_are_not_there_take_no_time_and_longer_ones_take_longer(problem: PruningProblem) -> None:
