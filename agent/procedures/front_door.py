@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...envs.io.run_files import REPORT
+from ...envs.io.run_files import CONFIG, PLAN, REPORT
 from ...envs.io.suggestions import did_you_mean
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.models.factories import build_with
@@ -325,7 +325,7 @@ def _is_resumed(out: Path, run: Python, resume: bool) -> bool:
     Raises:
         ValueError: If it holds another run, or this one and ``resume`` is not set.
     """
-    if not (out / "config.yaml").is_file():
+    if not (out / CONFIG).is_file():
         return False
     if not resume:
         raise ValueError(f"{out} holds a run; give resume=True to go on with it, or another out")
@@ -340,7 +340,7 @@ def _is_resumed(out: Path, run: Python, resume: bool) -> bool:
 
 
 def _finished(model: nn.Module, out: Path) -> PruningResult:
-    plan = PruningPlan.from_json(read_text(out / "plan.json"))
+    plan = PruningPlan.from_json(read_text(out / PLAN))
     pruned = cutting.load_pruned(lambda: copy.deepcopy(model).cpu(), out)
     pruned = pruned.to(next(model.parameters()).device)
     return PruningResult(pruned, plan, parse_json(read_text(out / REPORT)))

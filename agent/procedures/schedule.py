@@ -80,8 +80,8 @@ class Schedule:
         if left < _LEAST_SEARCH:
             log_info(
                 f"warning: the choice and the fine-tuning are expected to take {estimated_duration(rest)}, "
-                f"more than --minutes {minutes:g} leaves, so the search ends after one update; give fewer --epochs, or "
-                "more minutes"
+                f"more than --minutes {minutes:g} leaves, so the search ends after one update; give fewer "
+                "--epochs, or more minutes"
             )
         return max(_LEAST_SEARCH, left)
 

@@ -1,4 +1,4 @@
-"""Shares and percentages as options of the command line."""
+"""Shares and percentages as options."""
 
 from collections.abc import Callable
 from typing import Annotated

@@ -62,8 +62,9 @@ def summarize_run(
     dense, smaller = dense | speeds[0], smaller | speeds[1]
     interval = drop_interval(task, dense_measured, measured)
     bound = {} if drop_bound is None else {"bound": drop_bound, "met": meets(interval, drop_bound)}
-    val_accuracy, metric = problem.evaluator.dense.accuracy, metric_name(task)
-    chance = _DEVIATIONS * _deviation(val_accuracy, dense["accuracy"], task.size("val"), task.size("test"))
+    on_val, metric = problem.evaluator.dense, metric_name(task)
+    val_accuracy = on_val.accuracy
+    chance = _DEVIATIONS * _deviation(val_accuracy, dense["accuracy"], on_val.images, dense_measured.images)
     if metric == ACCURACY and val_accuracy - dense["accuracy"] > max(_SUSPICIOUS, chance):
         notes = [
             *notes,
