@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,6 @@ from torch import nn
 
 from secateur.envs.models import get_model, is_user_defined, usual_sizes
 from secateur.envs.modules.outputs import main_output
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Make an empty current directory whose modules are forgotten afterwards."""
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if (file := getattr(sys.modules[name], "__file__", None)) and file.startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 def outputs(model: nn.Module, *shape: int) -> tuple[int, ...]:
