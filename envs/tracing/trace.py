@@ -13,6 +13,7 @@ from .network import TracedNetwork
 from .propagation import Pin
 from .solving import solve
 from .tracer import Tracer
+from .tracked_int import track
 
 
 def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable[Pin] = ()) -> TracedNetwork:
@@ -35,6 +36,7 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
     """
     inputs = as_inputs(example, torch.float32)
     copied = replica(model).cpu().float()
+    numbers = track(copied, model)
     tracer = Tracer(copied, batch_size=_batch_size(inputs))
     for pin in pins:
         tracer.propagation.keep(pin)
@@ -42,7 +44,7 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
         for training in (False, True):
             tracer.run(tree_map_only(Tensor, torch.clone, inputs), training=training)
     shape = tuple(example.shape[1:]) if isinstance(example, Tensor) else None
-    return replace(solve(tracer.propagation.records, copied), input_shape=shape)
+    return replace(solve(tracer.propagation.records, copied, numbers), input_shape=shape)
 
 
 def as_inputs(example: Tensor | tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
