@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..io.memory import is_out_of_memory
+from ..modules.calls import as_inputs
 from ..modules.copying import replica
 from ..tracing import Cause, Pin, TracedNetwork, trace
-from ..tracing.trace import as_inputs
 from .cutting import cut, mask_
 from .deterministic_mode import DeterministicMode
 from .plan import Mask, PruningPlan

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from ..modules.calls import as_inputs
 from ..modules.copying import replica
 from .network import TracedNetwork
 from .propagation import Pin
@@ -43,39 +44,6 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
             tracer.run(tree_map_only(Tensor, torch.clone, inputs), training=training)
     shape = tuple(example.shape[1:]) if isinstance(example, Tensor) else None
     return replace(solve(tracer.propagation.records, copied), input_shape=shape)
-
-
-def as_inputs(example: Tensor | tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
-    """Convert an example to positional arguments on the CPU, floating-point tensors in ``dtype``.
-
-    Raises:
-        ValueError: If there is no tensor in it, such as in the shape of an input.
-    """
-    if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(example)):
-        raise ValueError(f"the example is {_named(example)}; give a batch of inputs, a tensor{_of(example)}")
-
-    def convert(x: Tensor) -> Tensor:
-        x = x.detach().cpu()
-        return x.to(dtype) if x.is_floating_point() else x
-
-    arguments = example if isinstance(example, tuple) else (example,)
-    return tuple(tree_map_only(Tensor, convert, argument) for argument in arguments)
-
-
-def _named(example: Any) -> str:
-    return f"the shape {tuple(example)}" if _is_shape(example) else type(example).__name__
-
-
-def _of(example: Any) -> str:
-    """Say which shape a batch has if the shape of an image, or of a batch, was given instead."""
-    if not _is_shape(example):
-        return ""
-    batch = (2,) if len(example) == 3 else ()
-    return f" of shape {(*batch, *example)}"
-
-
-def _is_shape(example: Any) -> bool:
-    return isinstance(example, (tuple, list)) and all(isinstance(side, int) for side in example)
 
 
 def _batch_size(inputs: tuple[Any, ...]) -> int:
