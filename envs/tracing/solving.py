@@ -26,9 +26,17 @@ class _Family(NamedTuple):
     runs: tuple[int, ...]  # numbers of axes, then of recorded sizes; with multiplicity, ascending
 
 
-def solve(records: Records, model: nn.Module) -> TracedNetwork:
-    """Join all ties and group the label classes into layers."""
-    classes, pinned = records.labels.solve()
+def solve(
+    records: Records, model: nn.Module, kept: Iterable[tuple[LabelVector, Cause]] = ()
+) -> TracedNetwork:
+    """Join all ties and group the label classes into layers.
+
+    Args:
+        records: What was recorded.
+        model: The traced network.
+        kept: Labels that a caller pins, and why.
+    """
+    classes, pinned = records.labels.solve(kept)
     made = _producers_by_class(classes, records.product_sums)
     families, places = _families(classes, pinned, records, made)
     names = _names(families)

@@ -1,7 +1,7 @@
 """Trace a network: one forward pass per mode on a copy of it."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,8 +10,9 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..modules.calls import as_inputs
 from ..modules.copying import replica
+from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
-from .propagation import Pin
+from .propagation import Pin, Propagation
 from .solving import solve
 from .tracer import Tracer
 
@@ -34,16 +35,47 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
     Raises:
         ValueError: If the model does not run on ``example``, or a pin names no parameter or axis of it.
     """
+    return record(model, example).solve(pins)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What the passes of a network recorded; it can be solved again, with other pins, without a pass.
+
+    Args:
+        model: The copy of the network that ran.
+        propagation: Its labels.
+        input_shape: Shape of one example, None if the example was not a single tensor.
+    """
+
+    model: nn.Module
+    propagation: Propagation
+    input_shape: tuple[int, ...] | None
+
+    def solve(self, pins: Iterable[Pin] = ()) -> TracedNetwork:
+        """Group the channels that are not pinned into layers.
+
+        Args:
+            pins: Channels to keep, each with its cause.
+
+        Raises:
+            ValueError: If a pin names no parameter or axis of the network.
+        """
+        kept = [(self.propagation.labels_of(pin), pin.cause) for pin in pins]
+        return replace(solve(self.propagation.records, self.model, kept), input_shape=self.input_shape)
+
+
+def record(model: nn.Module, example: Tensor | tuple[Any, ...]) -> Recording:
+    """Run a copy of a network in both modes and record which channels meet; see :func:`trace`."""
     inputs = as_inputs(example, torch.float32)
     copied = replica(model).cpu().float()
     tracer = Tracer(copied, batch_size=_batch_size(inputs))
-    for pin in pins:
-        tracer.propagation.keep(pin)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.no_grad():
         for training in (False, True):
-            tracer.run(tree_map_only(Tensor, torch.clone, inputs), training=training)
+            with fixed_randomness():
+                tracer.run(tree_map_only(Tensor, torch.clone, inputs), training=training)
     shape = tuple(example.shape[1:]) if isinstance(example, Tensor) else None
-    return replace(solve(tracer.propagation.records, copied), input_shape=shape)
+    return Recording(copied, tracer.propagation, shape)
 
 
 def _batch_size(inputs: tuple[Any, ...]) -> int:

@@ -68,7 +68,6 @@ class Tracer(TorchDispatchMode):
         call = Call(func, args, kwargs, result)
         self.propagation.operation = call.name
         rule_for(func)(self.propagation, call)
-        self.propagation.keep_alive(call.outputs)
         return result
 
     @contextmanager
