@@ -15,6 +15,7 @@ from .labels import Cause
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+Precision = Literal["float64", "float32"]
 Role = Literal["producer", "input_channel", "per_channel"]
 
 
@@ -166,6 +167,11 @@ class TracedNetwork:
         sizes: Attributes of modules that a cut has to change.
         input_shape: Shape of one example of the trace, (C, H, W) for images; None if it was not a single
             tensor.
+        inexact: Names of what is not exact in a cut because the user allows it, such as ``layernorm``.
+        precision: Precision in which its cuts are compared with the masked network: ``float64``, or
+            ``float32`` if the network does not run in float64.
+        probe_shape: Shape of one example on which its cuts are tried: ``input_shape``, or smaller to save
+            time where a trace on it is the same; None if it was not a single tensor.
         latency: Milliseconds per batch, shape (...), as a function of kept counts, shape (..., L); None until
             :func:`secateur.envs.cost.profiling.with_latency` has timed the network.
     """
@@ -177,6 +183,9 @@ class TracedNetwork:
     total_filters: int
     sizes: tuple[Size, ...] = ()
     input_shape: tuple[int, ...] | None = None
+    inexact: tuple[str, ...] = ()
+    precision: Precision = "float64"
+    probe_shape: tuple[int, ...] | None = None
     latency: Callable[[npt.ArrayLike], Floats] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:

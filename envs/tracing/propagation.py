@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from .labels import Cause, Labels, LabelVector, Value
 from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records, SizeReading
@@ -56,8 +58,7 @@ class Propagation:
         """The sizes that forward code gave to the running function of torch."""
         self._batch_size = batch_size
         self._source = source
-        self._values: dict[int, Value] = {}
-        self._alive: list[Tensor] = []  # ids are unique only among living tensors
+        self._values = WeakTensorKeyDictionary()  # by identity, and only as long as the network holds them
         self._parameters: dict[str, Value] = {}
         self._register(model.named_parameters())
         self._parameter_labels = self.labels.count
@@ -70,18 +71,13 @@ class Propagation:
 
     def value(self, tensor: Tensor) -> Value:
         """Return the labels of ``tensor``; all axes of an unknown tensor are fixed."""
-        return self._values.get(id(tensor)) or Value.fixed(tensor.shape)
+        return self._values.get(tensor) or Value.fixed(tensor.shape)
 
     def set(self, tensor: Tensor, axes: Sequence[LabelVector | None], *, weight: bool = False) -> None:
         """Set the labels of an operation's result."""
         lengths = [size if axis is None else len(axis) for axis, size in zip(axes, tensor.shape, strict=True)]
         assert lengths == list(tensor.shape), f"{self.operation}: {lengths} labels for {tuple(tensor.shape)}"
-        self._values[id(tensor)] = Value(tuple(axes), tuple(tensor.shape), weight)
-        self.keep_alive([tensor])
-
-    def keep_alive(self, tensors: Iterable[Tensor]) -> None:
-        """Keep references to tensors until the trace ends, so that no later tensor gets one of their ids."""
-        self._alive += tensors
+        self._values[tensor] = Value(tuple(axes), tuple(tensor.shape), weight)
 
     def from_parameter(self, labels: LabelVector | None) -> bool:
         """Return whether labels are those of a parameter, and not of a buffer or of noise."""
@@ -112,8 +108,8 @@ class Propagation:
                 for axis in self.value(tensor).axes:
                     self.pin(axis, reason)
 
-    def keep(self, pin: Pin) -> None:
-        """Apply a caller's pin.
+    def labels_of(self, pin: Pin) -> LabelVector:
+        """Return the labels that a caller pins.
 
         Raises:
             ValueError: If the network has no such parameter or axis.
@@ -124,8 +120,9 @@ class Propagation:
                 f"the network has no parameter {pin.parameter!r} with axis {pin.axis} to keep whole"
             )
         labels = value.axes[pin.axis]
-        if labels is not None:
-            self.labels.pin(labels if pin.index is None else labels[pin.index.ravel()], pin.cause)
+        if labels is None:
+            return np.empty(0, np.int64)
+        return labels if pin.index is None else labels[pin.index.ravel()]
 
     def measure(self, *sizes: LabelVector | int | None) -> None:
         """Record the sizes that an operation was given, in their order: of a tensor's axes, or of parts.

@@ -7,9 +7,9 @@ channels. What an attribute has to be after a cut follows; an attribute without 
 Shapes: L layers.
 """
 
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from torch import nn
 from ..modules.numbers import is_whole, number_at
 from .labels import Cause, Labels, LabelVector
 from .network import Size
-from .records import SizeReading
+from .records import Records, SizeReading
 from .tracked_int import Monomial, Polynomial
 
 _SAMPLES = 4
@@ -57,27 +57,23 @@ class Conflict(NamedTuple):
 
 
 def find_sizes(
-    readings: Iterable[SizeReading],
-    owner: LabelVector,
-    widths: LabelVector,
-    values: Mapping[str, int],
-    model: nn.Module,
+    records: Records, owner: LabelVector, widths: LabelVector, model: nn.Module
 ) -> tuple[tuple[Size, ...], list[Conflict]]:
     """Find the attributes that a cut has to change.
 
     Args:
-        readings: The sizes that were read.
+        records: The sizes that were read, and the whole numbers that the network holds.
         owner: The layer of each label, -1 for labels that stay.
         widths: Filters of each layer, shape (L,).
-        values: The whole numbers that the network holds, by path.
         model: The traced network.
 
     Returns:
         One entry for each attribute, a number or a sequence of numbers, and what contradicts itself.
     """
-    system = _System([_equation(reading, owner, widths) for reading in readings], widths, values)
+    equations = [_equation(reading, owner, widths) for reading in records.size_readings]
+    system = _System(equations, widths, records.numbers)
     system.solve()
-    return tuple(_sizes(system.lines, values, model)), system.conflicts()
+    return tuple(_sizes(system.lines, records.numbers, model)), system.conflicts()
 
 
 def _equation(reading: SizeReading, owner: LabelVector, widths: LabelVector) -> _Equation:
@@ -191,20 +187,19 @@ def _value(monomial: Monomial, at: Mapping[str, Fraction]) -> Fraction:
     return math.prod((at[name] ** exponent for name, exponent in monomial), start=Fraction(1))
 
 
-def _sizes(lines: Mapping[str, _Line], values: Mapping[str, int], model: nn.Module) -> Iterable[Size]:
+def _sizes(lines: Mapping[str, _Line], values: Mapping[str, int], model: nn.Module) -> Iterator[Size]:
     """Make the sizes; those in one sequence of whole numbers become one."""
-    changing = {name: line for name, line in lines.items() if not line.constant}
-    places = {name: _sequence(name, model) for name in changing}
-    for sequence, names in itertools.groupby(sorted(changing, key=lambda n: (places[n] or n)), places.get):
-        members = list(names)
-        if sequence is not None:
-            numbers = number_at(model, sequence)
-            members = [f"{sequence}.{position}" for position in range(len(numbers))]
-            groups = [(sequence, members)]
+    done = set()
+    for name, line in lines.items():
+        sequence = _sequence(name, model)
+        if line.constant or sequence in done:
+            continue
+        if sequence is None:
+            yield _size(name, [line], scalar=True)
         else:
-            groups = [(name, [name]) for name in members]
-        for path, parts in groups:
-            yield _size(path, [changing.get(part, values[part]) for part in parts], sequence is None)
+            done.add(sequence)
+            parts = (f"{sequence}.{position}" for position in range(len(number_at(model, sequence))))
+            yield _size(sequence, [lines.get(part, values[part]) for part in parts], scalar=False)
 
 
 def _size(path: str, parts: Sequence[_Line | int], scalar: bool) -> Size:
@@ -229,16 +224,38 @@ def _sequence(path: str, model: nn.Module) -> str | None:
     return parent if isinstance(found, list | tuple) and all(map(is_whole, found)) else None
 
 
-def settle(conflict: Conflict, labels: Labels, classes: LabelVector, pinned: Mapping[int, Cause]) -> None:
-    """Let what one attribute counts go together, or stay if that is impossible."""
-    one, other = conflict.one.size, conflict.other.size
-    if not isinstance(one, int) and not isinstance(other, int):
-        a, b = (size[np.sort(np.unique(classes[size], return_index=True)[1])] for size in (one, other))
-        free = not any(label_class in pinned for label_class in classes[[*a, *b]].tolist())
-        if len(a) == len(b) and free and (classes[a] != classes[b]).any():
-            labels.tie(a, b)
-            return
-    reason = f"the attribute {conflict.attribute!r} counts them and others, and cannot be both after a cut"
-    for size, cause in ((one, conflict.one.cause), (other, conflict.other.cause)):
-        if not isinstance(size, int):
-            labels.pin(size, Cause(reason, cause.operation, cause.module, cause.source))
+def settle(
+    conflicts: Iterable[Conflict], labels: Labels, classes: LabelVector, pinned: Mapping[int, Cause]
+) -> Iterator[tuple[LabelVector, Cause]]:
+    """Tie the channels that one attribute counts, so that all go together.
+
+    Yields:
+        Labels that have to stay as they cannot be tied, and why.
+    """
+    for conflict in conflicts:
+        one, other = conflict.one, conflict.other
+        if not _tied(one.size, other.size, labels, classes, pinned):
+            reason = (
+                f"the attribute {conflict.attribute!r} counts them and others, and cannot be both after a cut"
+            )
+            for reading in (one, other):
+                if not isinstance(reading.size, int):
+                    yield reading.size, replace(reading.cause, reason=reason)
+
+
+def _tied(
+    one: LabelVector | int,
+    other: LabelVector | int,
+    labels: Labels,
+    classes: LabelVector,
+    pinned: Mapping[int, Cause],
+) -> bool:
+    """Tie as many filters, each with all of its channels, if none has to stay."""
+    if isinstance(one, int) or isinstance(other, int):
+        return False
+    a, b = (size[np.sort(np.unique(classes[size], return_index=True)[1])] for size in (one, other))
+    stays = any(label_class in pinned for label_class in classes[[*a, *b]].tolist())
+    if len(a) != len(b) or stays or (classes[a] == classes[b]).all():
+        return False
+    labels.tie(a, b)
+    return True

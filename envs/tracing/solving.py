@@ -27,15 +27,17 @@ class _Family(NamedTuple):
     runs: tuple[int, ...]  # numbers of axes, then of units; with multiplicity, ascending
 
 
-def solve(records: Records, model: nn.Module, numbers: Mapping[str, int]) -> TracedNetwork:
+def solve(
+    records: Records, model: nn.Module, kept: Sequence[tuple[LabelVector, Cause]] = ()
+) -> TracedNetwork:
     """Join all ties and group the label classes into layers.
 
     Args:
-        records: What the passes recorded. Channels that an attribute counts are tied or pinned here.
+        records: What was recorded. Channels that have to be as many for the sake of an attribute are tied.
         model: The traced network.
-        numbers: The whole numbers that it holds, by path.
+        kept: Labels that a caller pins, and why.
     """
-    classes, pinned = records.labels.solve()
+    classes, pinned = records.labels.solve(kept)
     made = _producers_by_class(classes, records.product_sums)
     families, places = _families(classes, pinned, records, made)
     names = _names(families)
@@ -48,11 +50,9 @@ def solve(records: Records, model: nn.Module, numbers: Mapping[str, int]) -> Tra
         owners[members] = number
     owner = owners[classes]  # the layer of each label
     widths = np.array([layer.filters for layer in layers], np.int64)
-    sizes, conflicts = find_sizes(records.size_readings, owner, widths, numbers, model)
+    sizes, conflicts = find_sizes(records, owner, widths, model)
     if conflicts:
-        for conflict in conflicts:
-            settle(conflict, records.labels, classes, pinned)
-        return solve(records, model, numbers)
+        return solve(records, model, [*kept, *settle(conflicts, records.labels, classes, pinned)])
 
     macs = [(product.factor, product.axes) for product in records.product_sums if not product.training]
     parameter_axes: dict[str, list[LabelVector]] = {name: [] for name, _ in model.named_parameters()}

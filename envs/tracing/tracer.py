@@ -69,7 +69,6 @@ class Tracer(TorchDispatchMode):
         call = Call(func, args, kwargs, result)
         self.propagation.operation = call.name
         rule_for(func)(self.propagation, call)
-        self.propagation.keep_alive(call.outputs)
         return result
 
     def _given(self, sizes: Sequence[SizeArgument]) -> None:
