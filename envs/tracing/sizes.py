@@ -1,8 +1,8 @@
 """Attributes that hold numbers of channels, so that a cut can adapt them.
 
-Forward code like ``torch.split(x, self.width, 1)`` does not adapt to a smaller ``x`` by itself. Each size that
-it was seen to compute from attributes gives an equation: a polynomial in these attributes equals a count of
-channels. What an attribute has to be after a cut follows; an attribute without an equation is left alone.
+Forward code like ``torch.split(x, self.width, 1)`` does not adapt to a smaller ``x`` by itself. Each size
+that it was seen to compute from attributes gives an equation: a polynomial in these attributes equals a count
+of channels. What an attribute has to be after a cut follows; one without an equation is left alone.
 
 Shapes: L layers.
 """
@@ -40,7 +40,7 @@ class _Line(NamedTuple):
 
 class _Equation(NamedTuple):
     number: Polynomial
-    count: npt.NDArray[np.int64]  # (1 + L,): what it equals, as a constant and per kept filter of each layer
+    total: npt.NDArray[np.int64]  # (1 + L,): what it equals, as a constant and per kept filter of each layer
     reading: SizeReading
 
     @property
@@ -93,7 +93,7 @@ class _System:
     def __init__(
         self, equations: Sequence[_Equation], widths: LabelVector, values: Mapping[str, int]
     ) -> None:
-        unique = {(tuple(sorted(e.number.items())), e.count.tobytes()): e for e in reversed(equations)}
+        unique = {(tuple(sorted(e.number.items())), e.total.tobytes()): e for e in reversed(equations)}
         self._equations = list(reversed(unique.values()))
         self._values = values
         rng = np.random.default_rng(0)
@@ -105,7 +105,7 @@ class _System:
     def solve(self) -> None:
         """Solve equations with one unknown attribute first; of a product choose the likeliest factor."""
         # Few attributes first, and of those sizes of channels that can go.
-        pending = sorted((e for e in self._equations if e.count[1:].any()), key=lambda e: len(e.attributes))
+        pending = sorted((e for e in self._equations if e.total[1:].any()), key=lambda e: len(e.attributes))
         while pending := [equation for equation in pending if not self._holds(equation)]:
             found = [(self._candidates(equation), equation) for equation in pending]
             found = [(candidates, equation) for candidates, equation in found if candidates]
@@ -128,8 +128,8 @@ class _System:
         return found
 
     def _holds(self, equation: _Equation) -> bool:
-        """Return whether an equation is true for the sampled counts; unsolved attributes keep their values."""
-        counts = (self._samples @ equation.count).tolist()
+        """Return whether an equation is true for the samples; unsolved attributes keep their values."""
+        counts = (self._samples @ equation.total).tolist()
         names = equation.attributes
         numbers = {name: self._sampled(name) for name in names}
         for sample, count in enumerate(counts):
@@ -152,7 +152,7 @@ class _System:
 
     def _solved(self, equation: _Equation, name: str) -> _Line | None:
         """Solve an equation for an attribute in which it is linear, as all the rest has to be."""
-        total: Any = equation.count.astype(object)  # of fractions
+        total: Any = equation.total.astype(object)  # of fractions
         slope = Fraction(0)
         for monomial, factor in equation.number.items():
             rest = tuple(pair for pair in monomial if pair[0] != name)

@@ -1,7 +1,7 @@
 """Solve the labels: join all ties, and group the label classes that are not pinned into layers.
 
-A run is a parameter's axis or what an operation treats as a unit: a vector of labels. Classes with the same producers and with
-positions on the same runs form a layer.
+A run is a vector of labels: a parameter's axis, or channels that an operation treats as a unit. Classes with
+the same producers and with positions on the same runs form a layer.
 
 Shapes: L layers, N filters of a layer, T product terms, A axes of a term, M labels of all runs.
 """
@@ -91,8 +91,8 @@ def _families(
 ) -> tuple[dict[_Family, list[int]], dict[int, LabelVector]]:
     """Group the classes that are not pinned and lie on the same runs.
 
-    Channels that operations treat as a unit count as runs. So each slice of a tensor contains a layer completely or not at all, and no
-    slice can become empty.
+    Each slice of a tensor is a run. So it contains a layer completely or not at all, and no slice can become
+    empty.
 
     Returns:
         The classes of each family, families in forward order, and the positions of each class on the runs of
