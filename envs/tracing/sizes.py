@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from ..io.suggestions import did_you_mean
 from ..modules.numbers import is_whole, number_at
 from .labels import Cause, Labels, LabelVector
 from .network import Size
@@ -222,6 +223,38 @@ def _sequence(path: str, model: nn.Module) -> str | None:
     except KeyError:
         return None
     return parent if isinstance(found, list | tuple) and all(map(is_whole, found)) else None
+
+
+def declare(records: Records, sizes: Iterable[tuple[str, str]]) -> Records:
+    """Add sizes that no call showed: attributes, each with the layer whose filters it counts.
+
+    Raises:
+        ValueError: If the network has no such attribute or layer, or the attribute's value is not a multiple
+            of the layer's filters.
+    """
+    produced = {use.module: use.produced for use in records.product_sums if use.produced is not None}
+    readings = []
+    for path, layer in sizes:
+        if layer not in produced:
+            raise ValueError(
+                f"the size {path!r} counts filters of the layer {layer!r}, which the network does not have"
+                f"{did_you_mean(layer, produced)}; give the name of a layer with filters"
+            )
+        if path not in records.numbers:
+            raise ValueError(
+                f"the network holds no whole number at {path!r}{did_you_mean(path, records.numbers)}; "
+                "give the path of an attribute, such as cfg.dim"
+            )
+        value, filters = records.numbers[path], len(produced[layer])
+        if value == 0 or value % filters:
+            raise ValueError(
+                f"the size {path!r} is {value}, which is no multiple of the {filters} filters of layer "
+                f"{layer!r}; give the layer that it counts"
+            )
+        cause = Cause("a declared size", "declaration", layer)
+        number = {((path, 1),): Fraction(filters, value)}
+        readings.append(SizeReading(number, produced[layer], cause))
+    return replace(records, size_readings=[*records.size_readings, *readings])
 
 
 def settle(

@@ -13,6 +13,7 @@ from ..modules.copying import replica
 from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
 from .propagation import Pin, Propagation
+from .sizes import declare
 from .solving import solve
 from .tracer import Tracer
 from .tracked_int import track
@@ -53,17 +54,19 @@ class Recording:
     propagation: Propagation
     input_shape: tuple[int, ...] | None
 
-    def solve(self, pins: Iterable[Pin] = ()) -> TracedNetwork:
+    def solve(self, pins: Iterable[Pin] = (), sizes: Iterable[tuple[str, str]] = ()) -> TracedNetwork:
         """Group the channels that are not pinned into layers.
 
         Args:
             pins: Channels to keep, each with its cause.
+            sizes: Attributes that count filters and were not seen to, each with the name of the layer.
 
         Raises:
-            ValueError: If a pin names no parameter or axis of the network.
+            ValueError: If a pin names no parameter or axis of the network, or a size does not fit it.
         """
         kept = [(self.propagation.labels_of(pin), pin.cause) for pin in pins]
-        return replace(solve(self.propagation.records, self.model, kept), input_shape=self.input_shape)
+        records = declare(self.propagation.records, sizes)
+        return replace(solve(records, self.model, kept), input_shape=self.input_shape)
 
 
 def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
