@@ -3,8 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,41 +24,15 @@ from .slicing import TensorSlicer
 
 def mask_(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> None:
     """Zero, in place, every parameter entry of the filters that ``plan`` removes."""
-    with torch.no_grad():
-        for tensor, axis, removed in _removed(model, network, plan):
-            tensor.index_fill_(axis, removed, 0)
-    refresh_masked_weights(model)
-
-
-@contextmanager
-def masked(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> Iterator[None]:
-    """Mask a network as :func:`mask_` does, and restore its parameters on exit; only what goes is copied."""
-    with torch.no_grad():
-        entries = [
-            (tensor, axis, removed, tensor.index_select(axis, removed))
-            for tensor, axis, removed in _removed(model, network, plan)
-        ]
-    mask_(model, network, plan)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, axis, removed, old in entries:
-                tensor.index_copy_(axis, removed, old)
-        refresh_masked_weights(model)
-
-
-def _removed(
-    model: nn.Module, network: TracedNetwork, plan: PruningPlan
-) -> Iterator[tuple[Tensor, int, Tensor]]:
-    """Yield parameters with the axis and the positions that a plan removes."""
     parameters = dict(model.named_parameters())
-    for layer, mask in zip(network.layers, plan.masks(network), strict=True):
-        for slice_ in layer.slices:
-            if slice_.parameter in parameters and not mask.all():
-                tensor = parameters[slice_.parameter]
-                removed = torch.from_numpy(slice_.index[~mask].ravel())
-                yield tensor, slice_.axis, removed.to(tensor.device)
+    with torch.no_grad():
+        for layer, mask in zip(network.layers, plan.masks(network), strict=True):
+            for slice_ in layer.slices:
+                if slice_.parameter in parameters:
+                    removed = torch.from_numpy(slice_.index[~mask].ravel())
+                    tensor = parameters[slice_.parameter]
+                    tensor.index_fill_(slice_.axis, removed.to(tensor.device), 0.0)
+    refresh_masked_weights(model)
 
 
 def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Module:

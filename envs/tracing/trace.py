@@ -43,7 +43,7 @@ class Recording:
     """What the passes of a network recorded; it can be solved again, with other pins, without a pass.
 
     Args:
-        model: The copy of the network that ran.
+        model: The copy of the network that ran, without its numbers.
         propagation: Its labels.
         input_shape: Shape of one example, None if the example was not a single tensor.
     """
@@ -74,7 +74,7 @@ def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
             for call in calls:
                 with fixed_randomness():
                     tracer.run(call.to(torch.float32).inputs, training=training)
-    return Recording(copied, tracer.propagation, shape_of_example(calls))
+    return Recording(copied.to("meta"), tracer.propagation, shape_of_example(calls))
 
 
 def shape_of_example(calls: Sequence[Call]) -> tuple[int, ...] | None:
