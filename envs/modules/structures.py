@@ -1,5 +1,6 @@
 """Find the tensors in anything that a network gives back or holds: containers, dataclasses, plain objects."""
 
+import contextlib
 import datetime
 import enum
 import functools
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 Part = tuple[str, Any]
 """What follows the name of an object in the path to one of its parts, such as ``.logits``; and that part."""
 
-_ATOMS = (
+ATOMS = (
     *(types.NoneType, bool, int, float, complex, str, bytes, bytearray, range, slice, Decimal, re.Pattern),
     *(types.EllipsisType, types.NotImplementedType, types.ModuleType, types.CodeType, type, enum.Enum),
     *(datetime.date, datetime.time, datetime.timedelta, logging.Logger, np.generic, np.dtype),
@@ -58,7 +59,7 @@ def named_tensors(value: Any, name: str = "output") -> Iterator[tuple[str, Tenso
             yield path, part
         elif isinstance(part, np.ndarray) and part.dtype.kind in "biufc":
             yield path, torch.from_numpy(np.ascontiguousarray(part))
-        if isinstance(part, _ATOMS) or id(part) in opened:
+        if isinstance(part, ATOMS) or id(part) in opened:
             continue
         opened[id(part)] = part
         parts = _parts(part)
@@ -76,14 +77,20 @@ def attributes_of(value: Any) -> dict[str, Any]:
         found = dict(object.__getattribute__(value, "__dict__"))
     except AttributeError:
         found = {}
-    for base in type(value).__mro__:
-        for name, slot in vars(base).items():
-            if isinstance(slot, types.MemberDescriptorType) and base.__flags__ & _HEAP_TYPE:
-                try:
-                    found.setdefault(name, slot.__get__(value))
-                except AttributeError:  # not set
-                    continue
+    for name, slot in _slots(type(value)):
+        with contextlib.suppress(AttributeError):  # not set
+            found.setdefault(name, slot.__get__(value))
     return found
+
+
+@functools.cache
+def _slots(kind: type) -> list[tuple[str, types.MemberDescriptorType]]:
+    return [
+        (name, member)
+        for base in kind.__mro__
+        for name, member in vars(base).items()
+        if isinstance(member, types.MemberDescriptorType) and base.__flags__ & _HEAP_TYPE
+    ]
 
 
 def is_plain_object(value: Any) -> bool:
