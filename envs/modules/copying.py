@@ -99,7 +99,7 @@ class _Memo(dict[int, Any]):
                 return getattr(self._deepcopy(value.__self__), value.__name__)
         return value if _is_uncopiable(value) else None
 
-    def _copy_function(self, function: types.FunctionType) -> types.FunctionType:
+    def _copy_function(self, function: types.FunctionType) -> Any:
         cells = tuple(self._deepcopy(cell) for cell in function.__closure__ or ())
         if id(function) in self:  # it holds itself, and was copied with its cells
             return super().get(id(function))

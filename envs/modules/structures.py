@@ -77,7 +77,8 @@ def attributes_of(value: Any) -> dict[str, Any]:
         found = dict(object.__getattribute__(value, "__dict__"))
     except AttributeError:
         found = {}
-    for name, slot in _slots(type(value)):
+    kind: type = type(value)
+    for name, slot in _slots(kind):
         with contextlib.suppress(AttributeError):  # not set
             found.setdefault(name, slot.__get__(value))
     return found

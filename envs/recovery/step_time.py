@@ -36,7 +36,8 @@ def training_seconds(
     """
     size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
     steps = max(1, size // batch_size)
-    model, teacher = replica(model), replica(teacher) if config.distillation_weight else None
+    model = replica(model)
+    teacher = replica(teacher) if teacher is not None and config.distillation_weight else None
     state = TrainingState(model, make_optimizer(model, config), steps, seed=0)
     generator = torch.Generator().manual_seed(0)
     times: list[float] = []
