@@ -16,7 +16,8 @@ from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
 from ..modules.copying import refresh_masked_weights, replica
 from ..modules.reparametrization import remove_reparametrizations
-from ..modules.sizes import fit_attributes, set_attributes, sizes_from_weights
+from ..modules.numbers import set_numbers
+from ..modules.sizes import fit_attributes, sizes_from_weights
 from ..tracing import TracedNetwork
 from .plan import PruningPlan
 from .slicing import TensorSlicer
@@ -59,7 +60,7 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
             shrunk[old] = nn.Parameter(new, old.requires_grad)
     smaller = replica(model, shrunk)
     # Computed from the masks, as a plan written by hand has no attributes.
-    set_attributes(smaller, PruningPlan.from_masks(network, masks).attributes)
+    set_numbers(smaller, PruningPlan.from_masks(network, masks).attributes)
     _update_derived_state(smaller)
     return smaller
 
@@ -140,7 +141,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
 def _set_sizes(model: nn.Module, attributes: Mapping[str, tuple[int, ...] | int]) -> None:
     """Set the attributes of a plan; those that follow from weights, absent in version 0.1, are compared."""
     fitted = sizes_from_weights(model)
-    set_attributes(model, {name: value for name, value in attributes.items() if name not in fitted})
+    set_numbers(model, {name: value for name, value in attributes.items() if name not in fitted})
     for name, size in fitted.items():
         if (planned := attributes.get(name, size)) != size:
             raise ValueError(f"the plan sets {name!r} to {short(str(planned))}, the weights to {size}")

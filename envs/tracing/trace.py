@@ -1,6 +1,6 @@
 """Trace a network: one forward pass per mode on a copy of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from .network import TracedNetwork
 from .propagation import Pin, Propagation
 from .solving import solve
 from .tracer import Tracer
+from .tracked_int import track
 
 
 def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable[Pin] = ()) -> TracedNetwork:
@@ -44,11 +45,13 @@ class Recording:
 
     Args:
         model: The copy of the network that ran, without its numbers.
+        numbers: The whole numbers that it holds, by path.
         propagation: Its labels.
         input_shape: Shape of one example, None if the example was not a single tensor.
     """
 
     model: nn.Module
+    numbers: Mapping[str, int]
     propagation: Propagation
     input_shape: tuple[int, ...] | None
 
@@ -62,19 +65,21 @@ class Recording:
             ValueError: If a pin names no parameter or axis of the network.
         """
         kept = [(self.propagation.labels_of(pin), pin.cause) for pin in pins]
-        return replace(solve(self.propagation.records, self.model, kept), input_shape=self.input_shape)
+        network = solve(self.propagation.records, self.model, self.numbers, kept)
+        return replace(network, input_shape=self.input_shape)
 
 
 def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
     """Run a copy of a network in both modes and record which channels meet; see :func:`trace`."""
     copied = replica(model).cpu().float()
+    numbers = track(copied, model)
     tracer = Tracer(copied, batch_size=_batch_size(calls[0].inputs))
     with torch.no_grad():
         for training in (False, True):
             for call in calls:
                 with fixed_randomness():
                     tracer.run(call.to(torch.float32).inputs, training=training)
-    return Recording(copied.to("meta"), tracer.propagation, shape_of_example(calls))
+    return Recording(copied.to("meta"), numbers, tracer.propagation, shape_of_example(calls))
 
 
 def shape_of_example(calls: Sequence[Call]) -> tuple[int, ...] | None:
