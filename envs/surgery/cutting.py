@@ -15,8 +15,8 @@ from ..io.run_files import PLAN, WEIGHTS
 from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
 from ..modules.copying import refresh_masked_weights, replica
-from ..modules.reparametrization import remove_reparametrizations
 from ..modules.numbers import set_numbers
+from ..modules.reparametrization import remove_reparametrizations
 from ..modules.sizes import fit_attributes, sizes_from_weights
 from ..tracing import TracedNetwork
 from .plan import PruningPlan

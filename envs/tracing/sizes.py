@@ -195,7 +195,7 @@ def _sizes(lines: Mapping[str, _Line], values: Mapping[str, int], model: nn.Modu
     """Make the sizes; those in one sequence of whole numbers become one."""
     changing = {name: line for name, line in lines.items() if not line.constant}
     places = {name: _sequence(name, model) for name in changing}
-    for sequence, names in itertools.groupby(sorted(changing, key=lambda n: (places[n] or n)), places.get):
+    for sequence, names in itertools.groupby(sorted(changing, key=lambda n: places[n] or n), places.get):
         members = list(names)
         if sequence is not None:
             numbers = number_at(model, sequence)

@@ -129,9 +129,7 @@ def _quotient(value: int, one: int, other: int) -> int:
     if value * int(other) != int(one) or len(divisor) != 1:
         return value
     ((others, times),) = divisor.items()
-    return _tracked(
-        value, {_joined(mine, others, -1): f / times for mine, f in polynomial_of(one).items()}
-    )
+    return _tracked(value, {_joined(mine, others, -1): f / times for mine, f in polynomial_of(one).items()})
 
 
 def _joined(one: Monomial, other: Monomial, sign: int) -> Monomial:
