@@ -64,7 +64,16 @@ def solve(
         params=_products(params, owner, widths),
         total_filters=total,
         sizes=find_sizes(records.size_records, owner, widths, model),
+        units=_units(records),
     )
+
+
+def _units(records: Records) -> dict[str, dict[str, str]]:
+    units: dict[str, dict[str, str]] = defaultdict(dict)
+    for (module, operation), unit in records.units.items():
+        if unit is not None:
+            units[module][operation] = unit
+    return dict(units)
 
 
 def _producers_by_class(classes: LabelVector, products: Iterable[ProductSum]) -> dict[int, dict[str, None]]:
