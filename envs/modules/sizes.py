@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from .units import WHOLE_GROUPS, remember_unit, unit_of, unit_of_convolution
+
 _CONVOLUTION, _NORM = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase
 
 _SIZES: tuple[tuple[type[nn.Module], tuple[str, ...]], ...] = (
@@ -97,9 +99,11 @@ def _shape(module: nn.Module, name: str = "weight") -> torch.Size:
 def _fit_convolution(module: nn.modules.conv._ConvNd, shape: torch.Size) -> None:
     first, second = shape[:2]
     old_first = module.in_channels if module.transposed else module.out_channels
-    if (
-        module.groups > 1 and module.groups >= module.in_channels // module.groups
-    ):  # whole groups were removed
+    unit = unit_of(module, "weight")
+    if unit is None and module.groups > 1:
+        unit = unit_of_convolution(module.groups, module.in_channels // module.groups)
+        remember_unit(module, "weight", unit)
+    if unit == WHOLE_GROUPS:
         module.groups = first // (old_first // module.groups)
     inputs, outputs = (
         (first, second * module.groups) if module.transposed else (second * module.groups, first)

@@ -18,6 +18,7 @@ from ..modules.copying import refresh_masked_weights, replica
 from ..modules.numbers import set_numbers
 from ..modules.reparametrization import remove_reparametrizations
 from ..modules.sizes import fit_attributes, sizes_from_weights
+from ..modules.units import remember_units
 from ..tracing import TracedNetwork
 from .plan import PruningPlan
 from .slicing import TensorSlicer
@@ -59,6 +60,7 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
         if isinstance(old, nn.Parameter):
             shrunk[old] = nn.Parameter(new, old.requires_grad)
     smaller = replica(model, shrunk)
+    remember_units(smaller, network.units)
     # Computed from the masks, as a plan written by hand has no attributes.
     set_numbers(smaller, PruningPlan.from_masks(network, masks).attributes)
     _update_derived_state(smaller)
@@ -132,6 +134,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     state, metadata = read_tensors(weights)
     model = remove_reparametrizations(factory()) if "baked" in metadata else factory()
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
+    remember_units(model, plan.units)
     shrink_to(model, state)
     _set_sizes(model, plan.attributes)
     _check_kept(plan, model, dense)
@@ -158,7 +161,7 @@ def _check_kept(plan: PruningPlan, model: nn.Module, dense: Mapping[str, torch.S
     Raises:
         ValueError: If the plan names other layers, or other numbers of filters.
     """
-    modules = dict(model.named_modules())
+    modules = {"network": model, **dict(model.named_modules())}  # the name of filters that no part computes
     filters: Counter[str] = Counter()
     removed: Counter[str] = Counter()
     for name, kept in plan.kept.items():

@@ -60,6 +60,8 @@ class Records:
     outputs: list[LabelVector] = field(default_factory=list)
     couplings: list[tuple[LabelVector, Cause]] = field(default_factory=list)
     """Labels of channels of one tensor that an operation joined, with that operation."""
+    units: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    """By module and operation, the unit of what it joined; None if one operation had several."""
 
     @cached_property
     def producing(self) -> npt.NDArray[np.bool_]:

@@ -74,9 +74,18 @@ def solve(
         params=_products(params, owner, widths),
         total_filters=total,
         sizes=sizes,
+        units=_units(records),
     )
     allowed = [replace(layer, allowed=network.whole_counts(i)) for i, layer in enumerate(layers)]
     return replace(network, layers=tuple(allowed))
+
+
+def _units(records: Records) -> dict[str, dict[str, str]]:
+    units: dict[str, dict[str, str]] = defaultdict(dict)
+    for (module, operation), unit in records.units.items():
+        if unit is not None:
+            units[module][operation] = unit
+    return dict(units)
 
 
 def _producers_by_class(classes: LabelVector, products: Iterable[ProductSum]) -> dict[int, dict[str, None]]:
