@@ -230,12 +230,11 @@ class _LayerwisePruning:
 
     def _cut(self, problem: PruningProblem, choice: Choice, index: int) -> None:
         """Remove filters of one layer from the network, its trace and the plan."""
-        later = PruningPlan.from_masks(problem.network, choice.masks)
-        self.model = problem.cut(later)
+        self.model = problem.cut(PruningPlan.from_masks(problem.network, choice.masks))
         masks = [np.ones(layer.filters, np.bool_) for layer in self.network.layers]
         masks[index] = choice.masks[0]
+        self.plan = self.plan.then(PruningPlan.from_masks(self.network, masks))
         self.network = after_cut(self.network, masks)
-        self.plan = self.plan.then(later)
 
     def _finetune(self, label: str, index: int) -> None:
         """Fine-tune after the cut of one layer, with distillation from the dense network."""

@@ -152,6 +152,11 @@ def _is_uncopiable(value: Any) -> bool:
     return False
 
 
+def with_own_state(model: nn.Module) -> nn.Module:
+    """Copy a network except its parameters, which both have: passes of the copy do not change the network."""
+    return replica(model, {parameter: parameter for parameter in model.parameters()})
+
+
 def refresh_masked_weights(model: nn.Module) -> None:
     """Recompute weights that hooks mask (``torch.nn.utils.prune``) or normalise, without a forward pass."""
     with torch.no_grad():

@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from ..io.memory import is_out_of_memory
 from ..io.untrusted import first_line
 from .global_reads import global_read
-from .restoring import Snapshot, restored_randomness
+from .randomness import fixed_randomness
+from .restoring import Snapshot
 from .structures import OF_ANY_MODULE, named_tensors, tensors_in
 
 Answer = list[Tensor] | Exception
@@ -93,8 +94,9 @@ def _fresh(x: Tensor, generator: torch.Generator) -> Tensor:
 def _answer(network: nn.Module, arguments: tuple[Any, ...]) -> Answer:
     """Run a network in evaluation mode; return the tensors that it gives back, or the error."""
     arguments = tree_map_only(Tensor, torch.clone, arguments)
+    gpus = {x.device.index for x in network.parameters() if x.is_cuda}
     try:
-        with torch.no_grad(), restored_randomness(x.device for x in network.parameters()):
+        with torch.no_grad(), fixed_randomness(), torch.random.fork_rng(devices=gpus):
             return [x.detach().clone() for x in tensors_in(network.eval()(*arguments))]
     except Exception as error:  # the network's code may raise anything
         if is_out_of_memory(error):

@@ -1,6 +1,7 @@
-"""The data type that networks compute in: bfloat16 where the hardware has instructions for it."""
+"""The data types that networks compute in."""
 
 import torch
+from torch import Tensor, nn
 
 
 def working_dtype(device: torch.device) -> torch.dtype:
@@ -22,3 +23,34 @@ def autocast(device: torch.device, *, cache: bool = True) -> torch.autocast:
     """
     fast = working_dtype(device) is torch.bfloat16
     return torch.autocast(device.type, torch.bfloat16, enabled=fast, cache_enabled=cache)
+
+
+_COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
+
+
+def in_precision(dtype: torch.dtype, precision: torch.dtype) -> torch.dtype:
+    """Return the data type of ``precision``, float64 or float32, that stands for another; integers stay."""
+    if dtype.is_complex:
+        return _COMPLEX[precision]
+    return precision if dtype.is_floating_point else dtype
+
+
+def converted(model: nn.Module, precision: torch.dtype) -> nn.Module:
+    """Convert the floating-point and complex tensors of a network in place, as far as it knows them.
+
+    Those in its modules' attributes are converted, too; those in lists and other objects are not.
+
+    Args:
+        model: Any network.
+        precision: float64 or float32.
+    """
+
+    def convert(tensor: Tensor) -> Tensor:
+        return tensor.to(in_precision(tensor.dtype, precision))
+
+    model._apply(convert)
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor):
+                vars(module)[name] = convert(value.detach())
+    return model

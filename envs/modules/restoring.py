@@ -1,10 +1,9 @@
-"""Leave a network, and what it draws random numbers from, as they were before it ran."""
+"""Bring a network back to the state that it had before it ran."""
 
-import contextlib
 import random
 import types
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,23 +13,6 @@ from torch import Tensor
 
 from .held_objects import held_objects, is_proxy
 from .structures import contents_of, slots_of
-
-
-@contextlib.contextmanager
-def restored_randomness(devices: Iterable[torch.device] = ()) -> Iterator[None]:
-    """Restore the random states of torch, NumPy and Python on exit.
-
-    Args:
-        devices: Devices on which random numbers may be drawn, besides the CPU.
-    """
-    gpus = sorted({device.index or 0 for device in devices if device.type == "cuda"})
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  networks use that state
-    with torch.random.fork_rng(devices=gpus):
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
 
 
 class Snapshot:

@@ -15,8 +15,10 @@ from ..io.run_files import PLAN, WEIGHTS
 from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
 from ..modules.copying import refresh_masked_weights, replica
+from ..modules.numbers import set_numbers
 from ..modules.reparametrization import remove_reparametrizations
-from ..modules.sizes import fit_attributes, set_attributes, sizes_from_weights
+from ..modules.sizes import fit_attributes, sizes_from_weights
+from ..modules.units import remember_units
 from ..tracing import TracedNetwork
 from .plan import PruningPlan
 from .slicing import TensorSlicer
@@ -58,8 +60,9 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
         if isinstance(old, nn.Parameter):
             shrunk[old] = nn.Parameter(new, old.requires_grad)
     smaller = replica(model, shrunk)
+    remember_units(smaller, network.units)
     # Computed from the masks, as a plan written by hand has no attributes.
-    set_attributes(smaller, PruningPlan.from_masks(network, masks).attributes)
+    set_numbers(smaller, PruningPlan.from_masks(network, masks).attributes)
     _update_derived_state(smaller)
     return smaller
 
@@ -131,6 +134,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     state, metadata = read_tensors(weights)
     model = remove_reparametrizations(factory()) if "baked" in metadata else factory()
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
+    remember_units(model, plan.units)
     shrink_to(model, state)
     _set_sizes(model, plan.attributes)
     _check_kept(plan, model, dense)
@@ -140,7 +144,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
 def _set_sizes(model: nn.Module, attributes: Mapping[str, tuple[int, ...] | int]) -> None:
     """Set the attributes of a plan; those that follow from weights, absent in version 0.1, are compared."""
     fitted = sizes_from_weights(model)
-    set_attributes(model, {name: value for name, value in attributes.items() if name not in fitted})
+    set_numbers(model, {name: value for name, value in attributes.items() if name not in fitted})
     for name, size in fitted.items():
         if (planned := attributes.get(name, size)) != size:
             raise ValueError(f"the plan sets {name!r} to {short(str(planned))}, the weights to {size}")
@@ -157,7 +161,7 @@ def _check_kept(plan: PruningPlan, model: nn.Module, dense: Mapping[str, torch.S
     Raises:
         ValueError: If the plan names other layers, or other numbers of filters.
     """
-    modules = dict(model.named_modules())
+    modules = {"network": model, **dict(model.named_modules())}  # the name of filters that no part computes
     filters: Counter[str] = Counter()
     removed: Counter[str] = Counter()
     for name, kept in plan.kept.items():

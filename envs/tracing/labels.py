@@ -5,7 +5,7 @@ of each operation records *ties* (these labels belong to the same channel) and *
 with the cause). Connected components join the ties once, at the end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,8 +83,11 @@ class Labels:
         if labels.size:
             self._pins.append((labels.ravel(), cause))
 
-    def solve(self) -> tuple[LabelVector, dict[int, Cause]]:
+    def solve(self, kept: Iterable[tuple[LabelVector, Cause]] = ()) -> tuple[LabelVector, dict[int, Cause]]:
         """Join all ties.
+
+        Args:
+            kept: More pins, which come first: labels and their cause.
 
         Returns:
             The class of every label, shape (count,), and the first cause of each pinned class.
@@ -94,7 +97,7 @@ class Labels:
         graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(self.count, self.count))
         _, classes = connected_components(graph, directed=False)
         pinned: dict[int, Cause] = {}
-        for labels, cause in self._pins:
+        for labels, cause in (*kept, *self._pins):
             for label_class in np.unique(classes[labels]).tolist():
                 pinned.setdefault(label_class, cause)
         return classes.astype(np.int64), pinned

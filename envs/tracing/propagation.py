@@ -4,17 +4,22 @@ A rule reads the labels of an operation's arguments with :meth:`Propagation.valu
 sets those of the result. Rules use nothing else of the tracer.
 """
 
+import bisect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..modules.units import unit_of
 from .labels import Cause, Labels, LabelVector, Value
-from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records
-from .sizes import SizeRecord
+from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records, SizeReading
+from .size_arguments import SizeArgument
+from .tracked_int import TrackedInt, polynomial_of
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,12 @@ class Propagation:
         """Dotted names of the running modules, the innermost last; "" is the network itself."""
         self.training = False
         """Whether the network runs in training mode."""
+        self.given: Sequence[SizeArgument] = ()
+        """The sizes that forward code gave to the running function of torch."""
         self._batch_size = batch_size
         self._source = source
-        self._values: dict[int, Value] = {}
-        self._alive: list[Tensor] = []  # ids are unique only among living tensors
+        self._modules = dict(model.named_modules(remove_duplicate=False))
+        self._values = WeakTensorKeyDictionary()  # by identity, and only as long as the network holds them
         self._parameters: dict[str, Value] = {}
         self._register(model.named_parameters())
         self._parameter_labels = self.labels.count
@@ -67,18 +74,13 @@ class Propagation:
 
     def value(self, tensor: Tensor) -> Value:
         """Return the labels of ``tensor``; all axes of an unknown tensor are fixed."""
-        return self._values.get(id(tensor)) or Value.fixed(tensor.shape)
+        return self._values.get(tensor) or Value.fixed(tensor.shape)
 
     def set(self, tensor: Tensor, axes: Sequence[LabelVector | None], *, weight: bool = False) -> None:
         """Set the labels of an operation's result."""
         lengths = [size if axis is None else len(axis) for axis, size in zip(axes, tensor.shape, strict=True)]
         assert lengths == list(tensor.shape), f"{self.operation}: {lengths} labels for {tuple(tensor.shape)}"
-        self._values[id(tensor)] = Value(tuple(axes), tuple(tensor.shape), weight)
-        self.keep_alive([tensor])
-
-    def keep_alive(self, tensors: Iterable[Tensor]) -> None:
-        """Keep references to tensors until the trace ends, so that no later tensor gets one of their ids."""
-        self._alive += tensors
+        self._values[tensor] = Value(tuple(axes), tuple(tensor.shape), weight)
 
     def from_parameter(self, labels: LabelVector | None) -> bool:
         """Return whether labels are those of a parameter, and not of a buffer or of noise."""
@@ -97,6 +99,27 @@ class Propagation:
         self.labels.tie(a, b)
         self.records.couplings.append((a.ravel(), self._cause(ALL_OR_NONE)))
 
+    def unit(self, default: str | None, *, weight: Value | None = None, detail: str = "") -> str | None:
+        """Return the unit by which the current operation joins channels, and record it.
+
+        Args:
+            default: The unit if the module remembers none from a cut; None if nothing has to be joined.
+            weight: The weight of a convolution.
+            detail: Distinguishes operations of one line of code.
+        """
+        labels = next((axis for axis in weight.axes if axis is not None), None) if weight else None
+        if labels is not None and self.from_parameter(labels):
+            axes = self.records.axes
+            position = bisect.bisect_right(axes, labels[0], key=lambda axis: axis.first) - 1
+            module, _, operation = axes[position].name.rpartition(".")
+        else:
+            module, operation = self.modules[-1], f"{self.operation}{detail} at {self._source()}"
+        unit = unit_of(self._modules[module], operation) or default
+        if unit is not None:
+            one = self.records.units.setdefault((module, operation), unit) == unit
+            self.records.units[module, operation] = unit if one else None
+        return unit
+
     def pin(self, axis: LabelVector | None, reason: str) -> None:
         """Pin every index of an axis, because of the current operation."""
         if axis is not None:
@@ -109,8 +132,8 @@ class Propagation:
                 for axis in self.value(tensor).axes:
                     self.pin(axis, reason)
 
-    def keep(self, pin: Pin) -> None:
-        """Apply a caller's pin.
+    def labels_of(self, pin: Pin) -> LabelVector:
+        """Return the labels that a caller pins.
 
         Raises:
             ValueError: If the network has no such parameter or axis.
@@ -121,14 +144,42 @@ class Propagation:
                 f"the network has no parameter {pin.parameter!r} with axis {pin.axis} to keep whole"
             )
         labels = value.axes[pin.axis]
-        if labels is not None:
-            self.labels.pin(labels if pin.index is None else labels[pin.index.ravel()], pin.cause)
+        if labels is None:
+            return np.empty(0, np.int64)
+        return labels if pin.index is None else labels[pin.index.ravel()]
 
     def measure(self, *sizes: LabelVector | int | None) -> None:
-        """Record sizes that the running module may have read from its attributes; None is skipped."""
-        present = tuple(size for size in sizes if size is not None)
-        if any(not isinstance(size, int) and len(size) for size in present):
-            self.records.size_records.append(SizeRecord(self.modules[-1], present))
+        """Record the sizes that an operation was given, in their order: of a tensor's axes, or of parts.
+
+        Where the numbers given to the running function fit a stretch of them, they belong together one by
+        one; else equal numbers do, as far as channels are concerned. None is skipped.
+        """
+        present = [size for size in sizes if size is not None]
+        self.records.runs += [size for size in present if not isinstance(size, int) and len(size)]
+        numbers = [argument.number for argument in self.given if argument.dim is None]
+        if not any(isinstance(number, TrackedInt) for number in numbers):
+            return
+        lengths = [size if isinstance(size, int) else len(size) for size in present]
+        starts = [i for i in range(len(lengths) - len(numbers) + 1) if _fits(numbers, lengths[i:])]
+        for start in starts:
+            for number, size in zip(numbers, present[start:], strict=False):
+                self._read(number, size)
+        if not starts:
+            for size in present:
+                for number in numbers:
+                    if not isinstance(size, int) and len(size) == number:
+                        self._read(number, size)
+
+    def measure_slices(self, labels: LabelVector, dim: int) -> None:
+        """Record the positions that the running function was given to slice an axis."""
+        for number, axis in self.given:
+            if axis == dim and abs(number) <= len(labels):
+                self._read(abs(number), labels[:number] if number >= 0 else labels[number:])
+
+    def _read(self, number: int, size: LabelVector | int) -> None:
+        if isinstance(number, TrackedInt):
+            reading = SizeReading(polynomial_of(number), size, self._cause("a size that forward code reads"))
+            self.records.size_readings.append(reading)
 
     def use_weights(
         self, factor: float, axes: Sequence[LabelVector | int], produced: LabelVector | None
@@ -161,3 +212,8 @@ class Propagation:
                     axes.append(None)
             self.set(tensor, axes, weight=isinstance(tensor, nn.Parameter))
             self._parameters[name] = self.value(tensor)
+
+
+def _fits(numbers: Sequence[int], lengths: Sequence[int]) -> bool:
+    """Return whether given sizes, of which -1 stands for any, are the first lengths."""
+    return all(number in (-1, length) for number, length in zip(numbers, lengths, strict=False))

@@ -1,18 +1,21 @@
 """Trace a network: one forward pass per mode on a copy of it."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
+from ..modules.calls import Call, as_calls
 from ..modules.copying import replica
+from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
-from .propagation import Pin
+from .propagation import Pin, Propagation
 from .solving import solve
 from .tracer import Tracer
+from .tracked_int import track
 
 
 def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable[Pin] = ()) -> TracedNetwork:
@@ -33,49 +36,56 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
     Raises:
         ValueError: If the model does not run on ``example``, or a pin names no parameter or axis of it.
     """
-    inputs = as_inputs(example, torch.float32)
-    copied = replica(model).cpu().float()
-    tracer = Tracer(copied, batch_size=_batch_size(inputs))
-    for pin in pins:
-        tracer.propagation.keep(pin)
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for training in (False, True):
-            tracer.run(tree_map_only(Tensor, torch.clone, inputs), training=training)
-    shape = tuple(example.shape[1:]) if isinstance(example, Tensor) else None
-    return replace(solve(tracer.propagation.records, copied), input_shape=shape)
+    return record(model, as_calls(example)).solve(pins)
 
 
-def as_inputs(example: Tensor | tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
-    """Convert an example to positional arguments on the CPU, floating-point tensors in ``dtype``.
+@dataclass(frozen=True)
+class Recording:
+    """What the passes of a network recorded; it can be solved again, with other pins, without a pass.
 
-    Raises:
-        ValueError: If there is no tensor in it, such as in the shape of an input.
+    Args:
+        model: The copy of the network that ran, without its numbers.
+        numbers: The whole numbers that it holds, by path.
+        propagation: Its labels.
+        input_shape: Shape of one example, None if the example was not a single tensor.
     """
-    if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(example)):
-        raise ValueError(f"the example is {_named(example)}; give a batch of inputs, a tensor{_of(example)}")
 
-    def convert(x: Tensor) -> Tensor:
-        x = x.detach().cpu()
-        return x.to(dtype) if x.is_floating_point() else x
+    model: nn.Module
+    numbers: Mapping[str, int]
+    propagation: Propagation
+    input_shape: tuple[int, ...] | None
 
-    arguments = example if isinstance(example, tuple) else (example,)
-    return tuple(tree_map_only(Tensor, convert, argument) for argument in arguments)
+    def solve(self, pins: Iterable[Pin] = ()) -> TracedNetwork:
+        """Group the channels that are not pinned into layers.
 
+        Args:
+            pins: Channels to keep, each with its cause.
 
-def _named(example: Any) -> str:
-    return f"the shape {tuple(example)}" if _is_shape(example) else type(example).__name__
-
-
-def _of(example: Any) -> str:
-    """Say which shape a batch has if the shape of an image, or of a batch, was given instead."""
-    if not _is_shape(example):
-        return ""
-    batch = (2,) if len(example) == 3 else ()
-    return f" of shape {(*batch, *example)}"
+        Raises:
+            ValueError: If a pin names no parameter or axis of the network.
+        """
+        kept = [(self.propagation.labels_of(pin), pin.cause) for pin in pins]
+        network = solve(self.propagation.records, self.model, self.numbers, kept)
+        return replace(network, input_shape=self.input_shape)
 
 
-def _is_shape(example: Any) -> bool:
-    return isinstance(example, (tuple, list)) and all(isinstance(side, int) for side in example)
+def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
+    """Run a copy of a network in both modes and record which channels meet; see :func:`trace`."""
+    copied = replica(model).cpu().float()
+    numbers = track(copied, model)
+    tracer = Tracer(copied, batch_size=_batch_size(calls[0].inputs))
+    with torch.no_grad():
+        for training in (False, True):
+            for call in calls:
+                with fixed_randomness():
+                    tracer.run(call.to(torch.float32).inputs, training=training)
+    return Recording(copied.to("meta"), numbers, tracer.propagation, shape_of_example(calls))
+
+
+def shape_of_example(calls: Sequence[Call]) -> tuple[int, ...] | None:
+    """Return the shape of one example of the first call, None if its input is not a single tensor."""
+    inputs = calls[0].inputs
+    return tuple(inputs[0].shape[1:]) if len(inputs) == 1 and isinstance(inputs[0], Tensor) else None
 
 
 def _batch_size(inputs: tuple[Any, ...]) -> int:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from ..io.memory import is_out_of_memory
 from ..modules.structures import tensors_in
 from .propagation import Propagation
 from .rules import Call, rule_for
+from .size_arguments import SizeArgument, SizeArguments
 
 # With a separator at the end: torchvision is beside torch, and its lines count as the model's code.
 _NOT_MODEL_CODE = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
@@ -43,7 +44,7 @@ class Tracer(TorchDispatchMode):
         propagation = self.propagation
         propagation.training = training
         self.model.train(training)
-        with self._tracking_modules(), self:
+        with self._tracking_modules(), SizeArguments(self._given), self:
             try:
                 outputs = self.model(*inputs)
             except Exception as error:
@@ -68,8 +69,10 @@ class Tracer(TorchDispatchMode):
         call = Call(func, args, kwargs, result)
         self.propagation.operation = call.name
         rule_for(func)(self.propagation, call)
-        self.propagation.keep_alive(call.outputs)
         return result
+
+    def _given(self, sizes: Sequence[SizeArgument]) -> None:
+        self.propagation.given = sizes
 
     @contextmanager
     def _tracking_modules(self) -> Iterator[None]:
@@ -81,7 +84,10 @@ class Tracer(TorchDispatchMode):
 
         def leave(module: nn.Module, _: Any, output: Any) -> None:
             if _is_bare_norm(module) and isinstance(output, Tensor):
+                size = module.num_channels if isinstance(module, nn.GroupNorm) else module.num_features
+                self._given([SizeArgument(size)])  # no function gets it, yet it has to be true
                 self.propagation.measure(self.propagation.value(output).axes[1])
+                self._given(())
             running.pop()
 
         handles = []

@@ -1,0 +1,38 @@
+"""The random numbers that networks draw: from torch, from NumPy and from Python's ``random``."""
+
+import contextlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@contextlib.contextmanager
+def fixed_randomness(seed: int = 0) -> Iterator[None]:
+    """Seed all global generators on the CPU, and restore them on exit.
+
+    Passes of one network then draw the same numbers, such as for the layers that a stochastic depth skips.
+    ``numpy.random.default_rng()`` without a seed gives a seeded generator, too. Generators that the network
+    holds itself are copied with it.
+
+    Args:
+        seed: The seed, at least 0.
+    """
+    of_python, of_numpy, default_rng = random.getstate(), np.random.get_state(), np.random.default_rng
+
+    def seeded(given: Any = None) -> np.random.Generator:
+        return default_rng(seed if given is None else given)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        np.random.default_rng = seeded  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            np.random.default_rng = default_rng
+            np.random.set_state(of_numpy)
+            random.setstate(of_python)
