@@ -22,9 +22,7 @@ from torch.overrides import TorchFunctionMode
 from ..io.memory import is_out_of_memory
 from ..io.untrusted import first_line
 from .held_objects import held_objects, is_proxy
-from .structures import ATOMS, is_plain_object
-
-_CODE = types.FunctionType | types.BuiltinFunctionType | types.ModuleType | type
+from .structures import ATOMS, CODE, contents_of, is_plain_object
 
 
 def replica(model: nn.Module, replacements: Mapping[Tensor, Tensor] | None = None) -> nn.Module:
@@ -113,7 +111,7 @@ class _Memo(dict[int, Any]):
 
     def _copy_cell(self, cell: types.CellType) -> types.CellType:
         self[id(cell)] = copied = types.CellType()
-        for contents in _contents(cell):
+        for contents in contents_of(cell):
             copied.cell_contents = self._deepcopy(contents)
         return copied
 
@@ -136,18 +134,10 @@ class _Memo(dict[int, Any]):
 def _holds_state(function: types.FunctionType) -> bool:
     """Return whether a function, or one that it holds, holds anything but code and constants."""
     for value in held_objects(function):
-        parts = _contents(value) if isinstance(value, types.CellType) else [value]
-        if not all(isinstance(part, _CODE | tuple | frozenset) for part in parts):
+        parts = contents_of(value) if isinstance(value, types.CellType) else [value]
+        if not all(isinstance(part, CODE | tuple | frozenset) for part in parts):
             return True
     return False
-
-
-def _contents(cell: types.CellType) -> list[Any]:
-    """Return the value of a variable that functions share in a list, which is empty if it is not set."""
-    try:
-        return [cell.cell_contents]
-    except ValueError:
-        return []
 
 
 def _is_uncopiable(value: Any) -> bool:

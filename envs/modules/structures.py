@@ -27,7 +27,10 @@ ATOMS = (
 )
 """Kinds of values that hold no tensor."""
 
-_OF_ANY_MODULE = frozenset(vars(nn.Module()))
+OF_ANY_MODULE = frozenset(vars(nn.Module()))
+"""Names of the attributes that torch gives every module."""
+
+CODE = types.FunctionType | types.BuiltinFunctionType | types.ModuleType | type
 
 _HEAP_TYPE, _NOT_CALLABLE = 1 << 9, 1 << 7
 """CPython's flags of types that are not built in, and of those that only C code makes objects of."""
@@ -74,10 +77,16 @@ def named_tensors(value: Any, name: str = "output") -> Iterator[tuple[str, Tenso
 def attributes_of(value: Any) -> dict[str, Any]:
     """Return the attributes that an object itself holds, those in slots included."""
     try:
-        found = dict(object.__getattribute__(value, "__dict__"))
+        own = object.__getattribute__(value, "__dict__")
     except AttributeError:
-        found = {}
+        own = {}
+    return {**own, **slots_of(value)}
+
+
+def slots_of(value: Any) -> dict[str, Any]:
+    """Return the attributes that an object holds in slots and that are set."""
     kind: type = type(value)
+    found: dict[str, Any] = {}
     for name, slot in _slots(kind):
         with contextlib.suppress(AttributeError):  # not set
             found.setdefault(name, slot.__get__(value))
@@ -112,7 +121,7 @@ def _parts(value: Any) -> list[Part] | None:
         case np.ndarray():
             return list(_numbered(value.flat)) if value.dtype.kind == "O" else []
         case nn.Module():
-            own = [(f".{name}", part) for name, part in vars(value).items() if name not in _OF_ANY_MODULE]
+            own = [(f".{name}", part) for name, part in vars(value).items() if name not in OF_ANY_MODULE]
             return own + [(f".{name}", child) for name, child in value.named_children()]
         case dict() | types.MappingProxyType():
             keys = list(_numbered(value, ".keys()"))
@@ -122,7 +131,8 @@ def _parts(value: Any) -> list[Part] | None:
         case list() | tuple() | deque():
             return [*_numbered(value), *named]
         case types.FunctionType():
-            held = (*held_by(value), *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values())
+            held = [part for cell in value.__closure__ or () for part in contents_of(cell)]
+            held += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
             return [*_numbered(held, " holds "), *named]
         case types.MethodType() | types.BuiltinFunctionType():
             return [(".__self__", value.__self__), (".__func__", getattr(value, "__func__", None))]
@@ -131,15 +141,12 @@ def _parts(value: Any) -> list[Part] | None:
     return named if is_plain_object(value) or isinstance(value, types.SimpleNamespace) else None
 
 
-def held_by(function: types.FunctionType) -> list[Any]:
-    """Return the values of the variables of outer functions that a function uses and that are set."""
-    held = []
-    for cell in function.__closure__ or ():
-        try:
-            held.append(cell.cell_contents)
-        except ValueError:  # not set
-            continue
-    return held
+def contents_of(cell: types.CellType) -> list[Any]:
+    """Return the value of a variable that functions share in a list, which is empty if it is not set."""
+    try:
+        return [cell.cell_contents]
+    except ValueError:
+        return []
 
 
 def _numbered(values: Iterable[Any], prefix: str = "") -> Iterator[Part]:
