@@ -12,7 +12,6 @@ filters.
 Shapes: L layers, N filters of a layer.
 """
 
-import copy
 from dataclasses import replace
 from typing import Any
 
@@ -113,7 +112,7 @@ class _LayerwisePruning:
         self._finetuning_seconds = 0.0
         if folder is not None and isinstance(goal.decider, FrozenAgent):
             goal.decider.save(folder.path)
-        self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
+        self._teacher = replica(problem.model) if config.recovery.distillation_weight else None
         journal = folder.journal if folder else None
         self._clock = journal.begin() if journal else Stopwatch()
         self._search = self._factory(config.search_images, config.seed, journal)
@@ -231,12 +230,11 @@ class _LayerwisePruning:
 
     def _cut(self, problem: PruningProblem, choice: Choice, index: int) -> None:
         """Remove filters of one layer from the network, its trace and the plan."""
-        later = PruningPlan.from_masks(problem.network, choice.masks)
-        self.model = problem.cut(later)
+        self.model = problem.cut(PruningPlan.from_masks(problem.network, choice.masks))
         masks = [np.ones(layer.filters, np.bool_) for layer in self.network.layers]
         masks[index] = choice.masks[0]
+        self.plan = self.plan.then(PruningPlan.from_masks(self.network, masks))
         self.network = after_cut(self.network, masks)
-        self.plan = self.plan.then(later)
 
     def _finetune(self, label: str, index: int) -> None:
         """Fine-tune after the cut of one layer, with distillation from the dense network."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from .units import WHOLE_GROUPS, remember_unit, unit_of, unit_of_convolution
+
 _Read = Callable[[Any], Sequence[int | tuple[int, ...]]]
 
 _GATES = {"LSTM": 4, "GRU": 3}
@@ -58,8 +60,11 @@ def _shape(module: nn.Module, name: str = "weight") -> torch.Size:
 def _convolution(module: nn.modules.conv._ConvNd) -> tuple[int, int, int]:
     first, second = _shape(module)[:2]
     old_first = module.in_channels if module.transposed else module.out_channels
-    groups = module.groups
-    if groups > 1 and groups >= module.in_channels // groups:  # whole groups were removed
+    groups, unit = module.groups, unit_of(module, "weight")
+    if unit is None and groups > 1:
+        unit = unit_of_convolution(groups, module.in_channels // groups)
+        remember_unit(module, "weight", unit)
+    if unit == WHOLE_GROUPS:
         groups = first // (old_first // groups)
     return (first, second * groups, groups) if module.transposed else (second * groups, first, groups)
 

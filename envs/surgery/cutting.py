@@ -3,8 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ..modules.copying import refresh_masked_weights, replica
 from ..modules.numbers import set_numbers
 from ..modules.reparametrization import remove_reparametrizations
 from ..modules.sizes import fit_attributes, sizes_from_weights
+from ..modules.units import remember_units
 from ..tracing import TracedNetwork
 from .plan import PruningPlan
 from .slicing import TensorSlicer
@@ -26,41 +26,15 @@ from .slicing import TensorSlicer
 
 def mask_(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> None:
     """Zero, in place, every parameter entry of the filters that ``plan`` removes."""
-    with torch.no_grad():
-        for tensor, axis, removed in _removed(model, network, plan):
-            tensor.index_fill_(axis, removed, 0)
-    refresh_masked_weights(model)
-
-
-@contextmanager
-def masked(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> Iterator[None]:
-    """Mask a network as :func:`mask_` does, and restore its parameters on exit; only what goes is copied."""
-    with torch.no_grad():
-        entries = [
-            (tensor, axis, removed, tensor.index_select(axis, removed))
-            for tensor, axis, removed in _removed(model, network, plan)
-        ]
-    mask_(model, network, plan)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, axis, removed, old in entries:
-                tensor.index_copy_(axis, removed, old)
-        refresh_masked_weights(model)
-
-
-def _removed(
-    model: nn.Module, network: TracedNetwork, plan: PruningPlan
-) -> Iterator[tuple[Tensor, int, Tensor]]:
-    """Yield parameters with the axis and the positions that a plan removes."""
     parameters = dict(model.named_parameters())
-    for layer, mask in zip(network.layers, plan.masks(network), strict=True):
-        for slice_ in layer.slices:
-            if slice_.parameter in parameters and not mask.all():
-                tensor = parameters[slice_.parameter]
-                removed = torch.from_numpy(slice_.index[~mask].ravel())
-                yield tensor, slice_.axis, removed.to(tensor.device)
+    with torch.no_grad():
+        for layer, mask in zip(network.layers, plan.masks(network), strict=True):
+            for slice_ in layer.slices:
+                if slice_.parameter in parameters:
+                    removed = torch.from_numpy(slice_.index[~mask].ravel())
+                    tensor = parameters[slice_.parameter]
+                    tensor.index_fill_(slice_.axis, removed.to(tensor.device), 0.0)
+    refresh_masked_weights(model)
 
 
 def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Module:
@@ -86,6 +60,7 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
         if isinstance(old, nn.Parameter):
             shrunk[old] = nn.Parameter(new, old.requires_grad)
     smaller = replica(model, shrunk)
+    remember_units(smaller, network.units)
     # Computed from the masks, as a plan written by hand has no attributes.
     set_numbers(smaller, PruningPlan.from_masks(network, masks).attributes)
     _update_derived_state(smaller)
@@ -159,6 +134,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     state, metadata = read_tensors(weights)
     model = remove_reparametrizations(factory()) if "baked" in metadata else factory()
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
+    remember_units(model, plan.units)
     shrink_to(model, state)
     _set_sizes(model, plan.attributes)
     _check_kept(plan, model, dense)
@@ -185,7 +161,7 @@ def _check_kept(plan: PruningPlan, model: nn.Module, dense: Mapping[str, torch.S
     Raises:
         ValueError: If the plan names other layers, or other numbers of filters.
     """
-    modules = dict(model.named_modules())
+    modules = {"network": model, **dict(model.named_modules())}  # the name of filters that no part computes
     filters: Counter[str] = Counter()
     removed: Counter[str] = Counter()
     for name, kept in plan.kept.items():

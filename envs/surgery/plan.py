@@ -5,14 +5,16 @@ Shapes: L layers, N filters of a layer.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..io.untrusted import parse_json, short
+from ..modules.units import Units
 from ..tracing import TracedNetwork
+from ..tracing.derived import fingerprints_after_cut
 
 Mask = npt.NDArray[np.bool_]
 
@@ -33,6 +35,11 @@ class PruningPlan:
             :meth:`from_masks` sets them, :func:`.load_pruned` needs them.
         input_shape: Shape of one input, (C, H, W) for images, on which the network was traced; None if
             unknown.
+        units: How the channels of grouped operations go together, by module and operation; a cut network
+            remembers it.
+        before: By layer name, the fingerprint (:attr:`.Layer.fingerprint`) of the dense layer. Layers without
+            one, as in plans written by hand, are compared by name and number of filters alone.
+        after: By layer name, the fingerprint of the cut layer.
 
     Raises:
         ValueError: If an index is out of range, repeated or unsorted, or a layer has no kept filter.
@@ -42,6 +49,9 @@ class PruningPlan:
     filters: Mapping[str, int]
     attributes: Mapping[str, tuple[int, ...] | int] = field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
+    units: Units = field(default_factory=dict, compare=False, repr=False)
+    before: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    after: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if differing := sorted(set(self.kept) ^ set(self.filters)):
@@ -75,6 +85,9 @@ class PruningPlan:
             filters={layer.name: layer.filters for layer in network.layers},
             attributes=attributes,
             input_shape=network.input_shape,
+            units=network.units,
+            before={layer.name: layer.fingerprint for layer in network.layers},
+            after=fingerprints_after_cut(network, masks),
         )
 
     @classmethod
@@ -94,6 +107,11 @@ class PruningPlan:
             raise ValueError(f"the plan does not fit the network: they differ at layer {differing!r}")
         masks = []
         for layer in network.layers:
+            if self.before.get(layer.name, layer.fingerprint) != layer.fingerprint:
+                raise ValueError(
+                    f"the plan does not fit the network: the filters of layer {layer.name!r} are at other "
+                    "channels or in other modules than where it was made"
+                )
             mask = np.zeros(layer.filters, np.bool_)
             mask[list(self.kept[layer.name])] = True
             masks.append(mask)
@@ -120,24 +138,40 @@ class PruningPlan:
                     f"the second plan is for {filters} filters of layer {name!r}, the first leaves {count}; "
                     "make it from a trace of the cut network"
                 )
+            if name in self.after and self.after[name] != later.before.get(name, self.after[name]):
+                raise ValueError(
+                    f"the second plan counts the filters of layer {name!r} in another way than the first; "
+                    "make it from a trace of the network that the cut or load_pruned returned, which "
+                    "remembers the first way"
+                )
         kept = {
             name: tuple(indices[i] for i in later.kept[name]) if name in later.kept else indices
             for name, indices in self.kept.items()
         }
-        return PruningPlan(kept, self.filters, {**self.attributes, **later.attributes}, self.input_shape)
+        return replace(
+            self,
+            kept=kept,
+            attributes={**self.attributes, **later.attributes},
+            units={**later.units, **self.units},
+            after=later.after,
+        )
 
     def to_json(self) -> str:
         """Return the plan as JSON, one layer per line."""
-        rows = [
-            f"    {json.dumps(name)}: {json.dumps({'filters': self.filters[name], 'kept': list(kept)})}"
-            for name, kept in self.kept.items()
-        ]
+        rows = [f"    {json.dumps(name)}: {json.dumps(self._row(name))}" for name in self.kept]
         layers = "{\n" + ",\n".join(rows) + "\n  }"
         attributes = json.dumps(dict(self.attributes))
         head = f'  "format": "{PLAN_FORMAT}",\n  "attributes": {attributes},\n'
+        if self.units:
+            head += f'  "units": {json.dumps(self.units)},\n'
         if self.input_shape is not None:
             head += f'  "input_shape": {json.dumps(list(self.input_shape))},\n'
         return f'{{\n{head}  "layers": {layers}\n}}\n'
+
+    def _row(self, name: str) -> dict[str, Any]:
+        row: dict[str, Any] = {"filters": self.filters[name], "kept": list(self.kept[name])}
+        prints = {"before": self.before.get(name), "after": self.after.get(name)}
+        return row | {key: value for key, value in prints.items() if value is not None}
 
     @classmethod
     def from_json(cls, text: str) -> "PruningPlan":
@@ -172,7 +206,17 @@ class PruningPlan:
             filters={name: row["filters"] for name, row in layers.items()},
             attributes={k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()},
             input_shape=_shape(data.get("input_shape")),
+            units=_units(data.get("units", {})),
+            before={name: row["before"] for name, row in layers.items() if "before" in row},
+            after={name: row["after"] for name, row in layers.items() if "after" in row},
         )
+
+
+def _units(value: Any) -> Units:
+    rows = value.values() if isinstance(value, dict) else [None]
+    if not all(isinstance(row, dict) and all(isinstance(unit, str) for unit in row.values()) for row in rows):
+        raise ValueError("the units of the plan must be objects of texts, by module")
+    return dict(value)
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

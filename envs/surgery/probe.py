@@ -10,18 +10,18 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ..io.memory import is_out_of_memory
 from ..modules.calls import Call
-from ..modules.copying import replica
+from ..modules.copying import with_own_state
 from ..modules.randomness import fixed_randomness
+from ..modules.structures import tensors_in
 from ..tracing import TracedNetwork
 from ..tracing.rules.norms import INEXACT_NORMS
-from .cutting import cut, masked
+from .cutting import cut, mask_
 from .deterministic_mode import DeterministicMode
 from .plan import PruningPlan
-from .randomisation import drawn, randomised
+from .randomisation import drawn, randomise_, randomised
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Largest allowed relative difference between the masked and the cut network, by precision."""
@@ -119,9 +119,12 @@ class _Draw:
         precision: torch.dtype,
         inexact: Sequence[str],
     ) -> None:
-        self.model = randomised(model, number, precision)
         self.calls = [drawn(call.to(precision), number) for call in calls]
+        self._source = model
+        self._number = number
         self._precision = precision
+        self._model = randomised(model, number, precision)
+        self._is_masked = False
         self._mode = functools.partial(DeterministicMode, precision, INEXACT_NORMS if inexact else ())
         self._dense: dict[bool, list[Tensor]] = {}
 
@@ -144,10 +147,12 @@ class _Draw:
         Raises:
             InexactCutError: If the cut network does not run.
         """
-        with masked(self.model, network, plan):
-            expected = self._outputs(_with_own_state(self.model))
+        self._of_dense(training=False)
         with _refusing_what_does_not_run():
-            found = self._outputs(cut(self.model, network, plan))
+            found = self._outputs(cut(self._unmasked(), network, plan))
+        mask_(self._model, network, plan)
+        self._is_masked = True
+        expected = self._outputs(with_own_state(self._model))
         worst = max(_difference(expected[mode], found[mode]) for mode in expected)
         pruned = any(len(kept) < plan.filters[name] for name, kept in plan.kept.items())
         if worst > TOLERANCES[self._precision] or not pruned:
@@ -155,10 +160,17 @@ class _Draw:
         seen = any(_difference(self._of_dense(training=mode), expected[mode]) > _VISIBLE for mode in expected)
         return worst if seen else None
 
+    def _unmasked(self) -> nn.Module:
+        """Return the randomised network; what a mask made zero is drawn again, as before."""
+        if self._is_masked:
+            randomise_(self._model, self._source, self._number)
+            self._is_masked = False
+        return self._model
+
     def _of_dense(self, *, training: bool) -> list[Tensor]:
         """Return the outputs of the dense network in one mode."""
         if training not in self._dense:
-            self._dense |= self._outputs(_with_own_state(self.model), [training])
+            self._dense |= self._outputs(with_own_state(self._unmasked()), [training])
         return self._dense[training]
 
     def _outputs(self, model: nn.Module, modes: Sequence[bool] = (False, True)) -> dict[bool, list[Tensor]]:
@@ -168,13 +180,8 @@ class _Draw:
             model.train(training)
             with torch.no_grad(), fixed_randomness(), self._mode():
                 given = [call.on(model) for call in self.calls]
-            outputs[training] = [x for x in tree_leaves(given) if isinstance(x, Tensor)]
+            outputs[training] = tensors_in(given)
         return outputs
-
-
-def _with_own_state(model: nn.Module) -> nn.Module:
-    """Copy a network whose passes change its buffers, but not the parameters, which both have."""
-    return replica(model, {parameter: parameter for parameter in model.parameters()})
 
 
 @contextmanager

@@ -25,8 +25,9 @@ __all__ = ["TOLERANCE", "InexactCutError", "trace_exactly", "verify_cut"]
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
-_HEAVY_MACS = 1e9
-"""MACs of an example from which cuts are first tried in float32; float64 takes several times as long."""
+_HEAVY = {"macs": 1e9, "params": 2e7}
+"""Size of a network from which cuts are first tried in float32; float64 takes several times as long, and
+twice the memory."""
 
 
 def trace_exactly(
@@ -51,7 +52,10 @@ def trace_exactly(
     recording = record(model, calls)
     network = recording.solve()
     tried = smaller_calls(model, calls, network)
-    heavy = tried is calls and float(network.macs(network.widths)) > _HEAVY_MACS
+    uncropped = tried is calls
+    heavy = float(network.params(network.widths)) > _HEAVY["params"] or (
+        uncropped and float(network.macs(network.widths)) > _HEAVY["macs"]
+    )
     probe = Probe(model, tried, torch.float32 if heavy else torch.float64)
     pins = list(pins)
     while True:

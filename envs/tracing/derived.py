@@ -6,16 +6,18 @@ Shapes: L layers, N filters of a layer, m positions per filter on an axis.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from .network import Ints, Products, TracedNetwork
+from .network import Ints, Products, Slice, TracedNetwork
+
+Mask = npt.NDArray[np.bool_]
 
 
-def after_cut(network: TracedNetwork, masks: Sequence[npt.NDArray[np.bool_]]) -> TracedNetwork:
+def after_cut(network: TracedNetwork, masks: Sequence[Mask]) -> TracedNetwork:
     """Derive the trace of the cut network.
 
     The number and the names of the layers stay, even of layers with a single filter left, which a new trace
@@ -25,22 +27,51 @@ def after_cut(network: TracedNetwork, masks: Sequence[npt.NDArray[np.bool_]]) ->
         network: The trace of the network before the cut.
         masks: One keep mask (N,) per layer.
     """
-    removed_by_axis: dict[tuple[str, int], list[Ints]] = defaultdict(list)
-    for layer, mask in zip(network.layers, masks, strict=True):
-        for slice_ in layer.slices:
-            removed_by_axis[slice_.parameter, slice_.axis].append(slice_.index[~mask].ravel())
-    removed = {axis: np.sort(np.concatenate(indices)) for axis, indices in removed_by_axis.items()}
+    axes = {(slice_.parameter, slice_.axis) for layer in network.layers for slice_ in layer.slices}
+    shift = _Shift(network, masks, axes)
     layers = []
     for layer, mask in zip(network.layers, masks, strict=True):
-        slices = []
-        for slice_ in layer.slices:
-            index = slice_.index[mask]  # (N, m)
-            removed_before = np.searchsorted(removed[slice_.parameter, slice_.axis], index)
-            slices.append(replace(slice_, index=index - removed_before))
+        slices = [replace(slice_, index=shift(slice_, mask)) for slice_ in layer.slices]
         filters = int(mask.sum())
         allowed = layer.allowed[layer.allowed <= filters]
         layers.append(replace(layer, filters=filters, slices=tuple(slices), allowed=allowed))
     return replace(network, layers=tuple(layers))
+
+
+def fingerprints_after_cut(network: TracedNetwork, masks: Sequence[Mask]) -> dict[str, str]:
+    """Return, by name, the fingerprint of each layer in the trace of the cut network.
+
+    Args:
+        network: The trace of the network before the cut.
+        masks: One keep mask (N,) per layer.
+    """
+    mains = [layer.main_slice for layer in network.layers]
+    shift = _Shift(network, masks, {(main.parameter, main.axis) for main in mains})
+    pairs = zip(network.layers, masks, strict=True)
+    return {layer.name: layer.fingerprint_at(shift(layer.main_slice, mask)) for layer, mask in pairs}
+
+
+class _Shift:
+    """Find positions after a cut.
+
+    Args:
+        network: The trace of the network before the cut.
+        masks: One keep mask (N,) per layer.
+        axes: The axes, each of a parameter, that are asked about.
+    """
+
+    def __init__(self, network: TracedNetwork, masks: Sequence[Mask], axes: Set[tuple[str, int]]) -> None:
+        removed: dict[tuple[str, int], list[Ints]] = defaultdict(list)
+        for layer, mask in zip(network.layers, masks, strict=True):
+            for slice_ in layer.slices:
+                if (slice_.parameter, slice_.axis) in axes:
+                    removed[slice_.parameter, slice_.axis].append(slice_.index[~mask].ravel())
+        self._removed = {axis: np.sort(np.concatenate(indices)) for axis, indices in removed.items()}
+
+    def __call__(self, slice_: Slice, mask: Mask) -> Ints:
+        """Return the new positions of the filters that a mask (N,) keeps, (n, m)."""
+        index = slice_.index[mask]
+        return np.asarray(index - np.searchsorted(self._removed[slice_.parameter, slice_.axis], index))
 
 
 def restricted(network: TracedNetwork, index: int) -> TracedNetwork:

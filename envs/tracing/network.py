@@ -3,13 +3,16 @@
 Shapes: L layers, N filters of a layer, T product terms, A axes of a term, S sizes in a list.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from ..modules.units import Units
 from .labels import Cause
 
 Floats = npt.NDArray[np.float64]
@@ -58,6 +61,21 @@ class Layer:
 
     def __post_init__(self) -> None:
         assert self.allowed[-1] == self.filters, f"{self.name}: all filters may always stay"
+
+    @cached_property
+    def main_slice(self) -> Slice:
+        """The positions of the filters in the weight of a producer, if there is one."""
+        return next((s for s in self.slices if s.role == "producer"), self.slices[0])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of where the filters lie; layers with equal ones have the same filters."""
+        return self.fingerprint_at(self.main_slice.index)
+
+    def fingerprint_at(self, index: Ints) -> str:
+        """Return the layer's fingerprint for other positions on its main slice, (N, m)."""
+        text = f"{self.producers} {self.main_slice.axis} {index.shape} "
+        return hashlib.sha1(text.encode() + index.astype("<i4").tobytes()).hexdigest()[:8]
 
     @property
     def consumers(self) -> tuple[str, ...]:
@@ -165,6 +183,7 @@ class TracedNetwork:
         params: Number of parameters, as a function of kept counts.
         total_filters: Number of filters of all producers, prunable or not.
         sizes: Attributes of modules that a cut has to change.
+        units: By module and operation, how the channels of groups go together; a cut network remembers them.
         input_shape: Shape of one example of the trace, (C, H, W) for images; None if it was not a single
             tensor.
         inexact: Names of what is not exact in a cut because the user allows it, such as ``layernorm``.
@@ -182,6 +201,7 @@ class TracedNetwork:
     params: Products = field(repr=False)
     total_filters: int
     sizes: tuple[Size, ...] = ()
+    units: Units = field(default_factory=dict, repr=False)
     input_shape: tuple[int, ...] | None = None
     inexact: tuple[str, ...] = ()
     precision: Precision = "float64"

@@ -4,6 +4,7 @@ A rule reads the labels of an operation's arguments with :meth:`Propagation.valu
 sets those of the result. Rules use nothing else of the tracer.
 """
 
+import bisect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..modules.units import unit_of
 from .labels import Cause, Labels, LabelVector, Value
 from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records, SizeReading
 from .size_arguments import SizeArgument
@@ -58,6 +60,7 @@ class Propagation:
         """The sizes that forward code gave to the running function of torch."""
         self._batch_size = batch_size
         self._source = source
+        self._modules = dict(model.named_modules(remove_duplicate=False))
         self._values = WeakTensorKeyDictionary()  # by identity, and only as long as the network holds them
         self._parameters: dict[str, Value] = {}
         self._register(model.named_parameters())
@@ -95,6 +98,27 @@ class Propagation:
         """Join channels of one tensor, element by element, and record the operation."""
         self.labels.tie(a, b)
         self.records.couplings.append((a.ravel(), self._cause(ALL_OR_NONE)))
+
+    def unit(self, default: str | None, *, weight: Value | None = None, detail: str = "") -> str | None:
+        """Return the unit by which the current operation joins channels, and record it.
+
+        Args:
+            default: The unit if the module remembers none from a cut; None if nothing has to be joined.
+            weight: The weight of a convolution.
+            detail: Distinguishes operations of one line of code.
+        """
+        labels = next((axis for axis in weight.axes if axis is not None), None) if weight else None
+        if labels is not None and self.from_parameter(labels):
+            axes = self.records.axes
+            position = bisect.bisect_right(axes, labels[0], key=lambda axis: axis.first) - 1
+            module, _, operation = axes[position].name.rpartition(".")
+        else:
+            module, operation = self.modules[-1], f"{self.operation}{detail} at {self._source()}"
+        unit = unit_of(self._modules[module], operation) or default
+        if unit is not None:
+            one = self.records.units.setdefault((module, operation), unit) == unit
+            self.records.units[module, operation] = unit if one else None
+        return unit
 
     def pin(self, axis: LabelVector | None, reason: str) -> None:
         """Pin every index of an axis, because of the current operation."""

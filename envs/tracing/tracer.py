@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..io.memory import is_out_of_memory
+from ..modules.structures import tensors_in
 from .propagation import Propagation
 from .rules import Call, rule_for
 from .size_arguments import SizeArgument, SizeArguments
@@ -38,7 +39,7 @@ class Tracer(TorchDispatchMode):
         """Trace one forward pass.
 
         Raises:
-            ValueError: If the network does not run on ``inputs``.
+            ValueError: If the network does not run on ``inputs``, or what it gives back cannot be opened.
         """
         propagation = self.propagation
         propagation.training = training
@@ -56,11 +57,10 @@ class Tracer(TorchDispatchMode):
                     f"{str(error) or repr(error)}"
                 ) from error
         propagation.operation = "output"
-        propagation.pin_all(outputs, "the network's output")
-        for tensor in tree_leaves(outputs):
-            if isinstance(tensor, Tensor):
-                axes = propagation.value(tensor).axes
-                propagation.records.outputs += [axis for axis in axes if axis is not None]
+        for tensor in tensors_in(outputs):
+            for axis in propagation.value(tensor).axes:
+                propagation.pin(axis, "the network's output")
+                propagation.records.outputs += [] if axis is None else [axis]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, then apply its rule."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from ...modules.units import WHOLE_GROUPS, unit_of_convolution
 from ..labels import LabelVector, Value
 from ..propagation import Propagation
 from .registry import FIXED, Call, rule
@@ -43,7 +44,10 @@ def _tie_channels(
         The labels of the output channels.
     """
     first, second = weight.axes[:2]
-    if groups == 1:
+    per_group = weight.shape[0] // groups if transposed else weight.shape[1]
+    default = None if groups == 1 else unit_of_convolution(groups, per_group)
+    unit = propagation.unit(default, weight=weight)
+    if unit is None:
         consumed, produced = (first, second) if transposed else (second, first)
         propagation.tie(channels, consumed, FIXED)
         if not weight.weight:
@@ -54,13 +58,12 @@ def _tie_channels(
             propagation.pin(axis, FIXED)
         return None if transposed else first
     rows, filters = channels.reshape(groups, -1), first.reshape(groups, -1)
-    if groups >= rows.shape[1]:  # whole groups are removed, as in a depthwise convolution
+    if unit == WHOLE_GROUPS:
         propagation.couple(rows, rows[:, :1])
         propagation.labels.tie(filters, rows[:, :1])
         propagation.pin(second, "the size of a convolution's groups")
         propagation.measure(rows[:, 0])
         return np.repeat(filters[:, 0], weight.shape[1]) if transposed else first
-    # Fewer and larger groups: the same index is removed from each of them.
     propagation.couple(rows, rows[:1])
     propagation.labels.tie(filters, filters[:1])
     propagation.tie(rows[0], filters[0] if transposed else second, FIXED)

@@ -25,8 +25,8 @@ def reshape(propagation: Propagation, call: Call) -> None:
         if not new:
             propagation.pin(labels, "the axis of a single channel is removed")
             continue
-        position, vector = _split(propagation, labels, [out.shape[i] for i in new])
-        axes[new[position]] = vector
+        carrier, vector = _split(propagation, labels, new, tuple(out.shape))
+        axes[carrier] = vector
     if "squeeze" not in call.name:
         propagation.measure(
             *(size if axis is None else axis for axis, size in zip(axes, out.shape, strict=True))
@@ -66,20 +66,34 @@ def _merged(propagation: Propagation, axes: list[LabelVector | None], sizes: lis
     return np.tile(np.repeat(axis, math.prod(sizes[position + 1 :])), math.prod(sizes[:position]))
 
 
-def _split(propagation: Propagation, labels: LabelVector, sizes: list[int]) -> tuple[int, LabelVector]:
-    """Find the axis of a split that carries the labels; if several would have to, tie them."""
-    grid = labels.reshape(sizes)
-    varying = [
-        axis for axis in range(len(sizes)) if sizes[axis] > 1 and (grid != np.take(grid, [0], axis)).any()
-    ]
+def _split(
+    propagation: Propagation, labels: LabelVector, axes: list[int], shape: tuple[int, ...]
+) -> tuple[int, LabelVector]:
+    """Find which of the new axes carries the labels; if several would have to, tie them.
+
+    Args:
+        propagation: Gets the ties.
+        labels: Labels of all elements along the new axes.
+        axes: The new axes that take the place of the old one.
+        shape: The new shape.
+
+    Returns:
+        The axis and its labels.
+    """
+    grid = labels.reshape([size if axis in axes else 1 for axis, size in enumerate(shape)])
+    varying = [axis for axis in axes if shape[axis] > 1 and (grid != grid.take([0], axis)).any()]
     # If the grid varies along one axis only, its labels lie there; else rows are tied, as for channel
     # shuffle.
-    carrier = max(varying or range(len(sizes)), key=lambda axis: (sizes[axis], axis))
-    others = tuple(axis for axis in range(len(sizes)) if axis != carrier)
-    first = grid[tuple(slice(None) if axis == carrier else slice(0, 1) for axis in range(len(sizes)))]
-    if len(varying) > 1:
+    carrier = max(varying or axes, key=lambda axis: (shape[axis], axis))
+    default = f"axis {carrier}" if len(varying) > 1 else None
+    unit = propagation.unit(default, detail=f" to {len(shape)} axes")
+    # An axis that a cut left a single index counts as any block's.
+    may_carry = [axis for axis, size in enumerate(shape) if axis in axes or size == 1]
+    carrier = next((axis for axis in may_carry if unit == f"axis {axis}"), carrier)
+    first = grid[tuple(slice(None) if axis == carrier else slice(1) for axis in range(len(shape)))]
+    if any(axis != carrier for axis in varying):
         propagation.couple(grid, np.broadcast_to(first, grid.shape))
-    return carrier, first.transpose(carrier, *others).reshape(-1)
+    return carrier, first.reshape(-1)
 
 
 @rule("permute", "permute_copy", "transpose", "transpose_copy", "t", "t_copy", "numpy_T")

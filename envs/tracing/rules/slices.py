@@ -50,7 +50,10 @@ def unbind(propagation: Propagation, call: Call) -> None:
 
 @rule("split", "split_with_sizes", "chunk", "tensor_split", "split_copy", "split_with_sizes_copy")
 def split(propagation: Propagation, call: Call) -> None:
-    """Split the labels; sections of equal size are coupled, so that they stay equal."""
+    """Split the labels; sections of equal size are coupled, so that they stay equal.
+
+    A cut network couples the sections that were equal before the cut, and no others.
+    """
     source = propagation.value(call.args[0])
     dim = call["dim"] % len(source.axes)
     labels = source.axes[dim]
@@ -58,9 +61,11 @@ def split(propagation: Propagation, call: Call) -> None:
     section_labels: list[LabelVector | None] = [None] * len(lengths)
     if labels is not None:
         sections = np.split(labels, np.cumsum(lengths)[:-1])
-        for section in sections[1:]:
-            if len(section) == len(sections[0]):
-                propagation.couple(section, sections[0])
+        equal = [str(number) for number, length in enumerate(lengths) if length == lengths[0]]
+        unit = propagation.unit(",".join(equal))  # those that were equal before any cut
+        for number in unit.split(",") if unit is not None else []:
+            if number in equal:
+                propagation.couple(sections[int(number)], sections[0])
         propagation.measure(*sections)
         propagation.measure(labels)
         section_labels = list(sections)
