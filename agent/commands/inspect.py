@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from ...envs.io.ranges import check_whole
 from ...envs.surgery.constraints import Constraints
 from ..procedures.data_config import CLASSIFICATION, DataConfig
-from ..procedures.options import Repeated
+from ..procedures.options import Repeated, declared_sizes
 from .console import console
 
 
@@ -31,6 +31,8 @@ class Inspect:
     """Channels, height and width of an image, pixels; excludes data and an image size."""
     protect: Repeated = ()
     """Pattern of the names of layers that keep all their filters, as for prune."""
+    size: Repeated = ()
+    """Attribute that counts filters and the layer, cfg.dim=conv1, as for prune."""
     json: bool = False
     """Print JSON instead of text."""
 
@@ -50,9 +52,10 @@ class Inspect:
         model = get_model(self.model, num_classes=classes, in_channels=shape[0])
         require_memory_for(model, shape, 2, "give a smaller image or network")
         try:
-            network = trace_constrained(model, torch.zeros(2, *shape), Constraints(protect=self.protect))
+            constraints = Constraints(protect=self.protect, sizes=declared_sizes(self.size))
+            network = trace_constrained(model, torch.zeros(2, *shape), constraints)
         except ValueError as error:
-            if self._is_size_given or self.protect:
+            if self._is_size_given or self.protect or self.size:
                 raise
             raise ValueError(f"{error}; give --data, --image-size or --input-shape") from error
         description = describe(self.model, shape, network)

@@ -220,14 +220,10 @@ def _advice(line: str) -> str:
     """Show the line of code that failed, and say how it adapts to a smaller network."""
     if not line:
         return ""
-    own = (
-        "view(x.size(0), -1) adapts by itself; else compute"
-        if re.search(r"view\(|reshape\(", line)
-        else "compute"
-    )
+    flat = "view(x.size(0), -1) adapts by itself; " if re.search(r"view\(|reshape\(", line) else ""
     return (
-        f", in the line `{line}`; {own} numbers of channels from a shape or an attribute, "
-        "or declare the attribute with sizes or --size"
+        f", in the line `{line}`; {flat}take numbers of channels from a shape or an attribute, "
+        "or declare the attribute with --size"
     )
 
 

@@ -5,7 +5,7 @@ a copy with random weights.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -122,10 +122,7 @@ def _hidden_sizes(
 
     def is_exact(network: TracedNetwork, producer: str) -> bool:
         alone = [number for number, other in enumerate(network.layers) if producer in other.producers]
-        masks = (
-            [_skewed(other, i, first) for i, other in enumerate(network.layers)] for first in (True, False)
-        )
-        return bool(alone) and not any(_search(probe, network, each, alone) for each in masks)
+        return bool(alone) and not any(_search(probe, network, masks, alone) for masks in _both(network))
 
     def solve(sizes: Sequence[tuple[str, str]]) -> TracedNetwork:
         return recording.solve(pins, [*declared, *sizes])
@@ -136,10 +133,15 @@ def _hidden_sizes(
 def _culprits(probe: Probe, network: TracedNetwork) -> dict[int, InexactCutError]:
     """Find the layers whose cuts are not exact by bisection; return the error of each."""
     found: dict[int, InexactCutError] = {}
-    for first in (True, False):
-        masks = [_skewed(layer, number, first) for number, layer in enumerate(network.layers)]
+    for masks in _both(network):
         found |= _search(probe, network, masks, [i for i in range(len(masks)) if i not in found])
     return found
+
+
+def _both(network: TracedNetwork) -> Iterator[list[Mask]]:
+    """Yield the masks of both trial cuts, one per layer."""
+    for first in (True, False):
+        yield [_skewed(layer, number, first) for number, layer in enumerate(network.layers)]
 
 
 def _search(
