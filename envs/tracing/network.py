@@ -85,7 +85,11 @@ class Layer:
 
     def nearest_allowed(self, count: int) -> int:
         """Return the allowed count of kept filters nearest to ``count``, the smaller of two."""
-        return int(self.allowed[np.abs(self.allowed - count).argmin()])
+        return _nearest(self.allowed, count)
+
+
+def _nearest(counts: Ints, count: int) -> int:
+    return int(counts[np.abs(counts - count).argmin()])
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,11 @@ class TracedNetwork:
         for size in self.sizes:  # whole for all filters, so for what is removed too
             fits &= (np.outer(removed, size.slope[:, index]) % size.divisor == 0).all(axis=1)
         return filters - removed[fits]
+
+    def nearest_whole(self, counts: npt.ArrayLike) -> Ints:
+        """Return the counts nearest to ``counts``, shape (L,), for which all sizes are whole."""
+        pairs = enumerate(np.asarray(counts).tolist())
+        return np.array([_nearest(self.whole_counts(i), count) for i, count in pairs], np.int64)
 
     @property
     def prunable_share(self) -> float:
