@@ -32,7 +32,9 @@ OPERATIONS = [operator.add, operator.sub, operator.mul, operator.floordiv]
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(-6, 6), st.booleans(), st.booleans()), max_size=6)
+    st.lists(
+        st.tuples(st.sampled_from(OPERATIONS), st.integers(-6, 6), st.booleans(), st.booleans()), max_size=6
+    )
 )
 def test_any_arithmetic_gives_the_plain_result_and_a_polynomial_with_that_value(
     steps: list[tuple[Callable[[int, int], int], int, bool, bool]],
@@ -59,6 +61,7 @@ def test_any_arithmetic_gives_the_plain_result_and_a_polynomial_with_that_value(
         (tracked("total", 16) - tracked("half", 8), {(("total", 1),): 1, (("half", 1),): -1}),
         (tracked("side", 4) ** 2, {(("side", 2),): 1}),
         (-tracked("dim", 16), {(("dim", 1),): -1}),
+        (abs(-tracked("dim", 16)), {(("dim", 1),): 1}),
         (sum([tracked("a", 2), tracked("b", 3)]), {(("a", 1),): 1, (("b", 1),): 1}),
     ],
 )
