@@ -74,6 +74,7 @@ def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
     copied = replica(model).cpu().float()
     numbers = track(copied, model)
     tracer = Tracer(copied, batch_size=_batch_size(calls[0].inputs))
+    tracer.propagation.records.numbers = numbers
     with torch.no_grad():
         for training in (False, True):
             for call in calls:
