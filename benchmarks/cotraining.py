@@ -7,7 +7,6 @@ Networks", arXiv 1903.05134; Cai et al. 2020, "Once-for-All", arXiv 1908.09791).
 Shapes: L layers, N filters of a layer.
 """
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from secateur.envs.modules.copying import replica
 from secateur.envs.modules.outputs import main_output
 from secateur.envs.modules.precision import autocast
 from secateur.envs.recovery.config import RecoveryConfig
@@ -57,7 +57,7 @@ def cotrain(
     Returns:
         The copy, in evaluation mode. Its batch-norm statistics are of no network in particular.
     """
-    student, teacher = copy.deepcopy(model), copy.deepcopy(model).eval()
+    student, teacher = replica(model), replica(model).eval()
     loss = _SharedLoss(
         StepLoss(task, teacher, config.distillation_weight, config.temperature),
         teacher,

@@ -16,7 +16,6 @@ machine mean anything.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import statistics
@@ -35,6 +34,7 @@ from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.loading import build_dense_network, device, load_task
 from secateur.envs.cost.counts import cost
+from secateur.envs.modules.copying import replica
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.cutting import mask_
 from secateur.envs.surgery.plan import Mask, PruningPlan
@@ -66,7 +66,7 @@ def usual_way(
 ) -> float:
     """Measure one candidate as RL pruners usually do, and return its accuracy."""
     network, task = problem.network, problem.task
-    model = copy.deepcopy(problem.model)
+    model = replica(problem.model)
     mask_(model, network, PruningPlan.from_masks(network, masks))
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     chosen = torch.arange(images) * task.size("val") // images

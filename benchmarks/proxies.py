@@ -3,7 +3,6 @@
 Shapes: B images, P positions, C channels before and K after a cut.
 """
 
-import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from secateur.envs.modules.copying import replica
 from secateur.envs.recovery.batchnorm import reestimate_batchnorm
 from secateur.envs.recovery.compensation import Compensation
 from secateur.envs.recovery.config import RecoveryConfig
@@ -148,7 +148,7 @@ def _briefly_trained(model: nn.Module, setting: Setting) -> nn.Module:
     chosen = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     few = train.take(chosen[: STEPS * config.batch_size])
     task = dataclasses.replace(setting.task, splits={**setting.task.splits, "train": few})
-    finetune(model, task, config, teacher=copy.deepcopy(setting.dense))
+    finetune(model, task, config, teacher=replica(setting.dense))
     return _reestimated(model, setting)
 
 

@@ -36,6 +36,7 @@ from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.loading import build_dense_network, load_task
 from secateur.envs.io.atomic_write import write_atomically
 from secateur.envs.io.tensor_files import write_tensors
+from secateur.envs.modules.copying import replica
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.batchnorm import reestimate_batchnorm
 from secateur.envs.recovery.checkpoint import Checkpoint
@@ -238,7 +239,7 @@ def recovered(setting: Setting, masks: list[Mask], epochs: int, checkpoint: Chec
         model,
         setting.task,
         RecoveryConfig(epochs=epochs),
-        teacher=copy.deepcopy(setting.dense),
+        teacher=replica(setting.dense),
         checkpoint=checkpoint,
     )
     reestimate_batchnorm(model, setting.task)

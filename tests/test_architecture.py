@@ -37,3 +37,11 @@ def test_the_median_file_is_shorter_than_150_lines() -> None:
 def test_the_citation_names_the_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     assert f'version: "{version}"' in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_networks_are_copied_in_one_way() -> None:
+    """``copy.deepcopy`` shares what hooks hold; it copies the networks of policies only, which have none."""
+    policies = {"agent/learning/training.py", "benchmarks/proxy.py"}
+    files = [*FILES, *(ROOT / "benchmarks").glob("*.py"), *(ROOT / "examples").glob("*.py")]
+    raw = {path.relative_to(ROOT).as_posix() for path in files if "deepcopy(" in path.read_text("utf-8")}
+    assert raw == {*policies, "envs/modules/copying.py"}

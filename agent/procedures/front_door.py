@@ -3,7 +3,6 @@
 Keywords are the options of ``secateur prune``, with underscores.
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,6 +16,7 @@ from ...envs.io.run_files import CONFIG, PLAN, REPORT
 from ...envs.io.suggestions import did_you_mean
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.models.factories import build_with
+from ...envs.modules.copying import replica
 from ...envs.modules.digest import weights_digest
 from ...envs.modules.modes import restored_modes
 from ...envs.problem.problem import PruningProblem
@@ -236,7 +236,7 @@ def _dense(factory: nn.Module | Callable[..., nn.Module], folder: Path) -> nn.Mo
     if outputs and shape:
         return build_with(factory, num_classes=outputs, in_channels=shape[0])
     if isinstance(factory, nn.Module):
-        return copy.deepcopy(factory)
+        return replica(factory)
     try:
         return factory()
     except TypeError as error:
@@ -341,6 +341,6 @@ def _is_resumed(out: Path, run: Python, resume: bool) -> bool:
 
 def _finished(model: nn.Module, out: Path) -> PruningResult:
     plan = PruningPlan.from_json(read_text(out / PLAN))
-    pruned = cutting.load_pruned(lambda: copy.deepcopy(model).cpu(), out)
+    pruned = cutting.load_pruned(lambda: replica(model).cpu(), out)
     pruned = pruned.to(next(model.parameters()).device)
     return PruningResult(pruned, plan, parse_json(read_text(out / REPORT)))

@@ -12,7 +12,6 @@ filters.
 Shapes: L layers, N filters of a layer.
 """
 
-import copy
 from dataclasses import replace
 from typing import Any
 
@@ -113,7 +112,7 @@ class _LayerwisePruning:
         self._finetuning_seconds = 0.0
         if folder is not None and isinstance(goal.decider, FrozenAgent):
             goal.decider.save(folder.path)
-        self._teacher = copy.deepcopy(problem.model) if config.recovery.distillation_weight else None
+        self._teacher = replica(problem.model) if config.recovery.distillation_weight else None
         journal = folder.journal if folder else None
         self._clock = journal.begin() if journal else Stopwatch()
         self._search = self._factory(config.search_images, config.seed, journal)

@@ -1,12 +1,12 @@
 """The pruning pipeline: trace, search, cut, recover, measure, save, report."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
+from ...envs.modules.copying import replica
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.finetuning import finetune
@@ -145,7 +145,7 @@ def _recover(
                 pruned,
                 task,
                 recovery,
-                teacher=copy.deepcopy(dense) if recovery.distillation_weight else None,
+                teacher=replica(dense) if recovery.distillation_weight else None,
                 seed=config.seed,
                 checkpoint=folder.checkpoint("recovery") if folder else None,
                 on_step=monitor.on_step,

@@ -8,7 +8,6 @@ time per activation.
 Shapes: C calls of timed modules, L layers, K knots, P cuts; a call has two axes, those of its weight.
 """
 
-import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from ..modules.copying import replica
 from ..modules.sizes import fit_attributes
 from ..surgery.cutting import cut
 from ..surgery.plan import PruningPlan
@@ -209,7 +209,7 @@ def _evenly_spaced(sizes: Ints) -> Ints:
 
 def _resized(module: nn.Module, first: int, second: int) -> nn.Module:
     """Copy a module with a smaller weight."""
-    small = copy.deepcopy(module)
+    small = replica(module)
     weight = small.weight
     assert isinstance(weight, nn.Parameter)
     smaller = weight.detach()[:first] if weight.ndim == 1 else weight.detach()[:first, :second]

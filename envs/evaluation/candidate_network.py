@@ -13,7 +13,6 @@ recovery (Li et al. 2020, "EagleEye", arXiv 2007.02491).
 Shapes: S images for statistics, P images of a piece, N filters of a layer.
 """
 
-import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..modules.copying import replica
 from ..modules.cuda_graphs import capture_graph
 from ..modules.modes import fastest_layout
 from ..modules.outputs import main_output
@@ -77,7 +77,7 @@ class CandidateNetwork:
         seed: int,
     ) -> None:
         self.network = network
-        self.model = copy.deepcopy(model).eval()
+        self.model = replica(model).eval()
         example, _ = task.batch("train", torch.arange(min(2, task.size("train"))))
         self._dtype = working_dtype(example.device)
         self._layout = fastest_layout(self.model, example)

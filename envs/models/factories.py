@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from ..io.memory import is_out_of_memory
 from ..io.plugins import accepted_arguments, imported_module, nearest_or_all
 from ..io.untrusted import with_type
+from ..modules.copying import replica
 from .sources import Sizes, unknown_weights
 
 
@@ -34,7 +34,7 @@ def build_with(
         TypeError: If it does not return a module.
     """
     if isinstance(factory, nn.Module):
-        return copy.deepcopy(factory)
+        return replica(factory)
     try:
         chosen = accepted_arguments(factory, num_classes=num_classes, in_channels=in_channels)
     except TypeError as error:

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_MAIN, _AUXILIARY = "out", "aux"
-"""The keys of torchvision's segmentation networks."""
+from .structures import attributes_of
+
+_MAIN, _AUXILIARY = ("out", "logits"), "aux"
+"""The names of main and auxiliary outputs: of torchvision's segmentation networks, and of Hugging Face's."""
 
 _SUM_TOLERANCE = 5e-3
 """Tolerance of the sum of probabilities: bfloat16 rounds each by a relative error of up to 2^-9."""
@@ -34,25 +36,48 @@ def main_and_auxiliary(outputs: Any) -> tuple[Tensor, list[Tensor]]:
 
     Args:
         outputs: A tensor. Or a tuple or list that begins with the main output, as GoogLeNet and Inception
-            return in training mode, or with its softmax or sigmoid. Or a dict with the main output under
-            ``out``, as torchvision's segmentation networks return, or with one entry.
+            return in training mode, or with its softmax or sigmoid. Or a dict, a dataclass, a named tuple or
+            an object that has the main output under ``out``, as torchvision's segmentation networks return,
+            or under ``logits``, as those of Hugging Face; or that has one tensor only.
 
     Raises:
         TypeError: If ``outputs`` is anything else.
     """
     if isinstance(outputs, Tensor):
         return outputs.float(), []
-    if isinstance(outputs, Mapping) and (_MAIN in outputs or len(outputs) == 1):
-        main = outputs[_MAIN] if _MAIN in outputs else next(iter(outputs.values()))
-        others: Sequence[Any] = [outputs[_AUXILIARY]] if {_MAIN, _AUXILIARY} <= set(outputs) else []
-    elif _is_several(outputs) and outputs:
-        main, *others = _without_probabilities(outputs)
+    named = _named(outputs)
+    name = next((name for name in _MAIN if name in named), None) or _only_tensor(named)
+    if _is_several(outputs) and outputs:
+        first = outputs if name is None else [named[name], *_without(named, name)]
+        main, *others = _without_probabilities(first)
+    elif name is not None:
+        main, others = named[name], [named[_AUXILIARY]] if name in _MAIN and _AUXILIARY in named else []
     else:
-        given = f"a dict with {', '.join(map(repr, outputs))}" if isinstance(outputs, Mapping) else ""
-        raise TypeError(_refusal(given or f"a {type(outputs).__name__}"))
+        holds = f" with {', '.join(map(repr, named))}" if named else ""
+        kind = "dict" if isinstance(outputs, Mapping) else type(outputs).__name__
+        raise TypeError(_refusal(f"a {kind}{holds}"))
     if not isinstance(main, Tensor):
         raise TypeError(_refusal(f"a {type(main).__name__} as its main output"))
     return main.float(), [other.float() for other in others if isinstance(other, Tensor)]
+
+
+def _named(outputs: Any) -> dict[Any, Any]:
+    """Return the entries of a dict, the fields of a named tuple, or the attributes of an object by name."""
+    if isinstance(outputs, Mapping):
+        return dict(outputs)
+    if isinstance(outputs, tuple):
+        return dict(zip(getattr(outputs, "_fields", ()), outputs, strict=False))
+    return {} if isinstance(outputs, list) else attributes_of(outputs)
+
+
+def _only_tensor(named: Mapping[Any, Any]) -> Any:
+    """Return the name of the only entry, or of the only tensor among the entries; None if there is none."""
+    names = [name for name, value in named.items() if len(named) == 1 or isinstance(value, Tensor)]
+    return names[0] if len(names) == 1 else None
+
+
+def _without(named: Mapping[Any, Any], name: Any) -> list[Any]:
+    return [value for other, value in named.items() if other != name]
 
 
 def main_output(outputs: Any) -> Tensor:
@@ -135,5 +160,5 @@ def _sums_to_one(outputs: Tensor) -> bool:
 def _refusal(given: str) -> str:
     return (
         f"the network returns {given}; give a network that returns a tensor, a tuple that begins with "
-        f"one, or a dict that has one under {_MAIN!r}"
+        f"one, or a dict or an object that has one under {' or '.join(map(repr, _MAIN))}"
     )

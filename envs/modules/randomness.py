@@ -29,7 +29,7 @@ def fixed_randomness(seed: int = 0) -> Iterator[None]:
         torch.default_generator.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
-        np.random.default_rng = seeded
+        np.random.default_rng = seeded  # type: ignore[assignment]
         try:
             yield
         finally:

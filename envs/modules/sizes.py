@@ -1,8 +1,11 @@
-"""Sizes stored in modules' attributes: channels, groups, features, and integers that forward code reads."""
+"""Sizes of torch's modules that follow from their weights: channels, groups, features."""
 
-from collections.abc import Mapping
+import copy
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from .units import WHOLE_GROUPS, remember_unit, unit_of, unit_of_convolution
 
@@ -13,18 +16,18 @@ _SIZES: tuple[tuple[type[nn.Module], tuple[str, ...]], ...] = (
     (nn.Linear, ("in_features", "out_features")),
     (_NORM, ("num_features",)),
     (nn.GroupNorm, ("num_channels", "num_groups")),
+    (nn.LayerNorm, ("normalized_shape",)),
     (nn.PReLU, ("num_parameters",)),
     (nn.Embedding, ("num_embeddings", "embedding_dim")),
+    (nn.RNNBase, ("input_size", "hidden_size", "proj_size")),
 )
 """Size attributes of torch's modules that :func:`fit_attributes` can set."""
 
-
-def follows_its_weight(module: nn.Module) -> bool:
-    """Return whether :func:`fit_attributes` can set all sizes of a module from its tensors."""
-    return bool(_sizes_of(module))
+_GATES = {"LSTM": 4, "GRU": 3}
+"""Rows of a recurrent layer's weight per hidden feature, where there are several."""
 
 
-def sizes_from_weights(model: nn.Module) -> dict[str, int]:
+def sizes_from_weights(model: nn.Module) -> dict[str, int | tuple[int, ...]]:
     """Return the size attributes, by dotted name, of all modules whose sizes follow from their weights."""
     return {
         f"{name}.{attribute}".lstrip("."): getattr(module, attribute)
@@ -33,8 +36,18 @@ def sizes_from_weights(model: nn.Module) -> dict[str, int]:
     }
 
 
+def attributes_from_weights(module: nn.Module) -> tuple[str, ...]:
+    """Return the attributes of torch's own class if :func:`fit_attributes` can set its sizes: no cut sets them."""
+    if not (names := _sizes_of(module)):
+        return ()
+    kind = next(kind for kind, _ in _SIZES if isinstance(module, kind))
+    return (*names, *getattr(kind, "__constants__", ()), "_reversed_padding_repeated_twice")
+
+
 def _sizes_of(module: nn.Module) -> tuple[str, ...]:
     if not any(tensor.ndim for tensor in (*module.parameters(), *module.buffers())):
+        return ()
+    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) != 1:
         return ()
     return next((names for kind, names in _SIZES if isinstance(module, kind)), ())
 
@@ -44,24 +57,47 @@ def fit_attributes(model: nn.Module) -> None:
     for module in model.modules():
         match module:
             case nn.modules.conv._ConvNd():
-                _fit_convolution(module)
+                _fit_convolution(module, _shape(module))
             case nn.Linear():
-                module.out_features, module.in_features = module.weight.shape
+                module.out_features, module.in_features = _shape(module)
             case nn.modules.batchnorm._NormBase():
-                present = [t for t in (module.weight, module.bias, module.running_mean) if t is not None]
-                module.num_features = len(present[0]) if present else module.num_features
+                names = ("running_mean", "weight", "bias")
+                present = [n for n in names if is_parametrized(module, n) or getattr(module, n) is not None]
+                if present:
+                    module.num_features = _shape(module, present[0])[0]
             case nn.GroupNorm() if module.affine:
                 per_group = module.num_channels // module.num_groups
-                module.num_channels = len(module.weight)
+                module.num_channels = _shape(module)[0]
                 module.num_groups = module.num_channels // per_group
+            case nn.LayerNorm() if module.elementwise_affine and len(module.normalized_shape) == 1:
+                module.normalized_shape = tuple(_shape(module))
             case nn.PReLU():
-                module.num_parameters = len(module.weight)
+                module.num_parameters = _shape(module)[0]
             case nn.Embedding():
-                module.num_embeddings, module.embedding_dim = module.weight.shape
+                module.num_embeddings, module.embedding_dim = _shape(module)
+            case nn.RNNBase():
+                rows, module.input_size = _shape(module, "weight_ih_l0")
+                module.hidden_size = rows // _GATES.get(module.mode, 1)
+                if module.proj_size:
+                    module.proj_size = _shape(module, "weight_hh_l0")[1]
 
 
-def _fit_convolution(module: nn.modules.conv._ConvNd) -> None:
-    first, second = module.weight.shape[:2]
+def _shape(module: nn.Module, name: str = "weight") -> torch.Size:
+    """Return the shape of a weight; one that is computed from other tensors is computed by a copy.
+
+    A spectral norm, for one, changes its buffers when it computes the weight in training mode.
+    """
+    if is_parametrized(module, name):
+        parts: Any = module.parametrizations
+        with torch.no_grad():
+            computed: Tensor = copy.deepcopy(parts[name]).eval()()
+        return computed.shape
+    weight: Tensor = getattr(module, name)
+    return weight.shape
+
+
+def _fit_convolution(module: nn.modules.conv._ConvNd, shape: torch.Size) -> None:
+    first, second = shape[:2]
     old_first = module.in_channels if module.transposed else module.out_channels
     unit = unit_of(module, "weight")
     if unit is None and module.groups > 1:
@@ -73,30 +109,3 @@ def _fit_convolution(module: nn.modules.conv._ConvNd) -> None:
         (first, second * module.groups) if module.transposed else (second * module.groups, first)
     )
     module.in_channels, module.out_channels = inputs, outputs
-
-
-def set_attributes(model: nn.Module, values: Mapping[str, tuple[int, ...] | int]) -> None:
-    """Set size attributes, integers or sequences of integers, by dotted attribute name.
-
-    Raises:
-        ValueError: If the network has no such attribute, or a cut cannot bring it to that value.
-    """
-    for path, value in values.items():
-        owner, _, name = path.rpartition(".")
-        try:
-            module = model.get_submodule(owner)
-            old = vars(module)[name]
-        except (AttributeError, KeyError):
-            raise ValueError(f"the plan sets {path!r}, which this network does not have") from None
-        if name.startswith("_") or follows_its_weight(module) or not _shrinks(old, value):
-            raise ValueError(f"the plan sets {path!r}, which is no size that a cut can change to that value")
-        new = value if isinstance(value, int) else list(value) if isinstance(old, list) else tuple(value)
-        setattr(module, name, new)
-
-
-def _shrinks(old: object, new: tuple[int, ...] | int) -> bool:
-    """Return whether integers become as many positive integers, none of them larger."""
-    if isinstance(new, int):
-        return isinstance(old, int) and not isinstance(old, bool) and (new == old or 1 <= new < old)
-    fits = isinstance(old, list | tuple) and len(old) == len(new)
-    return fits and all(_shrinks(*pair) for pair in zip(old, new, strict=True))  # type: ignore[call-overload]

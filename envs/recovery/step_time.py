@@ -1,12 +1,12 @@
 """How long a training will take, from a few of its steps."""
 
 import contextlib
-import copy
 import time
 
 import torch
 from torch import nn
 
+from ..modules.copying import replica
 from ..tasks.base import Task
 from ..tasks.optional_members import batch_size_for
 from .config import RecoveryConfig
@@ -36,7 +36,8 @@ def training_seconds(
     """
     size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
     steps = max(1, size // batch_size)
-    model, teacher = copy.deepcopy(model), copy.deepcopy(teacher) if config.distillation_weight else None
+    model = replica(model)
+    teacher = replica(teacher) if teacher is not None and config.distillation_weight else None
     state = TrainingState(model, make_optimizer(model, config), steps, seed=0)
     generator = torch.Generator().manual_seed(0)
     times: list[float] = []

@@ -72,7 +72,7 @@ def constrain(network: TracedNetwork, model: nn.Module, constraints: Constraints
         (s.parameter, s.axis) for layer in network.layers for s in _producer_slices(layer)
     )
     layers = []
-    for layer in network.layers:
+    for number, layer in enumerate(network.layers):
         axes = [
             _Axis(state[s.parameter].shape[s.axis], s.index.shape[1], layers_on_axis[s.parameter, s.axis] > 1)
             for s in _producer_slices(layer)
@@ -80,7 +80,8 @@ def constrain(network: TracedNetwork, model: nn.Module, constraints: Constraints
         allowed = _multiples(layer.filters, _last_match(constraints.round_to, layer, 1), axes)
         max_sparsity = _last_match(constraints.max_sparsity, layer, 1.0)
         min_count = np.ceil(layer.filters * (1 - max_sparsity) - 1e-9)  # in floats, 10 * (1 - 0.7) is above 3
-        layers.append(dataclasses.replace(layer, allowed=allowed[allowed >= min_count]))
+        allowed = np.intersect1d(allowed[allowed >= min_count], network.whole_counts(number))
+        layers.append(dataclasses.replace(layer, allowed=allowed))
     return dataclasses.replace(network, layers=tuple(layers))
 
 

@@ -15,8 +15,9 @@ from ..io.run_files import PLAN, WEIGHTS
 from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
 from ..modules.copying import refresh_masked_weights, replica
+from ..modules.numbers import set_numbers
 from ..modules.reparametrization import remove_reparametrizations
-from ..modules.sizes import fit_attributes, set_attributes, sizes_from_weights
+from ..modules.sizes import fit_attributes, sizes_from_weights
 from ..modules.units import remember_units
 from ..tracing import TracedNetwork
 from .plan import PruningPlan
@@ -61,7 +62,7 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
     smaller = replica(model, shrunk)
     remember_units(smaller, network.units)
     # Computed from the masks, as a plan written by hand has no attributes.
-    set_attributes(smaller, PruningPlan.from_masks(network, masks).attributes)
+    set_numbers(smaller, PruningPlan.from_masks(network, masks).attributes)
     _update_derived_state(smaller)
     return smaller
 
@@ -143,7 +144,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
 def _set_sizes(model: nn.Module, attributes: Mapping[str, tuple[int, ...] | int]) -> None:
     """Set the attributes of a plan; those that follow from weights, absent in version 0.1, are compared."""
     fitted = sizes_from_weights(model)
-    set_attributes(model, {name: value for name, value in attributes.items() if name not in fitted})
+    set_numbers(model, {name: value for name, value in attributes.items() if name not in fitted})
     for name, size in fitted.items():
         if (planned := attributes.get(name, size)) != size:
             raise ValueError(f"the plan sets {name!r} to {short(str(planned))}, the weights to {size}")

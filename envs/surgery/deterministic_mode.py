@@ -1,29 +1,63 @@
-"""Forward passes without randomness, so that two networks can be compared."""
-
-from __future__ import annotations
+"""Run a network comparably: without randomness, in one precision, and with statistics of some norms held."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..modules.precision import in_precision
 from ..tracing.rules.noise import CONSTANTS
 from ..tracing.rules.registry import Call
 
 
 class DeterministicMode(TorchDispatchMode):
-    """Replace random operations: those with a tracing rule return constants, others use a fixed seed each.
+    """Replace operations whose results a cut would change though it removes only zeros.
 
-    A cut network draws fewer random numbers than the masked one, so seeding once is not enough. Operations
-    without a tracing rule pin their channels and so have the same sizes in both networks.
+    Random operations: those with a tracing rule return constants, others use a fixed seed each. A cut network
+    draws fewer random numbers than the masked one, so seeding once is not enough. Operations without a
+    tracing rule pin their channels and so have the same sizes in both networks.
+
+    Casts: what would have another floating-point type gets ``precision``, so that a network that forces
+    float32 in places is compared as exactly as others.
+
+    Args:
+        precision: float64 or float32; None leaves the types.
+        held: Names of normalisations over channels whose statistics are held: they return the hyperbolic
+            tangent of their input, scaled and shifted by their parameters.
     """
+
+    def __init__(self, precision: torch.dtype | None = None, held: Collection[str] = ()) -> None:
+        super().__init__()
+        self._precision = precision
+        self._held = held
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation or its replacement."""
-        instead, kwargs = _replacement(func), kwargs or {}
-        return func(*args, **kwargs) if instead is None else instead(Call(func, args, kwargs, None))
+        kwargs = dict(kwargs or {})
+        dtype = kwargs.get("dtype")
+        if self._precision is not None and isinstance(dtype, torch.dtype):
+            kwargs["dtype"] = in_precision(dtype, self._precision)
+        call = Call(func, args, kwargs, None)
+        if call.name in self._held and not (call.has("group") and call["group"] > 1):
+            return _statistics_held(call)
+        instead = _replacement(func)
+        return func(*args, **kwargs) if instead is None else instead(call)
+
+
+def _statistics_held(call: Call) -> Any:
+    """Normalise each element by itself, and return as many tensors as the operation does."""
+    out = torch.tanh(call["input"])
+    # Group-norm has its channels on the second axis, the others on the last ones.
+    rank = out.ndim - 1 if call.has("group") else 0
+    parameters = [call["weight"], call["bias"] if call.has("bias") else None]
+    weight, bias = (None if p is None else p.reshape(p.shape + (1,) * (rank - 1)) for p in parameters)
+    out = out if weight is None else out * weight
+    out = out if bias is None else out + bias
+    returns = len(call.func._schema.returns)
+    return out if returns == 1 else (out, *[out.new_zeros(())] * (returns - 1))
 
 
 @functools.cache
@@ -36,7 +70,7 @@ def _replacement(func: Any) -> Callable[[Call], Any] | None:
 
 def _seeded(call: Call) -> Any:
     """Run a random operation with torch's default generator and a fixed seed; ignore a given generator."""
-    own = {"generator": None} if "generator" in call.kwargs else {}
+    own: dict[str, Tensor | None] = {"generator": None} if "generator" in call.kwargs else {}
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         return call.func(*call.args, **call.kwargs | own)

@@ -14,28 +14,41 @@ _EPS = 0.1
 """Epsilon of batch-norm, so that training mode is well conditioned on a few pixels."""
 
 
-def randomised(model: nn.Module, number: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
+def randomised(model: nn.Module, number: int = 0, precision: torch.dtype = torch.float64) -> nn.Module:
     """Copy a network to the CPU with random parameters and batch-norm state.
+
+    Args:
+        model: Any network; it is not changed.
+        number: Number of the draw, from 0.
+        precision: float64 or float32.
+    """
+    probe = converted(replica(model).cpu(), precision)
+    for module in probe.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eps = _EPS
+    randomise_(probe, model, number)
+    return probe
+
+
+def randomise_(probe: nn.Module, model: nn.Module, number: int) -> None:
+    """Set the parameters and the batch-norm state of a copy of a network to random numbers.
 
     No weight stays zero, as masking it would be invisible.
 
     Args:
-        model: Any network; it is not changed.
+        probe: The copy.
+        model: The network.
         number: Number of the draw, from 0. The first draw adds noise to the parameters; later ones keep their
             scale only, as a filter that is dead on all inputs stays dead with noise.
-        dtype: Data type of the copy, float64 or float32; complex parameters get the complex one.
     """
-    probe = converted(replica(model).cpu(), dtype)
     generator = torch.Generator().manual_seed(number)
+    originals = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
         for name, tensor in [*probe.named_parameters(), *probe.named_buffers()]:
+            tensor.copy_(originals[name])
             real = torch.view_as_real(tensor.data) if tensor.is_complex() else tensor.data
             if real.is_floating_point() and real.numel():
                 _draw_(real, name, isinstance(tensor, nn.Parameter), number, generator)
-    for module in probe.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eps = _EPS
-    return probe
 
 
 def _draw_(tensor: Tensor, name: str, is_parameter: bool, number: int, generator: torch.Generator) -> None:

@@ -18,6 +18,7 @@ from .labels import Cause
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
+Precision = Literal["float64", "float32"]
 Role = Literal["producer", "input_channel", "per_channel"]
 
 
@@ -138,32 +139,37 @@ class Products:
 
 @dataclass(frozen=True)
 class Size:
-    """An attribute, an integer or a list, that a module's forward code reads and that a cut makes smaller.
+    """An attribute, a number or a sequence, that forward code reads and that a cut makes smaller.
 
     An example is ``Bottle2neck.width`` in ``torch.split(x, self.width, 1)``.
 
     Args:
-        module: Dotted name of the module.
-        attribute: Name of its attribute.
-        fixed: Each size without any kept filter, shape (S,).
-        slope: Size that each kept filter adds to each size, shape (S, L).
-        scalar: True for an integer, False for a list.
+        path: Where it is: names of modules, then of attributes, keys and positions, such as ``cfg.dim``.
+        fixed: ``divisor`` times each size without any kept filter, shape (S,).
+        slope: ``divisor`` times the size that each kept filter adds to each size, shape (S, L).
+        scalar: True for a number, False for a sequence.
+        divisor: 2 for an attribute of which forward code uses the double, and so on.
     """
 
-    module: str
-    attribute: str
+    path: str
     fixed: Ints
     slope: Ints
     scalar: bool
-
-    @property
-    def path(self) -> str:
-        """The attribute's dotted name."""
-        return f"{self.module}.{self.attribute}" if self.module else self.attribute
+    divisor: int = 1
 
     def values(self, kept: npt.ArrayLike) -> tuple[int, ...]:
-        """Return the sizes for kept filters of each layer, shape (L,)."""
-        return tuple((self.fixed + self.slope @ np.asarray(kept, np.int64)).tolist())
+        """Return the sizes for kept filters of each layer, shape (L,).
+
+        Raises:
+            ValueError: If they would not be whole.
+        """
+        products = self.fixed + self.slope @ np.asarray(kept, np.int64)
+        if (products % self.divisor).any():
+            raise ValueError(
+                f"with these numbers of kept filters the attribute {self.path!r}, which forward code reads, "
+                "would not be whole; keep a number of filters that `allowed` of each layer lists"
+            )
+        return tuple((products // self.divisor).tolist())
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,11 @@ class TracedNetwork:
         units: By module and operation, how the channels of groups go together; a cut network remembers them.
         input_shape: Shape of one example of the trace, (C, H, W) for images; None if it was not a single
             tensor.
+        inexact: Names of what is not exact in a cut because the user allows it, such as ``layernorm``.
+        precision: Precision in which its cuts are compared with the masked network: ``float64``, or
+            ``float32`` if the network does not run in float64.
+        probe_shape: Shape of one example on which its cuts are tried: ``input_shape``, or smaller to save
+            time where a trace on it is the same; None if it was not a single tensor.
         latency: Milliseconds per batch, shape (...), as a function of kept counts, shape (..., L); None until
             :func:`secateur.envs.cost.profiling.with_latency` has timed the network.
     """
@@ -192,6 +203,9 @@ class TracedNetwork:
     sizes: tuple[Size, ...] = ()
     units: Units = field(default_factory=dict, repr=False)
     input_shape: tuple[int, ...] | None = None
+    inexact: tuple[str, ...] = ()
+    precision: Precision = "float64"
+    probe_shape: tuple[int, ...] | None = None
     latency: Callable[[npt.ArrayLike], Floats] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -205,6 +219,8 @@ class TracedNetwork:
                 + (f"; read by {', '.join(layer.consumers)}" if layer.consumers else "")
             )
         lines += [f"{p.name}: {p.pinned} of {p.filters} filters stay: {p.cause}" for p in self.pinned]
+        if self.sizes:
+            lines.append(f"attributes that a cut rewrites: {', '.join(size.path for size in self.sizes)}")
         return "\n".join(lines)
 
     @property
@@ -221,6 +237,15 @@ class TracedNetwork:
         """Return the allowed counts nearest to ``counts``, shape (L,)."""
         pairs = zip(self.layers, np.asarray(counts).tolist(), strict=True)
         return np.array([layer.nearest_allowed(count) for layer, count in pairs], np.int64)
+
+    def whole_counts(self, index: int) -> Ints:
+        """Return the counts of kept filters of a layer, ascending, for which all sizes are whole."""
+        filters = self.layers[index].filters
+        removed = np.arange(filters - 1, -1, -1)
+        fits = np.ones(filters, np.bool_)
+        for size in self.sizes:  # whole for all filters, so for what is removed too
+            fits &= (np.outer(removed, size.slope[:, index]) % size.divisor == 0).all(axis=1)
+        return filters - removed[fits]
 
     @property
     def prunable_share(self) -> float:

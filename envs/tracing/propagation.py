@@ -17,8 +17,9 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..modules.units import unit_of
 from .labels import Cause, Labels, LabelVector, Value
-from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records
-from .sizes import SizeRecord
+from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records, SizeReading
+from .size_arguments import SizeArgument
+from .tracked_int import TrackedInt, polynomial_of
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Propagation:
         """Dotted names of the running modules, the innermost last; "" is the network itself."""
         self.training = False
         """Whether the network runs in training mode."""
+        self.given: Sequence[SizeArgument] = ()
+        """The sizes that forward code gave to the running function of torch."""
         self._batch_size = batch_size
         self._source = source
         self._modules = dict(model.named_modules(remove_duplicate=False))
@@ -146,10 +149,37 @@ class Propagation:
         return labels if pin.index is None else labels[pin.index.ravel()]
 
     def measure(self, *sizes: LabelVector | int | None) -> None:
-        """Record sizes that the running module may have read from its attributes; None is skipped."""
-        present = tuple(size for size in sizes if size is not None)
-        if any(not isinstance(size, int) and len(size) for size in present):
-            self.records.size_records.append(SizeRecord(self.modules[-1], present))
+        """Record the sizes that an operation was given, in their order: of a tensor's axes, or of parts.
+
+        Where the numbers given to the running function fit a stretch of them, they belong together one by
+        one; else equal numbers do, as far as channels are concerned. None is skipped.
+        """
+        present = [size for size in sizes if size is not None]
+        self.records.runs += [size for size in present if not isinstance(size, int) and len(size)]
+        numbers = [argument.number for argument in self.given if argument.dim is None]
+        if not any(isinstance(number, TrackedInt) for number in numbers):
+            return
+        lengths = [size if isinstance(size, int) else len(size) for size in present]
+        starts = [i for i in range(len(lengths) - len(numbers) + 1) if _fits(numbers, lengths[i:])]
+        for start in starts:
+            for number, size in zip(numbers, present[start:], strict=False):
+                self._read(number, size)
+        if not starts:
+            for size in present:
+                for number in numbers:
+                    if not isinstance(size, int) and len(size) == number:
+                        self._read(number, size)
+
+    def measure_slices(self, labels: LabelVector, dim: int) -> None:
+        """Record the positions that the running function was given to slice an axis."""
+        for number, axis in self.given:
+            if axis == dim and abs(number) <= len(labels):
+                self._read(abs(number), labels[:number] if number >= 0 else labels[number:])
+
+    def _read(self, number: int, size: LabelVector | int) -> None:
+        if isinstance(number, TrackedInt):
+            reading = SizeReading(polynomial_of(number), size, self._cause("a size that forward code reads"))
+            self.records.size_readings.append(reading)
 
     def use_weights(
         self, factor: float, axes: Sequence[LabelVector | int], produced: LabelVector | None
@@ -182,3 +212,8 @@ class Propagation:
                     axes.append(None)
             self.set(tensor, axes, weight=isinstance(tensor, nn.Parameter))
             self._parameters[name] = self.value(tensor)
+
+
+def _fits(numbers: Sequence[int], lengths: Sequence[int]) -> bool:
+    """Return whether given sizes, of which -1 stands for any, are the first lengths."""
+    return all(number in (-1, length) for number, length in zip(numbers, lengths, strict=False))

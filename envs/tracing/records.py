@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .labels import Cause, Labels, LabelVector
-from .sizes import SizeRecord
+from .tracked_int import Polynomial
 
 ALL_OR_NONE = "all its channels can only be removed together, and at least one has to stay"
 
@@ -33,6 +33,20 @@ class ProductSum(NamedTuple):
     training: bool
 
 
+class SizeReading(NamedTuple):
+    """A size that forward code computed from attributes and gave to an operation.
+
+    Args:
+        number: The size as a polynomial in the attributes.
+        size: The labels that it counts, or a fixed size.
+        cause: Where it was given.
+    """
+
+    number: Polynomial
+    size: LabelVector | int
+    cause: Cause
+
+
 @dataclass
 class Records:
     """All records of a trace."""
@@ -40,7 +54,9 @@ class Records:
     labels: Labels = field(default_factory=Labels)
     axes: list[ParameterAxis] = field(default_factory=list)
     product_sums: list[ProductSum] = field(default_factory=list)
-    size_records: list[SizeRecord] = field(default_factory=list)
+    runs: list[LabelVector] = field(default_factory=list)
+    """Channels that an operation treats as a unit, such as one part of a split."""
+    size_readings: list[SizeReading] = field(default_factory=list)
     outputs: list[LabelVector] = field(default_factory=list)
     couplings: list[tuple[LabelVector, Cause]] = field(default_factory=list)
     """Labels of channels of one tensor that an operation joined, with that operation."""

@@ -1,82 +1,244 @@
-"""Sizes that forward code reads from its module, found while tracing so that a cut can adapt them.
+"""Attributes that hold numbers of channels, so that a cut can adapt them.
 
-Forward code like ``torch.split(x, self.width, 1)`` does not adapt to a smaller ``x`` by itself. If an
-attribute of the running module equals a size that it passed to an operation, we assume that it is that size.
-The check of every cut finds wrong assumptions.
+Forward code like ``torch.split(x, self.width, 1)`` does not adapt to a smaller ``x`` by itself. Each size that
+it was seen to compute from attributes gives an equation: a polynomial in these attributes equals a count of
+channels. What an attribute has to be after a cut follows; an attribute without an equation is left alone.
 
 Shapes: L layers.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from torch import nn
 
-from ..modules.sizes import follows_its_weight
-from .labels import LabelVector
+from ..modules.numbers import is_whole, number_at
+from .labels import Cause, Labels, LabelVector
 from .network import Size
+from .records import SizeReading
+from .tracked_int import Monomial, Polynomial
+
+_SAMPLES = 4
+"""Random kept counts for which an equation is evaluated; two polynomials of our kind rarely agree in one."""
 
 
-class SizeRecord(NamedTuple):
-    """Sizes that a module passed to an operation, each as the labels that it counts or as a fixed number."""
+class _Line(NamedTuple):
+    """The value of an attribute: ``(coefficients[0] + coefficients[1:] @ kept) / divisor``."""
 
-    module: str
-    sizes: tuple[LabelVector | int, ...]
+    coefficients: npt.NDArray[np.int64]  # (1 + L,)
+    divisor: int
+
+    @property
+    def constant(self) -> bool:
+        return not self.coefficients[1:].any()
+
+
+class _Equation(NamedTuple):
+    number: Polynomial
+    count: npt.NDArray[np.int64]  # (1 + L,): what it equals, as a constant and per kept filter of each layer
+    reading: SizeReading
+
+    @property
+    def attributes(self) -> list[str]:
+        return list(dict.fromkeys(name for monomial in self.number for name, _ in monomial))
+
+
+class Conflict(NamedTuple):
+    """Two sizes that the value of one attribute cannot both be after a cut."""
+
+    attribute: str
+    one: SizeReading
+    other: SizeReading
 
 
 def find_sizes(
-    size_records: Iterable[SizeRecord],
+    readings: Iterable[SizeReading],
     owner: LabelVector,
     widths: LabelVector,
+    values: Mapping[str, int],
     model: nn.Module,
-) -> tuple[Size, ...]:
-    """Find the attributes that hold a recorded size.
+) -> tuple[tuple[Size, ...], list[Conflict]]:
+    """Find the attributes that a cut has to change.
 
     Args:
-        size_records: The recorded sizes.
+        readings: The sizes that were read.
         owner: The layer of each label, -1 for labels that stay.
         widths: Filters of each layer, shape (L,).
+        values: The whole numbers that the network holds, by path.
         model: The traced network.
 
     Returns:
-        One entry for each attribute that a cut can change.
+        One entry for each attribute, a number or a sequence of numbers, and what contradicts itself.
     """
-    found: dict[tuple[str, str], Size] = {}
-    # A single size comes first: an integer is more likely the size of one slice than one of several sizes.
-    for record in sorted(size_records, key=lambda record: len(record.sizes) > 1):
-        if follows_its_weight(model.get_submodule(record.module)):
-            continue
-        for attribute, sizes in _matches(model.get_submodule(record.module), record.sizes):
-            fixed = np.zeros(len(sizes), np.int64)
-            slope = np.zeros((len(sizes), len(widths)), np.int64)
-            for position, size in enumerate(sizes):
-                if isinstance(size, int):
-                    fixed[position] = size
-                    continue
-                owners = owner[size]
-                fixed[position] = (owners < 0).sum()
-                slope[position] = np.bincount(owners[owners >= 0], minlength=len(widths)) // widths
-            if slope.any():
-                scalar = isinstance(getattr(model.get_submodule(record.module), attribute), int)
-                found.setdefault(
-                    (record.module, attribute), Size(record.module, attribute, fixed, slope, scalar)
-                )
-    return tuple(found.values())
+    system = _System([_equation(reading, owner, widths) for reading in readings], widths, values)
+    system.solve()
+    return tuple(_sizes(system.lines, values, model)), system.conflicts()
 
 
-def _matches(
-    module: nn.Module, sizes: Sequence[LabelVector | int]
-) -> Iterator[tuple[str, Sequence[LabelVector | int]]]:
-    """Yield attributes with the sizes that they hold: one labelled size, all sizes, or the last of them."""
-    numbers = [size if isinstance(size, int) else len(size) for size in sizes]
-    for name, value in vars(module).items():
-        if name.startswith("_") or isinstance(value, bool):
-            continue
-        if isinstance(value, int):
-            for size in sizes:
-                if not isinstance(size, int) and len(size) == value:
-                    yield name, [size]
-                    break
-        elif isinstance(value, list | tuple) and len(value) > 0 and list(value) == numbers[-len(value) :]:
-            yield name, sizes[-len(value) :]
+def _equation(reading: SizeReading, owner: LabelVector, widths: LabelVector) -> _Equation:
+    count = np.zeros(1 + len(widths), np.int64)
+    if isinstance(reading.size, int):
+        count[0] = reading.size
+    else:
+        owners = owner[reading.size]
+        count[0] = (owners < 0).sum()
+        count[1:] = np.bincount(owners[owners >= 0], minlength=len(widths)) // widths
+    return _Equation(reading.number, count, reading)
+
+
+class _System:
+    """The equations of a network, and the attributes that were solved for so far."""
+
+    def __init__(
+        self, equations: Sequence[_Equation], widths: LabelVector, values: Mapping[str, int]
+    ) -> None:
+        unique = {(tuple(sorted(e.number.items())), e.count.tobytes()): e for e in reversed(equations)}
+        self._equations = list(reversed(unique.values()))
+        self._values = values
+        rng = np.random.default_rng(0)
+        kept = rng.integers(1, np.maximum(2, widths) + 1, (_SAMPLES, len(widths)))
+        self._samples = np.concatenate([np.ones((_SAMPLES, 1), np.int64), np.minimum(kept, widths)], 1)
+        self.lines: dict[str, _Line] = {}
+        self._solved_by: dict[str, _Equation] = {}
+
+    def solve(self) -> None:
+        """Solve equations with one unknown attribute first; of a product choose the likeliest factor."""
+        # Few attributes first, and of those sizes of channels that can go.
+        pending = sorted((e for e in self._equations if e.count[1:].any()), key=lambda e: len(e.attributes))
+        while pending := [equation for equation in pending if not self._holds(equation)]:
+            found = [(self._candidates(equation), equation) for equation in pending]
+            found = [(candidates, equation) for candidates, equation in found if candidates]
+            if not found:
+                return
+            candidates, equation = min(found, key=lambda pair: len(pair[0]))
+            # An attribute that fits without a remainder for every count is the likelier one.
+            attribute = min(candidates, key=lambda name: candidates[name].divisor)
+            self.lines[attribute] = candidates[attribute]
+            self._solved_by[attribute] = equation
+            pending.remove(equation)
+
+    def conflicts(self) -> list[Conflict]:
+        """Return the equations that do not hold, each with one that a solution came from."""
+        found = []
+        for equation in self._equations:
+            solved = [name for name in equation.attributes if name in self.lines]
+            if solved and not self._holds(equation):
+                found.append(Conflict(solved[0], self._solved_by[solved[0]].reading, equation.reading))
+        return found
+
+    def _holds(self, equation: _Equation) -> bool:
+        """Return whether an equation is true for the sampled counts; unsolved attributes keep their values."""
+        counts = (self._samples @ equation.count).tolist()
+        names = equation.attributes
+        numbers = {name: self._sampled(name) for name in names}
+        for sample, count in enumerate(counts):
+            at = {name: numbers[name][sample] for name in names}
+            if sum(f * _value(monomial, at) for monomial, f in equation.number.items()) != count:
+                return False
+        return True
+
+    def _sampled(self, name: str) -> list[Fraction]:
+        line = self.lines.get(name)
+        if line is None:
+            return [Fraction(self._values[name])] * _SAMPLES
+        return [Fraction(value, line.divisor) for value in (self._samples @ line.coefficients).tolist()]
+
+    def _candidates(self, equation: _Equation) -> dict[str, _Line]:
+        """Solve an equation for each unsolved attribute; all other unsolved ones keep their values."""
+        unknown = [name for name in equation.attributes if name not in self.lines]
+        found = ((name, self._solved(equation, name)) for name in unknown)
+        return {name: line for name, line in found if line is not None}
+
+    def _solved(self, equation: _Equation, name: str) -> _Line | None:
+        """Solve an equation for an attribute in which it is linear, as all the rest has to be."""
+        total: Any = equation.count.astype(object)  # of fractions
+        slope = Fraction(0)
+        for monomial, factor in equation.number.items():
+            rest = tuple(pair for pair in monomial if pair[0] != name)
+            line = self._linear(rest)
+            if line is None or (rest != monomial and (dict(monomial)[name] != 1 or slope or line[1:].any())):
+                return None
+            if rest != monomial:
+                slope = factor * line[0]
+            else:
+                total = total - line * factor
+        coefficients = [Fraction(value) / slope for value in total]
+        divisor = math.lcm(*(value.denominator for value in coefficients))
+        whole = np.array([int(value * divisor) for value in coefficients], np.int64)
+        # A cut may only make an attribute smaller, and never less than one.
+        return _Line(whole, divisor) if (whole[1:] >= 0).all() and whole.sum() > 0 else None
+
+    def _linear(self, monomial: Monomial) -> Any:
+        """Return a product of attributes as fractions (1 + L,), None if that takes more than a line."""
+        line: Any = np.array([Fraction(1)] + [Fraction(0)] * (self._samples.shape[1] - 1), object)
+        for name, exponent in monomial:
+            solved = self.lines.get(name)
+            if solved is None or solved.constant:
+                line = line * Fraction(self._values[name]) ** exponent
+            elif exponent == 1 and not line[1:].any():
+                line = solved.coefficients.astype(object) * (line[0] / solved.divisor)
+            else:
+                return None
+        return line
+
+
+def _value(monomial: Monomial, at: Mapping[str, Fraction]) -> Fraction:
+    return math.prod((at[name] ** exponent for name, exponent in monomial), start=Fraction(1))
+
+
+def _sizes(lines: Mapping[str, _Line], values: Mapping[str, int], model: nn.Module) -> Iterable[Size]:
+    """Make the sizes; those in one sequence of whole numbers become one."""
+    changing = {name: line for name, line in lines.items() if not line.constant}
+    places = {name: _sequence(name, model) for name in changing}
+    for sequence, names in itertools.groupby(sorted(changing, key=lambda n: places[n] or n), places.get):
+        members = list(names)
+        if sequence is not None:
+            numbers = number_at(model, sequence)
+            members = [f"{sequence}.{position}" for position in range(len(numbers))]
+            groups = [(sequence, members)]
+        else:
+            groups = [(name, [name]) for name in members]
+        for path, parts in groups:
+            yield _size(path, [changing.get(part, values[part]) for part in parts], sequence is None)
+
+
+def _size(path: str, parts: Sequence[_Line | int], scalar: bool) -> Size:
+    lines = [part for part in parts if isinstance(part, _Line)]
+    divisor = math.lcm(*(line.divisor for line in lines))
+    rows = np.zeros((len(parts), len(lines[0].coefficients)), np.int64)
+    for row, part in zip(rows, parts, strict=True):
+        if isinstance(part, _Line):
+            row[:] = part.coefficients * (divisor // part.divisor)
+        else:
+            row[0] = part * divisor
+    return Size(path, rows[:, 0], rows[:, 1:], scalar, divisor)
+
+
+def _sequence(path: str, model: nn.Module) -> str | None:
+    """Return the path of the sequence of nothing but whole numbers in which a number is, if it is in one."""
+    parent = path.rpartition(".")[0]
+    try:
+        found = number_at(model, parent)
+    except KeyError:
+        return None
+    return parent if isinstance(found, list | tuple) and all(map(is_whole, found)) else None
+
+
+def settle(conflict: Conflict, labels: Labels, classes: LabelVector, pinned: Mapping[int, Cause]) -> None:
+    """Let what one attribute counts go together, or stay if that is impossible."""
+    one, other = conflict.one.size, conflict.other.size
+    if not isinstance(one, int) and not isinstance(other, int):
+        a, b = (size[np.sort(np.unique(classes[size], return_index=True)[1])] for size in (one, other))
+        free = not any(label_class in pinned for label_class in classes[[*a, *b]].tolist())
+        if len(a) == len(b) and free and (classes[a] != classes[b]).any():
+            labels.tie(a, b)
+            return
+    reason = f"the attribute {conflict.attribute!r} counts them and others, and cannot be both after a cut"
+    for size, cause in ((one, conflict.one.cause), (other, conflict.other.cause)):
+        if not isinstance(size, int):
+            labels.pin(size, Cause(reason, cause.operation, cause.module, cause.source))

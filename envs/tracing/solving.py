@@ -1,6 +1,6 @@
 """Solve the labels: join all ties, and group the label classes that are not pinned into layers.
 
-A run is a parameter's axis or a recorded size: a vector of labels. Classes with the same producers and with
+A run is a parameter's axis or what an operation treats as a unit: a vector of labels. Classes with the same producers and with
 positions on the same runs form a layer.
 
 Shapes: L layers, N filters of a layer, T product terms, A axes of a term, M labels of all runs.
@@ -8,6 +8,7 @@ Shapes: L layers, N filters of a layer, T product terms, A axes of a term, M lab
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,24 +17,28 @@ from torch import nn
 from .labels import Cause, LabelVector
 from .network import Layer, PinnedLayer, Products, Role, Slice, TracedNetwork
 from .records import ALL_OR_NONE, ProductSum, Records
-from .sizes import find_sizes
+from .sizes import find_sizes, settle
 
 
 class _Family(NamedTuple):
     """What the filters of one layer have in common: their producers and the runs that contain them."""
 
     producers: tuple[str, ...]
-    runs: tuple[int, ...]  # numbers of axes, then of recorded sizes; with multiplicity, ascending
+    runs: tuple[int, ...]  # numbers of axes, then of units; with multiplicity, ascending
 
 
 def solve(
-    records: Records, model: nn.Module, kept: Iterable[tuple[LabelVector, Cause]] = ()
+    records: Records,
+    model: nn.Module,
+    numbers: Mapping[str, int],
+    kept: Sequence[tuple[LabelVector, Cause]] = (),
 ) -> TracedNetwork:
     """Join all ties and group the label classes into layers.
 
     Args:
-        records: What was recorded.
+        records: What the passes recorded. Channels that an attribute counts are tied or pinned here.
         model: The traced network.
+        numbers: The whole numbers that it holds, by path.
         kept: Labels that a caller pins, and why.
     """
     classes, pinned = records.labels.solve(kept)
@@ -49,6 +54,11 @@ def solve(
         owners[members] = number
     owner = owners[classes]  # the layer of each label
     widths = np.array([layer.filters for layer in layers], np.int64)
+    sizes, conflicts = find_sizes(records.size_readings, owner, widths, numbers, model)
+    if conflicts:
+        for conflict in conflicts:
+            settle(conflict, records.labels, classes, pinned)
+        return solve(records, model, numbers, kept)
 
     macs = [(product.factor, product.axes) for product in records.product_sums if not product.training]
     parameter_axes: dict[str, list[LabelVector]] = {name: [] for name, _ in model.named_parameters()}
@@ -57,15 +67,17 @@ def solve(
             parameter_axes[axis.name].append(np.arange(axis.first, axis.first + axis.size))
     params = [(1.0, axes) for axes in parameter_axes.values()]
     pinned_layers, total = _pinned_layers(classes, pinned, records)
-    return TracedNetwork(
+    network = TracedNetwork(
         layers=tuple(layers),
         pinned=tuple(pinned_layers),
         macs=_products(macs, owner, widths),
         params=_products(params, owner, widths),
         total_filters=total,
-        sizes=find_sizes(records.size_records, owner, widths, model),
+        sizes=sizes,
         units=_units(records),
     )
+    allowed = [replace(layer, allowed=network.whole_counts(i)) for i, layer in enumerate(layers)]
+    return replace(network, layers=tuple(allowed))
 
 
 def _units(records: Records) -> dict[str, dict[str, str]]:
@@ -94,7 +106,7 @@ def _families(
 ) -> tuple[dict[_Family, list[int]], dict[int, LabelVector]]:
     """Group the classes that are not pinned and lie on the same runs.
 
-    Recorded sizes count as runs. So each slice of a tensor contains a layer completely or not at all, and no
+    Channels that operations treat as a unit count as runs. So each slice of a tensor contains a layer completely or not at all, and no
     slice can become empty.
 
     Returns:
@@ -102,8 +114,7 @@ def _families(
         its family.
     """
     axes = [np.arange(axis.first, axis.first + axis.size) for axis in records.axes]
-    slices = [size for record in records.size_records for size in record.sizes if not isinstance(size, int)]
-    runs = [*axes, *slices]
+    runs = [*axes, *records.runs]
     run_numbers = np.repeat(np.arange(len(runs)), [len(run) for run in runs])  # (M,)
     positions = np.concatenate([np.empty(0, np.int64), *(np.arange(len(run)) for run in runs)])
     run_classes = classes[np.concatenate([np.empty(0, np.int64), *runs])]  # (M,)

@@ -1,20 +1,21 @@
 """Trace a network: one forward pass per mode on a copy of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
-from ..modules.calls import as_inputs
+from ..modules.calls import Call, as_calls
 from ..modules.copying import replica
 from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
 from .propagation import Pin, Propagation
 from .solving import solve
 from .tracer import Tracer
+from .tracked_int import track
 
 
 def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable[Pin] = ()) -> TracedNetwork:
@@ -35,7 +36,7 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
     Raises:
         ValueError: If the model does not run on ``example``, or a pin names no parameter or axis of it.
     """
-    return record(model, example).solve(pins)
+    return record(model, as_calls(example)).solve(pins)
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Recording:
     """What the passes of a network recorded; it can be solved again, with other pins, without a pass.
 
     Args:
-        model: The copy of the network that ran.
+        model: The copy of the network that ran, without its numbers.
+        numbers: The whole numbers that it holds, by path.
         propagation: Its labels.
         input_shape: Shape of one example, None if the example was not a single tensor.
     """
 
     model: nn.Module
+    numbers: Mapping[str, int]
     propagation: Propagation
     input_shape: tuple[int, ...] | None
 
@@ -62,20 +65,27 @@ class Recording:
             ValueError: If a pin names no parameter or axis of the network.
         """
         kept = [(self.propagation.labels_of(pin), pin.cause) for pin in pins]
-        return replace(solve(self.propagation.records, self.model, kept), input_shape=self.input_shape)
+        network = solve(self.propagation.records, self.model, self.numbers, kept)
+        return replace(network, input_shape=self.input_shape)
 
 
-def record(model: nn.Module, example: Tensor | tuple[Any, ...]) -> Recording:
+def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
     """Run a copy of a network in both modes and record which channels meet; see :func:`trace`."""
-    inputs = as_inputs(example, torch.float32)
     copied = replica(model).cpu().float()
-    tracer = Tracer(copied, batch_size=_batch_size(inputs))
+    numbers = track(copied, model)
+    tracer = Tracer(copied, batch_size=_batch_size(calls[0].inputs))
     with torch.no_grad():
         for training in (False, True):
-            with fixed_randomness():
-                tracer.run(tree_map_only(Tensor, torch.clone, inputs), training=training)
-    shape = tuple(example.shape[1:]) if isinstance(example, Tensor) else None
-    return Recording(copied, tracer.propagation, shape)
+            for call in calls:
+                with fixed_randomness():
+                    tracer.run(call.to(torch.float32).inputs, training=training)
+    return Recording(copied.to("meta"), numbers, tracer.propagation, shape_of_example(calls))
+
+
+def shape_of_example(calls: Sequence[Call]) -> tuple[int, ...] | None:
+    """Return the shape of one example of the first call, None if its input is not a single tensor."""
+    inputs = calls[0].inputs
+    return tuple(inputs[0].shape[1:]) if len(inputs) == 1 and isinstance(inputs[0], Tensor) else None
 
 
 def _batch_size(inputs: tuple[Any, ...]) -> int:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..io.memory import is_out_of_memory
+from ..modules.structures import tensors_in
 from .propagation import Propagation
 from .rules import Call, rule_for
+from .size_arguments import SizeArgument, SizeArguments
 
 # With a separator at the end: torchvision is beside torch, and its lines count as the model's code.
 _NOT_MODEL_CODE = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
@@ -37,12 +39,12 @@ class Tracer(TorchDispatchMode):
         """Trace one forward pass.
 
         Raises:
-            ValueError: If the network does not run on ``inputs``.
+            ValueError: If the network does not run on ``inputs``, or what it gives back cannot be opened.
         """
         propagation = self.propagation
         propagation.training = training
         self.model.train(training)
-        with self._tracking_modules(), self:
+        with self._tracking_modules(), SizeArguments(self._given), self:
             try:
                 outputs = self.model(*inputs)
             except Exception as error:
@@ -55,11 +57,10 @@ class Tracer(TorchDispatchMode):
                     f"{str(error) or repr(error)}"
                 ) from error
         propagation.operation = "output"
-        propagation.pin_all(outputs, "the network's output")
-        for tensor in tree_leaves(outputs):
-            if isinstance(tensor, Tensor):
-                axes = propagation.value(tensor).axes
-                propagation.records.outputs += [axis for axis in axes if axis is not None]
+        for tensor in tensors_in(outputs):
+            for axis in propagation.value(tensor).axes:
+                propagation.pin(axis, "the network's output")
+                propagation.records.outputs += [] if axis is None else [axis]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, then apply its rule."""
@@ -69,6 +70,9 @@ class Tracer(TorchDispatchMode):
         self.propagation.operation = call.name
         rule_for(func)(self.propagation, call)
         return result
+
+    def _given(self, sizes: Sequence[SizeArgument]) -> None:
+        self.propagation.given = sizes
 
     @contextmanager
     def _tracking_modules(self) -> Iterator[None]:
@@ -80,7 +84,10 @@ class Tracer(TorchDispatchMode):
 
         def leave(module: nn.Module, _: Any, output: Any) -> None:
             if _is_bare_norm(module) and isinstance(output, Tensor):
+                size = module.num_channels if isinstance(module, nn.GroupNorm) else module.num_features
+                self._given([SizeArgument(size)])  # no function gets it, yet it has to be true
                 self.propagation.measure(self.propagation.value(output).axes[1])
+                self._given(())
             running.pop()
 
         handles = []

@@ -8,6 +8,9 @@ from ..labels import LabelVector
 from ..propagation import Propagation
 from .registry import Call, rule
 
+INEXACT_NORMS = ("native_layer_norm", "_fused_rms_norm", "rms_norm", "layer_norm", "native_group_norm")
+"""Normalisations over channels that a cut changes; group-norm only with one group."""
+
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm")
 @rule("_batch_norm_with_update", "_native_batch_norm_legit_functional", "_batch_norm_no_update")

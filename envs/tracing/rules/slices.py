@@ -23,6 +23,7 @@ def slice_(propagation: Propagation, call: Call) -> None:
         axes[dim] = labels[start : end : call["step"]]
         for section in (axes[dim], labels[:start], labels[:end]):
             propagation.measure(section)
+        propagation.measure_slices(labels, dim)
         if call["step"] != 1:
             propagation.pin(labels, "channels are taken with a stride")
     propagation.set(call.result, axes, weight=source.weight)

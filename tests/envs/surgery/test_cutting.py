@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from secateur.envs.io.atomic_write import write_atomically
+from secateur.envs.modules.calls import as_calls
 from secateur.envs.surgery.cutting import cut, load_pruned, mask_, save_pruned
 from secateur.envs.surgery.plan import PruningPlan
-from secateur.envs.surgery.verification import InexactCutError, Probe, trace_exactly, verify_cut
+from secateur.envs.surgery.probe import Probe
+from secateur.envs.surgery.verification import InexactCutError, trace_exactly, verify_cut
 from secateur.envs.tracing import Layer, TracedNetwork, trace
 from support.networks import OWN, MaskedWeights, SizesByAttribute, UNet
 from support.promises import difference, outputs, random_plan, randomised
@@ -256,7 +258,7 @@ class TestVerification:
         blind = dataclasses.replace(trace(model, IMAGES), layers=layers)
         plan = PruningPlan({"unheard": (0,)}, {"unheard": 4})
         with pytest.raises(InexactCutError, match="the check of the cut is blind"):
-            Probe(model, IMAGES).check(dataclasses.replace(blind, sizes=()), plan)
+            Probe(model, as_calls(IMAGES)).check(dataclasses.replace(blind, sizes=()), plan)
 
     def test_an_example_of_zeros_does_not_blind_it(self) -> None:
         model = nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(), nn.Conv2d(6, 2, 1, bias=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.envs.models.segnet import SegNet
-from secateur.envs.surgery import verification
+from secateur.envs.surgery import probe
 from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import TOLERANCE, InexactCutError, trace_exactly, verify_cut
 from secateur.envs.tracing import TracedNetwork, trace
@@ -43,13 +44,13 @@ class RoundingDecides(nn.Module):
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Note which draws are made."""
     numbers: list[int] = []
-    own = verification.randomised
+    own = probe.randomised
 
-    def noted(model: nn.Module, number: int = 0) -> nn.Module:
+    def noted(model: nn.Module, number: int = 0, *rest: Any) -> nn.Module:
         numbers.append(number)
-        return own(model, number)
+        return own(model, number, *rest)
 
-    monkeypatch.setattr(verification, "randomised", noted)
+    monkeypatch.setattr(probe, "randomised", noted)
     return numbers
 
 

@@ -1,0 +1,219 @@
+"""Try a cut: the cut network must compute what the masked one does, on random weights and inputs."""
+
+import functools
+import math
+import os
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from ..io.memory import is_out_of_memory
+from ..modules.calls import Call
+from ..modules.copying import with_own_state
+from ..modules.randomness import fixed_randomness
+from ..tracing import TracedNetwork
+from ..tracing.rules.norms import INEXACT_NORMS
+from .cutting import cut, mask_
+from .deterministic_mode import DeterministicMode
+from .plan import PruningPlan
+from .randomisation import drawn, randomise_, randomised
+
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Largest allowed relative difference between the masked and the cut network, by precision."""
+
+TOLERANCE = TOLERANCES[torch.float64]
+
+_DRAWS = 3
+"""How often weights and inputs are drawn for a check, at most."""
+
+_VISIBLE = 1e-6
+"""Relative change of an output from which a mask counts as visible."""
+
+
+class InexactCutError(ValueError):
+    """A cut network does not compute the same as the masked dense one.
+
+    Args:
+        message: The problem.
+        source: "file:line" of the model's code that failed, or "".
+    """
+
+    def __init__(self, message: str, source: str = "") -> None:
+        super().__init__(message)
+        self.source = source
+
+
+class Probe:
+    """Try cuts on randomised copies of a network.
+
+    Args:
+        model: The dense network; it is not changed.
+        calls: What to run; the first with a batch of at least two inputs.
+        precision: float64, or float32 to save time. A network that runs only in float32 gets that.
+    """
+
+    def __init__(
+        self, model: nn.Module, calls: Sequence[Call], precision: torch.dtype = torch.float64
+    ) -> None:
+        self.precision = precision
+        """Precision in which cuts are compared."""
+        self._model = model
+        self._calls = calls
+        self._draws: list[_Draw] = []
+
+    def check(self, network: TracedNetwork, plan: PruningPlan) -> float:
+        """Return the largest relative difference between the cut and the masked network.
+
+        One draw is enough for an exact cut but for two mishaps. All that goes may be silent, as a dead filter
+        is; then another draw decides. And where values are equal, rounding chooses what max-pooling takes;
+        then most draws decide, as a wrong cut may be silent in one of them too.
+
+        Raises:
+            InexactCutError: If the difference is above the tolerance with most of the drawn weights and
+                inputs, the cut network does not run, or masking changes no output, so that the check cannot
+                fail.
+        """
+        differences: list[float] = []
+        for number in range(_DRAWS):
+            found = self._draw(number, network).difference(network, plan)
+            differences += [] if found is None else [found]
+            exact = [difference for difference in differences if difference <= TOLERANCES[self.precision]]
+            if 2 * len(exact) > len(differences):
+                return max(exact)
+            if 2 * (len(differences) - len(exact)) > _DRAWS:
+                break
+        if not differences:
+            raise InexactCutError("masking changed nothing, so the check of the cut is blind")
+        raise InexactCutError(f"the cut network differs from the masked one by {differences[0]:.1e}")
+
+    def _draw(self, number: int, network: TracedNetwork) -> "_Draw":
+        if number == len(self._draws):
+            self._draws.append(_Draw(self._model, self._calls, number, self.precision, network.inexact))
+            if number == 0 and self.precision is torch.float64 and not self._draws[0].runs():
+                self.precision = torch.float32
+                self._draws[0] = _Draw(self._model, self._calls, number, self.precision, network.inexact)
+        return self._draws[number]
+
+
+class _Draw:
+    """One randomised copy of a network, and inputs for it.
+
+    Args:
+        model: The dense network; it is left as it is.
+        calls: What to run.
+        number: Number of the draw, from 0; see :func:`.randomised`.
+        precision: float64 or float32.
+        inexact: Names of what the trace does not keep exact.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        calls: Sequence[Call],
+        number: int,
+        precision: torch.dtype,
+        inexact: Sequence[str],
+    ) -> None:
+        self.calls = [drawn(call.to(precision), number) for call in calls]
+        self._source = model
+        self._number = number
+        self._precision = precision
+        self._model = randomised(model, number, precision)
+        self._is_masked = False
+        self._mode = functools.partial(DeterministicMode, precision, INEXACT_NORMS if inexact else ())
+        self._dense: dict[bool, list[Tensor]] = {}
+
+    def runs(self) -> bool:
+        """Return whether the dense network runs in this precision in evaluation mode."""
+        try:
+            self._of_dense(training=False)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def difference(self, network: TracedNetwork, plan: PruningPlan) -> float | None:
+        """Return the largest relative difference between the cut and the masked network.
+
+        Returns:
+            The difference, or None if there is none but masking changes no output.
+
+        Raises:
+            InexactCutError: If the cut network does not run.
+        """
+        self._of_dense(training=False)
+        with _refusing_what_does_not_run():
+            found = self._outputs(cut(self._unmasked(), network, plan))
+        mask_(self._model, network, plan)
+        self._is_masked = True
+        expected = self._outputs(with_own_state(self._model))
+        worst = max(_difference(expected[mode], found[mode]) for mode in expected)
+        pruned = any(len(kept) < plan.filters[name] for name, kept in plan.kept.items())
+        if worst > TOLERANCES[self._precision] or not pruned:
+            return worst
+        seen = any(_difference(self._of_dense(training=mode), expected[mode]) > _VISIBLE for mode in expected)
+        return worst if seen else None
+
+    def _unmasked(self) -> nn.Module:
+        """Return the randomised network; what a mask made zero is drawn again, as before."""
+        if self._is_masked:
+            randomise_(self._model, self._source, self._number)
+            self._is_masked = False
+        return self._model
+
+    def _of_dense(self, *, training: bool) -> list[Tensor]:
+        """Return the outputs of the dense network in one mode."""
+        if training not in self._dense:
+            self._dense |= self._outputs(with_own_state(self._unmasked()), [training])
+        return self._dense[training]
+
+    def _outputs(self, model: nn.Module, modes: Sequence[bool] = (False, True)) -> dict[bool, list[Tensor]]:
+        """Run a network in each mode; training mode comes last, as it changes the network."""
+        outputs: dict[bool, list[Tensor]] = {}
+        for training in modes:
+            model.train(training)
+            with torch.no_grad(), fixed_randomness(), self._mode():
+                given = [call.on(model) for call in self.calls]
+            outputs[training] = [x for x in tree_leaves(given) if isinstance(x, Tensor)]
+        return outputs
+
+
+@contextmanager
+def _refusing_what_does_not_run() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):  # else layers would be pinned for it
+            raise
+        message = f"the cut network does not run: {str(error) or repr(error)}"
+        raise InexactCutError(message, _source_of(error)) from error
+
+
+def _source_of(error: BaseException) -> str:
+    """Find the innermost line of the model's code in an error's traceback, or ""."""
+    folders = (Path(torch.__file__).parent, Path(__file__).parents[1])
+    others = tuple(str(folder) + os.sep for folder in folders)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
+    if not frames or frames[-1].name in ("<module>",):
+        return ""
+    path = Path(frames[-1].filename)
+    return f"{path.parent.name}/{path.name}:{frames[-1].lineno}"
+
+
+def _difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """Return the largest difference relative to the largest entry; infinite if shapes differ, and for NaN."""
+    if [x.shape for x in one] != [x.shape for x in other]:
+        return math.inf
+    worst = 0.0
+    for a, b in zip(one, other, strict=True):
+        if a.numel():
+            a, b = (x if x.is_complex() else x.double() for x in (a, b))  # of truth values, too
+            relative = float((a - b).abs().max() / a.abs().max().clamp_min(1e-30))
+            worst = math.inf if math.isnan(relative) else max(worst, relative)
+    return worst
