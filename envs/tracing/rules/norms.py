@@ -26,7 +26,10 @@ def batch_norm(propagation: Propagation, call: Call) -> None:
     axes: list[LabelVector | None] = [None] * len(value.shape)
     axes[1] = channels
     normalised, *statistics = call.outputs
-    propagation.set(normalised, axes)
+    own_statistics = not any(name in call.name for name in ("no_training", "no_update")) and (
+        call["training"] or not isinstance(call["running_mean"], Tensor)
+    )
+    propagation.set(normalised, axes, vanishes=_vanishes(propagation, call, alone=own_statistics))
     for statistic in statistics:
         if statistic.ndim == 1 and statistic.shape[0] == value.shape[1]:
             propagation.set(statistic, [channels])
@@ -48,7 +51,20 @@ def group_norm(propagation: Propagation, call: Call) -> None:
             rows = channels.reshape(groups, -1)
             propagation.couple(rows, rows[:, :1])
             propagation.measure(rows[:, 0])
-    propagation.set(call.outputs[0], [value.axes[0], channels, *value.axes[2:]])
+    vanishes = _vanishes(propagation, call, alone=True)
+    propagation.set(call.outputs[0], [value.axes[0], channels, *value.axes[2:]], vanishes=vanishes)
+
+
+def _vanishes(propagation: Propagation, call: Call, *, alone: bool) -> bool:
+    """Return whether weight and bias are zero where masked, or there are none and zeros stay zero.
+
+    Args:
+        propagation: The labels.
+        call: A normalisation.
+        alone: Whether what is masked is normalised by its own statistics.
+    """
+    affine = [propagation.value(x).vanishes for x in (call["weight"], call["bias"]) if x is not None]
+    return all(affine) if affine else alone and propagation.value(call.args[0]).vanishes
 
 
 @rule("native_layer_norm", "_fused_rms_norm", "rms_norm", "layer_norm")
@@ -73,4 +89,4 @@ def weight_norm(propagation: Propagation, call: Call) -> None:
     if len(scale.axes) != len(direction.axes) or call["dim"] < 0:  # one norm for the whole weight
         propagation.pin_all(call.args[0], "weight normalisation")
     propagation.pin(direction.axes[dim], "weight normalisation")
-    propagation.set(call.outputs[0], direction.axes, weight=direction.weight)
+    propagation.set(call.outputs[0], direction.axes, like=direction)

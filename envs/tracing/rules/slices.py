@@ -25,7 +25,7 @@ def slice_(propagation: Propagation, call: Call) -> None:
             propagation.measure(section)
         if call["step"] != 1:
             propagation.pin(labels, "channels are taken with a stride")
-    propagation.set(call.result, axes, weight=source.weight)
+    propagation.set(call.result, axes, like=source)
 
 
 @rule("select", "select_copy")
@@ -34,7 +34,7 @@ def select(propagation: Propagation, call: Call) -> None:
     source = propagation.value(call.args[0])
     dim = call["dim"] % len(source.axes)
     propagation.pin(source.axes[dim], SELECTED)
-    propagation.set(call.result, [a for d, a in enumerate(source.axes) if d != dim], weight=source.weight)
+    propagation.set(call.result, [a for d, a in enumerate(source.axes) if d != dim], like=source)
 
 
 @rule("unbind", "unbind_copy")
@@ -44,10 +44,11 @@ def unbind(propagation: Propagation, call: Call) -> None:
     dim = call["dim"] % len(source.axes)
     propagation.pin(source.axes[dim], SELECTED)
     for piece in call.outputs:
-        propagation.set(piece, [a for d, a in enumerate(source.axes) if d != dim], weight=source.weight)
+        propagation.set(piece, [a for d, a in enumerate(source.axes) if d != dim], like=source)
 
 
 @rule("split", "split_with_sizes", "chunk", "tensor_split", "split_copy", "split_with_sizes_copy")
+@rule("unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk")
 def split(propagation: Propagation, call: Call) -> None:
     """Split the labels; sections of equal size are coupled, so that they stay equal."""
     source = propagation.value(call.args[0])
@@ -66,7 +67,7 @@ def split(propagation: Propagation, call: Call) -> None:
     for out, labels_of_out in zip(call.outputs, section_labels, strict=True):
         axes = list(source.axes)
         axes[dim] = labels_of_out
-        propagation.set(out, axes, weight=source.weight)
+        propagation.set(out, axes, like=source)
 
 
 @rule("cat", "concat")
@@ -94,11 +95,13 @@ def concatenate(propagation: Propagation, call: Call) -> None:
             for vector in vectors:
                 propagation.tie(known[0], vector, FIXED)
             axes.append(known[0])
-    propagation.set(call.result, axes)
+    # What has no labels at all stays whole, so it need not vanish.
+    labelled = [value for value in values if any(axis is not None for axis in value.axes)]
+    propagation.set(call.result, axes, vanishes=all(value.vanishes for value in labelled))
 
 
 def _pinned(propagation: Propagation, size: int, reason: str) -> LabelVector:
-    labels = propagation.labels.fresh(size)
+    labels = propagation.labels.fresh(size, free=True)
     propagation.pin(labels, reason)
     return labels
 
@@ -114,14 +117,14 @@ def stack(propagation: Propagation, call: Call) -> None:
             propagation.tie(known, vector, FIXED)
         axes.append(known)
     axes.insert(call["dim"] % call.result.ndim, None)
-    propagation.set(call.result, axes)
+    propagation.set(call.result, axes, vanishes=all(value.vanishes for value in values))
 
 
 @rule("constant_pad_nd", "pad")
 def pad(propagation: Propagation, call: Call) -> None:
     """Add pinned labels for the padding on both sides."""
-    axes = list(propagation.value(call.args[0]).axes)
-    widths = call["pad"]
+    source, widths = propagation.value(call.args[0]), call["pad"]
+    axes = list(source.axes)
     for pair in range(len(widths) // 2):
         dim, before, after = len(axes) - 1 - pair, widths[2 * pair], widths[2 * pair + 1]
         labels = axes[dim]
@@ -132,7 +135,7 @@ def pad(propagation: Propagation, call: Call) -> None:
             labels = labels[max(0, -before) : len(labels) + min(0, after)]
         edges = [_pinned(propagation, max(0, size), "padded channels stay") for size in (before, after)]
         axes[dim] = np.concatenate([edges[0], labels, edges[1]])
-    propagation.set(call.result, axes)
+    propagation.set(call.result, axes, vanishes=source.vanishes and not call["value"])
 
 
 @rule("index", "_unsafe_index")
