@@ -12,7 +12,21 @@ from typing import Any
 import torch
 
 from ..propagation import Propagation
-from . import constants, elementwise, noise, norms, products, reductions, shapes, slices, spatial
+from . import (
+    constants,
+    elementwise,
+    noise,
+    norms,
+    positions,
+    products,
+    recurrent,
+    reductions,
+    refused,
+    shapes,
+    slices,
+    spatial,
+    spectra,
+)
 from .registry import FIXED, RULES, Call, Rule
 
 __all__ = ["Call", "rule_for"]
@@ -22,11 +36,15 @@ _RULE_MODULES = (
     elementwise,
     noise,
     norms,
+    positions,
     products,
+    recurrent,
     reductions,
+    refused,
     shapes,
     slices,
     spatial,
+    spectra,
 )  # importing registers rules
 
 
@@ -44,6 +62,7 @@ def rule_for(func: Any) -> Rule:
 def _writing(rule: Rule) -> Rule:
     """Wrap the rule of an operation that writes: what it writes into gets tied to what is written."""
 
+    @functools.wraps(rule)
     def write(propagation: Propagation, call: Call) -> None:
         targets = [propagation.value(tensor) for tensor in call.written]
         with propagation.writing(call.written):

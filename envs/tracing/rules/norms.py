@@ -8,6 +8,15 @@ from ..labels import LabelVector
 from ..propagation import Propagation
 from .registry import Call, rule
 
+INEXACT_NORMS = ("native_layer_norm", "_fused_rms_norm", "native_group_norm")
+"""Operations that average over all channels of an example, the last if it has one group.
+
+``allow_inexact`` ties their channels instead of pinning them. Where torch makes RMS-norm of simpler
+operations, as on the CPU, it stays pinned.
+"""
+
+_REMEDY = "--allow-inexact layernorm ties them"
+
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm")
 @rule("_batch_norm_with_update", "_native_batch_norm_legit_functional", "_batch_norm_no_update")
@@ -45,13 +54,13 @@ def group_norm(propagation: Propagation, call: Call) -> None:
             labels = propagation.value(tensor).axes[0]
             propagation.tie(channels, labels, "group-norm over channels of fixed size")
     if channels is not None:
-        if groups == 1:
-            propagation.pin(channels, "group-norm with one group averages over all channels")
-        else:
+        if groups == 1 and "layernorm" not in propagation.allow_inexact:
+            propagation.pin(channels, f"group-norm with one group averages over all channels; {_REMEDY}")
+        elif groups > 1:
             rows = channels.reshape(groups, -1)
             propagation.couple(rows, rows[:, :1])
             propagation.measure(rows[:, 0])
-    vanishes = _vanishes(propagation, call, alone=True)
+    vanishes = _vanishes(propagation, call, alone=groups > 1)
     propagation.set(call.outputs[0], [value.axes[0], channels, *value.axes[2:]], vanishes=vanishes)
 
 
@@ -67,16 +76,22 @@ def _vanishes(propagation: Propagation, call: Call, *, alone: bool) -> bool:
     return all(affine) if affine else alone and propagation.value(call.args[0]).vanishes
 
 
-@rule("native_layer_norm", "_fused_rms_norm", "rms_norm", "layer_norm")
+@rule("native_layer_norm", "_fused_rms_norm")
 def layer_norm(propagation: Propagation, call: Call) -> None:
-    """Pin the normalised axes: removing channels would change the statistics."""
+    """Pin the normalised axes, as removing channels changes the statistics, or tie them if that is allowed."""
     value = propagation.value(call.args[0])
     leading = len(value.axes) - len(call["normalized_shape"])
-    for axis in value.axes[leading:]:
-        propagation.pin(axis, "layer-norm averages over these channels")
-    propagation.pin_all(call.args[2:], "layer-norm averages over these channels")
-    fixed = [None] * (len(value.axes) - leading)
-    propagation.set(call.outputs[0], [*value.axes[:leading], *fixed])
+    affine = [call[name] for name in ("weight", "bias") if call.has(name) and call[name] is not None]
+    axes = list(value.axes)
+    for dim in range(leading, len(axes)):
+        for tensor in affine:
+            labels = propagation.value(tensor).axes[dim - leading]
+            propagation.tie(axes[dim], labels, "layer-norm over channels of fixed size")
+            axes[dim] = labels if axes[dim] is None else axes[dim]
+        if "layernorm" not in propagation.allow_inexact:
+            propagation.pin(axes[dim], f"layer-norm averages over these channels; {_REMEDY}")
+    vanishes = bool(affine) and all(propagation.value(tensor).vanishes for tensor in affine)
+    propagation.set(call.outputs[0], axes, vanishes=vanishes)
 
 
 @rule("_weight_norm_interface", "_weight_norm")

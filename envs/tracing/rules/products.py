@@ -17,7 +17,7 @@ from .registry import FIXED, Call, rule
 def convolution(propagation: Propagation, call: Call) -> None:
     """Tie input channels to the weight's input axis; the output gets the labels of the weight's filters."""
     x, weight = propagation.value(call["input"]), propagation.value(call["weight"])
-    transposed: bool = call["transposed"]
+    transposed: bool = call.has("transposed") and call["transposed"]
     for axis in (x.axes[0], *x.axes[2:]):
         propagation.pin(axis, "a convolution slides over this axis")
     for axis in weight.axes[2:]:
@@ -69,6 +69,15 @@ def _tie_channels(
     if transposed:
         return None if second is None else np.tile(second, groups)
     return first
+
+
+@rule("torchvision::deform_conv2d")
+def deformable_convolution(propagation: Propagation, call: Call) -> None:
+    """Treat as a convolution; offsets and their weights have a number for each place in the kernel."""
+    for name in ("offset", "mask"):
+        for axis in propagation.value(call[name]).axes:
+            propagation.pin(axis, "offsets of a deformable convolution")
+    convolution(propagation, call)
 
 
 @rule("mm", "bmm", "matmul", "mv", "dot", "vdot")

@@ -14,6 +14,7 @@ from ..propagation import Propagation
 
 FIXED = "channels meet a tensor whose size is fixed"
 BROADCAST = "one channel is broadcast to many"
+SELECTED = "channels are selected by position"
 
 
 @dataclass(frozen=True)

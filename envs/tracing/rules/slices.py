@@ -6,9 +6,7 @@ import numpy as np
 
 from ..labels import LabelVector
 from ..propagation import Propagation
-from .registry import FIXED, Call, rule
-
-SELECTED = "channels are selected by position"
+from .registry import FIXED, SELECTED, Call, rule
 
 
 @rule("slice")
@@ -138,25 +136,11 @@ def pad(propagation: Propagation, call: Call) -> None:
     propagation.set(call.result, axes, vanishes=source.vanishes and not call["value"])
 
 
-@rule("index", "_unsafe_index")
-def index(propagation: Propagation, call: Call) -> None:
-    """Pin the indexed axes; the others keep their labels."""
-    source, indices = propagation.value(call.args[0]), call["indices"]
-    indexed = [dim for dim, index_tensor in enumerate(indices) if index_tensor is not None]
-    propagation.pin_all(indices, SELECTED)
-    for dim in indexed:
-        propagation.pin(source.axes[dim], SELECTED)
-    before, after = source.axes[: indexed[0]], source.axes[indexed[-1] + 1 :]
-    new = call.result.ndim - len(before) - len(after)
-    if len(indexed) != indexed[-1] - indexed[0] + 1 or new < 0:
-        propagation.pin_all(
-            call.args[0], SELECTED
-        )  # indices on separated axes move the result's axis to the front
-        return
-    propagation.set(call.result, [*before, *[None] * new, *after])
-
-
-@rule("index_select", "gather")
-def pick(propagation: Propagation, call: Call) -> None:
-    """Pin all labels: channels are selected by position."""
-    propagation.pin_all(call.operands, SELECTED)
+@rule("unfold", "unfold_copy")
+def windows(propagation: Propagation, call: Call) -> None:
+    """Pin the axis that is cut into windows, and add one for the places inside a window."""
+    source = propagation.value(call.args[0])
+    axes = list(source.axes)
+    propagation.pin(axes[call["dimension"]], "channels are cut into windows")
+    axes[call["dimension"]] = None
+    propagation.set(call.result, [*axes, None], like=source)

@@ -74,6 +74,31 @@ def pixel_unshuffle(propagation: Propagation, call: Call) -> None:
     propagation.set(call.result, [*axes[:-2], None, None], vanishes=source.vanishes)
 
 
+@rule("torchvision::roi_align", "torchvision::roi_pool")
+def regions(propagation: Propagation, call: Call) -> None:
+    """Keep the labels of the channels; regions are numbers for all of them."""
+    source = propagation.value(call.args[0])
+    propagation.pin_all(call.args[1], "channels are treated as regions")
+    for axis in (source.axes[0], *source.axes[2:]):
+        propagation.pin(axis, "channels are treated as pixels")
+    for number, out in enumerate(call.outputs):  # the second says where a maximum is
+        axes = [None, source.axes[1], None, None]
+        propagation.set(out, axes, vanishes=source.vanishes and number == 0)
+
+
+@rule("col2im")
+def fold(propagation: Propagation, call: Call) -> None:
+    """Couple the pixels of the patches of each channel."""
+    source = propagation.value(call.args[0])
+    axes = list(source.axes)
+    propagation.pin(axes[-1], "channels are treated as pixels")
+    if axes[-2] is not None:
+        rows = axes[-2].reshape(call.result.shape[-3], -1)
+        propagation.couple(rows, rows[:, :1])
+        axes[-2] = rows[:, 0]
+    propagation.set(call.result, [*axes[:-1], None, None], vanishes=source.vanishes)
+
+
 @rule("im2col")
 def unfold(propagation: Propagation, call: Call) -> None:
     """Repeat each channel's label for the pixels of its patch."""

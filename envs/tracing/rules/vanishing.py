@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .registry import Call, outs
 
@@ -41,7 +41,7 @@ def gives_zero(call: Call, zero: Sequence[bool]) -> bool:
     args, kwargs = tree_map_only(Tensor, stand_in, (call.args, kwargs))
     into = {name: torch.empty(0, dtype=call.kwargs[name].dtype) for name in outs(call.func) & {*call.kwargs}}
     try:
-        result = call.func(*args, **kwargs, **into)
+        result = tree_leaves(call.func(*args, **kwargs, **into))[0]
     except (RuntimeError, TypeError, ValueError):
         return False  # it needs another shape or type, or divides integers by zero
     # Zero divided by the zero among the numbers is undefined; two operands that vanish give nothing else.
