@@ -5,7 +5,6 @@ sets those of the result. Rules use nothing else of the tracer.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from .aliases import Aliases
 from .labels import Cause, Labels, LabelVector, Value
 from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records
 from .sizes import SizeRecord
@@ -66,7 +66,7 @@ class Propagation:
         self._batch_size = batch_size
         self._source = source
         self._values: dict[int, Value] = {}
-        self._vanishing: defaultdict[int, set[int]] = defaultdict(set)  # ids of tensors, by their storage
+        self._vanishing = Aliases()
         self._alive: list[Tensor] = []  # ids are unique only among living tensors
         self._parameters: dict[str, Value] = {}
         self._kernels = set(_kernels(model))
@@ -112,7 +112,7 @@ class Propagation:
         vanishes = vanishes and any(axis is not None for axis in axes)
         self._values[id(tensor)] = Value(tuple(axes), tuple(tensor.shape), weight, vanishes)
         if vanishes:
-            self._vanishing[tensor.untyped_storage()._cdata].add(id(tensor))
+            self._vanishing.add(tensor)
         self.keep_alive([tensor])
 
     def constant(self, size: int) -> LabelVector | None:
@@ -124,14 +124,14 @@ class Propagation:
         """Apply a rule of an operation that writes into ``tensors``.
 
         A view shares its labels with what it is a view of, so these need no care. But unless it is known that
-        what is written vanishes, nothing that lies in the same memory does so any longer.
+        what is written vanishes, nothing that has a part in it does so any longer.
         """
         before = [self._values.get(id(tensor)) for tensor in tensors]
         yield
         for tensor, old in zip(tensors, before, strict=True):
             new = self._values.get(id(tensor))
             if new is None or new is old or not new.vanishes:
-                for key in self._vanishing.pop(tensor.untyped_storage()._cdata, ()):
+                for key in self._vanishing.overlapping(tensor):
                     self._values[key] = replace(self._values[key], vanishes=False)
 
     def keep_alive(self, tensors: Iterable[Tensor]) -> None:

@@ -78,7 +78,7 @@ def _vanishes(propagation: Propagation, call: Call, *, alone: bool) -> bool:
 
 @rule("native_layer_norm", "_fused_rms_norm")
 def layer_norm(propagation: Propagation, call: Call) -> None:
-    """Pin the normalised axes, as removing channels changes the statistics, or tie them if that is allowed."""
+    """Pin the normalised axes, whose statistics need all channels, or tie them if that is allowed."""
     value = propagation.value(call.args[0])
     leading = len(value.axes) - len(call["normalized_shape"])
     affine = [call[name] for name in ("weight", "bias") if call.has(name) and call[name] is not None]
