@@ -1,6 +1,6 @@
 """Trace a network: one forward pass per mode on a copy of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..modules.copying import replica
 from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
 from .propagation import Pin, Propagation
+from .sizes import declare
 from .solving import solve
 from .tracer import Tracer
 from .tracked_int import track
@@ -45,25 +46,29 @@ class Recording:
 
     Args:
         model: The copy of the network that ran, without its numbers.
+        numbers: The whole numbers that it holds, by path.
         propagation: Its labels.
         input_shape: Shape of one example, None if the example was not a single tensor.
     """
 
     model: nn.Module
+    numbers: Mapping[str, int]
     propagation: Propagation
     input_shape: tuple[int, ...] | None
 
-    def solve(self, pins: Iterable[Pin] = ()) -> TracedNetwork:
+    def solve(self, pins: Iterable[Pin] = (), sizes: Iterable[tuple[str, str]] = ()) -> TracedNetwork:
         """Group the channels that are not pinned into layers.
 
         Args:
             pins: Channels to keep, each with its cause.
+            sizes: Attributes that count filters and were not seen to, each with the name of the layer.
 
         Raises:
-            ValueError: If a pin names no parameter or axis of the network.
+            ValueError: If a pin names no parameter or axis of the network, or a size does not fit it.
         """
         kept = [(self.propagation.labels_of(pin), pin.cause) for pin in pins]
-        network = solve(self.propagation.records, self.model, kept)
+        records = declare(self.propagation.records, self.numbers, sizes)
+        network = solve(records, self.model, self.numbers, kept)
         return replace(network, input_shape=self.input_shape)
 
 
@@ -72,14 +77,12 @@ def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
     copied = replica(model).cpu().float()
     numbers = track(copied, model)
     tracer = Tracer(copied, batch_size=_batch_size(calls[0].inputs))
-    tracer.propagation.records.numbers.update(numbers)
-    tracer.propagation.records.numbers = numbers
     with torch.no_grad():
         for training in (False, True):
             for call in calls:
                 with fixed_randomness():
                     tracer.run(call.to(torch.float32).inputs, training=training)
-    return Recording(copied.to("meta"), tracer.propagation, shape_of_example(calls))
+    return Recording(copied.to("meta"), numbers, tracer.propagation, shape_of_example(calls))
 
 
 def shape_of_example(calls: Sequence[Call]) -> tuple[int, ...] | None:
