@@ -1,12 +1,12 @@
 """Sizes of torch's modules that follow from their weights: channels, groups, features."""
 
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from .copying import replica
 from .units import WHOLE_GROUPS, remember_unit, unit_of, unit_of_convolution
 
 _CONVOLUTION, _NORM = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase
@@ -90,7 +90,7 @@ def _shape(module: nn.Module, name: str = "weight") -> torch.Size:
     if is_parametrized(module, name):
         parts: Any = module.parametrizations
         with torch.no_grad():
-            computed: Tensor = copy.deepcopy(parts[name]).eval()()
+            computed: Tensor = replica(parts[name]).eval()()
         return computed.shape
     weight: Tensor = getattr(module, name)
     return weight.shape
