@@ -1,6 +1,7 @@
 """Sizes of torch's modules that follow from their weights: channels, groups, features."""
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,19 +10,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from .copying import replica
 from .units import WHOLE_GROUPS, remember_unit, unit_of, unit_of_convolution
 
-_CONVOLUTION, _NORM = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase
-
-_SIZES: tuple[tuple[type[nn.Module], tuple[str, ...]], ...] = (
-    (_CONVOLUTION, ("in_channels", "out_channels", "groups")),
-    (nn.Linear, ("in_features", "out_features")),
-    (_NORM, ("num_features",)),
-    (nn.GroupNorm, ("num_channels", "num_groups")),
-    (nn.LayerNorm, ("normalized_shape",)),
-    (nn.PReLU, ("num_parameters",)),
-    (nn.Embedding, ("num_embeddings", "embedding_dim")),
-    (nn.RNNBase, ("input_size", "hidden_size", "proj_size")),
-)
-"""Size attributes of torch's modules that :func:`fit_attributes` can set."""
+_Read = Callable[[Any], Sequence[int | tuple[int, ...]]]
 
 _GATES = {"LSTM": 4, "GRU": 3}
 """Rows of a recurrent layer's weight per hidden feature, where there are several."""
@@ -32,54 +21,26 @@ def sizes_from_weights(model: nn.Module) -> dict[str, int | tuple[int, ...]]:
     return {
         f"{name}.{attribute}".lstrip("."): getattr(module, attribute)
         for name, module in model.named_modules()
-        for attribute in _sizes_of(module)
+        for attribute in _kind(module).sizes
     }
 
 
 def attributes_from_weights(module: nn.Module) -> tuple[str, ...]:
-    """Return the attributes of torch's own class if :func:`fit_attributes` can set its sizes: no cut sets them."""
-    if not (names := _sizes_of(module)):
-        return ()
-    kind = next(kind for kind, _ in _SIZES if isinstance(module, kind))
-    return (*names, *getattr(kind, "__constants__", ()), "_reversed_padding_repeated_twice")
+    """Return the attributes of a torch class of which :func:`fit_attributes` sets the sizes.
 
-
-def _sizes_of(module: nn.Module) -> tuple[str, ...]:
-    if not any(tensor.ndim for tensor in (*module.parameters(), *module.buffers())):
-        return ()
-    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) != 1:
-        return ()
-    return next((names for kind, names in _SIZES if isinstance(module, kind)), ())
+    The others of these, such as a stride, are no sizes of channels.
+    """
+    kind = _kind(module)
+    others = (*getattr(kind.module, "__constants__", ()), "_reversed_padding_repeated_twice")
+    return (*kind.sizes, *others) if kind.sizes else ()
 
 
 def fit_attributes(model: nn.Module) -> None:
     """Set the size attributes of torch's modules to the shapes of their parameters."""
     for module in model.modules():
-        match module:
-            case nn.modules.conv._ConvNd():
-                _fit_convolution(module, _shape(module))
-            case nn.Linear():
-                module.out_features, module.in_features = _shape(module)
-            case nn.modules.batchnorm._NormBase():
-                names = ("running_mean", "weight", "bias")
-                present = [n for n in names if is_parametrized(module, n) or getattr(module, n) is not None]
-                if present:
-                    module.num_features = _shape(module, present[0])[0]
-            case nn.GroupNorm() if module.affine:
-                per_group = module.num_channels // module.num_groups
-                module.num_channels = _shape(module)[0]
-                module.num_groups = module.num_channels // per_group
-            case nn.LayerNorm() if module.elementwise_affine and len(module.normalized_shape) == 1:
-                module.normalized_shape = tuple(_shape(module))
-            case nn.PReLU():
-                module.num_parameters = _shape(module)[0]
-            case nn.Embedding():
-                module.num_embeddings, module.embedding_dim = _shape(module)
-            case nn.RNNBase():
-                rows, module.input_size = _shape(module, "weight_ih_l0")
-                module.hidden_size = rows // _GATES.get(module.mode, 1)
-                if module.proj_size:
-                    module.proj_size = _shape(module, "weight_hh_l0")[1]
+        kind = _kind(module)
+        for name, size in zip(kind.sizes, kind.read(module), strict=True):
+            setattr(module, name, size)
 
 
 def _shape(module: nn.Module, name: str = "weight") -> torch.Size:
@@ -96,16 +57,62 @@ def _shape(module: nn.Module, name: str = "weight") -> torch.Size:
     return weight.shape
 
 
-def _fit_convolution(module: nn.modules.conv._ConvNd, shape: torch.Size) -> None:
-    first, second = shape[:2]
+def _convolution(module: nn.modules.conv._ConvNd) -> tuple[int, int, int]:
+    first, second = _shape(module)[:2]
     old_first = module.in_channels if module.transposed else module.out_channels
+    groups = module.groups
     unit = unit_of(module, "weight")
-    if unit is None and module.groups > 1:
-        unit = unit_of_convolution(module.groups, module.in_channels // module.groups)
+    if unit is None and groups > 1:
+        unit = unit_of_convolution(groups, module.in_channels // groups)
         remember_unit(module, "weight", unit)
     if unit == WHOLE_GROUPS:
-        module.groups = first // (old_first // module.groups)
-    inputs, outputs = (
-        (first, second * module.groups) if module.transposed else (second * module.groups, first)
-    )
-    module.in_channels, module.out_channels = inputs, outputs
+        groups = first // (old_first // groups)
+    return (first, second * groups, groups) if module.transposed else (second * groups, first, groups)
+
+
+def _norm(module: nn.modules.batchnorm._NormBase) -> tuple[int]:
+    names = ("running_mean", "weight", "bias")
+    present = (name for name in names if is_parametrized(module, name) or getattr(module, name) is not None)
+    return (_shape(module, next(present))[0],)
+
+
+def _group_norm(module: nn.GroupNorm) -> tuple[int, int]:
+    (channels,) = _shape(module)
+    return channels, channels * module.num_groups // module.num_channels
+
+
+def _recurrent(module: nn.RNNBase) -> tuple[int, int, int]:
+    rows, inputs = _shape(module, "weight_ih_l0")
+    projected = _shape(module, "weight_hh_l0")[1] if module.proj_size else 0
+    return inputs, rows // _GATES.get(module.mode, 1), projected
+
+
+class _Kind(NamedTuple):
+    """A torch class, its attributes that hold sizes, and how to read these from the weights."""
+
+    module: type[nn.Module]
+    sizes: tuple[str, ...]
+    read: _Read
+
+
+_NOTHING = _Kind(nn.Module, (), lambda _: ())
+
+_KINDS = (
+    _Kind(nn.modules.conv._ConvNd, ("in_channels", "out_channels", "groups"), _convolution),
+    _Kind(nn.Linear, ("out_features", "in_features"), _shape),
+    _Kind(nn.modules.batchnorm._NormBase, ("num_features",), _norm),
+    _Kind(nn.GroupNorm, ("num_channels", "num_groups"), _group_norm),
+    _Kind(nn.LayerNorm, ("normalized_shape",), lambda module: (tuple(_shape(module)),)),
+    _Kind(nn.PReLU, ("num_parameters",), _shape),
+    _Kind(nn.Embedding, ("num_embeddings", "embedding_dim"), _shape),
+    _Kind(nn.RNNBase, ("input_size", "hidden_size", "proj_size"), _recurrent),
+)
+
+
+def _kind(module: nn.Module) -> _Kind:
+    """Find the kind of a module; nothing can be read from one without a tensor, such as some norms."""
+    if not any(tensor.ndim for tensor in (*module.parameters(), *module.buffers())):
+        return _NOTHING
+    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) != 1:
+        return _NOTHING
+    return next((kind for kind in _KINDS if isinstance(module, kind.module)), _NOTHING)

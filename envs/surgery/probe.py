@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from ..io.memory import is_out_of_memory
 from ..modules.calls import Call
 from ..modules.copying import with_own_state
 from ..modules.randomness import fixed_randomness
+from ..modules.structures import tensors_in
 from ..tracing import TracedNetwork
 from ..tracing.rules.norms import INEXACT_NORMS
 from .cutting import cut, mask_
@@ -180,7 +180,7 @@ class _Draw:
             model.train(training)
             with torch.no_grad(), fixed_randomness(), self._mode():
                 given = [call.on(model) for call in self.calls]
-            outputs[training] = [x for x in tree_leaves(given) if isinstance(x, Tensor)]
+            outputs[training] = tensors_in(given)
         return outputs
 
 

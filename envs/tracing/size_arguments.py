@@ -131,4 +131,4 @@ _SIZES: dict[str, _Finder] = {
     **{f"conv_transpose{dims}d": _given("groups", first=6, last=7) for dims in (1, 2, 3)},
     "group_norm": _given("num_groups", first=1, last=2),
 }
-"""Where functions take sizes of channels, by their names. Other numbers, such as strides, count no channels."""
+"""Where functions take sizes of channels, by their names; other numbers, such as strides, are none."""

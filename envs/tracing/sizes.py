@@ -1,15 +1,15 @@
 """Attributes that hold numbers of channels, so that a cut can adapt them.
 
-Forward code like ``torch.split(x, self.width, 1)`` does not adapt to a smaller ``x`` by itself. Each size that
-it was seen to compute from attributes gives an equation: a polynomial in these attributes equals a count of
-channels. What an attribute has to be after a cut follows; an attribute without an equation is left alone.
+Forward code like ``torch.split(x, self.width, 1)`` does not adapt to a smaller ``x`` by itself. Each size
+that it was seen to compute from attributes gives an equation: a polynomial in these attributes equals a count
+of channels. What an attribute has to be after a cut follows; one without an equation is left alone.
 
 Shapes: L layers.
 """
 
-import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from torch import nn
 from ..modules.numbers import is_whole, number_at
 from .labels import Cause, Labels, LabelVector
 from .network import Size
-from .records import SizeReading
+from .records import Records, SizeReading
 from .tracked_int import Monomial, Polynomial
 
 _SAMPLES = 4
@@ -40,7 +40,7 @@ class _Line(NamedTuple):
 
 class _Equation(NamedTuple):
     number: Polynomial
-    count: npt.NDArray[np.int64]  # (1 + L,): what it equals, as a constant and per kept filter of each layer
+    total: npt.NDArray[np.int64]  # (1 + L,): what it equals, as a constant and per kept filter of each layer
     reading: SizeReading
 
     @property
@@ -57,27 +57,23 @@ class Conflict(NamedTuple):
 
 
 def find_sizes(
-    readings: Iterable[SizeReading],
-    owner: LabelVector,
-    widths: LabelVector,
-    values: Mapping[str, int],
-    model: nn.Module,
+    records: Records, owner: LabelVector, widths: LabelVector, model: nn.Module
 ) -> tuple[tuple[Size, ...], list[Conflict]]:
     """Find the attributes that a cut has to change.
 
     Args:
-        readings: The sizes that were read.
+        records: The sizes that were read, and the whole numbers that the network holds.
         owner: The layer of each label, -1 for labels that stay.
         widths: Filters of each layer, shape (L,).
-        values: The whole numbers that the network holds, by path.
         model: The traced network.
 
     Returns:
         One entry for each attribute, a number or a sequence of numbers, and what contradicts itself.
     """
-    system = _System([_equation(reading, owner, widths) for reading in readings], widths, values)
+    equations = [_equation(reading, owner, widths) for reading in records.size_readings]
+    system = _System(equations, widths, records.numbers)
     system.solve()
-    return tuple(_sizes(system.lines, values, model)), system.conflicts()
+    return tuple(_sizes(system.lines, records.numbers, model)), system.conflicts()
 
 
 def _equation(reading: SizeReading, owner: LabelVector, widths: LabelVector) -> _Equation:
@@ -97,7 +93,7 @@ class _System:
     def __init__(
         self, equations: Sequence[_Equation], widths: LabelVector, values: Mapping[str, int]
     ) -> None:
-        unique = {(tuple(sorted(e.number.items())), e.count.tobytes()): e for e in reversed(equations)}
+        unique = {(tuple(sorted(e.number.items())), e.total.tobytes()): e for e in reversed(equations)}
         self._equations = list(reversed(unique.values()))
         self._values = values
         rng = np.random.default_rng(0)
@@ -109,7 +105,7 @@ class _System:
     def solve(self) -> None:
         """Solve equations with one unknown attribute first; of a product choose the likeliest factor."""
         # Few attributes first, and of those sizes of channels that can go.
-        pending = sorted((e for e in self._equations if e.count[1:].any()), key=lambda e: len(e.attributes))
+        pending = sorted((e for e in self._equations if e.total[1:].any()), key=lambda e: len(e.attributes))
         while pending := [equation for equation in pending if not self._holds(equation)]:
             found = [(self._candidates(equation), equation) for equation in pending]
             found = [(candidates, equation) for candidates, equation in found if candidates]
@@ -132,8 +128,8 @@ class _System:
         return found
 
     def _holds(self, equation: _Equation) -> bool:
-        """Return whether an equation is true for the sampled counts; unsolved attributes keep their values."""
-        counts = (self._samples @ equation.count).tolist()
+        """Return whether an equation is true for the samples; unsolved attributes keep their values."""
+        counts = (self._samples @ equation.total).tolist()
         names = equation.attributes
         numbers = {name: self._sampled(name) for name in names}
         for sample, count in enumerate(counts):
@@ -156,7 +152,7 @@ class _System:
 
     def _solved(self, equation: _Equation, name: str) -> _Line | None:
         """Solve an equation for an attribute in which it is linear, as all the rest has to be."""
-        total: Any = equation.count.astype(object)  # of fractions
+        total: Any = equation.total.astype(object)  # of fractions
         slope = Fraction(0)
         for monomial, factor in equation.number.items():
             rest = tuple(pair for pair in monomial if pair[0] != name)
@@ -191,20 +187,19 @@ def _value(monomial: Monomial, at: Mapping[str, Fraction]) -> Fraction:
     return math.prod((at[name] ** exponent for name, exponent in monomial), start=Fraction(1))
 
 
-def _sizes(lines: Mapping[str, _Line], values: Mapping[str, int], model: nn.Module) -> Iterable[Size]:
+def _sizes(lines: Mapping[str, _Line], values: Mapping[str, int], model: nn.Module) -> Iterator[Size]:
     """Make the sizes; those in one sequence of whole numbers become one."""
-    changing = {name: line for name, line in lines.items() if not line.constant}
-    places = {name: _sequence(name, model) for name in changing}
-    for sequence, names in itertools.groupby(sorted(changing, key=lambda n: places[n] or n), places.get):
-        members = list(names)
-        if sequence is not None:
-            numbers = number_at(model, sequence)
-            members = [f"{sequence}.{position}" for position in range(len(numbers))]
-            groups = [(sequence, members)]
+    done = set()
+    for name, line in lines.items():
+        sequence = _sequence(name, model)
+        if line.constant or sequence in done:
+            continue
+        if sequence is None:
+            yield _size(name, [line], scalar=True)
         else:
-            groups = [(name, [name]) for name in members]
-        for path, parts in groups:
-            yield _size(path, [changing.get(part, values[part]) for part in parts], sequence is None)
+            done.add(sequence)
+            parts = (f"{sequence}.{position}" for position in range(len(number_at(model, sequence))))
+            yield _size(sequence, [lines.get(part, values[part]) for part in parts], scalar=False)
 
 
 def _size(path: str, parts: Sequence[_Line | int], scalar: bool) -> Size:
@@ -229,16 +224,38 @@ def _sequence(path: str, model: nn.Module) -> str | None:
     return parent if isinstance(found, list | tuple) and all(map(is_whole, found)) else None
 
 
-def settle(conflict: Conflict, labels: Labels, classes: LabelVector, pinned: Mapping[int, Cause]) -> None:
-    """Let what one attribute counts go together, or stay if that is impossible."""
-    one, other = conflict.one.size, conflict.other.size
-    if not isinstance(one, int) and not isinstance(other, int):
-        a, b = (size[np.sort(np.unique(classes[size], return_index=True)[1])] for size in (one, other))
-        free = not any(label_class in pinned for label_class in classes[[*a, *b]].tolist())
-        if len(a) == len(b) and free and (classes[a] != classes[b]).any():
-            labels.tie(a, b)
-            return
-    reason = f"the attribute {conflict.attribute!r} counts them and others, and cannot be both after a cut"
-    for size, cause in ((one, conflict.one.cause), (other, conflict.other.cause)):
-        if not isinstance(size, int):
-            labels.pin(size, Cause(reason, cause.operation, cause.module, cause.source))
+def settle(
+    conflicts: Iterable[Conflict], labels: Labels, classes: LabelVector, pinned: Mapping[int, Cause]
+) -> Iterator[tuple[LabelVector, Cause]]:
+    """Tie the channels that one attribute counts, so that all go together.
+
+    Yields:
+        Labels that have to stay as they cannot be tied, and why.
+    """
+    for conflict in conflicts:
+        one, other = conflict.one, conflict.other
+        if not _tied(one.size, other.size, labels, classes, pinned):
+            reason = (
+                f"the attribute {conflict.attribute!r} counts them and others, and cannot be both after a cut"
+            )
+            for reading in (one, other):
+                if not isinstance(reading.size, int):
+                    yield reading.size, replace(reading.cause, reason=reason)
+
+
+def _tied(
+    one: LabelVector | int,
+    other: LabelVector | int,
+    labels: Labels,
+    classes: LabelVector,
+    pinned: Mapping[int, Cause],
+) -> bool:
+    """Tie as many filters, each with all of its channels, if none has to stay."""
+    if isinstance(one, int) or isinstance(other, int):
+        return False
+    a, b = (size[np.sort(np.unique(classes[size], return_index=True)[1])] for size in (one, other))
+    stays = any(label_class in pinned for label_class in classes[[*a, *b]].tolist())
+    if len(a) != len(b) or stays or (classes[a] == classes[b]).all():
+        return False
+    labels.tie(a, b)
+    return True

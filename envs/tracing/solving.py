@@ -1,7 +1,7 @@
 """Solve the labels: join all ties, and group the label classes that are not pinned into layers.
 
-A run is a parameter's axis or what an operation treats as a unit: a vector of labels. Classes with the same producers and with
-positions on the same runs form a layer.
+A run is a vector of labels: a parameter's axis, or channels that an operation treats as a unit. Classes with
+the same producers and with positions on the same runs form a layer.
 
 Shapes: L layers, N filters of a layer, T product terms, A axes of a term, M labels of all runs.
 """
@@ -28,17 +28,13 @@ class _Family(NamedTuple):
 
 
 def solve(
-    records: Records,
-    model: nn.Module,
-    numbers: Mapping[str, int],
-    kept: Sequence[tuple[LabelVector, Cause]] = (),
+    records: Records, model: nn.Module, kept: Sequence[tuple[LabelVector, Cause]] = ()
 ) -> TracedNetwork:
     """Join all ties and group the label classes into layers.
 
     Args:
-        records: What the passes recorded. Channels that an attribute counts are tied or pinned here.
+        records: What was recorded. Channels that have to be as many for the sake of an attribute are tied.
         model: The traced network.
-        numbers: The whole numbers that it holds, by path.
         kept: Labels that a caller pins, and why.
     """
     classes, pinned = records.labels.solve(kept)
@@ -54,11 +50,9 @@ def solve(
         owners[members] = number
     owner = owners[classes]  # the layer of each label
     widths = np.array([layer.filters for layer in layers], np.int64)
-    sizes, conflicts = find_sizes(records.size_readings, owner, widths, numbers, model)
+    sizes, conflicts = find_sizes(records, owner, widths, model)
     if conflicts:
-        for conflict in conflicts:
-            settle(conflict, records.labels, classes, pinned)
-        return solve(records, model, numbers, kept)
+        return solve(records, model, [*kept, *settle(conflicts, records.labels, classes, pinned)])
 
     macs = [(product.factor, product.axes) for product in records.product_sums if not product.training]
     parameter_axes: dict[str, list[LabelVector]] = {name: [] for name, _ in model.named_parameters()}
@@ -106,8 +100,8 @@ def _families(
 ) -> tuple[dict[_Family, list[int]], dict[int, LabelVector]]:
     """Group the classes that are not pinned and lie on the same runs.
 
-    Channels that operations treat as a unit count as runs. So each slice of a tensor contains a layer completely or not at all, and no
-    slice can become empty.
+    Each slice of a tensor is a run. So it contains a layer completely or not at all, and no slice can become
+    empty.
 
     Returns:
         The classes of each family, families in forward order, and the positions of each class on the runs of

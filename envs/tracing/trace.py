@@ -1,6 +1,6 @@
 """Trace a network: one forward pass per mode on a copy of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -46,13 +46,11 @@ class Recording:
 
     Args:
         model: The copy of the network that ran, without its numbers.
-        numbers: The whole numbers that it holds, by path.
         propagation: Its labels.
         input_shape: Shape of one example, None if the example was not a single tensor.
     """
 
     model: nn.Module
-    numbers: Mapping[str, int]
     propagation: Propagation
     input_shape: tuple[int, ...] | None
 
@@ -66,7 +64,7 @@ class Recording:
             ValueError: If a pin names no parameter or axis of the network.
         """
         kept = [(self.propagation.labels_of(pin), pin.cause) for pin in pins]
-        network = solve(self.propagation.records, self.model, self.numbers, kept)
+        network = solve(self.propagation.records, self.model, kept)
         return replace(network, input_shape=self.input_shape)
 
 
@@ -76,12 +74,14 @@ def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
     copied = replica(model).cpu().float()
     numbers = track(copied, model)
     tracer = Tracer(copied, batch_size=_batch_size(calls[0].inputs))
+    tracer.propagation.records.numbers.update(numbers)
+    tracer.propagation.records.numbers = numbers
     with torch.no_grad():
         for training in (False, True):
             for call in calls:
                 with fixed_randomness():
                     tracer.run(call.to(torch.float32).inputs, training=training)
-    return Recording(copied.to("meta"), numbers, tracer.propagation, shape_of_example(calls))
+    return Recording(copied.to("meta"), tracer.propagation, shape_of_example(calls))
 
 
 def shape_of_example(calls: Sequence[Call]) -> tuple[int, ...] | None:

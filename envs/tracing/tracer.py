@@ -79,6 +79,14 @@ class Tracer(TorchDispatchMode):
     def _given(self, sizes: Sequence[SizeArgument]) -> None:
         self.propagation.given = sizes
 
+    def _measure_norm(self, norm: Any, output: Tensor) -> None:
+        """Record the size of a norm's channels, which no function of torch gets."""
+        self._given(
+            [SizeArgument(norm.num_channels if isinstance(norm, nn.GroupNorm) else norm.num_features)]
+        )
+        self.propagation.measure(self.propagation.value(output).axes[1])
+        self._given(())
+
     @contextmanager
     def _tracking_modules(self) -> Iterator[None]:
         """Keep the names of the running modules up to date."""
@@ -89,10 +97,7 @@ class Tracer(TorchDispatchMode):
 
         def leave(module: nn.Module, _: Any, output: Any) -> None:
             if _is_bare_norm(module) and isinstance(output, Tensor):
-                size = module.num_channels if isinstance(module, nn.GroupNorm) else module.num_features
-                self._given([SizeArgument(size)])  # no function gets it, yet it has to be true
-                self.propagation.measure(self.propagation.value(output).axes[1])
-                self._given(())
+                self._measure_norm(module, output)
             running.pop()
 
         handles = []

@@ -17,7 +17,7 @@ from secateur.envs.surgery.cutting import cut, load_pruned, mask_, save_pruned
 from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.probe import Probe
 from secateur.envs.surgery.verification import InexactCutError, trace_exactly, verify_cut
-from secateur.envs.tracing import Layer, TracedNetwork, trace
+from secateur.envs.tracing import Layer, Slice, TracedNetwork, trace
 from support.networks import OWN, MaskedWeights, SizesByAttribute, UNet
 from support.promises import difference, outputs, random_plan, randomised
 
@@ -254,7 +254,12 @@ class TestVerification:
                 return self.conv(x) + 0.0 * self.unheard(x).mean()
 
         model = Deaf()
-        layers = (Layer("unheard", 4, ("unheard",), (), np.arange(1, 5)),)
+        index = np.arange(4)[:, None]
+        slices = (
+            Slice("unheard.weight", 0, index, "producer"),
+            Slice("unheard.bias", 0, index, "per_channel"),
+        )
+        layers = (Layer("unheard", 4, ("unheard",), slices, np.arange(1, 5)),)
         blind = dataclasses.replace(trace(model, IMAGES), layers=layers)
         plan = PruningPlan({"unheard": (0,)}, {"unheard": 4})
         with pytest.raises(InexactCutError, match="the check of the cut is blind"):
