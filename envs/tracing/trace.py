@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..modules.calls import Call, as_calls
 from ..modules.copying import replica
+from ..modules.prunable_kind import check_prunable_kind
 from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
 from .propagation import Pin, Propagation
@@ -74,6 +75,7 @@ class Recording:
 
 def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
     """Run a copy of a network in both modes and record which channels meet; see :func:`trace`."""
+    check_prunable_kind(model)
     copied = replica(model).cpu().float()
     numbers = track(copied, model)
     tracer = Tracer(copied, batch_size=_batch_size(calls[0].inputs))

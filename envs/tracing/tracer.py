@@ -22,6 +22,10 @@ from .size_arguments import SizeArgument, SizeArguments
 _NOT_MODEL_CODE = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 
 
+class NotRunningError(ValueError):
+    """A network does not run on the inputs of a trace."""
+
+
 class Tracer(TorchDispatchMode):
     """Observe every ATen operation of a running network and the module that runs it.
 
@@ -39,20 +43,21 @@ class Tracer(TorchDispatchMode):
         """Trace one forward pass.
 
         Raises:
-            ValueError: If the network does not run on ``inputs``, or what it gives back cannot be opened.
+            NotRunningError: If the network does not run on ``inputs``.
+            ValueError: If what it gives back cannot be opened.
         """
         propagation = self.propagation
         propagation.training = training
-        self.model.train(training)
         with self._tracking_modules(), SizeArguments(self._given), self:
             try:
+                self.model.train(training)
                 outputs = self.model(*inputs)
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
                 shapes = ", ".join(str(tuple(x.shape)) for x in tree_leaves(inputs) if isinstance(x, Tensor))
                 mode = "training" if training else "evaluation"
-                raise ValueError(
+                raise NotRunningError(
                     f"the network does not run on an input of {shapes} in {mode} mode: "
                     f"{str(error) or repr(error)}"
                 ) from error
