@@ -60,8 +60,7 @@ def _shape(module: nn.Module, name: str = "weight") -> torch.Size:
 def _convolution(module: nn.modules.conv._ConvNd) -> tuple[int, int, int]:
     first, second = _shape(module)[:2]
     old_first = module.in_channels if module.transposed else module.out_channels
-    groups = module.groups
-    unit = unit_of(module, "weight")
+    groups, unit = module.groups, unit_of(module, "weight")
     if unit is None and groups > 1:
         unit = unit_of_convolution(groups, module.in_channels // groups)
         remember_unit(module, "weight", unit)

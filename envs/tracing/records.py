@@ -58,8 +58,6 @@ class Records:
     runs: list[LabelVector] = field(default_factory=list)
     """Channels that an operation treats as a unit, such as one part of a split."""
     size_readings: list[SizeReading] = field(default_factory=list)
-    numbers: dict[str, int] = field(default_factory=dict)
-    """The whole numbers that the network holds, by path."""
     outputs: list[LabelVector] = field(default_factory=list)
     couplings: list[tuple[LabelVector, Cause]] = field(default_factory=list)
     """Labels of channels of one tensor that an operation joined, with that operation."""

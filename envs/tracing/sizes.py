@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from ..io.suggestions import did_you_mean
 from ..modules.numbers import is_whole, number_at
 from .labels import Cause, Labels, LabelVector
 from .network import Size
@@ -57,23 +58,27 @@ class Conflict(NamedTuple):
 
 
 def find_sizes(
-    records: Records, owner: LabelVector, widths: LabelVector, model: nn.Module
+    readings: Iterable[SizeReading],
+    owner: LabelVector,
+    widths: LabelVector,
+    values: Mapping[str, int],
+    model: nn.Module,
 ) -> tuple[tuple[Size, ...], list[Conflict]]:
     """Find the attributes that a cut has to change.
 
     Args:
-        records: The sizes that were read, and the whole numbers that the network holds.
+        readings: The sizes that were read.
         owner: The layer of each label, -1 for labels that stay.
         widths: Filters of each layer, shape (L,).
+        values: The whole numbers that the network holds, by path.
         model: The traced network.
 
     Returns:
         One entry for each attribute, a number or a sequence of numbers, and what contradicts itself.
     """
-    equations = [_equation(reading, owner, widths) for reading in records.size_readings]
-    system = _System(equations, widths, records.numbers)
+    system = _System([_equation(reading, owner, widths) for reading in readings], widths, values)
     system.solve()
-    return tuple(_sizes(system.lines, records.numbers, model)), system.conflicts()
+    return tuple(_sizes(system.lines, values, model)), system.conflicts()
 
 
 def _equation(reading: SizeReading, owner: LabelVector, widths: LabelVector) -> _Equation:
@@ -222,6 +227,38 @@ def _sequence(path: str, model: nn.Module) -> str | None:
     except KeyError:
         return None
     return parent if isinstance(found, list | tuple) and all(map(is_whole, found)) else None
+
+
+def declare(records: Records, values: Mapping[str, int], sizes: Iterable[tuple[str, str]]) -> Records:
+    """Add sizes that no call showed: attributes, each with the layer whose filters it counts.
+
+    Raises:
+        ValueError: If the network has no such attribute or layer, or the attribute's value is not a multiple
+            of the layer's filters.
+    """
+    produced = {use.module: use.produced for use in records.product_sums if use.produced is not None}
+    readings = []
+    for path, layer in sizes:
+        if layer not in produced:
+            raise ValueError(
+                f"the size {path!r} counts filters of the layer {layer!r}, which the network does not have"
+                f"{did_you_mean(layer, produced)}; give the name of a layer with filters"
+            )
+        if path not in values:
+            raise ValueError(
+                f"the network holds no whole number at {path!r}{did_you_mean(path, values)}; "
+                "give the path of an attribute, such as cfg.dim"
+            )
+        value, filters = values[path], len(produced[layer])
+        if value == 0 or value % filters:
+            raise ValueError(
+                f"the size {path!r} is {value}, which is no multiple of the {filters} filters of layer "
+                f"{layer!r}; give the layer that it counts"
+            )
+        cause = Cause("a declared size", "declaration", layer)
+        number = {((path, 1),): Fraction(filters, value)}
+        readings.append(SizeReading(number, produced[layer], cause))
+    return replace(records, size_readings=[*records.size_readings, *readings])
 
 
 def settle(

@@ -28,13 +28,17 @@ class _Family(NamedTuple):
 
 
 def solve(
-    records: Records, model: nn.Module, kept: Sequence[tuple[LabelVector, Cause]] = ()
+    records: Records,
+    model: nn.Module,
+    numbers: Mapping[str, int],
+    kept: Sequence[tuple[LabelVector, Cause]] = (),
 ) -> TracedNetwork:
     """Join all ties and group the label classes into layers.
 
     Args:
-        records: What was recorded. Channels that have to be as many for the sake of an attribute are tied.
+        records: What the passes recorded. Channels that one attribute counts are tied here.
         model: The traced network.
+        numbers: The whole numbers that it holds, by path.
         kept: Labels that a caller pins, and why.
     """
     classes, pinned = records.labels.solve(kept)
@@ -50,9 +54,10 @@ def solve(
         owners[members] = number
     owner = owners[classes]  # the layer of each label
     widths = np.array([layer.filters for layer in layers], np.int64)
-    sizes, conflicts = find_sizes(records, owner, widths, model)
+    sizes, conflicts = find_sizes(records.size_readings, owner, widths, numbers, model)
     if conflicts:
-        return solve(records, model, [*kept, *settle(conflicts, records.labels, classes, pinned)])
+        kept = [*kept, *settle(conflicts, records.labels, classes, pinned)]
+        return solve(records, model, numbers, kept)
 
     counted = (product for product in records.product_sums if product.counted and not product.training)
     macs = [(product.factor, product.axes) for product in counted]

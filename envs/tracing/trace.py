@@ -14,6 +14,7 @@ from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
 from .propagation import Pin, Propagation
 from .reach import modules_of, shared, widths_of
+from .sizes import declare
 from .solving import solve
 from .tracer import Tracer
 from .tracked_int import track
@@ -67,17 +68,19 @@ class Recording:
     calls: tuple[Call, ...]
     unreached: tuple[str, ...]
 
-    def solve(self, pins: Iterable[Pin] = ()) -> TracedNetwork:
+    def solve(self, pins: Iterable[Pin] = (), sizes: Iterable[tuple[str, str]] = ()) -> TracedNetwork:
         """Group the channels that are not pinned into layers.
 
         Args:
             pins: Channels to keep, each with its cause.
+            sizes: Attributes that count filters and were not seen to, each with the name of the layer.
 
         Raises:
-            ValueError: If a pin names no parameter or axis of the network.
+            ValueError: If a pin names no parameter or axis of the network, or a size does not fit it.
         """
         kept = [(self.propagation.labels_of(pin), pin.cause) for pin in pins]
-        network = solve(self.propagation.records, self.model, self.numbers, kept)
+        records = declare(self.propagation.records, self.numbers, sizes)
+        network = solve(records, self.model, self.numbers, kept)
         shape = shape_of_example(self.calls)
         return replace(network, input_shape=shape, calls=self.calls, unreached=self.unreached)
 
@@ -87,7 +90,6 @@ def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
     copied = replica(model).cpu().float()
     numbers = track(copied, model)
     tracer = Tracer(copied, batch_size=_batch_size(calls[0].inputs))
-    tracer.propagation.records.numbers = numbers
     with torch.no_grad():
         for training in (False, True):
             for call in calls:
