@@ -5,7 +5,7 @@ a copy with random weights.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..modules.calls import as_calls
+from ..modules.calls import AlsoTrace, as_calls
 from ..tracing import Cause, Layer, Pin, TracedNetwork
 from ..tracing.network import Precision
 from ..tracing.trace import record, shape_of_example
@@ -31,7 +31,11 @@ twice the memory."""
 
 
 def trace_exactly(
-    model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Sequence[Pin] = ()
+    model: nn.Module,
+    example: Tensor | tuple[Any, ...],
+    *,
+    also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
+    pins: Sequence[Pin] = (),
 ) -> TracedNetwork:
     """Trace a network and try cuts on it; layers whose cut is not exact are pinned with that cause.
 
@@ -40,15 +44,18 @@ def trace_exactly(
     Args:
         model: Any CNN.
         example: A batch of at least two inputs; see :func:`trace`.
+        also_trace: More calls to trace and to check: a batch of another size, the name of a method that takes
+            the example, such as ``"embed"``, or ``("embed", images)``. Channels that only other calls use
+            are else pinned.
         pins: Channels to keep, each with its cause.
 
     Returns:
         A trace for which all tried cuts are exact.
 
     Raises:
-        ValueError: If the model does not run on ``example``.
+        ValueError: If the model does not run on ``example`` or another call.
     """
-    calls = as_calls(example)
+    calls = as_calls(example, also_trace)
     recording = record(model, calls)
     network = recording.solve()
     tried = smaller_calls(model, calls, network)
@@ -81,7 +88,7 @@ def verify_cut(
 
     Args:
         model: The dense network.
-        network: Its trace.
+        network: Its trace; the other calls that were traced are checked, too.
         plan: The cut to try.
         example: A batch of at least two inputs. If it has the shape of the trace's, it is cropped to the
             shape on which the trace tried its cuts.
@@ -94,7 +101,7 @@ def verify_cut(
             most of the drawn weights and inputs, the cut network does not run, or masking changes no output,
             so that the check cannot fail.
     """
-    calls = as_calls(example)
+    calls = (*as_calls(example), *network.calls[1:])
     if shape_of_example(calls) == network.input_shape and network.probe_shape is not None:
         calls = cropped_to(calls, network.probe_shape)
     return Probe(model, calls).check(network, plan)
