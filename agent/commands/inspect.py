@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from ...envs.io.ranges import check_whole
 from ...envs.surgery.constraints import Constraints
 from ..procedures.data_config import CLASSIFICATION, DataConfig
-from ..procedures.options import Repeated
+from ..procedures.options import Repeated, declared_sizes
 from .console import console
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Inspect:
     """Channels, height and width of an image, pixels; excludes data and an image size."""
     protect: Repeated = ()
     """Pattern of the names of layers that keep all their filters, as for prune."""
+    size: Repeated = ()
+    """Attribute that counts filters and the layer, cfg.dim=conv1, as for prune."""
     json: bool = False
     """Print JSON instead of text."""
 
@@ -72,8 +74,9 @@ class Inspect:
         from ...envs.tracing.tracer import NotRunningError
 
         require_memory_for(model, shape, 2, "give a smaller image or network")
+        constraints = Constraints(protect=self.protect, sizes=declared_sizes(self.size))
         try:
-            return trace_constrained(model, torch.zeros(2, *shape), Constraints(protect=self.protect))
+            return trace_constrained(model, torch.zeros(2, *shape), constraints)
         except NotRunningError as error:
             if self._is_size_given or self.protect:
                 raise
