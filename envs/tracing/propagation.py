@@ -86,6 +86,13 @@ class Propagation:
         self._parameter_labels = self.labels.count
         self._register(model.named_buffers())
         self._widths = frozenset[int]().union(*widths_of(model).values())
+        for name, module in model.named_modules():
+            if isinstance(module, nn.LSTM) and module.proj_size:
+                cause = Cause(
+                    "torch tells the units of an LSTM from its projection by their number", module=name
+                )
+                units = Pin(f"{name}.weight_ih_l0".lstrip("."), 0, None, cause)
+                self.labels.pin(self.labels_of(units), cause)
 
     @property
     def labels(self) -> Labels:
@@ -94,10 +101,11 @@ class Propagation:
 
     def value(self, tensor: Tensor) -> Value:
         """Return the labels of ``tensor``; all axes of an unknown tensor are fixed."""
-        value = self._values.get(tensor)
+        value: Value | None = self._values.get(tensor)
         if value is None:
             return Value.fixed(tensor.shape)
-        return replace(value, axes=tuple(None if a is None else self.labels.resolve(a) for a in value.axes))
+        axes = tuple(None if axis is None else self.labels.resolve(axis) for axis in value.axes)
+        return replace(value, axes=axes)
 
     def set(
         self,
