@@ -45,11 +45,11 @@ def trace_constrained(
             filter is left.
     """
     if not constraints.protect:
-        return constrain(trace_exactly(model, example), model, constraints)
+        return constrain(trace_exactly(model, example, sizes=constraints.sizes), model, constraints)
     unprotected = trace(model, example)
     _check_patterns(constraints.protect, unprotected)
     pins = [pin for layer in unprotected.layers if (pin := _pin(layer, constraints.protect))]
-    network = trace_exactly(model, example, pins=pins)
+    network = trace_exactly(model, example, pins=pins, sizes=constraints.sizes)
     if unprotected.layers and not network.layers:
         raise ValueError(f"--protect {' '.join(constraints.protect)} leaves no filter to prune; protect less")
     return constrain(network, model, constraints)
@@ -61,7 +61,7 @@ def constrain(network: TracedNetwork, model: nn.Module, constraints: Constraints
     Args:
         network: A trace; its allowed counts are replaced.
         model: The traced network.
-        constraints: The constraints; ``protect`` is ignored, as only a trace can pin.
+        constraints: The constraints; ``protect`` and ``sizes`` are ignored, as they are for a trace.
 
     Raises:
         ValueError: If a pattern matches no layer.

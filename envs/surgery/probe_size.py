@@ -82,7 +82,8 @@ def _is_image(x: object) -> bool:
 
 def _alike(one: TracedNetwork, other: TracedNetwork) -> bool:
     """Return whether two traces have the same layers, pinned filters and size attributes."""
-    return _structure(one) == _structure(other) and one.pinned == other.pinned
+    same_pins = one.pinned == other.pinned and one.unreached == other.unreached
+    return same_pins and _structure(one) == _structure(other)
 
 
 def _structure(network: TracedNetwork) -> list[object]:

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..modules.calls import Call
 from ..modules.units import Units
 from .labels import Cause
 
@@ -191,6 +192,8 @@ class TracedNetwork:
             ``float32`` if the network does not run in float64.
         probe_shape: Shape of one example on which its cuts are tried: ``input_shape``, or smaller to save
             time where a trace on it is the same; None if it was not a single tensor.
+        unreached: Modules with parameters that no call reached. What may share channels with them is pinned.
+        calls: The traced calls; the first is that of the example.
         latency: Milliseconds per batch, shape (...), as a function of kept counts, shape (..., L); None until
             :func:`secateur.envs.cost.profiling.with_latency` has timed the network.
     """
@@ -206,6 +209,8 @@ class TracedNetwork:
     inexact: tuple[str, ...] = ()
     precision: Precision = "float64"
     probe_shape: tuple[int, ...] | None = None
+    unreached: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = field(default=(), repr=False, compare=False)
     latency: Callable[[npt.ArrayLike], Floats] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:

@@ -31,6 +31,7 @@ class ProductSum(NamedTuple):
     produced: LabelVector | None
     module: str
     training: bool
+    counted: bool
 
 
 class SizeReading(NamedTuple):
@@ -62,6 +63,10 @@ class Records:
     """Labels of channels of one tensor that an operation joined, with that operation."""
     units: dict[tuple[str, str], str | None] = field(default_factory=dict)
     """By module and operation, the unit of what it joined; None if one operation had several."""
+    reached: set[str] = field(default_factory=set)
+    """Names of the parameters that an operation has read."""
+    by_width: dict[int, dict[bytes, LabelVector]] = field(default_factory=dict)
+    """Labels of the channels of tensors, by their number; a vector of labels stands by its bytes."""
 
     @cached_property
     def producing(self) -> npt.NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..io.memory import is_out_of_memory
+from ..modules.calls import Call as ModelCall
 from ..modules.structures import tensors_in
 from .propagation import Propagation
 from .rules import Call, rule_for
@@ -20,6 +21,10 @@ from .size_arguments import SizeArgument, SizeArguments
 
 # With a separator at the end: torchvision is beside torch, and its lines count as the model's code.
 _NOT_MODEL_CODE = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
+
+
+class NotRunningError(ValueError):
+    """A network does not run on the inputs of a trace."""
 
 
 class Tracer(TorchDispatchMode):
@@ -35,26 +40,33 @@ class Tracer(TorchDispatchMode):
         self.model = model
         self.propagation = Propagation(model, batch_size, _source_line)
 
-    def run(self, inputs: tuple[Any, ...], *, training: bool) -> None:
-        """Trace one forward pass.
+    def run(self, call: ModelCall, *, training: bool, counted: bool = True) -> None:
+        """Trace one call of the network.
+
+        Args:
+            call: The method and its inputs.
+            training: Whether to run it in training mode.
+            counted: Whether its MACs are those of the network.
 
         Raises:
-            ValueError: If the network does not run on ``inputs``, or what it gives back cannot be opened.
+            NotRunningError: If the network does not run so.
+            ValueError: If what it gives back cannot be opened.
         """
         propagation = self.propagation
-        propagation.training = training
-        self.model.train(training)
+        propagation.training, propagation.counted = training, counted
         with self._tracking_modules(), SizeArguments(self._given), self:
             try:
-                outputs = self.model(*inputs)
+                self.model.train(training)
+                outputs = call.on(self.model)
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
-                shapes = ", ".join(str(tuple(x.shape)) for x in tree_leaves(inputs) if isinstance(x, Tensor))
+                leaves = tree_leaves(call.inputs)
+                shapes = ", ".join(str(tuple(x.shape)) for x in leaves if isinstance(x, Tensor))
                 mode = "training" if training else "evaluation"
-                raise ValueError(
-                    f"the network does not run on an input of {shapes} in {mode} mode: "
-                    f"{str(error) or repr(error)}"
+                name = "the network" if call.method == "forward" else f"{call.method}() of the network"
+                raise NotRunningError(
+                    f"{name} does not run on an input of {shapes} in {mode} mode: {str(error) or repr(error)}"
                 ) from error
         propagation.operation = "output"
         for tensor in tensors_in(outputs):
@@ -68,6 +80,7 @@ class Tracer(TorchDispatchMode):
         result = func(*args, **kwargs)
         call = Call(func, args, kwargs, result)
         self.propagation.operation = call.name
+        self.propagation.reach(call.operands)
         rule_for(func)(self.propagation, call)
         return result
 

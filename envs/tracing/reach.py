@@ -1,0 +1,51 @@
+"""Parameters that no traced call reached, and the channels that they may share with what was reached.
+
+Another branch for larger inputs, or a method beside ``forward``, reads channels that the trace knows, by
+weights that it did not see. Their sizes have to fit, so channels of such sizes are pinned.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+
+from torch import nn
+
+from .labels import Cause, LabelVector
+
+UNREACHED = "unreached"
+"""Value of :attr:`.Cause.operation` for channels that unreached parameters may share."""
+
+
+def widths_of(model: nn.Module) -> dict[str, frozenset[int]]:
+    """Return, by parameter name, the numbers of channels, above 1, that it may read or produce."""
+    return {
+        f"{name}.{parameter}".lstrip("."): frozenset(n for n in _widths(module, tensor.shape) if n > 1)
+        for name, module in model.named_modules()
+        for parameter, tensor in module.named_parameters(recurse=False)
+    }
+
+
+def _widths(module: nn.Module, shape: tuple[int, ...]) -> Iterable[int]:
+    if isinstance(module, nn.modules.conv._ConvNd) and len(shape) > 1:
+        return int(module.in_channels), int(module.out_channels)
+    return shape
+
+
+def modules_of(parameters: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the modules that hold parameters; the network's own go by their names."""
+    return tuple(dict.fromkeys(name.rpartition(".")[0] or name for name in parameters))
+
+
+def shared(
+    unreached: Mapping[str, Set[int]], by_width: Mapping[int, Iterable[LabelVector]]
+) -> Iterator[tuple[LabelVector, Cause]]:
+    """Find the channels that unreached parameters may share, and the cause to pin them.
+
+    Args:
+        unreached: By name of an unreached parameter, the numbers of channels that it may read or produce.
+        by_width: Labels of the channels of reached tensors, by their number.
+    """
+    reason = "may share channels with parameters that no traced call reached"
+    for name, widths in unreached.items():
+        (module,) = modules_of([name])
+        for width in sorted(widths & by_width.keys()):
+            for labels in by_width[width]:
+                yield labels, Cause(reason, UNREACHED, module)
