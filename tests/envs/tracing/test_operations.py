@@ -12,8 +12,7 @@ from torchvision import ops
 
 from secateur.envs.surgery.cutting import cut, mask_
 from secateur.envs.tracing import trace
-from secateur.envs.tracing.solving import solve
-from secateur.envs.tracing.tracer import Tracer
+from secateur.envs.tracing.propagation import Propagation
 from support.exactness import IMAGES, Around, reasons, traced_and_cut
 from support.promises import difference, outputs, random_plan
 
@@ -42,8 +41,8 @@ PASSING: dict[str, Between] = {
     "real spectrum": lambda x: torch.fft.rfft2(x).abs(),
     "spectrum": lambda x: spectrum(x).real + spectrum(x).imag,
     "complex pairs": lambda x: torch.view_as_complex(torch.view_as_real(spectrum(x)) * 0.5).real,
-    "region align": lambda x: ops.roi_align(x, BOXES, 3),
-    "region pooling": lambda x: ops.roi_pool(x, BOXES, 3),
+    "region align": lambda x: ops.roi_align(x, BOXES.to(x), 3),
+    "region pooling": lambda x: ops.roi_pool(x, BOXES.to(x), 3),
     "shuffled batch": lambda x: x[torch.randperm(len(x))],
     "pixels by number": lambda x: x[:, :, [0, 1, 5]][..., [2]],
     "points": lambda x: x[:, :, [0, 1], [2, 3]][..., None],
@@ -82,7 +81,7 @@ MIXING: dict[str, tuple[Between, str]] = {
         "a distance is measured over these channels",
     ),
     "position-sensitive regions": (
-        lambda x: ops.ps_roi_pool(x, BOXES, 2),
+        lambda x: ops.ps_roi_pool(x, BOXES.to(x), 2),
         "each channel belongs to a place in the region",
     ),
     "attention": (
@@ -159,15 +158,17 @@ def test_complex_weights_of_frequencies_are_cut() -> None:
     ids=["one group", "all axes", "channels last"],
 )
 def test_layer_norm_is_pinned_with_its_remedy_and_tied_if_that_is_allowed(
-    norm: Callable[[], nn.Module],
+    norm: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = Around(norm())
     assert "--allow-inexact layernorm" in reasons(trace(model, IMAGES))["first"]
-    tracer = Tracer(model.float(), batch_size=len(IMAGES))
-    tracer.propagation.allow_inexact = frozenset({"layernorm"})
-    with torch.no_grad():
-        tracer.run((IMAGES.float(),), training=False)
-    network = solve(tracer.propagation.records, model)
+
+    class Allowing(Propagation):
+        def __init__(self, *arguments: object) -> None:
+            super().__init__(*arguments, allow_inexact=["layernorm"])  # type: ignore[arg-type]
+
+    monkeypatch.setattr("secateur.envs.tracing.tracer.Propagation", Allowing)
+    network = trace(model, IMAGES)
     assert network.prunable_share == 1.0
     parameters = [s.parameter for s in network.layers[0].slices]
     assert sum(name.startswith("between") for name in parameters) == 2  # weight and bias
