@@ -103,20 +103,18 @@ def test_a_deformable_convolution_is_cut_like_any_other(modulated: bool) -> None
     class Deformed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.offsets, self.weights = (nn.Conv2d(i, o, 3, padding=1) for i, o in _WIDTHS)
+            self.stem, self.offsets = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 18, 3, padding=1)
+            self.weights = nn.Conv2d(8, 9, 3, padding=1) if modulated else None
             self.deformed, self.head = ops.DeformConv2d(8, 6, 3, padding=1), nn.Conv2d(6, 2, 1)
 
         def forward(self, x: Tensor) -> Tensor:
             x = F.relu(self.stem(x))
-            weights = torch.sigmoid(self.weights(x)) if modulated else None
+            weights = None if self.weights is None else torch.sigmoid(self.weights(x))
             return self.head(self.deformed(x, self.offsets(x), weights))
 
     network = traced_and_cut(Deformed())
     assert {layer.name: layer.filters for layer in network.layers} == {"stem": 8, "deformed": 6}
     assert set(reasons(network).values()) == {"offsets of a deformable convolution"}
-
-
-_WIDTHS = ((3, 8), (8, 18), (8, 9))
 
 
 class Spectral(nn.Module):
