@@ -38,6 +38,8 @@ class Inspect:
     """Pattern of the names of layers that keep all their filters, as for prune."""
     size: Repeated = ()
     """Attribute that counts filters and the layer, cfg.dim=conv1, as for prune."""
+    allow_inexact: Repeated = ()
+    """What a cut may change beyond removing channels, as for prune."""
     json: bool = False
     """Print JSON instead of text."""
 
@@ -74,7 +76,9 @@ class Inspect:
         from ...envs.tracing.tracer import NotRunningError
 
         require_memory_for(model, shape, 2, "give a smaller image or network")
-        constraints = Constraints(protect=self.protect, sizes=declared_sizes(self.size))
+        constraints = Constraints(
+            protect=self.protect, sizes=declared_sizes(self.size), allow_inexact=self.allow_inexact
+        )
         try:
             return trace_constrained(model, torch.zeros(2, *shape), constraints)
         except NotRunningError as error:

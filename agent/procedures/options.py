@@ -135,9 +135,11 @@ class ConstraintOptions:
     size: Repeated = ()
     """Attribute that counts a layer's filters: cfg.dim=conv1; for code that reads it in a way that no trace
     can see."""
+    allow_inexact: Repeated = ()
+    """What a cut may change beyond removing channels: layernorm, whose averages change; needs recovery."""
 
     def __post_init__(self) -> None:
-        for name in ("round_to", "protect", "max_sparsity", "size"):
+        for name in ("round_to", "protect", "max_sparsity", "size", "allow_inexact"):
             object.__setattr__(self, name, _words(getattr(self, name)))
         _ = self.constraints  # checks the values
 
@@ -149,6 +151,7 @@ class ConstraintOptions:
             protect=self.protect,
             max_sparsity=_by_pattern("--max-sparsity", self.max_sparsity, parse_share, "0.8"),
             sizes=declared_sizes(self.size),
+            allow_inexact=self.allow_inexact,
         )
 
 

@@ -36,6 +36,9 @@ class Constraints:
     """Attributes that forward code reads in a way that no trace can see, such as ``cfg.dim``, each with the
     name of the layer whose filters it counts. A cut changes them with the layer."""
 
+    allow_inexact: tuple[str, ...] = ()
+    """What a cut may change beyond removing channels; see :data:`.INEXACT`."""
+
     def __post_init__(self) -> None:
         for step in self.round_to.values():
             check_whole("the multiple that filters are rounded to", step, 1)

@@ -5,7 +5,7 @@ a copy with random weights.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,7 @@ def trace_exactly(
     also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
     pins: Sequence[Pin] = (),
     sizes: Mapping[str, str] | None = None,
+    allow_inexact: Collection[str] = (),
 ) -> TracedNetwork:
     """Trace a network and try cuts on it; layers whose cut is not exact are pinned with that cause.
 
@@ -52,6 +53,8 @@ def trace_exactly(
         pins: Channels to keep, each with its cause.
         sizes: Attributes that forward code reads in a way that no trace can see, each with the name of the
             layer whose filters it counts: ``{"cfg.dim": "conv1"}``.
+        allow_inexact: What a cut may change beyond removing channels: ``"layernorm"`` removes channels over
+            which a normalisation averages. All else is checked, with the averages held.
 
     Returns:
         A trace for which all tried cuts are exact.
@@ -61,10 +64,10 @@ def trace_exactly(
             layer.
     """
     calls = as_calls(example, also_trace)
-    recording = record(model, calls)
+    recording = record(model, calls, allow_inexact)
     declared = list((sizes or {}).items())
     network = recording.solve(sizes=declared)
-    tried = smaller_calls(model, calls, network)
+    tried = smaller_calls(model, calls, network, allow_inexact)
     uncropped = tried is calls
     heavy = float(network.params(network.widths)) > _HEAVY["params"] or (
         uncropped and float(network.macs(network.widths)) > _HEAVY["macs"]

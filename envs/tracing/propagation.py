@@ -24,6 +24,10 @@ from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records, SizeReadin
 from .size_arguments import SizeArgument
 from .tracked_int import TrackedInt, polynomial_of
 
+INEXACT = ("layernorm",)
+"""What a cut may change beyond removing channels, if the user allows it: the statistics of a normalisation
+over all channels of an example."""
+
 
 @dataclass(frozen=True)
 class Pin:
@@ -49,8 +53,7 @@ class Propagation:
         model: The network to run. Its parameters and buffers get their labels here.
         batch_size: Number of examples in a batch, at least 2.
         source: Returns "file:line" of the model's code that is running, or "".
-        allow_inexact: Kinds of operations to treat as if each channel were alone, though it is not:
-            "layernorm" for normalisation over all channels of an example.
+        allow_inexact: Kinds of operations to treat as if each channel were alone, of :data:`INEXACT`.
     """
 
     def __init__(
@@ -71,8 +74,7 @@ class Propagation:
         """Whether the MACs of the current call count."""
         self.given: Sequence[SizeArgument] = ()
         """The sizes that forward code gave to the running function of torch."""
-        self.allow_inexact = frozenset(allow_inexact)
-        """Kinds of operations to treat as if each channel were alone."""
+        self._allow_inexact = frozenset(allow_inexact)
         self._batch_size = batch_size
         self._source = source
         self._modules = dict(model.named_modules(remove_duplicate=False))
@@ -177,6 +179,12 @@ class Propagation:
         else:
             self.pin(a, reason)
             self.pin(b, reason)
+
+    def allows(self, kind: str) -> bool:
+        """Return whether the running operation may tie channels though it is inexact; record it."""
+        if kind in self._allow_inexact:
+            self.records.inexact[self.modules[-1]] = None
+        return kind in self._allow_inexact
 
     def couple(self, a: LabelVector, b: LabelVector) -> None:
         """Join channels of one tensor, element by element, and record the operation."""

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,13 @@ class Tracer(TorchDispatchMode):
     Args:
         model: A copy of the network, on the CPU.
         batch_size: Number of examples in a batch, at least 2.
+        allow_inexact: What may be inexact; see :class:`.Propagation`.
     """
 
-    def __init__(self, model: nn.Module, batch_size: int) -> None:
+    def __init__(self, model: nn.Module, batch_size: int, allow_inexact: Collection[str] = ()) -> None:
         super().__init__()
         self.model = model
-        self.propagation = Propagation(model, batch_size, _source_line)
+        self.propagation = Propagation(model, batch_size, _source_line, allow_inexact)
 
     def run(self, call: ModelCall, *, training: bool, counted: bool = True) -> None:
         """Trace one call of the network.

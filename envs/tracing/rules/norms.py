@@ -54,7 +54,7 @@ def group_norm(propagation: Propagation, call: Call) -> None:
             labels = propagation.value(tensor).axes[0]
             propagation.tie(channels, labels, "group-norm over channels of fixed size")
     if channels is not None:
-        if groups == 1 and "layernorm" not in propagation.allow_inexact:
+        if groups == 1 and not propagation.allows("layernorm"):
             propagation.pin(channels, f"group-norm with one group averages over all channels; {_REMEDY}")
         elif groups > 1:
             rows = channels.reshape(groups, -1)
@@ -89,7 +89,7 @@ def layer_norm(propagation: Propagation, call: Call) -> None:
             propagation.tie(
                 axes[dim], parameter.axes[dim - leading], "layer-norm over channels of fixed size"
             )
-        if "layernorm" not in propagation.allow_inexact:
+        if axes[dim] is not None and not propagation.allows("layernorm"):
             propagation.pin(axes[dim], f"layer-norm averages over these channels; {_REMEDY}")
             axes[dim] = None
     vanishes = bool(affine) and all(parameter.vanishes for parameter in affine)

@@ -51,7 +51,6 @@ def rows_of_a_buffer(x: Tensor) -> Tensor:
         lambda x: torch.stack([x, torch.zeros_like(x), x.new_zeros(x.shape)]).sum(0),
         lambda x: (x.flatten(1) + torch.ones(x[0].numel(), dtype=x.dtype)).view(x.shape),
     ],
-    ids=str,
 )
 def test_a_constant_pins_nothing(between: object) -> None:
     assert traced_and_cut(Around(between)).prunable_share == 1.0  # type: ignore[arg-type]
