@@ -12,7 +12,6 @@ from torchvision import ops
 
 from secateur.envs.surgery.cutting import cut, mask_
 from secateur.envs.tracing import trace
-from secateur.envs.tracing.propagation import Propagation
 from support.exactness import IMAGES, Around, reasons, traced_and_cut
 from support.promises import difference, outputs, random_plan
 
@@ -156,17 +155,11 @@ def test_complex_weights_of_frequencies_are_cut() -> None:
     ids=["one group", "all axes", "channels last"],
 )
 def test_layer_norm_is_pinned_with_its_remedy_and_tied_if_that_is_allowed(
-    norm: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch
+    norm: Callable[[], nn.Module],
 ) -> None:
     model = Around(norm())
     assert "--allow-inexact layernorm" in reasons(trace(model, IMAGES))["first"]
-
-    class Allowing(Propagation):
-        def __init__(self, *arguments: object) -> None:
-            super().__init__(*arguments, allow_inexact=["layernorm"])  # type: ignore[arg-type]
-
-    monkeypatch.setattr("secateur.envs.tracing.tracer.Propagation", Allowing)
-    network = trace(model, IMAGES)
+    network = trace(model, IMAGES, allow_inexact=["layernorm"])
     assert network.prunable_share == 1.0
     parameters = [s.parameter for s in network.layers[0].slices]
     assert sum(name.startswith("between") for name in parameters) == 2  # weight and bias
