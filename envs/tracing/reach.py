@@ -16,11 +16,11 @@ UNREACHED = "unreached"
 
 def widths_of(model: nn.Module) -> dict[str, frozenset[int]]:
     """Return, by parameter name, the numbers of channels, above 1, that it may read or produce."""
-    return {
-        f"{name}.{parameter}".lstrip("."): frozenset(n for n in _widths(module, tensor.shape) if n > 1)
-        for name, module in model.named_modules()
-        for parameter, tensor in module.named_parameters(recurse=False)
-    }
+    found = {}
+    for name, tensor in model.named_parameters():
+        module = model.get_submodule(name.rpartition(".")[0])
+        found[name] = frozenset(n for n in _widths(module, tensor.shape) if n > 1)
+    return found
 
 
 def _widths(module: nn.Module, shape: tuple[int, ...]) -> Iterable[int]:
