@@ -25,6 +25,7 @@ from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.stopwatch import Stopwatch
+from ...envs.recovery.training_check import check_training
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import trace_exactly, verify_cut
@@ -39,7 +40,7 @@ from .data_config import FOUND_OUT, DataConfig, read_data_config
 from .keywords import checked_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
-from .preparation import prepare
+from .preparation import logged, prepare
 from .prune import PruningResult
 from .search import prune_at_once
 
@@ -82,7 +83,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     _check_network(model)
     with restored_modes(model):
         loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
-        prepared = prepare(model, loaded, config)
+        prepared = prepare(model, loaded, config, trains=False)
         problem = _problem(model, loaded, config, prepared.network)
         return prune_at_once(problem, prepared.goal, config, None).plan
 
@@ -141,12 +142,14 @@ def recover(
         The same network, in evaluation mode.
 
     Raises:
-        ValueError: If an option is unknown or wrong.
+        ValueError: If an option is unknown or wrong, or the network cannot be trained with the task.
         FloatingPointError: If the loss or the gradient is not finite.
     """
     recovery, data = _split(checked_keywords("recover", options), RecoveryConfig, DataConfig)
     config = RecoveryConfig(**recovery)
     loaded = _task(model, task, _data_config(task, data), seed)
+    if config.epochs:
+        logged(check_training(model, loaded, config, teacher))
     reestimate_batchnorm(model, loaded, images=config.batchnorm_images, seed=seed)
     if config.epochs:
         with RecoveryMonitor(model, loaded, None, prefix="recovery") as monitor:

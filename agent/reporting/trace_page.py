@@ -30,7 +30,8 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
 
     Returns:
         ``macs``, ``params``, ``filters``, ``prunable_share``; ``layers`` with ``macs_share``, the share of
-        all MACs that is removed if the layer keeps one filter; ``pinned`` with the cause.
+        all MACs that is removed if the layer keeps one filter; ``pinned`` with the cause; ``attributes``, the
+        names of those that a cut rewrites.
     """
     widths = network.widths
     dense = float(network.macs(widths)) or 1.0
@@ -65,6 +66,7 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
             }
             for pinned in network.pinned
         ],
+        "attributes": [size.path for size in network.sizes],
     }
 
 
@@ -88,6 +90,8 @@ def page(description: dict[str, Any], width: int) -> str:
         lines += ["", f"{'layer':{longest}}  filters    MACs"]
         for layer in layers:
             lines += _layer(layer, longest, width)
+    if attributes := description["attributes"]:
+        lines += ["", *_wrapped(f"Attributes that a cut rewrites: {abbreviated(attributes)}", width)]
     if description["pinned"]:
         lines += ["", "Pinned filters, and the reasons", *_pinned_lines(description["pinned"], width)]
     return "\n".join(lines)

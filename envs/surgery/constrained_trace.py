@@ -44,12 +44,13 @@ def trace_constrained(
         ValueError: If the model does not run on ``example``, a pattern matches no layer, or no prunable
             filter is left.
     """
+    wishes: Any = {"sizes": constraints.sizes, "allow_inexact": constraints.allow_inexact}
     if not constraints.protect:
-        return constrain(trace_exactly(model, example), model, constraints)
-    unprotected = trace(model, example)
+        return constrain(trace_exactly(model, example, **wishes), model, constraints)
+    unprotected = trace(model, example, allow_inexact=constraints.allow_inexact)
     _check_patterns(constraints.protect, unprotected)
     pins = [pin for layer in unprotected.layers if (pin := _pin(layer, constraints.protect))]
-    network = trace_exactly(model, example, pins=pins)
+    network = trace_exactly(model, example, pins=pins, **wishes)
     if unprotected.layers and not network.layers:
         raise ValueError(f"--protect {' '.join(constraints.protect)} leaves no filter to prune; protect less")
     return constrain(network, model, constraints)
@@ -61,7 +62,7 @@ def constrain(network: TracedNetwork, model: nn.Module, constraints: Constraints
     Args:
         network: A trace; its allowed counts are replaced.
         model: The traced network.
-        constraints: The constraints; ``protect`` is ignored, as only a trace can pin.
+        constraints: The constraints; ``protect`` and ``sizes`` are ignored, as they are for a trace.
 
     Raises:
         ValueError: If a pattern matches no layer.

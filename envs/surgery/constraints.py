@@ -32,6 +32,12 @@ class Constraints:
     """Patterns of layers that keep all their filters."""
     max_sparsity: Mapping[str, float] = field(default_factory=dict)
     """By pattern, the largest allowed sparsity of a layer, in (0, 1)."""
+    sizes: Mapping[str, str] = field(default_factory=dict)
+    """Attributes that forward code reads in a way that no trace can see, such as ``cfg.dim``, each with the
+    name of the layer whose filters it counts. A cut changes them with the layer."""
+
+    allow_inexact: tuple[str, ...] = ()
+    """What a cut may change beyond removing channels; see :data:`.INEXACT`."""
 
     def __post_init__(self) -> None:
         for step in self.round_to.values():

@@ -187,7 +187,7 @@ class TracedNetwork:
         units: By module and operation, how the channels of groups go together; a cut network remembers them.
         input_shape: Shape of one example of the trace, (C, H, W) for images; None if it was not a single
             tensor.
-        inexact: Names of what is not exact in a cut because the user allows it, such as ``layernorm``.
+        inexact: Names of normalisations whose statistics a cut may change, because the user allows it.
         precision: Precision in which its cuts are compared with the masked network: ``float64``, or
             ``float32`` if the network does not run in float64.
         probe_shape: Shape of one example on which its cuts are tried: ``input_shape``, or smaller to save

@@ -24,6 +24,10 @@ from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records, SizeReadin
 from .size_arguments import SizeArgument
 from .tracked_int import TrackedInt, polynomial_of
 
+INEXACT = ("layernorm",)
+"""What a cut may change beyond removing channels, if the user allows it: the statistics of a normalisation
+over all channels of an example."""
+
 
 @dataclass(frozen=True)
 class Pin:
@@ -49,8 +53,7 @@ class Propagation:
         model: The network to run. Its parameters and buffers get their labels here.
         batch_size: Number of examples in a batch, at least 2.
         source: Returns "file:line" of the model's code that is running, or "".
-        allow_inexact: Kinds of operations to treat as if each channel were alone, though it is not:
-            "layernorm" for normalisation over all channels of an example.
+        allow_inexact: Kinds of operations to treat as if each channel were alone, of :data:`INEXACT`.
     """
 
     def __init__(
@@ -71,8 +74,7 @@ class Propagation:
         """Whether the MACs of the current call count."""
         self.given: Sequence[SizeArgument] = ()
         """The sizes that forward code gave to the running function of torch."""
-        self.allow_inexact = frozenset(allow_inexact)
-        """Kinds of operations to treat as if each channel were alone."""
+        self._allow_inexact = frozenset(allow_inexact)
         self._batch_size = batch_size
         self._source = source
         self._modules = dict(model.named_modules(remove_duplicate=False))
@@ -86,6 +88,13 @@ class Propagation:
         self._parameter_labels = self.labels.count
         self._register(model.named_buffers())
         self._widths = frozenset[int]().union(*widths_of(model).values())
+        for name, module in model.named_modules():
+            if isinstance(module, nn.LSTM) and module.proj_size:
+                cause = Cause(
+                    "torch tells the units of an LSTM from its projection by their number", module=name
+                )
+                units = Pin(f"{name}.weight_ih_l0".lstrip("."), 0, None, cause)
+                self.labels.pin(self.labels_of(units), cause)
 
     @property
     def labels(self) -> Labels:
@@ -94,10 +103,11 @@ class Propagation:
 
     def value(self, tensor: Tensor) -> Value:
         """Return the labels of ``tensor``; all axes of an unknown tensor are fixed."""
-        value = self._values.get(tensor)
+        value: Value | None = self._values.get(tensor)
         if value is None:
             return Value.fixed(tensor.shape)
-        return replace(value, axes=tuple(None if a is None else self.labels.resolve(a) for a in value.axes))
+        axes = tuple(None if axis is None else self.labels.resolve(axis) for axis in value.axes)
+        return replace(value, axes=axes)
 
     def set(
         self,
@@ -169,6 +179,12 @@ class Propagation:
         else:
             self.pin(a, reason)
             self.pin(b, reason)
+
+    def allows(self, kind: str) -> bool:
+        """Return whether the running operation may tie channels though it is inexact; record it."""
+        if kind in self._allow_inexact:
+            self.records.inexact[self.modules[-1]] = None
+        return kind in self._allow_inexact
 
     def couple(self, a: LabelVector, b: LabelVector) -> None:
         """Join channels of one tensor, element by element, and record the operation."""

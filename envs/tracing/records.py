@@ -59,6 +59,8 @@ class Records:
     """Channels that an operation treats as a unit, such as one part of a split."""
     size_readings: list[SizeReading] = field(default_factory=list)
     outputs: list[LabelVector] = field(default_factory=list)
+    inexact: dict[str, None] = field(default_factory=dict)
+    """Names of modules whose channels were tied though a cut changes their statistics."""
     couplings: list[tuple[LabelVector, Cause]] = field(default_factory=list)
     """Labels of channels of one tensor that an operation joined, with that operation."""
     units: dict[tuple[str, str], str | None] = field(default_factory=dict)

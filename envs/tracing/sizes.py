@@ -256,7 +256,7 @@ def declare(records: Records, values: Mapping[str, int], sizes: Iterable[tuple[s
                 f"{layer!r}; give the layer that it counts"
             )
         cause = Cause("a declared size", "declaration", layer)
-        number = {((path, 1),): Fraction(filters, value)}
+        number: Polynomial = {((path, 1),): Fraction(filters, value)}
         readings.append(SizeReading(number, produced[layer], cause))
     return replace(records, size_readings=[*records.size_readings, *readings])
 

@@ -1,6 +1,6 @@
 """Trace a network: one forward pass per mode on a copy of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ..io.suggestions import unknown_name
 from ..modules.calls import AlsoTrace, Call, as_calls
 from ..modules.copying import replica
+from ..modules.prunable_kind import check_prunable_kind
 from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
-from .propagation import Pin, Propagation
+from .propagation import INEXACT, Pin, Propagation
 from .reach import modules_of, shared, widths_of
 from .sizes import declare
 from .solving import solve
@@ -26,6 +28,7 @@ def trace(
     *,
     also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
     pins: Iterable[Pin] = (),
+    allow_inexact: Collection[str] = (),
 ) -> TracedNetwork:
     """Find the filters of ``model`` that can be removed, and what has to be removed with each.
 
@@ -39,6 +42,7 @@ def trace(
         also_trace: More calls whose channels belong together with those of the example's: inputs of other
             sizes, or methods, as ``"embed"`` or ``("embed", images)``. MACs are those of the example.
         pins: Channels to keep, each with its cause.
+        allow_inexact: What a cut may change beyond removing channels, of :data:`INEXACT`.
 
     Returns:
         The prunable layers, the pinned ones with causes, and the cost as a function of kept counts.
@@ -47,7 +51,7 @@ def trace(
         ValueError: If the model does not run on ``example`` or in another call, or a pin names no parameter
             or axis of it.
     """
-    return record(model, as_calls(example, also_trace)).solve(pins)
+    return record(model, as_calls(example, also_trace), allow_inexact).solve(pins)
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,21 @@ class Recording:
         records = declare(self.propagation.records, self.numbers, sizes)
         network = solve(records, self.model, self.numbers, kept)
         shape = shape_of_example(self.calls)
-        return replace(network, input_shape=shape, calls=self.calls, unreached=self.unreached)
+        inexact = tuple(self.propagation.records.inexact)
+        return replace(
+            network, input_shape=shape, calls=self.calls, unreached=self.unreached, inexact=inexact
+        )
 
 
-def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
+def record(model: nn.Module, calls: Sequence[Call], allow_inexact: Collection[str] = ()) -> Recording:
     """Run a copy of a network in both modes and record which channels meet; see :func:`trace`."""
+    for name in allow_inexact:
+        if name not in INEXACT:
+            raise ValueError(unknown_name("allow_inexact", name, INEXACT))
+    check_prunable_kind(model)
     copied = replica(model).cpu().float()
     numbers = track(copied, model)
-    tracer = Tracer(copied, batch_size=_batch_size(calls[0].inputs))
+    tracer = Tracer(copied, _batch_size(calls[0].inputs), allow_inexact)
     with torch.no_grad():
         for training in (False, True):
             for call in calls:

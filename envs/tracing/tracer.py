@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,23 @@ from .size_arguments import SizeArgument, SizeArguments
 _NOT_MODEL_CODE = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 
 
+class NotRunningError(ValueError):
+    """A network does not run on the inputs of a trace."""
+
+
 class Tracer(TorchDispatchMode):
     """Observe every ATen operation of a running network and the module that runs it.
 
     Args:
         model: A copy of the network, on the CPU.
         batch_size: Number of examples in a batch, at least 2.
+        allow_inexact: What may be inexact; see :class:`.Propagation`.
     """
 
-    def __init__(self, model: nn.Module, batch_size: int) -> None:
+    def __init__(self, model: nn.Module, batch_size: int, allow_inexact: Collection[str] = ()) -> None:
         super().__init__()
         self.model = model
-        self.propagation = Propagation(model, batch_size, _source_line)
+        self.propagation = Propagation(model, batch_size, _source_line, allow_inexact)
 
     def run(self, call: ModelCall, *, training: bool, counted: bool = True) -> None:
         """Trace one call of the network.
@@ -45,13 +50,14 @@ class Tracer(TorchDispatchMode):
             counted: Whether its MACs are those of the network.
 
         Raises:
-            ValueError: If the network does not run so, or what it gives back cannot be opened.
+            NotRunningError: If the network does not run so.
+            ValueError: If what it gives back cannot be opened.
         """
         propagation = self.propagation
         propagation.training, propagation.counted = training, counted
-        self.model.train(training)
         with self._tracking_modules(), SizeArguments(self._given), self:
             try:
+                self.model.train(training)
                 outputs = call.on(self.model)
             except Exception as error:
                 if is_out_of_memory(error):
@@ -60,7 +66,7 @@ class Tracer(TorchDispatchMode):
                 shapes = ", ".join(str(tuple(x.shape)) for x in leaves if isinstance(x, Tensor))
                 mode = "training" if training else "evaluation"
                 name = "the network" if call.method == "forward" else f"{call.method}() of the network"
-                raise ValueError(
+                raise NotRunningError(
                     f"{name} does not run on an input of {shapes} in {mode} mode: {str(error) or repr(error)}"
                 ) from error
         propagation.operation = "output"

@@ -12,7 +12,6 @@ REASONS = {
     "_transformer_encoder_layer_fwd": "torch runs a whole transformer layer as one operation",
     "_native_multi_head_attention": "torch runs all of the attention as one operation",
     "_trilinear": "a bilinear layer multiplies each channel with all others",
-    "as_strided": "channels are addressed by their place in memory",
     "masked_scatter": "channels are selected by a mask",
     "masked_select": "channels are selected by a mask",
     "torchvision::nms": "boxes are compared by all of their numbers",
