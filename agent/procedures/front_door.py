@@ -3,7 +3,7 @@
 Keywords are the options of ``secateur prune``, with underscores.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from ...envs.io.run_files import CONFIG, PLAN, REPORT
 from ...envs.io.suggestions import did_you_mean
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.models.factories import build_with
+from ...envs.modules.calls import AlsoTrace
 from ...envs.modules.copying import replica
 from ...envs.modules.digest import weights_digest
 from ...envs.modules.modes import restored_modes
@@ -89,7 +90,12 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
 
 
 def cut(
-    model: nn.Module, plan: PruningPlan, *, task: Task | None = None, example: Tensor | None = None
+    model: nn.Module,
+    plan: PruningPlan,
+    *,
+    task: Task | None = None,
+    example: Tensor | None = None,
+    also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
 ) -> nn.Module:
     """Remove the filters that a plan does not keep, and verify the result.
 
@@ -99,6 +105,7 @@ def cut(
         task: Data with which the kept channels are adapted to make up for the removed ones, in closed form;
             None leaves their weights as they are.
         example: A batch of inputs, for networks whose plan does not say the shape of one.
+        also_trace: More calls, as for ``secateur.trace``, if the plan was made with them.
 
     Returns:
         A smaller network, which computes what the dense one computes without these filters.
@@ -115,7 +122,7 @@ def cut(
         if plan.input_shape is None:
             raise ValueError("the plan does not say the shape of an input; give example=, a batch of inputs")
         example = torch.zeros(2, *plan.input_shape, device=next(model.parameters()).device)
-    network = trace_exactly(model, example)
+    network = trace_exactly(model, example, also_trace=also_trace)
     whole = PruningPlan.dense(network)
     if set(plan.kept) < set(whole.kept):  # protected layers are not in a plan
         plan = replace(plan, kept={**whole.kept, **plan.kept}, filters={**whole.filters, **plan.filters})

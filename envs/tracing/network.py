@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from ..modules.calls import Call
 from ..modules.units import Units
-from .labels import Cause
+from .pinned import PinnedLayer, sum_up
+from .reach import UNREACHED, advice
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -87,25 +88,6 @@ class Layer:
     def nearest_allowed(self, count: int) -> int:
         """Return the allowed count of kept filters nearest to ``count``, the smaller of two."""
         return int(self.allowed[np.abs(self.allowed - count).argmin()])
-
-
-@dataclass(frozen=True)
-class PinnedLayer:
-    """A producer of which some or all filters must stay.
-
-    Args:
-        name: Module name of the producer.
-        filters: Number of its filters.
-        pinned: Number of its pinned filters.
-        outputs: Number of its pinned filters that are the network's output.
-        cause: Why they are pinned; of several causes, one that is not the output if possible.
-    """
-
-    name: str
-    filters: int
-    pinned: int
-    outputs: int
-    cause: Cause
 
 
 @dataclass(frozen=True)
@@ -223,10 +205,16 @@ class TracedNetwork:
                 + (f", together with those of {coupled}" if coupled else "")
                 + (f"; read by {', '.join(layer.consumers)}" if layer.consumers else "")
             )
-        lines += [f"{p.name}: {p.pinned} of {p.filters} filters stay: {p.cause}" for p in self.pinned]
+        lines += map(str, sum_up(self.pinned))
         if self.sizes:
             lines.append(f"attributes that a cut rewrites: {', '.join(size.path for size in self.sizes)}")
-        return "\n".join(lines)
+        return "\n".join(lines + ([self.advice] if self.advice else []))
+
+    @property
+    def advice(self) -> str:
+        """What the traced calls do not reach, and what to do; "" if they reach everything."""
+        stay = sum(layer.pinned for layer in self.pinned if layer.cause.operation == UNREACHED)
+        return advice(self.unreached, stay) if self.unreached else ""
 
     @property
     def widths(self) -> Ints:
