@@ -135,9 +135,14 @@ class ConstraintOptions:
     size: Repeated = ()
     """Attribute that counts a layer's filters: cfg.dim=conv1; for code that reads it in a way that no trace
     can see."""
+    allow_inexact: Repeated = ()
+    """What a cut may change beyond removing channels: layernorm, whose averages change; needs recovery."""
+    also_trace: Repeated = ()
+    """Another call of the network: the size of its input, 3x40x40, a method, embed, or embed:3x40x40; it is
+    traced and checked, too. MACs and latency are those of the data's inputs."""
 
     def __post_init__(self) -> None:
-        for name in ("round_to", "protect", "max_sparsity", "size"):
+        for name in ("round_to", "protect", "max_sparsity", "size", "allow_inexact", "also_trace"):
             object.__setattr__(self, name, _words(getattr(self, name)))
         _ = self.constraints  # checks the values
 
@@ -149,6 +154,8 @@ class ConstraintOptions:
             protect=self.protect,
             max_sparsity=_by_pattern("--max-sparsity", self.max_sparsity, parse_share, "0.8"),
             sizes=declared_sizes(self.size),
+            allow_inexact=self.allow_inexact,
+            also_trace=self.also_trace,
         )
 
 

@@ -86,7 +86,7 @@ class PruningPlan:
             attributes=attributes,
             input_shape=network.input_shape,
             units=network.units,
-            before={layer.name: layer.fingerprint for layer in network.layers},
+            before={layer.name: layer.fingerprint for layer in network.layers if layer.slices},
             after=fingerprints_after_cut(network, masks),
         )
 
@@ -107,7 +107,7 @@ class PruningPlan:
             raise ValueError(f"the plan does not fit the network: they differ at layer {differing!r}")
         masks = []
         for layer in network.layers:
-            if self.before.get(layer.name, layer.fingerprint) != layer.fingerprint:
+            if layer.name in self.before and self.before[layer.name] != layer.fingerprint:
                 raise ValueError(
                     f"the plan does not fit the network: the filters of layer {layer.name!r} are at other "
                     "channels or in other modules than where it was made"

@@ -5,7 +5,7 @@ a copy with random weights.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..modules.calls import as_calls
+from ..modules.calls import AlsoTrace, as_calls
 from ..tracing import Cause, Layer, Pin, TracedNetwork
 from ..tracing.network import Precision
 from ..tracing.trace import Recording, record, shape_of_example
@@ -35,8 +35,10 @@ def trace_exactly(
     model: nn.Module,
     example: Tensor | tuple[Any, ...],
     *,
+    also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
     pins: Sequence[Pin] = (),
     sizes: Mapping[str, str] | None = None,
+    allow_inexact: Collection[str] = (),
 ) -> TracedNetwork:
     """Trace a network and try cuts on it; layers whose cut is not exact are pinned with that cause.
 
@@ -45,21 +47,27 @@ def trace_exactly(
     Args:
         model: Any CNN.
         example: A batch of at least two inputs; see :func:`trace`.
+        also_trace: More calls to trace and to check: a batch of another size, the name of a method that takes
+            the example, such as ``"embed"``, or ``("embed", images)``. Channels that only other calls use
+            are else pinned.
         pins: Channels to keep, each with its cause.
         sizes: Attributes that forward code reads in a way that no trace can see, each with the name of the
             layer whose filters it counts: ``{"cfg.dim": "conv1"}``.
+        allow_inexact: What a cut may change beyond removing channels: ``"layernorm"`` removes channels over
+            which a normalisation averages. All else is checked, with the averages held.
 
     Returns:
         A trace for which all tried cuts are exact.
 
     Raises:
-        ValueError: If the model does not run on ``example``, or has no such attribute or layer.
+        ValueError: If the model does not run on ``example`` or another call, or has no such attribute or
+            layer.
     """
-    calls = as_calls(example)
-    recording = record(model, calls)
+    calls = as_calls(example, also_trace)
+    recording = record(model, calls, allow_inexact)
     declared = list((sizes or {}).items())
     network = recording.solve(sizes=declared)
-    tried = smaller_calls(model, calls, network)
+    tried = smaller_calls(model, calls, network, allow_inexact)
     uncropped = tried is calls
     heavy = float(network.params(network.widths)) > _HEAVY["params"] or (
         uncropped and float(network.macs(network.widths)) > _HEAVY["macs"]
@@ -92,7 +100,7 @@ def verify_cut(
 
     Args:
         model: The dense network.
-        network: Its trace.
+        network: Its trace; the other calls that were traced are checked, too.
         plan: The cut to try.
         example: A batch of at least two inputs. If it has the shape of the trace's, it is cropped to the
             shape on which the trace tried its cuts.
@@ -105,7 +113,7 @@ def verify_cut(
             most of the drawn weights and inputs, the cut network does not run, or masking changes no output,
             so that the check cannot fail.
     """
-    calls = as_calls(example)
+    calls = (*as_calls(example), *network.calls[1:])
     if shape_of_example(calls) == network.input_shape and network.probe_shape is not None:
         calls = cropped_to(calls, network.probe_shape)
     return Probe(model, calls).check(network, plan)

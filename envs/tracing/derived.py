@@ -45,9 +45,9 @@ def fingerprints_after_cut(network: TracedNetwork, masks: Sequence[Mask]) -> dic
         network: The trace of the network before the cut.
         masks: One keep mask (N,) per layer.
     """
-    mains = [layer.main_slice for layer in network.layers]
+    pairs = [pair for pair in zip(network.layers, masks, strict=True) if pair[0].slices]
+    mains = [layer.main_slice for layer, _ in pairs]
     shift = _Shift(network, masks, {(main.parameter, main.axis) for main in mains})
-    pairs = zip(network.layers, masks, strict=True)
     return {layer.name: layer.fingerprint_at(shift(layer.main_slice, mask)) for layer, mask in pairs}
 
 

@@ -12,8 +12,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..modules.calls import Call
 from ..modules.units import Units
-from .labels import Cause
+from .pinned import PinnedLayer, sum_up
+from .reach import UNREACHED, advice
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -90,25 +92,6 @@ class Layer:
 
 def _nearest(counts: Ints, count: int) -> int:
     return int(counts[np.abs(counts - count).argmin()])
-
-
-@dataclass(frozen=True)
-class PinnedLayer:
-    """A producer of which some or all filters must stay.
-
-    Args:
-        name: Module name of the producer.
-        filters: Number of its filters.
-        pinned: Number of its pinned filters.
-        outputs: Number of its pinned filters that are the network's output.
-        cause: Why they are pinned; of several causes, one that is not the output if possible.
-    """
-
-    name: str
-    filters: int
-    pinned: int
-    outputs: int
-    cause: Cause
 
 
 @dataclass(frozen=True)
@@ -190,11 +173,13 @@ class TracedNetwork:
         units: By module and operation, how the channels of groups go together; a cut network remembers them.
         input_shape: Shape of one example of the trace, (C, H, W) for images; None if it was not a single
             tensor.
-        inexact: Names of what is not exact in a cut because the user allows it, such as ``layernorm``.
+        inexact: Names of normalisations whose statistics a cut may change, because the user allows it.
         precision: Precision in which its cuts are compared with the masked network: ``float64``, or
             ``float32`` if the network does not run in float64.
         probe_shape: Shape of one example on which its cuts are tried: ``input_shape``, or smaller to save
             time where a trace on it is the same; None if it was not a single tensor.
+        unreached: Modules with parameters that no call reached. What may share channels with them is pinned.
+        calls: The traced calls; the first is that of the example.
         latency: Milliseconds per batch, shape (...), as a function of kept counts, shape (..., L); None until
             :func:`secateur.envs.cost.profiling.with_latency` has timed the network.
     """
@@ -210,6 +195,8 @@ class TracedNetwork:
     inexact: tuple[str, ...] = ()
     precision: Precision = "float64"
     probe_shape: tuple[int, ...] | None = None
+    unreached: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = field(default=(), repr=False, compare=False)
     latency: Callable[[npt.ArrayLike], Floats] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -222,10 +209,16 @@ class TracedNetwork:
                 + (f", together with those of {coupled}" if coupled else "")
                 + (f"; read by {', '.join(layer.consumers)}" if layer.consumers else "")
             )
-        lines += [f"{p.name}: {p.pinned} of {p.filters} filters stay: {p.cause}" for p in self.pinned]
+        lines += map(str, sum_up(self.pinned))
         if self.sizes:
             lines.append(f"attributes that a cut rewrites: {', '.join(size.path for size in self.sizes)}")
-        return "\n".join(lines)
+        return "\n".join(lines + ([self.advice] if self.advice else []))
+
+    @property
+    def advice(self) -> str:
+        """What the traced calls do not reach, and what to do; "" if they reach everything."""
+        stay = sum(layer.pinned for layer in self.pinned if layer.cause.operation == UNREACHED)
+        return advice(self.unreached, stay) if self.unreached else ""
 
     @property
     def widths(self) -> Ints:

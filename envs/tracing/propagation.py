@@ -6,8 +6,9 @@ sets those of the result. Rules use nothing else of the tracer.
 
 import bisect
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,16 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..modules.units import unit_of
+from .aliases import Aliases
 from .labels import Cause, Labels, LabelVector, Value
+from .reach import widths_of
 from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records, SizeReading
 from .size_arguments import SizeArgument
 from .tracked_int import TrackedInt, polynomial_of
+
+INEXACT = ("layernorm",)
+"""What a cut may change beyond removing channels, if the user allows it: the statistics of a normalisation
+over all channels of an example."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,16 @@ class Propagation:
         model: The network to run. Its parameters and buffers get their labels here.
         batch_size: Number of examples in a batch, at least 2.
         source: Returns "file:line" of the model's code that is running, or "".
+        allow_inexact: Kinds of operations to treat as if each channel were alone, of :data:`INEXACT`.
     """
 
-    def __init__(self, model: nn.Module, batch_size: int, source: Callable[[], str] = lambda: "") -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        batch_size: int,
+        source: Callable[[], str] = lambda: "",
+        allow_inexact: Collection[str] = (),
+    ) -> None:
         self.records = Records()
         self.operation = ""
         """The current ATen operation."""
@@ -56,16 +70,31 @@ class Propagation:
         """Dotted names of the running modules, the innermost last; "" is the network itself."""
         self.training = False
         """Whether the network runs in training mode."""
+        self.counted = True
+        """Whether the MACs of the current call count."""
         self.given: Sequence[SizeArgument] = ()
         """The sizes that forward code gave to the running function of torch."""
+        self._allow_inexact = frozenset(allow_inexact)
         self._batch_size = batch_size
         self._source = source
         self._modules = dict(model.named_modules(remove_duplicate=False))
+        self._widths: Set[int] = frozenset()  # the lengths of vectors that are recorded
         self._values = WeakTensorKeyDictionary()  # by identity, and only as long as the network holds them
+        self._vanishing = Aliases()
         self._parameters: dict[str, Value] = {}
+        self._names = WeakTensorKeyDictionary()
+        self._kernels = set(_kernels(model))
         self._register(model.named_parameters())
         self._parameter_labels = self.labels.count
         self._register(model.named_buffers())
+        self._widths = frozenset[int]().union(*widths_of(model).values())
+        for name, module in model.named_modules():
+            if isinstance(module, nn.LSTM) and module.proj_size:
+                cause = Cause(
+                    "torch tells the units of an LSTM from its projection by their number", module=name
+                )
+                units = Pin(f"{name}.weight_ih_l0".lstrip("."), 0, None, cause)
+                self.labels.pin(self.labels_of(units), cause)
 
     @property
     def labels(self) -> Labels:
@@ -74,13 +103,70 @@ class Propagation:
 
     def value(self, tensor: Tensor) -> Value:
         """Return the labels of ``tensor``; all axes of an unknown tensor are fixed."""
-        return self._values.get(tensor) or Value.fixed(tensor.shape)
+        value: Value | None = self._values.get(tensor)
+        if value is None:
+            return Value.fixed(tensor.shape)
+        axes = tuple(None if axis is None else self.labels.resolve(axis) for axis in value.axes)
+        return replace(value, axes=axes)
 
-    def set(self, tensor: Tensor, axes: Sequence[LabelVector | None], *, weight: bool = False) -> None:
-        """Set the labels of an operation's result."""
+    def set(
+        self,
+        tensor: Tensor,
+        axes: Sequence[LabelVector | None],
+        *,
+        like: Value | None = None,
+        weight: bool = False,
+        vanishes: bool = False,
+    ) -> None:
+        """Set the labels of an operation's result.
+
+        Args:
+            tensor: The result.
+            axes: For each axis its labels, or None if it is fixed.
+            like: What it is a rearrangement of, for ``weight`` and ``vanishes``.
+            weight: Whether it is made of parameters, buffers and numbers alone.
+            vanishes: Whether masking a label makes its elements zero; see :class:`.labels.Value`. Without
+                labels nothing vanishes.
+        """
         lengths = [size if axis is None else len(axis) for axis, size in zip(axes, tensor.shape, strict=True)]
         assert lengths == list(tensor.shape), f"{self.operation}: {lengths} labels for {tuple(tensor.shape)}"
-        self._values[tensor] = Value(tuple(axes), tuple(tensor.shape), weight)
+        if like is not None:
+            weight, vanishes = like.weight, like.vanishes
+        vanishes = vanishes and any(axis is not None for axis in axes)
+        self._values[tensor] = Value(tuple(axes), tuple(tensor.shape), weight, vanishes)
+        if vanishes:
+            self._vanishing.add(tensor)
+        if not weight:
+            for axis in axes:
+                if axis is not None and len(axis) in self._widths and not self.labels.are_free(axis):
+                    self.records.by_width.setdefault(len(axis), {})[axis.tobytes()] = axis
+
+    def reach(self, operands: Iterable[Tensor]) -> None:
+        """Record that an operation has read its operands."""
+        self.records.reached.update(name for x in operands if (name := self._names.get(x)) is not None)
+
+    def constant(self, size: int) -> LabelVector | None:
+        """Label an axis along which all elements are equal: it has the size of what it will meet."""
+        return self.labels.fresh(size, free=True) if size > 1 else None
+
+    @contextmanager
+    def writing(self, tensors: Sequence[Tensor]) -> Iterator[None]:
+        """Apply a rule of an operation that writes into ``tensors``.
+
+        A view shares its labels with what it is a view of, so these need no care. But unless it is known that
+        what is written vanishes, nothing that has a part in it does so any longer.
+        """
+        before = [self._values.get(tensor) for tensor in tensors]
+        yield
+        for tensor, old in zip(tensors, before, strict=True):
+            new = self._values.get(tensor)
+            if new is None or new is old or not new.vanishes:
+                for other in self._vanishing.overlapping(tensor):
+                    self._values[other] = replace(self._values[other], vanishes=False)
+
+    def has_channels(self, value: Value) -> bool:
+        """Return whether there are labels that are not free."""
+        return any(axis is not None and not self.labels.are_free(axis) for axis in value.axes)
 
     def from_parameter(self, labels: LabelVector | None) -> bool:
         """Return whether labels are those of a parameter, and not of a buffer or of noise."""
@@ -93,6 +179,12 @@ class Propagation:
         else:
             self.pin(a, reason)
             self.pin(b, reason)
+
+    def allows(self, kind: str) -> bool:
+        """Return whether the running operation may tie channels though it is inexact; record it."""
+        if kind in self._allow_inexact:
+            self.records.inexact[self.modules[-1]] = None
+        return kind in self._allow_inexact
 
     def couple(self, a: LabelVector, b: LabelVector) -> None:
         """Join channels of one tensor, element by element, and record the operation."""
@@ -193,27 +285,35 @@ class Propagation:
         """
         factor *= math.prod(axis for axis in axes if isinstance(axis, int)) / self._batch_size
         labelled = tuple(axis for axis in axes if not isinstance(axis, int))
-        product_sum = ProductSum(factor, labelled, produced, self.modules[-1], self.training)
+        product_sum = ProductSum(factor, labelled, produced, self.modules[-1], self.training, self.counted)
         self.records.product_sums.append(product_sum)
 
     def _cause(self, reason: str) -> Cause:
         return Cause(reason, self.operation, self.modules[-1], self._source())
 
     def _register(self, state: Iterable[tuple[str, Tensor]]) -> None:
-        """Label every axis of every parameter or buffer; masking a label does not make a buffer zero."""
+        """Label every axis of every parameter or buffer; masking a label makes no buffer zero."""
         for name, tensor in state:
             axes: list[LabelVector | None] = []
             for axis, size in enumerate(tensor.shape):
+                labels = None
                 if size > 1:
-                    first = self.labels.count
-                    axes.append(self.labels.fresh(size))
-                    self.records.axes.append(ParameterAxis(name, axis, first, size, tensor.ndim))
-                else:
-                    axes.append(None)
-            self.set(tensor, axes, weight=isinstance(tensor, nn.Parameter))
+                    labels = self.labels.fresh(size)
+                    self.records.axes.append(ParameterAxis(name, axis, int(labels[0]), size, tensor.ndim))
+                axes.append(None if axis > 1 and id(tensor) in self._kernels else labels)
+            self.set(tensor, axes, weight=True, vanishes=isinstance(tensor, nn.Parameter))
             self._parameters[name] = self.value(tensor)
+            self._names[tensor] = name
 
 
 def _fits(numbers: Sequence[int], lengths: Sequence[int]) -> bool:
     """Return whether given sizes, of which -1 stands for any, are the first lengths."""
     return all(number in (-1, length) for number, length in zip(numbers, lengths, strict=False))
+
+
+def _kernels(model: nn.Module) -> Iterator[int]:
+    """Yield the ids of all tensors with a convolution's kernel, whose axes from the third on are pixels."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            rank = 2 + len(module.kernel_size)
+            yield from (id(x) for x in (*module.parameters(), *module.buffers()) if x.ndim == rank)

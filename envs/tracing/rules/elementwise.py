@@ -4,28 +4,50 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..labels import LabelVector
+from ..labels import LabelVector, Value
 from ..propagation import Propagation
 from .registry import BROADCAST, FIXED, Call, rule
-
-_ZERO_TIMES_ANYTHING = {"mul", "div", "neg"}
+from .vanishing import gives_zero
 
 
 @rule("hardswish", "hardtanh", "leaky_relu", "log_sigmoid_forward", "floor_divide", "complex")
 @rule("where", "masked_fill", "addcmul", "addcdiv", "lerp", "copy", "fill", "rsub", "_prelu_kernel", "polar")
-def pointwise(propagation: Propagation, call: Call) -> None:
-    """Tie the aligned axes of all operands; labels aligned with a fixed axis are pinned."""
-    for out in call.outputs:
+@rule("_conj", "softplus")
+def pointwise(propagation: Propagation, call: Call, *, vanishes: bool | None = None) -> None:
+    """Tie the aligned axes of all operands; labels aligned with a fixed axis are pinned.
+
+    Args:
+        propagation: The labels.
+        call: The operation.
+        vanishes: Whether its first result does; None to ask the operation.
+    """
+    operands = [propagation.value(operand) for operand in call.operands]
+    weights = [value for value in operands if propagation.has_channels(value)]
+    _refuse_zero_by_zero(propagation, call)
+    for number, out in enumerate(call.outputs):
         axes = [_aligned_axis(propagation, call.operands, out, axis) for axis in range(out.ndim)]
-        propagation.set(out, axes, weight=_stays_a_weight(propagation, call, out))
+        zero = number == 0 and (_vanishes(call, operands, axes) if vanishes is None else vanishes)
+        propagation.set(out, axes, weight=_is_weight(weights, out), vanishes=zero)
 
 
-def _stays_a_weight(propagation: Propagation, call: Call, out: Tensor) -> bool:
-    """Return whether masking a label makes the result zero: it is a parameter times a tensor of its size."""
-    if call.name.rstrip("_") not in _ZERO_TIMES_ANYTHING or not isinstance(call.args[0], Tensor):
-        return False
-    factors = call.args[:1] if call.name.startswith("div") else call.operands
-    return any(propagation.value(x).weight and x.shape == out.shape for x in factors)
+def _vanishes(call: Call, operands: list[Value], axes: list[LabelVector | None]) -> bool:
+    """Return whether, on each labelled axis, what the operands with its labels do makes the result zero."""
+    labelled = [axis - len(axes) for axis, labels in enumerate(axes) if labels is not None]
+    zeros = {tuple(value.vanishes and value.labels_axis(axis) for value in operands) for axis in labelled}
+    return all(gives_zero(call, zero) for zero in zeros)
+
+
+def _is_weight(operands: list[Value], out: Tensor) -> bool:
+    """Return whether all that has channels is made of parameters, and something of it has the full size."""
+    return all(value.weight for value in operands) and any(v.shape == out.shape for v in operands)
+
+
+def _refuse_zero_by_zero(propagation: Propagation, call: Call) -> None:
+    """Pin a divisor that vanishes: where it is masked, nothing useful comes out."""
+    if call.name.rstrip("_") in ("div", "true_divide", "addcdiv") and isinstance(call.args[-1], Tensor):
+        divisor = propagation.value(call.args[-1])
+        for axis in divisor.axes if divisor.vanishes else ():
+            propagation.pin(axis, "something is divided by what is zero where these channels are masked")
 
 
 def _aligned_axis(
@@ -48,22 +70,11 @@ def _aligned_axis(
         propagation.pin(labels[0], FIXED)
     # A masked weight keeps the labels of its parameter, not those of the mask.
     labels.sort(key=propagation.from_parameter, reverse=True)
-    return labels[0] if labels else None
+    return propagation.labels.resolve(labels[0]) if labels else None
 
 
-_COPIES = ("clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "lift_fresh_copy")
-
-
-@rule(*_COPIES)
-@rule("zeros_like", "ones_like", "empty_like", "full_like", "_conj", "softplus")
+@rule("clone", "detach", "alias", "_to_copy", "contiguous", "lift_fresh", "lift_fresh_copy", "resolve_conj")
 def unchanged(propagation: Propagation, call: Call) -> None:
     """Keep the labels."""
     source = propagation.value(call.args[0])
-    for out in call.outputs:
-        propagation.set(out, source.axes, weight=source.weight and call.name in _COPIES)
-
-
-@rule("new_zeros", "new_ones", "new_empty", "new_full", "new_empty_strided", "empty_strided", "tril_indices")
-@rule("empty", "zeros", "ones", "full", "arange", "scalar_tensor", "linspace", "eye", "zero", "_assert_async")
-def constant(propagation: Propagation, call: Call) -> None:
-    """Set no labels: a tensor made from numbers is fixed, and zeroing in place does not change labels."""
+    propagation.set(call.result, source.axes, like=source)

@@ -1,4 +1,4 @@
-"""Random tensors: they have the size of what they are made for, so their labels are free until then.
+"""Random tensors: they have the size of what they will meet, so their labels are free until then.
 
 A cut network draws fewer numbers than the masked one, so the same seed does not make them comparable. What
 has a rule here also has a constant that stands for it (:data:`CONSTANTS`), which
@@ -83,6 +83,8 @@ CONSTANTS: dict[str, Callable[[Call], Any]] = {
 }
 """Random operations by name, ``bernoulli`` for ``bernoulli_`` too, and what runs with a constant instead."""
 
+_KEEPING_ZERO = {"dropout", "native_dropout", "rrelu_with_noise"}
+
 
 @rule(*CONSTANTS)
 def noise(propagation: Propagation, call: Call) -> None:
@@ -91,7 +93,8 @@ def noise(propagation: Propagation, call: Call) -> None:
     ``dropout2d`` draws one number per channel into an empty tensor of fixed size, which must not pin them.
     """
     if any(axis is not None for operand in call.operands for axis in propagation.value(operand).axes):
-        pointwise(propagation, call)
+        keeps_zero = call.name.rstrip("_") in _KEEPING_ZERO
+        pointwise(propagation, call, vanishes=keeps_zero and propagation.value(call.args[0]).vanishes)
         return
     for out in call.outputs:
-        propagation.set(out, [propagation.labels.fresh(size) if size > 1 else None for size in out.shape])
+        propagation.set(out, [propagation.constant(size) for size in out.shape], weight=True)

@@ -8,8 +8,14 @@ from ..labels import LabelVector
 from ..propagation import Propagation
 from .registry import Call, rule
 
-INEXACT_NORMS = ("native_layer_norm", "_fused_rms_norm", "rms_norm", "layer_norm", "native_group_norm")
-"""Normalisations over channels that a cut changes; group-norm only with one group."""
+INEXACT_NORMS = ("native_layer_norm", "_fused_rms_norm", "native_group_norm")
+"""Operations that average over all channels of an example, the last if it has one group.
+
+``allow_inexact`` ties their channels instead of pinning them. Where torch makes RMS-norm of simpler
+operations, as on the CPU, it stays pinned.
+"""
+
+_REMEDY = "--allow-inexact layernorm ties them"
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm")
@@ -29,7 +35,10 @@ def batch_norm(propagation: Propagation, call: Call) -> None:
     axes: list[LabelVector | None] = [None] * len(value.shape)
     axes[1] = channels
     normalised, *statistics = call.outputs
-    propagation.set(normalised, axes)
+    own_statistics = not any(name in call.name for name in ("no_training", "no_update")) and (
+        call["training"] or not isinstance(call["running_mean"], Tensor)
+    )
+    propagation.set(normalised, axes, vanishes=_vanishes(propagation, call, alone=own_statistics))
     for statistic in statistics:
         if statistic.ndim == 1 and statistic.shape[0] == value.shape[1]:
             propagation.set(statistic, [channels])
@@ -45,25 +54,46 @@ def group_norm(propagation: Propagation, call: Call) -> None:
             labels = propagation.value(tensor).axes[0]
             propagation.tie(channels, labels, "group-norm over channels of fixed size")
     if channels is not None:
-        if groups == 1:
-            propagation.pin(channels, "group-norm with one group averages over all channels")
-        else:
+        if groups == 1 and not propagation.allows("layernorm"):
+            propagation.pin(channels, f"group-norm with one group averages over all channels; {_REMEDY}")
+        elif groups > 1:
             rows = channels.reshape(groups, -1)
             propagation.couple(rows, rows[:, :1])
             propagation.measure(rows[:, 0])
-    propagation.set(call.outputs[0], [value.axes[0], channels, *value.axes[2:]])
+    vanishes = _vanishes(propagation, call, alone=groups > 1)
+    propagation.set(call.outputs[0], [value.axes[0], channels, *value.axes[2:]], vanishes=vanishes)
 
 
-@rule("native_layer_norm", "_fused_rms_norm", "rms_norm", "layer_norm")
+def _vanishes(propagation: Propagation, call: Call, *, alone: bool) -> bool:
+    """Return whether weight and bias are zero where masked, or there are none and zeros stay zero.
+
+    Args:
+        propagation: The labels.
+        call: A normalisation.
+        alone: Whether what is masked is normalised by its own statistics.
+    """
+    affine = [propagation.value(x).vanishes for x in (call["weight"], call["bias"]) if x is not None]
+    return all(affine) if affine else alone and propagation.value(call.args[0]).vanishes
+
+
+@rule("native_layer_norm", "_fused_rms_norm")
 def layer_norm(propagation: Propagation, call: Call) -> None:
-    """Pin the normalised axes: removing channels would change the statistics."""
+    """Pin the normalised axes, whose statistics need all channels, or tie them if that is allowed."""
     value = propagation.value(call.args[0])
     leading = len(value.axes) - len(call["normalized_shape"])
-    for axis in value.axes[leading:]:
-        propagation.pin(axis, "layer-norm averages over these channels")
-    propagation.pin_all(call.args[2:], "layer-norm averages over these channels")
-    fixed = [None] * (len(value.axes) - leading)
-    propagation.set(call.outputs[0], [*value.axes[:leading], *fixed])
+    names = [name for name in ("weight", "bias") if call.has(name) and call[name] is not None]
+    affine = [propagation.value(call[name]) for name in names]
+    axes = list(value.axes)
+    for dim in range(leading, len(axes)):
+        for parameter in affine:
+            propagation.tie(
+                axes[dim], parameter.axes[dim - leading], "layer-norm over channels of fixed size"
+            )
+        if axes[dim] is not None and not propagation.allows("layernorm"):
+            propagation.pin(axes[dim], f"layer-norm averages over these channels; {_REMEDY}")
+            axes[dim] = None
+    vanishes = bool(affine) and all(parameter.vanishes for parameter in affine)
+    propagation.set(call.outputs[0], axes, vanishes=vanishes)
 
 
 @rule("_weight_norm_interface", "_weight_norm")
@@ -76,4 +106,4 @@ def weight_norm(propagation: Propagation, call: Call) -> None:
     if len(scale.axes) != len(direction.axes) or call["dim"] < 0:  # one norm for the whole weight
         propagation.pin_all(call.args[0], "weight normalisation")
     propagation.pin(direction.axes[dim], "weight normalisation")
-    propagation.set(call.outputs[0], direction.axes, weight=direction.weight)
+    propagation.set(call.outputs[0], direction.axes, like=direction)

@@ -1,4 +1,4 @@
-"""Operations along an axis: over pixels they keep labels, over channels they pin them all."""
+"""Operations along an axis: over pixels they keep labels, over channels they pin most of them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from ..propagation import Propagation
 from .elementwise import pointwise
 from .registry import Call, rule
 
+_SUMS = ("sum", "nansum", "norm", "linalg_vector_norm", "any", "count_nonzero")
+"""What more zeros do not change."""
 
-@rule("mean", "sum", "amax", "amin", "max", "min", "var", "std", "var_mean", "std_mean", "logsumexp", "prod")
-@rule("argmax", "argmin", "any", "all", "norm", "linalg_vector_norm", "median", "mode", "aminmax", "nansum")
+_ZERO_OF_ZEROS = (*_SUMS, "mean", "amax", "amin", "max", "min", "var", "std", "var_mean", "std_mean", "prod")
+
+
+@rule("argmax", "argmin", "all", "median", "mode", "aminmax", "logsumexp", "nanmedian")
+@rule(*_ZERO_OF_ZEROS)
 def reduction(propagation: Propagation, call: Call) -> None:
-    """Drop the reduced axes and pin their labels."""
+    """Drop the reduced axes and pin their labels, unless what they stand for vanishes and is added up."""
     if call.has("other"):  # max.other(x, y)
         pointwise(propagation, call)
         return
@@ -22,17 +27,29 @@ def reduction(propagation: Propagation, call: Call) -> None:
     if rank == 0:
         return
     reduced = {dim % rank for dim in dims or range(rank)}
-    for dim in sorted(reduced):
-        propagation.pin(source.axes[dim], f"{call.name} reduces over channels")
-    for out in call.outputs:
+    if not (source.vanishes and _adds_up(call)):
+        for dim in sorted(reduced):
+            propagation.pin(source.axes[dim], f"{call.name} reduces over channels")
+    zero = source.vanishes and call.name in _ZERO_OF_ZEROS
+    for number, out in enumerate(call.outputs):
         if out.ndim == rank:
-            propagation.set(out, [None if dim in reduced else axis for dim, axis in enumerate(source.axes)])
+            axes = [None if dim in reduced else axis for dim, axis in enumerate(source.axes)]
         else:
-            propagation.set(out, [axis for dim, axis in enumerate(source.axes) if dim not in reduced])
+            axes = [axis for dim, axis in enumerate(source.axes) if dim not in reduced]
+        # The second result of a maximum says where it is.
+        propagation.set(
+            out, axes, weight=source.weight, vanishes=zero and (number == 0 or "mean" in call.name)
+        )
+
+
+def _adds_up(call: Call) -> bool:
+    """Return whether zeros change nothing: those of a sum, and of a norm but for one of negative order."""
+    order = next((call[name] for name in ("ord", "p") if call.has(name)), None)
+    return call.name in _SUMS and (order is None or order > 0.0)
 
 
 @rule("_softmax", "_log_softmax", "softmax", "log_softmax", "cumsum", "cumprod", "logcumsumexp")
-@rule("glu", "sort", "topk", "argsort", "cummax", "cummin", "_safe_softmax")
+@rule("sort", "topk", "argsort", "cummax", "cummin", "_safe_softmax", "kthvalue")
 def along_one_axis(propagation: Propagation, call: Call) -> None:
     """Pin the axis that is mixed, and keep the labels of the others."""
     axes = list(propagation.value(call.args[0]).axes)
@@ -41,3 +58,16 @@ def along_one_axis(propagation: Propagation, call: Call) -> None:
     axes[dim] = None
     for out in call.outputs:
         propagation.set(out, axes)
+
+
+@rule("glu")
+def glu(propagation: Propagation, call: Call) -> None:
+    """Couple the two halves of an axis: the first is multiplied by a gate made of the second."""
+    source = propagation.value(call.args[0])
+    axes, dim = list(source.axes), call["dim"]
+    labels = axes[dim]
+    if labels is not None:
+        half = len(labels) // 2
+        propagation.couple(labels[half:], labels[:half])
+        axes[dim] = labels[:half]
+    propagation.set(call.result, axes, vanishes=source.vanishes)

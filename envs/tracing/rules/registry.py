@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -13,6 +14,7 @@ from ..propagation import Propagation
 
 FIXED = "channels meet a tensor whose size is fixed"
 BROADCAST = "one channel is broadcast to many"
+SELECTED = "channels are selected by position"
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,17 @@ class Call:
 
     @property
     def operands(self) -> list[Tensor]:
-        """All tensors among the arguments."""
-        return [x for x in tree_leaves((self.args, self.kwargs)) if isinstance(x, Tensor)]
+        """All tensors among the arguments, but for those that the result is written into (``out=``)."""
+        read = {name: value for name, value in self.kwargs.items() if name not in outs(self.func)}
+        return [x for x in tree_leaves((self.args, read)) if isinstance(x, Tensor)]
+
+    @property
+    def written(self) -> list[Tensor]:
+        """All tensors that the operation writes into."""
+        if not self.func._schema.is_mutable:
+            return []
+        given = (self[a.name] for a in self.func._schema.arguments if a.is_write)
+        return [x for x in tree_leaves(list(given)) if isinstance(x, Tensor)]
 
     @property
     def outputs(self) -> list[Tensor]:
@@ -60,15 +71,22 @@ class Call:
         raise AssertionError(f"{self.func} has no argument {name}")
 
 
+@functools.cache
+def outs(func: Any) -> frozenset[str]:
+    """Return the names of the arguments that an operation writes its result into, such as ``out``."""
+    return frozenset(argument.name for argument in func._schema.arguments if argument.is_out)
+
+
 Rule: TypeAlias = Callable[[Propagation, Call], None]
+RuleT = TypeVar("RuleT", bound=Callable[..., None])
 
 RULES: dict[str, Rule] = {}
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[RuleT], RuleT]:
     """Register a rule for ATen operations; ``relu`` covers ``relu_`` too."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: RuleT) -> RuleT:
         for name in names:
             assert name not in RULES, f"two rules for {name}"
             RULES[name] = function

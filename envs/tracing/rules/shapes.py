@@ -6,10 +6,13 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from torch import Tensor
 
-from ..labels import LabelVector
+from ..labels import LabelVector, Value
 from ..propagation import Propagation
 from .registry import BROADCAST, Call, rule
+
+MERGED = "two axes with channels are merged"
 
 
 @rule("view", "reshape", "_unsafe_view", "_reshape_alias", "flatten", "unflatten", "squeeze", "unsqueeze")
@@ -25,13 +28,13 @@ def reshape(propagation: Propagation, call: Call) -> None:
         if not new:
             propagation.pin(labels, "the axis of a single channel is removed")
             continue
-        carrier, vector = _split(propagation, labels, new, tuple(out.shape))
-        axes[carrier] = vector
+        for axis, vector in _split(propagation, labels, new, tuple(out.shape)).items():
+            axes[axis] = vector
     if "squeeze" not in call.name:
         propagation.measure(
             *(size if axis is None else axis for axis, size in zip(axes, out.shape, strict=True))
         )
-    propagation.set(out, axes, weight=source.weight)
+    propagation.set(out, axes, like=source)
 
 
 def blocks(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
@@ -58,17 +61,25 @@ def blocks(old: tuple[int, ...], new: tuple[int, ...]) -> Iterator[tuple[list[in
 def _merged(propagation: Propagation, axes: list[LabelVector | None], sizes: list[int]) -> LabelVector | None:
     """Expand the labels of a run of axes to the product of their sizes."""
     labelled = [(position, axis) for position, axis in enumerate(axes) if axis is not None]
+    if len(labelled) > 1:  # a constant's pixels must not stand beside channels that it has already met
+        free = [propagation.labels.are_free(axis) for _, axis in labelled]
+        for (_, axis), is_free in zip(labelled, free, strict=True):
+            if is_free:
+                propagation.pin(axis, MERGED)
+        if all(free):
+            return propagation.constant(math.prod(sizes))
+        labelled = [item for item, is_free in zip(labelled, free, strict=True) if not is_free]
     if not labelled:
         return None
     for _, axis in labelled[:-1]:
-        propagation.pin(axis, "two axes with channels are merged")
+        propagation.pin(axis, MERGED)
     position, axis = labelled[-1]
     return np.tile(np.repeat(axis, math.prod(sizes[position + 1 :])), math.prod(sizes[:position]))
 
 
 def _split(
     propagation: Propagation, labels: LabelVector, axes: list[int], shape: tuple[int, ...]
-) -> tuple[int, LabelVector]:
+) -> dict[int, LabelVector | None]:
     """Find which of the new axes carries the labels; if several would have to, tie them.
 
     Args:
@@ -78,8 +89,11 @@ def _split(
         shape: The new shape.
 
     Returns:
-        The axis and its labels.
+        The labels of the axes that have some.
     """
+    if propagation.labels.are_free(labels) and sum(shape[axis] > 1 for axis in axes) > 1:
+        propagation.pin(labels, "the axis of a constant is split")
+        return {axis: propagation.constant(shape[axis]) for axis in axes}
     grid = labels.reshape([size if axis in axes else 1 for axis, size in enumerate(shape)])
     varying = [axis for axis in axes if shape[axis] > 1 and (grid != grid.take([0], axis)).any()]
     # If the grid varies along one axis only, its labels lie there; else rows are tied, as for channel
@@ -93,7 +107,7 @@ def _split(
     first = grid[tuple(slice(None) if axis == carrier else slice(1) for axis in range(len(shape)))]
     if any(axis != carrier for axis in varying):
         propagation.couple(grid, np.broadcast_to(first, grid.shape))
-    return carrier, first.reshape(-1)
+    return {carrier: first.reshape(-1)}
 
 
 @rule("permute", "permute_copy", "transpose", "transpose_copy", "t", "t_copy", "numpy_T")
@@ -109,18 +123,19 @@ def permute(propagation: Propagation, call: Call) -> None:
         order[a], order[b] = order[b], order[a]
     else:
         order.reverse()
-    propagation.set(call.result, [source.axes[dim] for dim in order], weight=source.weight)
+    propagation.set(call.result, [source.axes[dim] for dim in order], like=source)
 
 
 @rule("channel_shuffle", "native_channel_shuffle")
 def channel_shuffle(propagation: Propagation, call: Call) -> None:
     """Couple the same index of all groups, so that the groups keep equal sizes."""
-    axes = list(propagation.value(call.args[0]).axes)
+    source = propagation.value(call.args[0])
+    axes = list(source.axes)
     if axes[1] is not None:
         rows = axes[1].reshape(call["groups"], -1)
         propagation.couple(rows, rows[:1])
         axes[1] = np.repeat(rows[0], call["groups"])
-    propagation.set(call.result, axes)
+    propagation.set(call.result, axes, like=source)
 
 
 @rule("expand", "expand_copy", "broadcast_to")
@@ -128,13 +143,13 @@ def expand(propagation: Propagation, call: Call) -> None:
     """Keep labels where the size stays; a single channel that is broadcast is pinned."""
     source, out = propagation.value(call.args[0]), call.result
     new = out.ndim - len(source.axes)
-    axes: list[LabelVector | None] = [None] * out.ndim
-    for dim, axis in enumerate(source.axes):
+    axes = _broadcast(propagation, source, out)
+    for dim, labels in enumerate(source.axes):
         if source.shape[dim] == out.shape[new + dim]:
-            axes[new + dim] = axis
+            axes[new + dim] = labels
         else:
-            propagation.pin(axis, BROADCAST)
-    propagation.set(out, axes, weight=source.weight)
+            propagation.pin(labels, BROADCAST)
+    propagation.set(out, axes, like=source)
 
 
 @rule("repeat")
@@ -142,8 +157,22 @@ def repeat(propagation: Propagation, call: Call) -> None:
     """Tile the label vectors."""
     source, times = propagation.value(call.args[0]), call["repeats"]
     new = len(times) - len(source.axes)
-    tiled = [None if a is None else np.tile(a, times[new + dim]) for dim, a in enumerate(source.axes)]
-    propagation.set(call.result, [*[None] * new, *tiled])
+    axes = _broadcast(propagation, source, call.result)
+    for dim, labels in enumerate(source.axes):
+        if labels is not None:
+            axes[new + dim] = np.tile(labels, times[new + dim])
+    propagation.set(call.result, axes, like=source)
+
+
+def _broadcast(propagation: Propagation, source: Value, out: Tensor) -> list[LabelVector | None]:
+    """Label the axes of a result along which one element of the source is repeated.
+
+    They are left fixed if something vanishes in the source: it would not do so along the new labels.
+    """
+    if source.vanishes and propagation.has_channels(source):
+        return [None] * out.ndim
+    sizes = (1,) * (out.ndim - len(source.shape)) + source.shape
+    return [propagation.constant(n) if size == 1 else None for size, n in zip(sizes, out.shape, strict=True)]
 
 
 @rule("flip")
@@ -152,13 +181,36 @@ def flip(propagation: Propagation, call: Call) -> None:
     source = propagation.value(call.args[0])
     flipped = {dim % len(source.axes) for dim in call["dims"]}
     axes = [np.flip(a) if a is not None and dim in flipped else a for dim, a in enumerate(source.axes)]
-    propagation.set(call.result, axes, weight=source.weight)
+    propagation.set(call.result, axes, like=source)
 
 
 @rule("roll")
 def roll(propagation: Propagation, call: Call) -> None:
     """Pin the axes that roll: channels would move by a fixed number of positions."""
-    axes = propagation.value(call.args[0]).axes
-    for dim in call["dims"] or range(len(axes)):
-        propagation.pin(axes[dim], "channels roll by a fixed number")
-    propagation.set(call.result, axes)
+    source = propagation.value(call.args[0])
+    for dim in call["dims"] or range(len(source.axes)):
+        propagation.pin(source.axes[dim], "channels roll by a fixed number")
+    propagation.set(call.result, source.axes, like=source)
+
+
+@rule("as_strided")
+def as_strided(propagation: Propagation, call: Call) -> None:
+    """Keep the labels if every element stays where it is, as in average pooling to one pixel; else pin them.
+
+    In place the old strides are gone, so the order of the elements has to be that of the axes.
+    """
+    source, out = call.args[0], call.result
+    value = propagation.value(source)
+    strides = {axis: stride for axis, stride in enumerate(out.stride()) if out.shape[axis] > 1}
+    ordered = {axis: math.prod(out.shape[axis + 1 :]) for axis in strides}
+    before = (
+        ordered if out is source else {axis: source.stride(axis) for axis in strides if axis < source.ndim}
+    )
+    if (
+        value.shape == tuple(out.shape)
+        and strides == before
+        and out.storage_offset() == source.storage_offset()
+    ):
+        propagation.set(out, value.axes, like=value)
+    else:
+        propagation.pin_all(source, "channels are addressed by their place in memory")

@@ -6,9 +6,7 @@ import numpy as np
 
 from ..labels import LabelVector
 from ..propagation import Propagation
-from .registry import FIXED, Call, rule
-
-SELECTED = "channels are selected by position"
+from .registry import FIXED, SELECTED, Call, rule
 
 
 @rule("slice")
@@ -26,7 +24,7 @@ def slice_(propagation: Propagation, call: Call) -> None:
         propagation.measure_slices(labels, dim)
         if call["step"] != 1:
             propagation.pin(labels, "channels are taken with a stride")
-    propagation.set(call.result, axes, weight=source.weight)
+    propagation.set(call.result, axes, like=source)
 
 
 @rule("select", "select_copy")
@@ -35,7 +33,7 @@ def select(propagation: Propagation, call: Call) -> None:
     source = propagation.value(call.args[0])
     dim = call["dim"] % len(source.axes)
     propagation.pin(source.axes[dim], SELECTED)
-    propagation.set(call.result, [a for d, a in enumerate(source.axes) if d != dim], weight=source.weight)
+    propagation.set(call.result, [a for d, a in enumerate(source.axes) if d != dim], like=source)
 
 
 @rule("unbind", "unbind_copy")
@@ -45,10 +43,11 @@ def unbind(propagation: Propagation, call: Call) -> None:
     dim = call["dim"] % len(source.axes)
     propagation.pin(source.axes[dim], SELECTED)
     for piece in call.outputs:
-        propagation.set(piece, [a for d, a in enumerate(source.axes) if d != dim], weight=source.weight)
+        propagation.set(piece, [a for d, a in enumerate(source.axes) if d != dim], like=source)
 
 
 @rule("split", "split_with_sizes", "chunk", "tensor_split", "split_copy", "split_with_sizes_copy")
+@rule("unsafe_split", "unsafe_split_with_sizes", "unsafe_chunk")
 def split(propagation: Propagation, call: Call) -> None:
     """Split the labels; sections of equal size are coupled, so that they stay equal.
 
@@ -72,7 +71,7 @@ def split(propagation: Propagation, call: Call) -> None:
     for out, labels_of_out in zip(call.outputs, section_labels, strict=True):
         axes = list(source.axes)
         axes[dim] = labels_of_out
-        propagation.set(out, axes, weight=source.weight)
+        propagation.set(out, axes, like=source)
 
 
 @rule("cat", "concat")
@@ -100,11 +99,13 @@ def concatenate(propagation: Propagation, call: Call) -> None:
             for vector in vectors:
                 propagation.tie(known[0], vector, FIXED)
             axes.append(known[0])
-    propagation.set(call.result, axes)
+    # What has no labels at all stays whole, so it need not vanish.
+    labelled = [value for value in values if any(axis is not None for axis in value.axes)]
+    propagation.set(call.result, axes, vanishes=all(value.vanishes for value in labelled))
 
 
 def _pinned(propagation: Propagation, size: int, reason: str) -> LabelVector:
-    labels = propagation.labels.fresh(size)
+    labels = propagation.labels.fresh(size, free=True)
     propagation.pin(labels, reason)
     return labels
 
@@ -120,14 +121,14 @@ def stack(propagation: Propagation, call: Call) -> None:
             propagation.tie(known, vector, FIXED)
         axes.append(known)
     axes.insert(call["dim"] % call.result.ndim, None)
-    propagation.set(call.result, axes)
+    propagation.set(call.result, axes, vanishes=all(value.vanishes for value in values))
 
 
 @rule("constant_pad_nd", "pad")
 def pad(propagation: Propagation, call: Call) -> None:
     """Add pinned labels for the padding on both sides."""
-    axes = list(propagation.value(call.args[0]).axes)
-    widths = call["pad"]
+    source, widths = propagation.value(call.args[0]), call["pad"]
+    axes = list(source.axes)
     for pair in range(len(widths) // 2):
         dim, before, after = len(axes) - 1 - pair, widths[2 * pair], widths[2 * pair + 1]
         labels = axes[dim]
@@ -138,28 +139,14 @@ def pad(propagation: Propagation, call: Call) -> None:
             labels = labels[max(0, -before) : len(labels) + min(0, after)]
         edges = [_pinned(propagation, max(0, size), "padded channels stay") for size in (before, after)]
         axes[dim] = np.concatenate([edges[0], labels, edges[1]])
-    propagation.set(call.result, axes)
+    propagation.set(call.result, axes, vanishes=source.vanishes and not call["value"])
 
 
-@rule("index", "_unsafe_index")
-def index(propagation: Propagation, call: Call) -> None:
-    """Pin the indexed axes; the others keep their labels."""
-    source, indices = propagation.value(call.args[0]), call["indices"]
-    indexed = [dim for dim, index_tensor in enumerate(indices) if index_tensor is not None]
-    propagation.pin_all(indices, SELECTED)
-    for dim in indexed:
-        propagation.pin(source.axes[dim], SELECTED)
-    before, after = source.axes[: indexed[0]], source.axes[indexed[-1] + 1 :]
-    new = call.result.ndim - len(before) - len(after)
-    if len(indexed) != indexed[-1] - indexed[0] + 1 or new < 0:
-        propagation.pin_all(
-            call.args[0], SELECTED
-        )  # indices on separated axes move the result's axis to the front
-        return
-    propagation.set(call.result, [*before, *[None] * new, *after])
-
-
-@rule("index_select", "gather")
-def pick(propagation: Propagation, call: Call) -> None:
-    """Pin all labels: channels are selected by position."""
-    propagation.pin_all(call.operands, SELECTED)
+@rule("unfold", "unfold_copy")
+def windows(propagation: Propagation, call: Call) -> None:
+    """Pin the axis that is cut into windows, and add one for the places inside a window."""
+    source = propagation.value(call.args[0])
+    axes = list(source.axes)
+    propagation.pin(axes[call["dimension"]], "channels are cut into windows")
+    axes[call["dimension"]] = None
+    propagation.set(call.result, [*axes, None], like=source)

@@ -31,7 +31,8 @@ def by_channel(propagation: Propagation, call: Call) -> None:
     assert pixels is not None, call.name
     image = call.args[0]
     leading = image.ndim - int(pixels[1])
-    axes = propagation.value(image).axes
+    source = propagation.value(image)
+    axes = source.axes
     samples = call["random_samples"] if call.name.startswith("fractional") else None
     others = [x for x in call.operands if x.ndim != image.ndim and x is not samples]
     propagation.pin_all(others, "channels are treated as pixels")
@@ -46,34 +47,63 @@ def by_channel(propagation: Propagation, call: Call) -> None:
             propagation.tie(axis, other, "pooling samples of fixed size")
     elif call.name.startswith("grid_sampler"):
         propagation.pin_all(call["grid"], "channels are treated as coordinates")
-    for out in call.outputs:
-        propagation.set(out, [*axes[:leading], *[None] * (out.ndim - leading)])
+    for number, out in enumerate(call.outputs):  # the second says where a maximum is
+        vanishes = source.vanishes and number == 0
+        propagation.set(out, [*axes[:leading], *[None] * (out.ndim - leading)], vanishes=vanishes)
 
 
 @rule("pixel_shuffle")
 def pixel_shuffle(propagation: Propagation, call: Call) -> None:
     """Couple the r*r channels that make one output channel."""
-    axes = list(propagation.value(call.args[0]).axes)
+    source = propagation.value(call.args[0])
+    axes = list(source.axes)
     if axes[-3] is not None:
         rows = axes[-3].reshape(call.result.shape[-3], -1)
         propagation.couple(rows, rows[:, :1])
         axes[-3] = rows[:, 0]
-    propagation.set(call.result, [*axes[:-2], None, None])
+    propagation.set(call.result, [*axes[:-2], None, None], vanishes=source.vanishes)
 
 
 @rule("pixel_unshuffle")
 def pixel_unshuffle(propagation: Propagation, call: Call) -> None:
     """Repeat each channel's label for the r*r channels made of it."""
-    axes = list(propagation.value(call.args[0]).axes)
+    source = propagation.value(call.args[0])
+    axes = list(source.axes)
     if axes[-3] is not None:
         axes[-3] = np.repeat(axes[-3], call.result.shape[-3] // call.args[0].shape[-3])
-    propagation.set(call.result, [*axes[:-2], None, None])
+    propagation.set(call.result, [*axes[:-2], None, None], vanishes=source.vanishes)
+
+
+@rule("torchvision::roi_align", "torchvision::roi_pool")
+def regions(propagation: Propagation, call: Call) -> None:
+    """Keep the labels of the channels; regions are numbers for all of them."""
+    source = propagation.value(call.args[0])
+    propagation.pin_all(call.args[1], "channels are treated as regions")
+    for axis in (source.axes[0], *source.axes[2:]):
+        propagation.pin(axis, "channels are treated as pixels")
+    for number, out in enumerate(call.outputs):  # the second says where a maximum is
+        axes = [None, source.axes[1], None, None]
+        propagation.set(out, axes, vanishes=source.vanishes and number == 0)
+
+
+@rule("col2im")
+def fold(propagation: Propagation, call: Call) -> None:
+    """Couple the pixels of the patches of each channel."""
+    source = propagation.value(call.args[0])
+    axes = list(source.axes)
+    propagation.pin(axes[-1], "channels are treated as pixels")
+    if axes[-2] is not None:
+        rows = axes[-2].reshape(call.result.shape[-3], -1)
+        propagation.couple(rows, rows[:, :1])
+        axes[-2] = rows[:, 0]
+    propagation.set(call.result, [*axes[:-1], None, None], vanishes=source.vanishes)
 
 
 @rule("im2col")
 def unfold(propagation: Propagation, call: Call) -> None:
     """Repeat each channel's label for the pixels of its patch."""
-    axes = list(propagation.value(call.args[0]).axes)
+    source = propagation.value(call.args[0])
+    axes = list(source.axes)
     if axes[-3] is not None:
         axes[-3] = np.repeat(axes[-3], call.result.shape[-2] // call.args[0].shape[-3])
-    propagation.set(call.result, [*axes[:-2], None])
+    propagation.set(call.result, [*axes[:-2], None], vanishes=source.vanishes)
