@@ -186,17 +186,16 @@ def test_a_cut_of_nothing_leaves_all_buffers_in_training_mode(name: str) -> None
         assert all(torch.equal(buffers[name], buffer) for name, buffer in before.items())
 
 
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-@pytest.mark.parametrize("projected", [0, 3])
+RECURRENT = [(nn.LSTM, {}), (nn.LSTM, {"proj_size": 3}), (nn.GRU, {}), (nn.RNN, {})]
+
+
+@pytest.mark.parametrize(("kind", "more"), RECURRENT)
 def test_the_sizes_of_recurrent_layers_follow_from_their_weights(
-    kind: type[nn.RNNBase], projected: int
+    kind: type[nn.RNNBase], more: dict[str, int]
 ) -> None:
-    if projected and kind is not nn.LSTM:
-        return
-    sizes = {"proj_size": projected} if projected else {}
-    layer = kind(5, 4, num_layers=2, bidirectional=True, **sizes)
+    layer = kind(5, 4, num_layers=2, bidirectional=True, **more)
     true = (layer.input_size, layer.hidden_size, layer.proj_size)
-    layer.input_size, layer.hidden_size, layer.proj_size = 9, 8, projected and 7
+    layer.input_size, layer.hidden_size, layer.proj_size = 9, 8, 7 if more else 0
     fit_attributes(layer)
     assert (layer.input_size, layer.hidden_size, layer.proj_size) == true
 
