@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import secateur
 from secateur.agent.cli import main
 from secateur.agent.procedures.config import PruningConfig
 from secateur.envs.surgery.cutting import cut
@@ -84,6 +85,8 @@ def test_an_attribute_is_declared_in_one_line() -> None:
     plan = random_plan(network, 0.4)
     assert plan.attributes == {"words.dim": len(plan.kept["conv"])}
     assert verify_cut(model, network, plan, IMAGES) <= TOLERANCE
+    smaller = secateur.cut(model, plan, sizes={"words.dim": "conv"})
+    assert smaller.words["dim"] == smaller.conv.out_channels == len(plan.kept["conv"])
 
 
 def test_the_command_line_and_the_options_declare_it_too(capsys: pytest.CaptureFixture[str]) -> None:
