@@ -33,8 +33,8 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
     Returns:
         ``macs``, ``params``, ``filters``, ``prunable_share``; ``layers`` with ``macs_share``, the share of
         all MACs that is removed if the layer keeps one filter; ``pinned`` with the cause; ``attributes``, the
-        names of those that a cut rewrites; ``unreached``, the modules that no traced call reaches, and
-        ``advice`` on them.
+        names of those that a cut rewrites; ``unreached``, the modules that no traced call reaches; ``notes``
+        for the user.
     """
     widths = network.widths
     dense = float(network.macs(widths)) or 1.0
@@ -58,7 +58,7 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
             for layer, share in zip(network.layers, shares, strict=True)
         ],
         "unreached": list(network.unreached),
-        "advice": network.advice,
+        "notes": list(network.notes),
         "pinned": [
             {
                 "name": pinned.name,
@@ -97,8 +97,8 @@ def page(description: dict[str, Any], width: int) -> str:
             lines += _layer(layer, longest, width)
     if attributes := description["attributes"]:
         lines += ["", *_wrapped(f"Attributes that a cut rewrites: {abbreviated(attributes)}", width)]
-    if description["advice"]:
-        lines += ["", *_wrapped(description["advice"], width)]
+    for note in description["notes"]:
+        lines += ["", *_wrapped(note, width)]
     if description["pinned"]:
         lines += ["", "Pinned filters, and the reasons", *_pinned_lines(description["pinned"], width)]
     return "\n".join(lines)

@@ -212,13 +212,23 @@ class TracedNetwork:
         lines += map(str, sum_up(self.pinned))
         if self.sizes:
             lines.append(f"attributes that a cut rewrites: {', '.join(size.path for size in self.sizes)}")
-        return "\n".join(lines + ([self.advice] if self.advice else []))
+        return "\n".join([*lines, *self.notes])
 
     @property
-    def advice(self) -> str:
-        """What the traced calls do not reach, and what to do; "" if they reach everything."""
-        stay = sum(layer.pinned for layer in self.pinned if layer.cause.operation == UNREACHED)
-        return advice(self.unreached, stay) if self.unreached else ""
+    def notes(self) -> tuple[str, ...]:
+        """What a user has to know beside the layers: what no call reaches, and what is less than exact."""
+        notes = []
+        if self.unreached:
+            stay = sum(layer.pinned for layer in self.pinned if layer.cause.operation == UNREACHED)
+            notes.append(advice(self.unreached, stay))
+        if self.inexact:
+            notes.append(
+                f"A cut changes the statistics of {len(self.inexact)} normalisations, the first is "
+                f"{self.inexact[0]}, as --allow-inexact layernorm allows; the rest of it is exact."
+            )
+        if self.precision != "float64":
+            notes.append("The network does not run in float64, so its cuts are compared in float32.")
+        return tuple(notes)
 
     @property
     def widths(self) -> Ints:
@@ -236,7 +246,7 @@ class TracedNetwork:
         return np.array([layer.nearest_allowed(count) for layer, count in pairs], np.int64)
 
     def whole_counts(self, index: int) -> Ints:
-        """Return the counts of kept filters of a layer, ascending, at which all sizes are whole, and not 0."""
+        """Return the counts of kept filters of a layer, ascending, at which all sizes are whole, above 0."""
         filters = self.layers[index].filters
         kept = np.arange(1, filters + 1)
         fits = np.ones(filters, np.bool_)
