@@ -246,7 +246,7 @@ class TracedNetwork:
         return np.array([layer.nearest_allowed(count) for layer, count in pairs], np.int64)
 
     def whole_counts(self, index: int) -> Ints:
-        """Return the counts of kept filters of a layer, ascending, at which all sizes are whole, above 0."""
+        """Return the counts of kept filters of a layer for which all sizes are whole and positive."""
         filters = self.layers[index].filters
         kept = np.arange(1, filters + 1)
         fits = np.ones(filters, np.bool_)
