@@ -47,4 +47,4 @@ class Aliases:
 
 
 def _place(tensor: Tensor) -> _Place:
-    return _Place(tensor.itemsize, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+    return _Place(tensor.itemsize, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))

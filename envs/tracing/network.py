@@ -87,7 +87,11 @@ class Layer:
 
     def nearest_allowed(self, count: int) -> int:
         """Return the allowed count of kept filters nearest to ``count``, the smaller of two."""
-        return int(self.allowed[np.abs(self.allowed - count).argmin()])
+        return _nearest(self.allowed, count)
+
+
+def _nearest(counts: Ints, count: int) -> int:
+    return int(counts[np.abs(counts - count).argmin()])
 
 
 @dataclass(frozen=True)
@@ -144,13 +148,13 @@ class Size:
         """Return the sizes for kept filters of each layer, shape (L,).
 
         Raises:
-            ValueError: If they would not be whole.
+            ValueError: If one would not be whole, or 0.
         """
         products = self.fixed + self.slope @ np.asarray(kept, np.int64)
-        if (products % self.divisor).any():
+        if (products % self.divisor).any() or not products.all():
             raise ValueError(
                 f"with these numbers of kept filters the attribute {self.path!r}, which forward code reads, "
-                "would not be whole; keep a number of filters that `allowed` of each layer lists"
+                "would be 0 or not whole; keep a number of filters that `allowed` of each layer lists"
             )
         return tuple((products // self.divisor).tolist())
 
@@ -232,13 +236,22 @@ class TracedNetwork:
         return np.array([layer.nearest_allowed(count) for layer, count in pairs], np.int64)
 
     def whole_counts(self, index: int) -> Ints:
-        """Return the counts of kept filters of a layer, ascending, for which all sizes are whole."""
+        """Return the counts of kept filters of a layer, ascending, at which all sizes are whole, and not 0."""
         filters = self.layers[index].filters
-        removed = np.arange(filters - 1, -1, -1)
+        kept = np.arange(1, filters + 1)
         fits = np.ones(filters, np.bool_)
-        for size in self.sizes:  # whole for all filters, so for what is removed too
-            fits &= (np.outer(removed, size.slope[:, index]) % size.divisor == 0).all(axis=1)
-        return filters - removed[fits]
+        for size in self.sizes:
+            slope = size.slope[:, index]
+            smallest = size.fixed + size.slope.sum(axis=1) + np.outer(kept - 1, slope)  # (N, S)
+            # All filters give whole sizes, so what is removed has to.
+            whole = np.outer(filters - kept, slope) % size.divisor == 0
+            fits &= (whole & ((smallest > 0) | (slope == 0))).all(axis=1)
+        return kept[fits]
+
+    def nearest_whole(self, counts: npt.ArrayLike) -> Ints:
+        """Return the counts nearest to ``counts``, shape (L,), for which all sizes are whole."""
+        pairs = enumerate(np.asarray(counts).tolist())
+        return np.array([_nearest(self.whole_counts(i), count) for i, count in pairs], np.int64)
 
     @property
     def prunable_share(self) -> float:

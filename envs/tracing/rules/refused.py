@@ -7,6 +7,7 @@ from .registry import RULES, Call
 
 REASONS = {
     "_cdist_forward": "a distance is measured over these channels",
+    "_euclidean_dist": "a distance is measured over these channels",
     "_scaled_dot_product_attention_math": "attention divides by the root of the number of channels",
     "_scaled_dot_product_flash_attention_for_cpu": "attention divides by the root of the number of channels",
     "_transformer_encoder_layer_fwd": "torch runs a whole transformer layer as one operation",

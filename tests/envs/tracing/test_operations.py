@@ -12,8 +12,6 @@ from torchvision import ops
 
 from secateur.envs.surgery.cutting import cut, mask_
 from secateur.envs.tracing import trace
-from secateur.envs.tracing.solving import solve
-from secateur.envs.tracing.tracer import Tracer
 from support.exactness import IMAGES, Around, reasons, traced_and_cut
 from support.promises import difference, outputs, random_plan
 
@@ -42,8 +40,8 @@ PASSING: dict[str, Between] = {
     "real spectrum": lambda x: torch.fft.rfft2(x).abs(),
     "spectrum": lambda x: spectrum(x).real + spectrum(x).imag,
     "complex pairs": lambda x: torch.view_as_complex(torch.view_as_real(spectrum(x)) * 0.5).real,
-    "region align": lambda x: ops.roi_align(x, BOXES, 3),
-    "region pooling": lambda x: ops.roi_pool(x, BOXES, 3),
+    "region align": lambda x: ops.roi_align(x, BOXES.to(x), 3),
+    "region pooling": lambda x: ops.roi_pool(x, BOXES.to(x), 3),
     "shuffled batch": lambda x: x[torch.randperm(len(x))],
     "pixels by number": lambda x: x[:, :, [0, 1, 5]][..., [2]],
     "points": lambda x: x[:, :, [0, 1], [2, 3]][..., None],
@@ -82,7 +80,7 @@ MIXING: dict[str, tuple[Between, str]] = {
         "a distance is measured over these channels",
     ),
     "position-sensitive regions": (
-        lambda x: ops.ps_roi_pool(x, BOXES, 2),
+        lambda x: ops.ps_roi_pool(x, BOXES.to(x), 2),
         "each channel belongs to a place in the region",
     ),
     "attention": (
@@ -104,20 +102,18 @@ def test_a_deformable_convolution_is_cut_like_any_other(modulated: bool) -> None
     class Deformed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stem, self.offsets, self.weights = (nn.Conv2d(i, o, 3, padding=1) for i, o in _WIDTHS)
+            self.stem, self.offsets = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 18, 3, padding=1)
+            self.weights = nn.Conv2d(8, 9, 3, padding=1) if modulated else None
             self.deformed, self.head = ops.DeformConv2d(8, 6, 3, padding=1), nn.Conv2d(6, 2, 1)
 
         def forward(self, x: Tensor) -> Tensor:
             x = F.relu(self.stem(x))
-            weights = torch.sigmoid(self.weights(x)) if modulated else None
+            weights = None if self.weights is None else torch.sigmoid(self.weights(x))
             return self.head(self.deformed(x, self.offsets(x), weights))
 
     network = traced_and_cut(Deformed())
     assert {layer.name: layer.filters for layer in network.layers} == {"stem": 8, "deformed": 6}
     assert set(reasons(network).values()) == {"offsets of a deformable convolution"}
-
-
-_WIDTHS = ((3, 8), (8, 18), (8, 9))
 
 
 class Spectral(nn.Module):
@@ -163,11 +159,7 @@ def test_layer_norm_is_pinned_with_its_remedy_and_tied_if_that_is_allowed(
 ) -> None:
     model = Around(norm())
     assert "--allow-inexact layernorm" in reasons(trace(model, IMAGES))["first"]
-    tracer = Tracer(model.float(), batch_size=len(IMAGES))
-    tracer.propagation.allow_inexact = frozenset({"layernorm"})
-    with torch.no_grad():
-        tracer.run((IMAGES.float(),), training=False)
-    network = solve(tracer.propagation.records, model)
+    network = trace(model, IMAGES, allow_inexact=["layernorm"])
     assert network.prunable_share == 1.0
     parameters = [s.parameter for s in network.layers[0].slices]
     assert sum(name.startswith("between") for name in parameters) == 2  # weight and bias
