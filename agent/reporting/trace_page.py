@@ -11,6 +11,7 @@ from ...envs.cost.counts import cost
 from ...envs.tracing import Cause, TracedNetwork
 from ...envs.tracing.naming import abbreviated
 from ...envs.tracing.pinned import SHORT, PinnedLayer, sum_up
+from ...envs.tracing.reach import UNREACHED
 from .formatting import in_percent, large
 
 BUSY = "The machine was busy with other work while this was timed, so the speed is uncertain."
@@ -146,7 +147,8 @@ def _pinned_lines(pinned: list[dict[str, Any]], width: int) -> list[str]:
     lines = []
     for entry in (entry for entry in entries if entry in shown):
         reason, operation, modules = entry.cause.reason, entry.cause.operation, entry.cause.module
-        by = "" if operation == "output" else operation + (f" in {modules}" if modules else "")
+        by = (operation if operation != UNREACHED else "") + (f" in {modules}" if modules else "")
+        by = "" if operation == "output" else by.strip()
         cause = "; ".join(filter(None, [reason, by, entry.cause.source]))
         lines += _wrapped(abbreviated(entry.names, SHORT), width)
         lines += _wrapped(f"{entry.pinned} of {entry.filters} filters: {cause}", width, 4)

@@ -139,8 +139,8 @@ def check_prunable(network: TracedNetwork, name: str) -> None:
     """
     if not network.layers:
         reasons = "; ".join(str(p.cause) for p in sum_up(network.pinned)) or "it has no convolutions"
-        if network.unreached:
-            raise ValueError(f"no filter of {name} can be pruned: {reasons}; {network.notes[0]}")
+        if network.advice:
+            raise ValueError(f"no filter of {name} can be pruned: {reasons}; {network.advice}")
         raise ValueError(
             f"no filter of {name} can be pruned: {reasons}; give a network with a layer before the last one "
             "whose filters may go, and see `secateur inspect`"

@@ -215,12 +215,15 @@ class TracedNetwork:
         return "\n".join([*lines, *self.notes])
 
     @property
+    def advice(self) -> str:
+        """What the traced calls do not reach, and what to do; "" if they reach everything."""
+        stay = sum(layer.pinned for layer in self.pinned if layer.cause.operation == UNREACHED)
+        return advice(self.unreached, stay) if self.unreached else ""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a user has to know beside the layers: what no call reaches, and what is less than exact."""
-        notes = []
-        if self.unreached:
-            stay = sum(layer.pinned for layer in self.pinned if layer.cause.operation == UNREACHED)
-            notes.append(advice(self.unreached, stay))
+        notes = [f"{self.advice[0].upper()}{self.advice[1:]}."] if self.advice else []
         if self.inexact:
             notes.append(
                 f"A cut changes the statistics of {len(self.inexact)} normalisations, the first is "
