@@ -134,7 +134,9 @@ def test_every_size_is_true_after_the_cut_and_after_loading_with_and_without_sec
     if not getattr(smaller, "baked", False):
         alone = rebuilt_by_snippet(architecture.model, tmp_path, monkeypatch)
         check_true(alone, inputs)
-        assert difference(outputs(alone, inputs), outputs(smaller, inputs)) < 1e-5  # kernels depend on where a tensor lies in memory
+        assert (
+            difference(outputs(alone, inputs), outputs(smaller, inputs)) < 1e-5
+        )  # kernels depend on where a tensor lies in memory
         assert str(alone).replace("[", "(").replace("]", ")") == str(smaller).replace("[", "(").replace(
             "]", ")"
         )
