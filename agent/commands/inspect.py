@@ -3,15 +3,20 @@
 import json
 import sys
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from tyro.conf import Positional
 
 from ...envs.io.ranges import check_whole
 from ...envs.surgery.constraints import Constraints
 from ..procedures.data_config import CLASSIFICATION, DataConfig
-from ..procedures.options import Repeated
+from ..procedures.options import Repeated, declared_sizes
 from .console import console
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ...envs.tracing import TracedNetwork
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,12 @@ class Inspect:
     """Channels, height and width of an image, pixels; excludes data and an image size."""
     protect: Repeated = ()
     """Pattern of the names of layers that keep all their filters, as for prune."""
+    size: Repeated = ()
+    """Attribute that counts filters and the layer, cfg.dim=conv1, as for prune."""
+    allow_inexact: Repeated = ()
+    """What a cut may change beyond removing channels, as for prune."""
+    also_trace: Repeated = ()
+    """Another call of the network: 3x40x40, embed, or embed:3x40x40, as for prune."""
     json: bool = False
     """Print JSON instead of text."""
 
@@ -39,28 +50,55 @@ class Inspect:
 
     def run(self) -> None:
         """Print the description."""
-        import torch
-
         from ...envs.models import get_model
-        from ...envs.modules.activations import require_memory_for
-        from ...envs.surgery.constrained_trace import trace_constrained
         from ..reporting.trace_page import describe, page
 
         shape, classes = self._sizes()
         model = get_model(self.model, num_classes=classes, in_channels=shape[0])
-        require_memory_for(model, shape, 2, "give a smaller image or network")
-        try:
-            network = trace_constrained(model, torch.zeros(2, *shape), Constraints(protect=self.protect))
-        except ValueError as error:
-            if self._is_size_given or self.protect:
-                raise
-            raise ValueError(f"{error}; give --data, --image-size or --input-shape") from error
+        network = self._traced(model, shape)
         description = describe(self.model, shape, network)
         if self.json:
             json.dump(description, sys.stdout, indent=2)
             print()
         else:
             print(page(description, console().width))
+
+    def _traced(self, model: "nn.Module", shape: tuple[int, ...]) -> "TracedNetwork":
+        """Trace the network.
+
+        Raises:
+            ValueError: If its code raises anything.
+        """
+        import torch
+
+        from ...envs.io.memory import is_out_of_memory
+        from ...envs.io.untrusted import first_line
+        from ...envs.modules.activations import require_memory_for
+        from ...envs.surgery.constrained_trace import trace_constrained
+        from ...envs.tracing.tracer import NotRunningError
+
+        require_memory_for(model, shape, 2, "give a smaller image or network")
+        constraints = Constraints(
+            protect=self.protect,
+            sizes=declared_sizes(self.size),
+            allow_inexact=self.allow_inexact,
+            also_trace=self.also_trace,
+        )
+        try:
+            return trace_constrained(model, torch.zeros(2, *shape), constraints)
+        except NotRunningError as error:
+            if self._is_size_given or self.protect or self.also_trace:
+                raise
+            raise ValueError(f"{error}; give --data, --image-size or --input-shape") from error
+        except (ValueError, TypeError):
+            raise
+        except Exception as error:  # the network's code may raise anything
+            if is_out_of_memory(error):
+                raise
+            raise ValueError(
+                f"the network {self.model} cannot be traced ({type(error).__name__}: {first_line(error)}); "
+                "--debug shows where"
+            ) from error
 
     @property
     def _is_size_given(self) -> bool:

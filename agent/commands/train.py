@@ -102,7 +102,8 @@ class Train:
         task, models = opened.task, opened.models
         names = [f"{n}#{k}" if self.models.count(n) > 1 else n for k, n in enumerate(self.models, start=1)]
         prepared = [
-            prepare(model, task, config, name=name) for name, model in zip(names, models, strict=True)
+            prepare(model, task, config, name=name, trains=False)
+            for name, model in zip(names, models, strict=True)
         ]
         traces = [each.network for each in prepared]
         choose_threads(max(traces, key=lambda trace: cost(trace).macs))

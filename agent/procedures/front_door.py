@@ -3,7 +3,7 @@
 Keywords are the options of ``secateur prune``, with underscores.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from ...envs.io.run_files import CONFIG, PLAN, REPORT
 from ...envs.io.suggestions import did_you_mean
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.models.factories import build_with
+from ...envs.modules.calls import AlsoTrace
 from ...envs.modules.copying import replica
 from ...envs.modules.digest import weights_digest
 from ...envs.modules.modes import restored_modes
@@ -25,6 +26,7 @@ from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.stopwatch import Stopwatch
+from ...envs.recovery.training_check import check_training
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import trace_exactly, verify_cut
@@ -39,7 +41,7 @@ from .data_config import FOUND_OUT, DataConfig, read_data_config
 from .keywords import checked_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
-from .preparation import prepare
+from .preparation import logged, prepare
 from .prune import PruningResult
 from .search import prune_at_once
 
@@ -82,13 +84,18 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     _check_network(model)
     with restored_modes(model):
         loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
-        prepared = prepare(model, loaded, config)
+        prepared = prepare(model, loaded, config, trains=False)
         problem = _problem(model, loaded, config, prepared.network)
         return prune_at_once(problem, prepared.goal, config, None).plan
 
 
 def cut(
-    model: nn.Module, plan: PruningPlan, *, task: Task | None = None, example: Tensor | None = None
+    model: nn.Module,
+    plan: PruningPlan,
+    *,
+    task: Task | None = None,
+    example: Tensor | None = None,
+    also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
 ) -> nn.Module:
     """Remove the filters that a plan does not keep, and verify the result.
 
@@ -98,6 +105,7 @@ def cut(
         task: Data with which the kept channels are adapted to make up for the removed ones, in closed form;
             None leaves their weights as they are.
         example: A batch of inputs, for networks whose plan does not say the shape of one.
+        also_trace: More calls, as for ``secateur.trace``, if the plan was made with them.
 
     Returns:
         A smaller network, which computes what the dense one computes without these filters.
@@ -114,7 +122,7 @@ def cut(
         if plan.input_shape is None:
             raise ValueError("the plan does not say the shape of an input; give example=, a batch of inputs")
         example = torch.zeros(2, *plan.input_shape, device=next(model.parameters()).device)
-    network = trace_exactly(model, example)
+    network = trace_exactly(model, example, also_trace=also_trace)
     whole = PruningPlan.dense(network)
     if set(plan.kept) < set(whole.kept):  # protected layers are not in a plan
         plan = replace(plan, kept={**whole.kept, **plan.kept}, filters={**whole.filters, **plan.filters})
@@ -141,12 +149,14 @@ def recover(
         The same network, in evaluation mode.
 
     Raises:
-        ValueError: If an option is unknown or wrong.
+        ValueError: If an option is unknown or wrong, or the network cannot be trained with the task.
         FloatingPointError: If the loss or the gradient is not finite.
     """
     recovery, data = _split(checked_keywords("recover", options), RecoveryConfig, DataConfig)
     config = RecoveryConfig(**recovery)
     loaded = _task(model, task, _data_config(task, data), seed)
+    if config.epochs:
+        logged(check_training(model, loaded, config, teacher))
     reestimate_batchnorm(model, loaded, images=config.batchnorm_images, seed=seed)
     if config.epochs:
         with RecoveryMonitor(model, loaded, None, prefix="recovery") as monitor:

@@ -132,9 +132,17 @@ class ConstraintOptions:
     max_sparsity: Repeated = ()
     """Largest removed share of a layer: 0.8 or PATTERN=0.8; the share of its filters, in (0, 1), for all
     layers or those that match."""
+    size: Repeated = ()
+    """Attribute that counts a layer's filters: cfg.dim=conv1; for code that reads it in a way that no trace
+    can see."""
+    allow_inexact: Repeated = ()
+    """What a cut may change beyond removing channels: layernorm, whose averages change; needs recovery."""
+    also_trace: Repeated = ()
+    """Another call of the network: the size of its input, 3x40x40, a method, embed, or embed:3x40x40; it is
+    traced and checked, too. MACs and latency are those of the data's inputs."""
 
     def __post_init__(self) -> None:
-        for name in ("round_to", "protect", "max_sparsity"):
+        for name in ("round_to", "protect", "max_sparsity", "size", "allow_inexact", "also_trace"):
             object.__setattr__(self, name, _words(getattr(self, name)))
         _ = self.constraints  # checks the values
 
@@ -145,6 +153,9 @@ class ConstraintOptions:
             round_to=_by_pattern("--round-to", self.round_to, int, "8"),
             protect=self.protect,
             max_sparsity=_by_pattern("--max-sparsity", self.max_sparsity, parse_share, "0.8"),
+            sizes=declared_sizes(self.size),
+            allow_inexact=self.allow_inexact,
+            also_trace=self.also_trace,
         )
 
 
@@ -185,6 +196,21 @@ def _words(given: Any) -> tuple[str, ...]:
         return tuple(f"{pattern}={value}" for pattern, value in given.items())
     values = given if isinstance(given, (tuple, list)) else [given]
     return tuple(map(str, values))
+
+
+def declared_sizes(words: tuple[str, ...]) -> dict[str, str]:
+    """Split values of ``--size`` into attribute and layer.
+
+    Raises:
+        ValueError: If a value is not of the form ``cfg.dim=conv1``.
+    """
+    sizes = {}
+    for word in words:
+        path, _, layer = word.partition("=")
+        if not path or not layer:
+            raise ValueError(f"--size is {word!r}; give an attribute and a layer, such as cfg.dim=conv1")
+        sizes[path] = layer
+    return sizes
 
 
 def _by_pattern(flag: str, words: tuple[str, ...], convert: Callable[[str], T], example: str) -> dict[str, T]:

@@ -11,6 +11,7 @@ from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import with_latency
 from ...envs.modules.activations import require_memory_for
 from ...envs.problem.problem import check_prunable
+from ...envs.recovery.training_check import check_training
 from ...envs.surgery.constrained_trace import trace_constrained
 from ...envs.surgery.constraints import Constraints
 from ...envs.tasks import Task
@@ -43,6 +44,7 @@ def prepare(
     *,
     latency: LatencyTable | None = None,
     name: str = "the network",
+    trains: bool = True,
 ) -> Prepared:
     """Trace a network and check that it can reach the goal of a run.
 
@@ -52,15 +54,18 @@ def prepare(
         config: The options of the run.
         latency: Latency table of the network if it was timed before.
         name: Name of the network, for messages.
+        trains: Whether the network is trained after the cut.
 
     Raises:
-        ValueError: If the network does not run on the task's images, the task's loss or metric does not
-            accept its outputs, pinned filters or constraints make the target unreachable, a constraint
-            matches no layer, or the agent cannot be loaded.
+        ValueError: If the network does not run on the task's images or cannot be trained on them, the task's
+            loss or metric does not accept its outputs, pinned filters or constraints make the target
+            unreachable, a constraint matches no layer, or the agent cannot be loaded.
         TypeError: If the network or the task returns a value of the wrong type.
     """
     network, notes = trace_for_task(model, task, config.constraints)
     check_prunable(network, name)
+    if trains and config.recovery.epochs:
+        notes += logged(check_training(model, task, config.recovery, teacher=model))
     if latency is not None:
         network = dataclasses.replace(network, latency=latency)
     elif config.target_latency is not None:
@@ -81,7 +86,8 @@ def trace_for_task(
         constraints: Constraints on the cut other than its size.
 
     Returns:
-        The traced network, and notes on its outputs for the user, which are logged, too.
+        The traced network, and notes for the user on its outputs and on what the trace does not reach, which
+        are logged, too.
 
     Raises:
         ValueError: If the network does not run on the task's inputs, the task's loss or metric does not
@@ -91,7 +97,11 @@ def trace_for_task(
     check_task(task)
     require_memory_for(model, task.input_shape, 2, "give a smaller --image-size or network")
     network = trace_constrained(model, torch.zeros(2, *task.input_shape), constraints)
-    notes = check_answers(model, task)
+    return network, logged((*filter(None, [network.advice]), *check_answers(model, task)))
+
+
+def logged(notes: tuple[str, ...]) -> tuple[str, ...]:
+    """Say notes on the terminal, and return them."""
     for note in notes:
         log_info(note)
-    return network, notes
+    return notes

@@ -61,6 +61,7 @@ def page(report: dict[str, Any], folder: Path) -> str:
         details=[astuple(row) for row in details(report)],
         layers_figure=_layers_figure(report["layers"]),
         layers=[_layer(layer["name"], layer["filters"], layer["kept"]) for layer in report["layers"]],
+        attributes=", ".join(f"{name} = {value}" for name, value in report.get("attributes", {}).items()),
         pinned=[
             (layer["name"], f"{layer['pinned']} of {layer['filters']}", layer["cause"])
             for layer in report.get("pinned", ())

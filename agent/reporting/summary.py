@@ -93,6 +93,7 @@ def summarize_run(
             {"name": name, "filters": plan.filters[name], "kept": len(kept)}
             for name, kept in plan.kept.items()
         ],
+        "attributes": dict(plan.attributes),
         "splits": {
             "train": task.size("train"),
             "val": task.size("val"),

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..io.suggestions import did_you_mean
 
-AlsoTrace: TypeAlias = "Tensor | str | tuple[Any, ...]"
+AlsoTrace: TypeAlias = Tensor | str | tuple[Any, ...]
 """One more call: a batch of another size or a tuple of arguments, the name of a method, which takes the
 example, or a tuple of that name and a batch or arguments."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,12 +98,19 @@ def _answer(network: nn.Module, arguments: tuple[Any, ...]) -> Answer:
     arguments = tree_map_only(Tensor, torch.clone, arguments)
     gpus = {x.device.index for x in network.parameters() if x.is_cuda}
     try:
-        with torch.no_grad(), fixed_randomness(), torch.random.fork_rng(devices=gpus):
+        with torch.no_grad(), fixed_randomness(), torch.random.fork_rng(devices=gpus), _uncompiled():
             return [x.detach().clone() for x in tensors_in(network.eval()(*arguments))]
     except Exception as error:  # the network's code may raise anything
         if is_out_of_memory(error):
             raise
         return error
+
+
+def _uncompiled() -> contextlib.AbstractContextManager[object]:
+    """Let networks that ``torch.compile`` wraps run without being compiled, which takes a minute."""
+    if "torch._dynamo" not in sys.modules:  # importing it takes seconds
+        return contextlib.nullcontext()
+    return torch.compiler.set_stance("force_eager")
 
 
 def _is_same(found: Answer, expected: Answer) -> bool:

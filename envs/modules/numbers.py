@@ -16,13 +16,10 @@ import numpy as np
 from torch import nn
 
 from .sizes import attributes_from_weights
-
-_INTERNAL = frozenset(vars(nn.Module()))
+from .structures import OF_ANY_MODULE, attributes_of, is_plain_object
 
 _OPAQUE = (sys.stdlib_module_names - {"argparse", "collections", "types"}) | {"numpy", "torch"}
 """Packages whose objects are not searched; those left out have plain records, such as SimpleNamespace."""
-
-_NO_RECORDS = (nn.Module, type, enum.Enum)
 
 _LONGEST = 1000
 """Longest sequence or dict that is searched: longer ones, such as vocabularies, hold no sizes of layers."""
@@ -75,18 +72,6 @@ def replace_numbers(
 
     for name, module in model.named_modules():
         search(module, f"{name}." if name else "", 0)
-
-
-def whole_numbers(model: nn.Module) -> dict[str, int]:
-    """Return all whole numbers that a network holds, by path."""
-    found: dict[str, int] = {}
-
-    def note(path: str, value: Any) -> Any:
-        found[path] = int(value)
-        return value
-
-    replace_numbers(model, note)
-    return found
 
 
 def holders(model: nn.Module) -> frozenset[int]:
@@ -168,7 +153,12 @@ def _is_open(value: object) -> bool:
     """Return whether a value is searched: a sequence, a dict, or a plain object of the user's code."""
     if isinstance(value, list | tuple | dict):
         return len(value) <= _LONGEST
-    return not isinstance(value, _NO_RECORDS) and type(value).__module__.split(".")[0] not in _OPAQUE
+    is_plain = isinstance(value, types.SimpleNamespace) or is_plain_object(value)
+    return is_plain and not isinstance(value, nn.Module | enum.Enum) and not _is_opaque(type(value))
+
+
+def _is_opaque(kind: type) -> bool:
+    return kind.__module__.split(".")[0] in _OPAQUE
 
 
 def _places(holder: Any) -> dict[str, _Place]:
@@ -181,7 +171,7 @@ def _places(holder: Any) -> dict[str, _Place]:
     elif isinstance(holder, list):
         for position, value in enumerate(holder):
             found[str(position)] = _Place(value, partial(list.__setitem__, holder, position))
-    hidden = _INTERNAL | set(attributes_from_weights(holder)) if isinstance(holder, nn.Module) else ()
+    hidden = OF_ANY_MODULE.union(attributes_from_weights(holder)) if isinstance(holder, nn.Module) else ()
     for name, value in _attributes(holder):
         put = partial(object.__setattr__, holder, name)
         if name in found and found[name].value is value:  # dicts whose items are attributes too
@@ -197,30 +187,19 @@ def _put_both(one: Callable[[Any], object], other: Callable[[Any], object], valu
 
 
 def _attributes(holder: object) -> Iterator[tuple[str, Any]]:
-    """Yield an object's own attributes and slots, and numbers and tuples of its class and its bases.
+    """Yield an object's own attributes, and numbers and tuples of its class and its bases.
 
     A cut gives the object an attribute of its own, so that the class stays as it is.
     """
-    try:
-        own: Mapping[str, Any] = object.__getattribute__(holder, "__dict__")
-    except AttributeError:
-        own = {}
+    own = attributes_of(holder)
     yield from own.items()
     known = set(own)
     for kind in type(holder).__mro__:
-        if kind.__module__.split(".")[0] in _OPAQUE:
-            continue
-        for name, value in vars(kind).items():
-            if name in known:
-                continue
-            known.add(name)
-            if isinstance(value, types.MemberDescriptorType):
-                try:
-                    yield name, value.__get__(holder)
-                except AttributeError:  # a slot without a value
-                    continue
-            elif type(value) is int or isinstance(value, tuple):
-                yield name, value
+        if not _is_opaque(kind):
+            for name, value in vars(kind).items():
+                if name not in known and (type(value) is int or isinstance(value, tuple)):
+                    yield name, value
+            known.update(vars(kind))
 
 
 def _is_step(name: str) -> bool:

@@ -31,7 +31,7 @@ PROBABILITIES_ALONE = (
 )
 
 
-def main_and_auxiliary(outputs: Any) -> tuple[Tensor, list[Tensor]]:
+def main_and_auxiliary(outputs: Any, shape: tuple[int, ...] | None = None) -> tuple[Tensor, list[Tensor]]:
     """Separate the main output from those of auxiliary heads, all as float32.
 
     Args:
@@ -39,6 +39,8 @@ def main_and_auxiliary(outputs: Any) -> tuple[Tensor, list[Tensor]]:
             return in training mode, or with its softmax or sigmoid. Or a dict, a dataclass, a named tuple or
             an object that has the main output under ``out``, as torchvision's segmentation networks return,
             or under ``logits``, as those of Hugging Face; or that has one tensor only.
+        shape: Shape of the main output for one example in evaluation mode, if known. The first entry of a
+            tuple or list that has it is the main output, as deep supervision may begin with a coarse one.
 
     Raises:
         TypeError: If ``outputs`` is anything else.
@@ -49,7 +51,7 @@ def main_and_auxiliary(outputs: Any) -> tuple[Tensor, list[Tensor]]:
     name = next((name for name in _MAIN if name in named), None) or _only_tensor(named)
     if _is_several(outputs) and outputs:
         first = outputs if name is None else [named[name], *_without(named, name)]
-        main, *others = _without_probabilities(first)
+        main, *others = _starting_with(shape, _without_probabilities(first))
     elif name is not None:
         main, others = named[name], [named[_AUXILIARY]] if name in _MAIN and _AUXILIARY in named else []
     else:
@@ -68,6 +70,13 @@ def _named(outputs: Any) -> dict[Any, Any]:
     if isinstance(outputs, tuple):
         return dict(zip(getattr(outputs, "_fields", ()), outputs, strict=False))
     return {} if isinstance(outputs, list) else attributes_of(outputs)
+
+
+def _starting_with(shape: tuple[int, ...] | None, entries: Sequence[Any]) -> list[Any]:
+    """Move the first entry with a shape to the front; leave the order if there is none."""
+    fits = [isinstance(entry, Tensor) and entry.shape[1:] == shape for entry in entries]
+    first = fits.index(True) if True in fits else 0
+    return [entries[first], *entries[:first], *entries[first + 1 :]]
 
 
 def _only_tensor(named: Mapping[Any, Any]) -> Any:

@@ -1,6 +1,5 @@
 """Sizes of torch's modules that follow from their weights: channels, groups, features."""
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from .copying import replica
 from .units import WHOLE_GROUPS, remember_unit, unit_of, unit_of_convolution
 
 _Read = Callable[[Any], Sequence[int | tuple[int, ...]]]
@@ -51,7 +51,7 @@ def _shape(module: nn.Module, name: str = "weight") -> torch.Size:
     if is_parametrized(module, name):
         parts: Any = module.parametrizations
         with torch.no_grad():
-            computed: Tensor = copy.deepcopy(parts[name]).eval()()
+            computed: Tensor = replica(parts[name]).eval()()
         return computed.shape
     weight: Tensor = getattr(module, name)
     return weight.shape

@@ -22,7 +22,7 @@ from ..tasks.base import Task
 from ..tasks.optional_members import batch_size_for
 from .checkpoint import Checkpoint, Stopped
 from .config import RecoveryConfig
-from .training_loss import StepLoss
+from .training_loss import StepLoss, shape_of_answer
 from .training_state import TrainingState
 
 
@@ -173,7 +173,8 @@ def make_step(
             return teacher(inputs)
 
     fast_teacher = None if teacher is None else capture_graph(run_teacher, example) or teacher
-    loss = StepLoss(task, fast_teacher, config.distillation_weight, config.temperature)
+    shape = shape_of_answer(model, example[:2])
+    loss = StepLoss(task, fast_teacher, config.distillation_weight, config.temperature, shape)
     return functools.partial(loss, capture_training_graph(model, example))
 
 

@@ -3,8 +3,9 @@
 import functools
 import math
 import os
+import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,6 +92,10 @@ class Probe:
             raise InexactCutError("masking changed nothing, so the check of the cut is blind")
         raise InexactCutError(f"the cut network differs from the masked one by {differences[0]:.1e}")
 
+    def depends_on(self, change: Callable[[nn.Module], None]) -> bool:
+        """Return whether the outputs of a copy of the network, after a first check, change with the copy."""
+        return self._draws[0].depends_on(change)
+
     def _draw(self, number: int, network: TracedNetwork) -> "_Draw":
         if number == len(self._draws):
             self._draws.append(_Draw(self._model, self._calls, number, self.precision, network.inexact))
@@ -160,6 +165,18 @@ class _Draw:
         seen = any(_difference(self._of_dense(training=mode), expected[mode]) > _VISIBLE for mode in expected)
         return worst if seen else None
 
+    def depends_on(self, change: Callable[[nn.Module], None]) -> bool:
+        """Return whether a changed copy of the dense network gives other outputs, or does not run."""
+        changed = with_own_state(self._unmasked())
+        change(changed)
+        try:
+            outputs = self._outputs(changed, [False])[False]
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return True
+        return _difference(self._of_dense(training=False), outputs) > 0
+
     def _unmasked(self) -> nn.Module:
         """Return the randomised network; what a mask made zero is drawn again, as before."""
         if self._is_masked:
@@ -191,19 +208,31 @@ def _refusing_what_does_not_run() -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):  # else layers would be pinned for it
             raise
-        message = f"the cut network does not run: {str(error) or repr(error)}"
-        raise InexactCutError(message, _source_of(error)) from error
+        message, line = f"the cut network does not run: {str(error) or repr(error)}", _line_of(error)
+        if line is None:
+            raise InexactCutError(message) from error
+        path = Path(line.filename)
+        source = f"{path.parent.name}/{path.name}:{line.lineno}"
+        raise InexactCutError(f"{message}{_advice(line.line or '')}", source) from error
 
 
-def _source_of(error: BaseException) -> str:
-    """Find the innermost line of the model's code in an error's traceback, or ""."""
+def _advice(line: str) -> str:
+    """Show the line of code that failed, and say how it adapts to a smaller network."""
+    if not line:
+        return ""
+    flat = "view(x.size(0), -1) adapts by itself; " if re.search(r"view\(|reshape\(", line) else ""
+    return (
+        f", in the line `{line}`; {flat}take numbers of channels from a shape or an attribute, "
+        "or declare the attribute with --size"
+    )
+
+
+def _line_of(error: BaseException) -> traceback.FrameSummary | None:
+    """Find the innermost line of the model's code in an error's traceback."""
     folders = (Path(torch.__file__).parent, Path(__file__).parents[1])
     others = tuple(str(folder) + os.sep for folder in folders)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(others)]
-    if not frames or frames[-1].name in ("<module>",):
-        return ""
-    path = Path(frames[-1].filename)
-    return f"{path.parent.name}/{path.name}:{frames[-1].lineno}"
+    return None if not frames or frames[-1].name == "<module>" else frames[-1]
 
 
 def _difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:

@@ -1,6 +1,6 @@
 """Find a smaller input on which a network is traced alike, so that trial cuts are cheap."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,13 +21,16 @@ _WORTHWHILE = 0.7
 """A side is tried if it is at most this share of the input's."""
 
 
-def smaller_calls(model: nn.Module, calls: tuple[Call, ...], network: TracedNetwork) -> tuple[Call, ...]:
+def smaller_calls(
+    model: nn.Module, calls: tuple[Call, ...], network: TracedNetwork, allow_inexact: Collection[str] = ()
+) -> tuple[Call, ...]:
     """Return the calls on the smallest input of which a trace has the same layers, pins and sizes.
 
     Args:
         model: The network.
         calls: The calls that were traced.
         network: Their trace.
+        allow_inexact: What was allowed in the trace.
 
     Returns:
         The calls with cropped inputs; the given ones if none is traced alike.
@@ -35,7 +38,7 @@ def smaller_calls(model: nn.Module, calls: tuple[Call, ...], network: TracedNetw
     for side in _sides(calls):
         cropped = tuple(replace(call, inputs=_cropped(call.inputs, side)) for call in calls)
         try:
-            other = record(model, cropped).solve()
+            other = record(model, cropped, allow_inexact).solve()
         except ValueError:  # the network does not run on so small an input
             continue
         if _alike(network, other):
@@ -82,7 +85,8 @@ def _is_image(x: object) -> bool:
 
 def _alike(one: TracedNetwork, other: TracedNetwork) -> bool:
     """Return whether two traces have the same layers, pinned filters and size attributes."""
-    return _structure(one) == _structure(other) and one.pinned == other.pinned
+    same_pins = one.pinned == other.pinned and one.unreached == other.unreached
+    return same_pins and _structure(one) == _structure(other)
 
 
 def _structure(network: TracedNetwork) -> list[object]:

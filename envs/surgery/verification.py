@@ -5,7 +5,7 @@ a copy with random weights.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..modules.calls import as_calls
+from ..modules.calls import AlsoTrace, as_calls
 from ..tracing import Cause, Layer, Pin, TracedNetwork
 from ..tracing.network import Precision
-from ..tracing.trace import record, shape_of_example
+from ..tracing.trace import Recording, record, shape_of_example
+from .hidden_sizes import find_hidden_sizes
 from .plan import Mask, PruningPlan
 from .probe import TOLERANCE, InexactCutError, Probe
 from .probe_size import cropped_to, smaller_calls
@@ -31,7 +32,13 @@ twice the memory."""
 
 
 def trace_exactly(
-    model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Sequence[Pin] = ()
+    model: nn.Module,
+    example: Tensor | tuple[Any, ...],
+    *,
+    also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
+    pins: Sequence[Pin] = (),
+    sizes: Mapping[str, str] | None = None,
+    allow_inexact: Collection[str] = (),
 ) -> TracedNetwork:
     """Trace a network and try cuts on it; layers whose cut is not exact are pinned with that cause.
 
@@ -40,18 +47,27 @@ def trace_exactly(
     Args:
         model: Any CNN.
         example: A batch of at least two inputs; see :func:`trace`.
+        also_trace: More calls to trace and to check: a batch of another size, the name of a method that takes
+            the example, such as ``"embed"``, or ``("embed", images)``. Channels that only other calls use
+            are else pinned.
         pins: Channels to keep, each with its cause.
+        sizes: Attributes that forward code reads in a way that no trace can see, each with the name of the
+            layer whose filters it counts: ``{"cfg.dim": "conv1"}``.
+        allow_inexact: What a cut may change beyond removing channels: ``"layernorm"`` removes channels over
+            which a normalisation averages. All else is checked, with the averages held.
 
     Returns:
         A trace for which all tried cuts are exact.
 
     Raises:
-        ValueError: If the model does not run on ``example``.
+        ValueError: If the model does not run on ``example`` or another call, or has no such attribute or
+            layer.
     """
-    calls = as_calls(example)
-    recording = record(model, calls)
-    network = recording.solve()
-    tried = smaller_calls(model, calls, network)
+    calls = as_calls(example, also_trace)
+    recording = record(model, calls, allow_inexact)
+    declared = list((sizes or {}).items())
+    network = recording.solve(sizes=declared)
+    tried = smaller_calls(model, calls, network, allow_inexact)
     uncropped = tried is calls
     heavy = float(network.params(network.widths)) > _HEAVY["params"] or (
         uncropped and float(network.macs(network.widths)) > _HEAVY["macs"]
@@ -59,7 +75,7 @@ def trace_exactly(
     probe = Probe(model, tried, torch.float32 if heavy else torch.float64)
     pins = list(pins)
     while True:
-        network = recording.solve(pins)
+        network = recording.solve(pins, declared)
         culprits = _culprits(probe, network)
         if not culprits:
             precision: Precision = "float64" if probe.precision is torch.float64 else "float32"
@@ -69,6 +85,9 @@ def trace_exactly(
             continue
         for index, error in culprits.items():
             layer = network.layers[index]
+            if error.source and (hidden := _hidden_sizes(probe, recording, pins, declared, layer)):
+                declared += hidden
+                continue
             first = next((s for s in layer.slices if s.role == "producer"), layer.slices[0])
             cause = Cause(f"its cut was tried and refused: {error}", "verification", layer.name, error.source)
             pins.append(Pin(first.parameter, first.axis, first.index, cause))
@@ -81,7 +100,7 @@ def verify_cut(
 
     Args:
         model: The dense network.
-        network: Its trace.
+        network: Its trace; the other calls that were traced are checked, too.
         plan: The cut to try.
         example: A batch of at least two inputs. If it has the shape of the trace's, it is cropped to the
             shape on which the trace tried its cuts.
@@ -94,19 +113,43 @@ def verify_cut(
             most of the drawn weights and inputs, the cut network does not run, or masking changes no output,
             so that the check cannot fail.
     """
-    calls = as_calls(example)
+    calls = (*as_calls(example), *network.calls[1:])
     if shape_of_example(calls) == network.input_shape and network.probe_shape is not None:
         calls = cropped_to(calls, network.probe_shape)
     return Probe(model, calls).check(network, plan)
 
 
+def _hidden_sizes(
+    probe: Probe,
+    recording: Recording,
+    pins: Sequence[Pin],
+    declared: Sequence[tuple[str, str]],
+    layer: Layer,
+) -> list[tuple[str, str]]:
+    """Find attributes that count the filters of a layer whose cut does not run."""
+
+    def is_exact(network: TracedNetwork, producer: str) -> bool:
+        alone = [number for number, other in enumerate(network.layers) if producer in other.producers]
+        return bool(alone) and not any(_search(probe, network, masks, alone) for masks in _both(network))
+
+    def solve(sizes: Sequence[tuple[str, str]]) -> TracedNetwork:
+        return recording.solve(pins, [*declared, *sizes])
+
+    return find_hidden_sizes(probe, solve, is_exact, layer, recording.numbers)
+
+
 def _culprits(probe: Probe, network: TracedNetwork) -> dict[int, InexactCutError]:
     """Find the layers whose cuts are not exact by bisection; return the error of each."""
     found: dict[int, InexactCutError] = {}
-    for first in (True, False):
-        masks = [_skewed(layer, number, first) for number, layer in enumerate(network.layers)]
+    for masks in _both(network):
         found |= _search(probe, network, masks, [i for i in range(len(masks)) if i not in found])
     return found
+
+
+def _both(network: TracedNetwork) -> Iterator[list[Mask]]:
+    """Yield the masks of both trial cuts, one per layer."""
+    for first in (True, False):
+        yield [_skewed(layer, number, first) for number, layer in enumerate(network.layers)]
 
 
 def _search(

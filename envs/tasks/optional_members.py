@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -49,6 +49,25 @@ def measuring_batch(task: Task, batch_size: int) -> int:
     """
     pixels = math.prod(task.input_shape[1:])
     return batch_size_for(task, max(1, min(batch_size, batch_size * 64 * 64 // max(1, pixels))))
+
+
+def has_training_loss(task: Task) -> bool:
+    """Return whether a task computes the loss of a training step from all that the network gives back."""
+    return getattr(task, "training_loss", None) is not None
+
+
+def training_loss(task: Task, outputs: Any, targets: Tensor) -> Tensor | None:
+    """Compute the task's own loss of a training step; None if it does not define one.
+
+    Args:
+        task: The task.
+        outputs: All that the network gives back in training mode.
+        targets: The targets of the batch.
+    """
+    if not has_training_loss(task):
+        return None
+    loss: Tensor = task.training_loss(outputs, targets)  # type: ignore[attr-defined]
+    return loss
 
 
 def distill(task: Task, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

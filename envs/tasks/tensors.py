@@ -42,6 +42,8 @@ class TensorTask:
         augment: Function from one training input to an augmented one; it uses torch's global generator.
         distillation: Function from outputs of student and teacher and a temperature to a loss; by default
             Hinton's for classes, else the mean squared error.
+        training_loss: Function from all that a network gives back in training mode, and targets, to the loss
+            of a training step; see :class:`.base.Task`.
         largest_batch: Largest number of examples in one pass, at least 1.
         notes: Sentences for the report.
 
@@ -62,6 +64,7 @@ class TensorTask:
         num_outputs: int | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
         distillation: Callable[[Tensor, Tensor, float], Tensor] | None = None,
+        training_loss: Callable[[Any, Tensor], Tensor] | None = None,
         largest_batch: int = 512,
         notes: tuple[str, ...] = (),
     ) -> None:
@@ -87,6 +90,8 @@ class TensorTask:
         self.notes = notes
         self.largest_batch = largest_batch
         self._loss, self._augment, self._distillation = loss, augment, distillation
+        if training_loss is not None:  # else that of a subclass
+            self.training_loss = training_loss
         self._metric: Metric = metric if isinstance(metric, Metric) else Average(metric)
         self.metric_name = self._metric.name
         self.num_outputs = num_outputs or self._count_outputs()

@@ -25,15 +25,19 @@ class Aliases:
 
     def add(self, tensor: Tensor) -> None:
         """Note where a tensor lies."""
-        self._places[tensor.untyped_storage()._cdata][tensor] = _place(tensor)
+        if tensor.layout == torch.strided:
+            self._places[tensor.untyped_storage()._cdata][tensor] = _place(tensor)
 
     def overlapping(self, tensor: Tensor) -> list[Tensor]:
         """Return all noted tensors that have an element in common with ``tensor``."""
-        places = self._places.get(tensor.untyped_storage()._cdata)
+        strided = tensor.layout == torch.strided
+        places = self._places.get(tensor.untyped_storage()._cdata) if strided else None
         if not places:
             return []
         here = _place(tensor)
-        marks = torch.zeros(tensor.untyped_storage().nbytes() // here.itemsize, dtype=torch.bool)
+        marks = torch.zeros(
+            tensor.untyped_storage().nbytes() // here.itemsize, dtype=torch.bool, device="cpu"
+        )
         marks.as_strided(*here[1:]).fill_(True)
         return [
             other
@@ -43,4 +47,4 @@ class Aliases:
 
 
 def _place(tensor: Tensor) -> _Place:
-    return _Place(tensor.itemsize, tuple(tensor.shape), tensor.stride(), tensor.storage_offset())
+    return _Place(tensor.itemsize, tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))

@@ -12,8 +12,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..modules.calls import Call
 from ..modules.units import Units
-from .labels import Cause
+from .pinned import PinnedLayer, sum_up
+from .reach import UNREACHED, advice
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -85,26 +87,11 @@ class Layer:
 
     def nearest_allowed(self, count: int) -> int:
         """Return the allowed count of kept filters nearest to ``count``, the smaller of two."""
-        return int(self.allowed[np.abs(self.allowed - count).argmin()])
+        return _nearest(self.allowed, count)
 
 
-@dataclass(frozen=True)
-class PinnedLayer:
-    """A producer of which some or all filters must stay.
-
-    Args:
-        name: Module name of the producer.
-        filters: Number of its filters.
-        pinned: Number of its pinned filters.
-        outputs: Number of its pinned filters that are the network's output.
-        cause: Why they are pinned; of several causes, one that is not the output if possible.
-    """
-
-    name: str
-    filters: int
-    pinned: int
-    outputs: int
-    cause: Cause
+def _nearest(counts: Ints, count: int) -> int:
+    return int(counts[np.abs(counts - count).argmin()])
 
 
 @dataclass(frozen=True)
@@ -161,13 +148,13 @@ class Size:
         """Return the sizes for kept filters of each layer, shape (L,).
 
         Raises:
-            ValueError: If they would not be whole.
+            ValueError: If one would not be whole, or 0.
         """
         products = self.fixed + self.slope @ np.asarray(kept, np.int64)
-        if (products % self.divisor).any():
+        if (products % self.divisor).any() or not products.all():
             raise ValueError(
                 f"with these numbers of kept filters the attribute {self.path!r}, which forward code reads, "
-                "would not be whole; keep a number of filters that `allowed` of each layer lists"
+                "would be 0 or not whole; keep a number of filters that `allowed` of each layer lists"
             )
         return tuple((products // self.divisor).tolist())
 
@@ -186,11 +173,13 @@ class TracedNetwork:
         units: By module and operation, how the channels of groups go together; a cut network remembers them.
         input_shape: Shape of one example of the trace, (C, H, W) for images; None if it was not a single
             tensor.
-        inexact: Names of what is not exact in a cut because the user allows it, such as ``layernorm``.
+        inexact: Names of normalisations whose statistics a cut may change, because the user allows it.
         precision: Precision in which its cuts are compared with the masked network: ``float64``, or
             ``float32`` if the network does not run in float64.
         probe_shape: Shape of one example on which its cuts are tried: ``input_shape``, or smaller to save
             time where a trace on it is the same; None if it was not a single tensor.
+        unreached: Modules with parameters that no call reached. What may share channels with them is pinned.
+        calls: The traced calls; the first is that of the example.
         latency: Milliseconds per batch, shape (...), as a function of kept counts, shape (..., L); None until
             :func:`secateur.envs.cost.profiling.with_latency` has timed the network.
     """
@@ -206,6 +195,8 @@ class TracedNetwork:
     inexact: tuple[str, ...] = ()
     precision: Precision = "float64"
     probe_shape: tuple[int, ...] | None = None
+    unreached: tuple[str, ...] = ()
+    calls: tuple[Call, ...] = field(default=(), repr=False, compare=False)
     latency: Callable[[npt.ArrayLike], Floats] | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
@@ -218,10 +209,16 @@ class TracedNetwork:
                 + (f", together with those of {coupled}" if coupled else "")
                 + (f"; read by {', '.join(layer.consumers)}" if layer.consumers else "")
             )
-        lines += [f"{p.name}: {p.pinned} of {p.filters} filters stay: {p.cause}" for p in self.pinned]
+        lines += map(str, sum_up(self.pinned))
         if self.sizes:
             lines.append(f"attributes that a cut rewrites: {', '.join(size.path for size in self.sizes)}")
-        return "\n".join(lines)
+        return "\n".join(lines + ([self.advice] if self.advice else []))
+
+    @property
+    def advice(self) -> str:
+        """What the traced calls do not reach, and what to do; "" if they reach everything."""
+        stay = sum(layer.pinned for layer in self.pinned if layer.cause.operation == UNREACHED)
+        return advice(self.unreached, stay) if self.unreached else ""
 
     @property
     def widths(self) -> Ints:
@@ -239,13 +236,22 @@ class TracedNetwork:
         return np.array([layer.nearest_allowed(count) for layer, count in pairs], np.int64)
 
     def whole_counts(self, index: int) -> Ints:
-        """Return the counts of kept filters of a layer, ascending, for which all sizes are whole."""
+        """Return the counts of kept filters of a layer, ascending, at which all sizes are whole, and not 0."""
         filters = self.layers[index].filters
-        removed = np.arange(filters - 1, -1, -1)
+        kept = np.arange(1, filters + 1)
         fits = np.ones(filters, np.bool_)
-        for size in self.sizes:  # whole for all filters, so for what is removed too
-            fits &= (np.outer(removed, size.slope[:, index]) % size.divisor == 0).all(axis=1)
-        return filters - removed[fits]
+        for size in self.sizes:
+            slope = size.slope[:, index]
+            smallest = size.fixed + size.slope.sum(axis=1) + np.outer(kept - 1, slope)  # (N, S)
+            # All filters give whole sizes, so what is removed has to.
+            whole = np.outer(filters - kept, slope) % size.divisor == 0
+            fits &= (whole & ((smallest > 0) | (slope == 0))).all(axis=1)
+        return kept[fits]
+
+    def nearest_whole(self, counts: npt.ArrayLike) -> Ints:
+        """Return the counts nearest to ``counts``, shape (L,), for which all sizes are whole."""
+        pairs = enumerate(np.asarray(counts).tolist())
+        return np.array([_nearest(self.whole_counts(i), count) for i, count in pairs], np.int64)
 
     @property
     def prunable_share(self) -> float:

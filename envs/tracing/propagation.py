@@ -6,7 +6,7 @@ sets those of the result. Rules use nothing else of the tracer.
 
 import bisect
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,9 +19,14 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ..modules.units import unit_of
 from .aliases import Aliases
 from .labels import Cause, Labels, LabelVector, Value
+from .reach import widths_of
 from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records, SizeReading
 from .size_arguments import SizeArgument
 from .tracked_int import TrackedInt, polynomial_of
+
+INEXACT = ("layernorm",)
+"""What a cut may change beyond removing channels, if the user allows it: the statistics of a normalisation
+over all channels of an example."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,7 @@ class Propagation:
         model: The network to run. Its parameters and buffers get their labels here.
         batch_size: Number of examples in a batch, at least 2.
         source: Returns "file:line" of the model's code that is running, or "".
-        allow_inexact: Kinds of operations to treat as if each channel were alone, though it is not:
-            "layernorm" for normalisation over all channels of an example.
+        allow_inexact: Kinds of operations to treat as if each channel were alone, of :data:`INEXACT`.
     """
 
     def __init__(
@@ -66,20 +70,31 @@ class Propagation:
         """Dotted names of the running modules, the innermost last; "" is the network itself."""
         self.training = False
         """Whether the network runs in training mode."""
+        self.counted = True
+        """Whether the MACs of the current call count."""
         self.given: Sequence[SizeArgument] = ()
         """The sizes that forward code gave to the running function of torch."""
-        self.allow_inexact = frozenset(allow_inexact)
-        """Kinds of operations to treat as if each channel were alone."""
+        self._allow_inexact = frozenset(allow_inexact)
         self._batch_size = batch_size
         self._source = source
         self._modules = dict(model.named_modules(remove_duplicate=False))
+        self._widths: Set[int] = frozenset()  # the lengths of vectors that are recorded
         self._values = WeakTensorKeyDictionary()  # by identity, and only as long as the network holds them
         self._vanishing = Aliases()
         self._parameters: dict[str, Value] = {}
+        self._names = WeakTensorKeyDictionary()
         self._kernels = set(_kernels(model))
         self._register(model.named_parameters())
         self._parameter_labels = self.labels.count
         self._register(model.named_buffers())
+        self._widths = frozenset[int]().union(*widths_of(model).values())
+        for name, module in model.named_modules():
+            if isinstance(module, nn.LSTM) and module.proj_size:
+                cause = Cause(
+                    "torch tells the units of an LSTM from its projection by their number", module=name
+                )
+                units = Pin(f"{name}.weight_ih_l0".lstrip("."), 0, None, cause)
+                self.labels.pin(self.labels_of(units), cause)
 
     @property
     def labels(self) -> Labels:
@@ -88,10 +103,11 @@ class Propagation:
 
     def value(self, tensor: Tensor) -> Value:
         """Return the labels of ``tensor``; all axes of an unknown tensor are fixed."""
-        value = self._values.get(tensor)
+        value: Value | None = self._values.get(tensor)
         if value is None:
             return Value.fixed(tensor.shape)
-        return replace(value, axes=tuple(None if a is None else self.labels.resolve(a) for a in value.axes))
+        axes = tuple(None if axis is None else self.labels.resolve(axis) for axis in value.axes)
+        return replace(value, axes=axes)
 
     def set(
         self,
@@ -120,6 +136,14 @@ class Propagation:
         self._values[tensor] = Value(tuple(axes), tuple(tensor.shape), weight, vanishes)
         if vanishes:
             self._vanishing.add(tensor)
+        if not weight:
+            for axis in axes:
+                if axis is not None and len(axis) in self._widths and not self.labels.are_free(axis):
+                    self.records.by_width.setdefault(len(axis), {})[axis.tobytes()] = axis
+
+    def reach(self, operands: Iterable[Tensor]) -> None:
+        """Record that an operation has read its operands."""
+        self.records.reached.update(name for x in operands if (name := self._names.get(x)) is not None)
 
     def constant(self, size: int) -> LabelVector | None:
         """Label an axis along which all elements are equal: it has the size of what it will meet."""
@@ -155,6 +179,12 @@ class Propagation:
         else:
             self.pin(a, reason)
             self.pin(b, reason)
+
+    def allows(self, kind: str) -> bool:
+        """Return whether the running operation may tie channels though it is inexact; record it."""
+        if kind in self._allow_inexact:
+            self.records.inexact[self.modules[-1]] = None
+        return kind in self._allow_inexact
 
     def couple(self, a: LabelVector, b: LabelVector) -> None:
         """Join channels of one tensor, element by element, and record the operation."""
@@ -255,7 +285,7 @@ class Propagation:
         """
         factor *= math.prod(axis for axis in axes if isinstance(axis, int)) / self._batch_size
         labelled = tuple(axis for axis in axes if not isinstance(axis, int))
-        product_sum = ProductSum(factor, labelled, produced, self.modules[-1], self.training)
+        product_sum = ProductSum(factor, labelled, produced, self.modules[-1], self.training, self.counted)
         self.records.product_sums.append(product_sum)
 
     def _cause(self, reason: str) -> Cause:
@@ -273,6 +303,7 @@ class Propagation:
                 axes.append(None if axis > 1 and id(tensor) in self._kernels else labels)
             self.set(tensor, axes, weight=True, vanishes=isinstance(tensor, nn.Parameter))
             self._parameters[name] = self.value(tensor)
+            self._names[tensor] = name
 
 
 def _fits(numbers: Sequence[int], lengths: Sequence[int]) -> bool:

@@ -31,6 +31,7 @@ class ProductSum(NamedTuple):
     produced: LabelVector | None
     module: str
     training: bool
+    counted: bool
 
 
 class SizeReading(NamedTuple):
@@ -58,10 +59,16 @@ class Records:
     """Channels that an operation treats as a unit, such as one part of a split."""
     size_readings: list[SizeReading] = field(default_factory=list)
     outputs: list[LabelVector] = field(default_factory=list)
+    inexact: dict[str, None] = field(default_factory=dict)
+    """Names of modules whose channels were tied though a cut changes their statistics."""
     couplings: list[tuple[LabelVector, Cause]] = field(default_factory=list)
     """Labels of channels of one tensor that an operation joined, with that operation."""
     units: dict[tuple[str, str], str | None] = field(default_factory=dict)
     """By module and operation, the unit of what it joined; None if one operation had several."""
+    reached: set[str] = field(default_factory=set)
+    """Names of the parameters that an operation has read."""
+    by_width: dict[int, dict[bytes, LabelVector]] = field(default_factory=dict)
+    """Labels of the channels of tensors, by their number; a vector of labels stands by its bytes."""
 
     @cached_property
     def producing(self) -> npt.NDArray[np.bool_]:

@@ -15,7 +15,8 @@ import numpy as np
 from torch import nn
 
 from .labels import Cause, LabelVector
-from .network import Layer, PinnedLayer, Products, Role, Slice, TracedNetwork
+from .network import Layer, Products, Role, Slice, TracedNetwork
+from .pinned import PinnedLayer
 from .records import ALL_OR_NONE, ProductSum, Records
 from .sizes import find_sizes, settle
 
@@ -59,7 +60,8 @@ def solve(
         kept = [*kept, *settle(conflicts, records.labels, classes, pinned)]
         return solve(records, model, numbers, kept)
 
-    macs = [(product.factor, product.axes) for product in records.product_sums if not product.training]
+    counted = (product for product in records.product_sums if product.counted and not product.training)
+    macs = [(product.factor, product.axes) for product in counted]
     parameter_axes: dict[str, list[LabelVector]] = {name: [] for name, _ in model.named_parameters()}
     for axis in records.axes:
         if axis.name in parameter_axes:

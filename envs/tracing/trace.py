@@ -1,6 +1,6 @@
 """Trace a network: one forward pass per mode on a copy of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,18 +8,28 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ..modules.calls import Call, as_calls
+from ..io.suggestions import unknown_name
+from ..modules.calls import AlsoTrace, Call, as_calls
 from ..modules.copying import replica
+from ..modules.prunable_kind import check_prunable_kind
 from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
-from .propagation import Pin, Propagation
+from .propagation import INEXACT, Pin, Propagation
+from .reach import modules_of, shared, widths_of
 from .sizes import declare
 from .solving import solve
 from .tracer import Tracer
 from .tracked_int import track
 
 
-def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable[Pin] = ()) -> TracedNetwork:
+def trace(
+    model: nn.Module,
+    example: Tensor | tuple[Any, ...],
+    *,
+    also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
+    pins: Iterable[Pin] = (),
+    allow_inexact: Collection[str] = (),
+) -> TracedNetwork:
     """Find the filters of ``model`` that can be removed, and what has to be removed with each.
 
     The model is not changed. A float32 copy of it runs on the CPU, once in evaluation mode and once in
@@ -29,15 +39,19 @@ def trace(model: nn.Module, example: Tensor | tuple[Any, ...], *, pins: Iterable
         model: Any CNN.
         example: One input batch, or the tuple of the forward's positional arguments. At least two examples,
             as batch-norm cannot train on a single value per channel. Values do not matter.
+        also_trace: More calls whose channels belong together with those of the example's: inputs of other
+            sizes, or methods, as ``"embed"`` or ``("embed", images)``. MACs are those of the example.
         pins: Channels to keep, each with its cause.
+        allow_inexact: What a cut may change beyond removing channels, of :data:`INEXACT`.
 
     Returns:
         The prunable layers, the pinned ones with causes, and the cost as a function of kept counts.
 
     Raises:
-        ValueError: If the model does not run on ``example``, or a pin names no parameter or axis of it.
+        ValueError: If the model does not run on ``example`` or in another call, or a pin names no parameter
+            or axis of it.
     """
-    return record(model, as_calls(example)).solve(pins)
+    return record(model, as_calls(example, also_trace), allow_inexact).solve(pins)
 
 
 @dataclass(frozen=True)
@@ -48,13 +62,15 @@ class Recording:
         model: The copy of the network that ran, without its numbers.
         numbers: The whole numbers that it holds, by path.
         propagation: Its labels.
-        input_shape: Shape of one example, None if the example was not a single tensor.
+        calls: The calls that ran.
+        unreached: Modules with parameters that no call reached.
     """
 
     model: nn.Module
     numbers: Mapping[str, int]
     propagation: Propagation
-    input_shape: tuple[int, ...] | None
+    calls: tuple[Call, ...]
+    unreached: tuple[str, ...]
 
     def solve(self, pins: Iterable[Pin] = (), sizes: Iterable[tuple[str, str]] = ()) -> TracedNetwork:
         """Group the channels that are not pinned into layers.
@@ -69,20 +85,39 @@ class Recording:
         kept = [(self.propagation.labels_of(pin), pin.cause) for pin in pins]
         records = declare(self.propagation.records, self.numbers, sizes)
         network = solve(records, self.model, self.numbers, kept)
-        return replace(network, input_shape=self.input_shape)
+        shape = shape_of_example(self.calls)
+        inexact = tuple(self.propagation.records.inexact)
+        return replace(
+            network, input_shape=shape, calls=self.calls, unreached=self.unreached, inexact=inexact
+        )
 
 
-def record(model: nn.Module, calls: Sequence[Call]) -> Recording:
+def record(model: nn.Module, calls: Sequence[Call], allow_inexact: Collection[str] = ()) -> Recording:
     """Run a copy of a network in both modes and record which channels meet; see :func:`trace`."""
+    for name in allow_inexact:
+        if name not in INEXACT:
+            raise ValueError(unknown_name("allow_inexact", name, INEXACT))
+    check_prunable_kind(model)
     copied = replica(model).cpu().float()
     numbers = track(copied, model)
-    tracer = Tracer(copied, batch_size=_batch_size(calls[0].inputs))
+    tracer = Tracer(copied, _batch_size(calls[0].inputs), allow_inexact)
     with torch.no_grad():
         for training in (False, True):
             for call in calls:
                 with fixed_randomness():
-                    tracer.run(call.to(torch.float32).inputs, training=training)
-    return Recording(copied.to("meta"), numbers, tracer.propagation, shape_of_example(calls))
+                    tracer.run(call.to(torch.float32), training=training, counted=call is calls[0])
+    unreached = _pin_what_unreached_may_share(tracer.propagation, copied)
+    return Recording(copied.to("meta"), numbers, tracer.propagation, tuple(calls), unreached)
+
+
+def _pin_what_unreached_may_share(propagation: Propagation, model: nn.Module) -> tuple[str, ...]:
+    """Pin the channels that parameters may share which no call reached, and return their modules."""
+    records = propagation.records
+    unreached = {name: n for name, n in widths_of(model).items() if name not in records.reached}
+    vectors = {width: list(by_bytes.values()) for width, by_bytes in records.by_width.items()}
+    for labels, cause in shared(unreached, vectors):
+        records.labels.pin(labels, cause)
+    return modules_of(unreached)
 
 
 def shape_of_example(calls: Sequence[Call]) -> tuple[int, ...] | None:

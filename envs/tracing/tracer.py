@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..io.memory import is_out_of_memory
+from ..modules.calls import Call as ModelCall
 from ..modules.structures import tensors_in
 from .propagation import Propagation
 from .rules import Call, rule_for
@@ -22,39 +23,51 @@ from .size_arguments import SizeArgument, SizeArguments
 _NOT_MODEL_CODE = tuple(str(Path(file).parent) + os.sep for file in (torch.__file__, __file__))
 
 
+class NotRunningError(ValueError):
+    """A network does not run on the inputs of a trace."""
+
+
 class Tracer(TorchDispatchMode):
     """Observe every ATen operation of a running network and the module that runs it.
 
     Args:
         model: A copy of the network, on the CPU.
         batch_size: Number of examples in a batch, at least 2.
+        allow_inexact: What may be inexact; see :class:`.Propagation`.
     """
 
-    def __init__(self, model: nn.Module, batch_size: int) -> None:
+    def __init__(self, model: nn.Module, batch_size: int, allow_inexact: Collection[str] = ()) -> None:
         super().__init__()
         self.model = model
-        self.propagation = Propagation(model, batch_size, _source_line)
+        self.propagation = Propagation(model, batch_size, _source_line, allow_inexact)
 
-    def run(self, inputs: tuple[Any, ...], *, training: bool) -> None:
-        """Trace one forward pass.
+    def run(self, call: ModelCall, *, training: bool, counted: bool = True) -> None:
+        """Trace one call of the network.
+
+        Args:
+            call: The method and its inputs.
+            training: Whether to run it in training mode.
+            counted: Whether its MACs are those of the network.
 
         Raises:
-            ValueError: If the network does not run on ``inputs``, or what it gives back cannot be opened.
+            NotRunningError: If the network does not run so.
+            ValueError: If what it gives back cannot be opened.
         """
         propagation = self.propagation
-        propagation.training = training
-        self.model.train(training)
+        propagation.training, propagation.counted = training, counted
         with self._tracking_modules(), SizeArguments(self._given), self:
             try:
-                outputs = self.model(*inputs)
+                self.model.train(training)
+                outputs = call.on(self.model)
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
-                shapes = ", ".join(str(tuple(x.shape)) for x in tree_leaves(inputs) if isinstance(x, Tensor))
+                leaves = tree_leaves(call.inputs)
+                shapes = ", ".join(str(tuple(x.shape)) for x in leaves if isinstance(x, Tensor))
                 mode = "training" if training else "evaluation"
-                raise ValueError(
-                    f"the network does not run on an input of {shapes} in {mode} mode: "
-                    f"{str(error) or repr(error)}"
+                name = "the network" if call.method == "forward" else f"{call.method}() of the network"
+                raise NotRunningError(
+                    f"{name} does not run on an input of {shapes} in {mode} mode: {str(error) or repr(error)}"
                 ) from error
         propagation.operation = "output"
         for tensor in tensors_in(outputs):
@@ -68,6 +81,7 @@ class Tracer(TorchDispatchMode):
         result = func(*args, **kwargs)
         call = Call(func, args, kwargs, result)
         self.propagation.operation = call.name
+        self.propagation.reach(call.operands)
         rule_for(func)(self.propagation, call)
         return result
 

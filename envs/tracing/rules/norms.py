@@ -54,7 +54,7 @@ def group_norm(propagation: Propagation, call: Call) -> None:
             labels = propagation.value(tensor).axes[0]
             propagation.tie(channels, labels, "group-norm over channels of fixed size")
     if channels is not None:
-        if groups == 1 and "layernorm" not in propagation.allow_inexact:
+        if groups == 1 and not propagation.allows("layernorm"):
             propagation.pin(channels, f"group-norm with one group averages over all channels; {_REMEDY}")
         elif groups > 1:
             rows = channels.reshape(groups, -1)
@@ -81,16 +81,18 @@ def layer_norm(propagation: Propagation, call: Call) -> None:
     """Pin the normalised axes, whose statistics need all channels, or tie them if that is allowed."""
     value = propagation.value(call.args[0])
     leading = len(value.axes) - len(call["normalized_shape"])
-    affine = [call[name] for name in ("weight", "bias") if call.has(name) and call[name] is not None]
+    names = [name for name in ("weight", "bias") if call.has(name) and call[name] is not None]
+    affine = [propagation.value(call[name]) for name in names]
     axes = list(value.axes)
     for dim in range(leading, len(axes)):
-        for tensor in affine:
-            labels = propagation.value(tensor).axes[dim - leading]
-            propagation.tie(axes[dim], labels, "layer-norm over channels of fixed size")
-            axes[dim] = labels if axes[dim] is None else axes[dim]
-        if "layernorm" not in propagation.allow_inexact:
+        for parameter in affine:
+            propagation.tie(
+                axes[dim], parameter.axes[dim - leading], "layer-norm over channels of fixed size"
+            )
+        if axes[dim] is not None and not propagation.allows("layernorm"):
             propagation.pin(axes[dim], f"layer-norm averages over these channels; {_REMEDY}")
-    vanishes = bool(affine) and all(propagation.value(tensor).vanishes for tensor in affine)
+            axes[dim] = None
+    vanishes = bool(affine) and all(parameter.vanishes for parameter in affine)
     propagation.set(call.outputs[0], axes, vanishes=vanishes)
 
 

@@ -7,12 +7,12 @@ from .registry import RULES, Call
 
 REASONS = {
     "_cdist_forward": "a distance is measured over these channels",
+    "_euclidean_dist": "a distance is measured over these channels",
     "_scaled_dot_product_attention_math": "attention divides by the root of the number of channels",
     "_scaled_dot_product_flash_attention_for_cpu": "attention divides by the root of the number of channels",
     "_transformer_encoder_layer_fwd": "torch runs a whole transformer layer as one operation",
     "_native_multi_head_attention": "torch runs all of the attention as one operation",
     "_trilinear": "a bilinear layer multiplies each channel with all others",
-    "as_strided": "channels are addressed by their place in memory",
     "masked_scatter": "channels are selected by a mask",
     "masked_select": "channels are selected by a mask",
     "torchvision::nms": "boxes are compared by all of their numbers",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -78,14 +78,15 @@ def outs(func: Any) -> frozenset[str]:
 
 
 Rule: TypeAlias = Callable[[Propagation, Call], None]
+RuleT = TypeVar("RuleT", bound=Callable[..., None])
 
 RULES: dict[str, Rule] = {}
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[RuleT], RuleT]:
     """Register a rule for ATen operations; ``relu`` covers ``relu_`` too."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: RuleT) -> RuleT:
         for name in names:
             assert name not in RULES, f"two rules for {name}"
             RULES[name] = function

@@ -191,3 +191,26 @@ def roll(propagation: Propagation, call: Call) -> None:
     for dim in call["dims"] or range(len(source.axes)):
         propagation.pin(source.axes[dim], "channels roll by a fixed number")
     propagation.set(call.result, source.axes, like=source)
+
+
+@rule("as_strided")
+def as_strided(propagation: Propagation, call: Call) -> None:
+    """Keep the labels if every element stays where it is, as in average pooling to one pixel; else pin them.
+
+    In place the old strides are gone, so the order of the elements has to be that of the axes.
+    """
+    source, out = call.args[0], call.result
+    value = propagation.value(source)
+    strides = {axis: stride for axis, stride in enumerate(out.stride()) if out.shape[axis] > 1}
+    ordered = {axis: math.prod(out.shape[axis + 1 :]) for axis in strides}
+    before = (
+        ordered if out is source else {axis: source.stride(axis) for axis in strides if axis < source.ndim}
+    )
+    if (
+        value.shape == tuple(out.shape)
+        and strides == before
+        and out.storage_offset() == source.storage_offset()
+    ):
+        propagation.set(out, value.axes, like=value)
+    else:
+        propagation.pin_all(source, "channels are addressed by their place in memory")

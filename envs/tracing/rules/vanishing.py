@@ -34,12 +34,12 @@ def gives_zero(call: Call, zero: Sequence[bool]) -> bool:
     remaining = iter(numbers)
 
     def stand_in(operand: Tensor) -> Tensor:
-        exact = torch.tensor(next(remaining), dtype=torch.float64)
+        exact = torch.tensor(next(remaining), dtype=torch.float64, device=operand.device)
         return (exact > 0.0 if operand.dtype == torch.bool else exact).to(operand.dtype)
 
     kwargs = {name: value for name, value in call.kwargs.items() if name not in outs(call.func)}
     args, kwargs = tree_map_only(Tensor, stand_in, (call.args, kwargs))
-    into = {name: torch.empty(0, dtype=call.kwargs[name].dtype) for name in outs(call.func) & {*call.kwargs}}
+    into = {name: call.kwargs[name].new_empty(0) for name in outs(call.func) & {*call.kwargs}}
     try:
         result = tree_leaves(call.func(*args, **kwargs, **into))[0]
     except (RuntimeError, TypeError, ValueError):

@@ -66,6 +66,66 @@ def test_a_wrong_guess_of_the_size_is_answered_with_the_options(
     assert error.endswith("give --data, --image-size or --input-shape")
 
 
+HOSTILE = """
+import torch
+from torch import nn
+
+class Raises(nn.Conv2d):
+    def forward(self, x):
+        raise {error}
+
+def raising():
+    return Raises(3, 8, 3)
+
+class Exits(nn.Conv2d):
+    def train(self, mode=True):
+        raise NotImplementedError("no modes\\nsecond line")
+
+def without_modes():
+    return Exits(3, 8, 3)
+
+def scripted():
+    return torch.jit.script(nn.Conv2d(3, 8, 3))
+
+def empty():
+    return nn.Conv2d(3, 8, 3, device="meta")
+
+class Lazily(nn.Conv2d):
+    def forward(self, x):
+        return (y for y in [super().forward(x)])
+
+def lazily():
+    return Lazily(3, 8, 3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "sentence"),
+    [
+        ("raising", "KeyError('skip')", "the network does not run on an input of (2, 3, 8, 8)"),
+        ("raising", "AssertionError", "the network does not run on an input of (2, 3, 8, 8)"),
+        ("raising", "ZeroDivisionError('a\\nb')", "the network does not run on an input of (2, 3, 8, 8)"),
+        ("without_modes", "", "the network does not run on an input of (2, 3, 8, 8)"),
+        ("scripted", "", "the network is compiled by torch.jit"),
+        ("empty", "", "weight is on the meta device"),
+        ("lazily", "", "the network's output is a generator"),
+    ],
+)
+def test_a_network_that_cannot_be_traced_gets_one_line(
+    build: str,
+    error: str,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"net_of_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(HOSTILE.replace("{error}", error or "ValueError"))
+    line = refusal(["inspect", f"{name}:{build}", "--input-shape", "3", "8", "8"], capsys)
+    assert sentence in line
+
+
 def test_networks_of_timm_are_inspected(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("timm")
     assert described(["timm:resnet10t", "--image-size", "64"], capsys)["input_shape"] == [3, 64, 64]

@@ -33,22 +33,22 @@ class StandardisedSame(Standardised):
 
 
 @pytest.mark.parametrize(
-    "layer",
+    ("layer", "share"),
     [
-        lambda: Standardised(3, 8, 3, padding=1, bias=False),
-        lambda: Standardised(3, 9, 3, 2, 1),
-        lambda: StandardisedSame(3, 8, 3, 2),
-        lambda: parametrizations.weight_norm(nn.Conv2d(3, 8, 3)),
-        lambda: parametrizations.spectral_norm(nn.Conv2d(3, 8, 3)),
-        lambda: spectral_norm(nn.Conv2d(3, 8, 3)),
-        lambda: nn.utils.weight_norm(nn.Conv2d(3, 8, 3)),
+        (lambda: Standardised(3, 8, 3, padding=1, bias=False), 0.0),
+        (lambda: Standardised(3, 9, 3, 2, 1), 0.0),
+        (lambda: StandardisedSame(3, 8, 3, 2), 0.0),
+        (lambda: parametrizations.weight_norm(nn.Conv2d(3, 8, 3)), 0.0),
+        (lambda: parametrizations.spectral_norm(nn.Conv2d(3, 8, 3)), 1.0),  # one number for all filters
+        (lambda: spectral_norm(nn.Conv2d(3, 8, 3)), 1.0),
+        (lambda: nn.utils.weight_norm(nn.Conv2d(3, 8, 3)), 0.0),
     ],
 )
-def test_a_baked_network_computes_the_same_and_can_be_pruned(layer: object) -> None:
+def test_a_baked_network_computes_the_same_and_can_be_pruned(layer: object, share: float) -> None:
     first = layer()  # type: ignore[operator]
     model = nn.Sequential(first, nn.ReLU(), nn.Conv2d(first.out_channels, 2, 1)).eval()
     before = outputs(model, (IMAGES,))
-    assert trace_exactly(model, IMAGES).prunable_share == 0.0
+    assert trace_exactly(model, IMAGES).prunable_share == share
     baked = remove_reparametrizations(model)
     assert baked.baked
     assert difference(before, outputs(baked, (IMAGES,))) < 1e-5
