@@ -40,6 +40,8 @@ class Inspect:
     """Attribute that counts filters and the layer, cfg.dim=conv1, as for prune."""
     allow_inexact: Repeated = ()
     """What a cut may change beyond removing channels, as for prune."""
+    also_trace: Repeated = ()
+    """Another call of the network: 3x40x40, embed, or embed:3x40x40, as for prune."""
     json: bool = False
     """Print JSON instead of text."""
 
@@ -77,12 +79,15 @@ class Inspect:
 
         require_memory_for(model, shape, 2, "give a smaller image or network")
         constraints = Constraints(
-            protect=self.protect, sizes=declared_sizes(self.size), allow_inexact=self.allow_inexact
+            protect=self.protect,
+            sizes=declared_sizes(self.size),
+            allow_inexact=self.allow_inexact,
+            also_trace=self.also_trace,
         )
         try:
             return trace_constrained(model, torch.zeros(2, *shape), constraints)
         except NotRunningError as error:
-            if self._is_size_given or self.protect:
+            if self._is_size_given or self.protect or self.also_trace:
                 raise
             raise ValueError(f"{error}; give --data, --image-size or --input-shape") from error
         except (ValueError, TypeError):

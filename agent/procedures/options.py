@@ -137,9 +137,12 @@ class ConstraintOptions:
     can see."""
     allow_inexact: Repeated = ()
     """What a cut may change beyond removing channels: layernorm, whose averages change; needs recovery."""
+    also_trace: Repeated = ()
+    """Another call of the network: the size of its input, 3x40x40, a method, embed, or embed:3x40x40; it is
+    traced and checked, too. MACs and latency are those of the data's inputs."""
 
     def __post_init__(self) -> None:
-        for name in ("round_to", "protect", "max_sparsity", "size", "allow_inexact"):
+        for name in ("round_to", "protect", "max_sparsity", "size", "allow_inexact", "also_trace"):
             object.__setattr__(self, name, _words(getattr(self, name)))
         _ = self.constraints  # checks the values
 
@@ -152,6 +155,7 @@ class ConstraintOptions:
             max_sparsity=_by_pattern("--max-sparsity", self.max_sparsity, parse_share, "0.8"),
             sizes=declared_sizes(self.size),
             allow_inexact=self.allow_inexact,
+            also_trace=self.also_trace,
         )
 
 

@@ -86,7 +86,8 @@ def trace_for_task(
         constraints: Constraints on the cut other than its size.
 
     Returns:
-        The traced network, and notes on its outputs for the user, which are logged, too.
+        The traced network, and notes for the user on its outputs and on what the trace does not reach, which
+        are logged, too.
 
     Raises:
         ValueError: If the network does not run on the task's inputs, the task's loss or metric does not
@@ -96,7 +97,7 @@ def trace_for_task(
     check_task(task)
     require_memory_for(model, task.input_shape, 2, "give a smaller --image-size or network")
     network = trace_constrained(model, torch.zeros(2, *task.input_shape), constraints)
-    return network, logged(check_answers(model, task))
+    return network, logged((*network.notes, *check_answers(model, task)))
 
 
 def logged(notes: tuple[str, ...]) -> tuple[str, ...]:

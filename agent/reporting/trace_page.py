@@ -1,9 +1,6 @@
 """A description of a traced network: prunable layers, coupled layers, and pinned filters with the reasons."""
 
-import re
 import textwrap
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +8,16 @@ from rich import box
 from rich.table import Table
 
 from ...envs.cost.counts import cost
-from ...envs.tracing import TracedNetwork
+from ...envs.tracing import Cause, TracedNetwork
+from ...envs.tracing.naming import abbreviated
+from ...envs.tracing.pinned import SHORT, PinnedLayer, sum_up
+from ...envs.tracing.reach import UNREACHED
 from .formatting import in_percent, large
 
 BUSY = "The machine was busy with other work while this was timed, so the speed is uncertain."
+
+_MOST_REASONS = 12
+"""Reasons for pinned filters that a page gives."""
 
 _NARROW = 40
 """Columns beside a layer's numbers below which long names go on the next lines."""
@@ -31,7 +34,8 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
     Returns:
         ``macs``, ``params``, ``filters``, ``prunable_share``; ``layers`` with ``macs_share``, the share of
         all MACs that is removed if the layer keeps one filter; ``pinned`` with the cause; ``attributes``, the
-        names of those that a cut rewrites.
+        names of those that a cut rewrites; ``unreached``, the modules that no traced call reaches; ``notes``
+        for the user.
     """
     widths = network.widths
     dense = float(network.macs(widths)) or 1.0
@@ -54,6 +58,8 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
             }
             for layer, share in zip(network.layers, shares, strict=True)
         ],
+        "unreached": list(network.unreached),
+        "notes": list(network.notes),
         "pinned": [
             {
                 "name": pinned.name,
@@ -92,6 +98,8 @@ def page(description: dict[str, Any], width: int) -> str:
             lines += _layer(layer, longest, width)
     if attributes := description["attributes"]:
         lines += ["", *_wrapped(f"Attributes that a cut rewrites: {abbreviated(attributes)}", width)]
+    for note in description["notes"]:
+        lines += ["", *_wrapped(note, width)]
     if description["pinned"]:
         lines += ["", "Pinned filters, and the reasons", *_pinned_lines(description["pinned"], width)]
     return "\n".join(lines)
@@ -123,18 +131,29 @@ def _layer(layer: dict[str, Any], longest: int, width: int) -> list[str]:
 
 
 def _pinned_lines(pinned: list[dict[str, Any]], width: int) -> list[str]:
-    """List the pinned filters, grouped by cause."""
-    causes: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for row in pinned:
-        causes[tuple(row[key] for key in ("reason", "operation", "module", "source"))].append(row)
+    """List the pinned filters by reason, those of most filters if there are many."""
+    layers = [
+        PinnedLayer(
+            row["name"],
+            row["filters"],
+            row["pinned"],
+            0,
+            Cause(row["reason"], row["operation"], row["module"], row["source"]),
+        )
+        for row in pinned
+    ]
+    entries = sum_up(layers)
+    shown = sorted(entries, key=lambda entry: -entry.pinned)[:_MOST_REASONS]
     lines = []
-    for (reason, operation, module, source), rows in causes.items():
-        count, filters = (sum(row[key] for row in rows) for key in ("pinned", "filters"))
-        where = f" in {module}" if module else ""
-        by = "" if operation == "output" else f"{operation}{where}"
-        cause = "; ".join(filter(None, [reason, by, source]))
-        lines += _wrapped(abbreviated(row["name"] for row in rows), width)
-        lines += _wrapped(f"{count} of {filters} filters: {cause}", width, 4)
+    for entry in (entry for entry in entries if entry in shown):
+        reason, operation, modules = entry.cause.reason, entry.cause.operation, entry.cause.module
+        by = (operation if operation != UNREACHED else "") + (f" in {modules}" if modules else "")
+        by = "" if operation == "output" else by.strip()
+        cause = "; ".join(filter(None, [reason, by, entry.cause.source]))
+        lines += _wrapped(abbreviated(entry.names, SHORT), width)
+        lines += _wrapped(f"{entry.pinned} of {entry.filters} filters: {cause}", width, 4)
+    if more := len(entries) - len(shown):
+        lines.append(f"and {more} more reasons; --json lists all")
     return lines
 
 
@@ -145,8 +164,12 @@ def pinned_markdown(network: TracedNetwork) -> str:
         network: The traced network.
     """
     rows = [
-        (f"`{layer.name}`", f"{layer.pinned} of {layer.filters}", str(layer.cause).replace("|", "\\|"))
-        for layer in network.pinned
+        (
+            f"`{abbreviated(entry.names, SHORT)}`",
+            f"{entry.pinned} of {entry.filters}",
+            str(entry.cause).replace("|", "\\|"),
+        )
+        for entry in sum_up(network.pinned)
     ]
     head = [("layer", "pinned filters", "reason"), ("---", "---:", "---")]
     return "\n".join(f"| {' | '.join(row)} |" for row in head + rows) if rows else "No filter is pinned."
@@ -185,37 +208,3 @@ def measurements(name: str, measured: dict[str, Any]) -> Table:
     if measured["throughput"]["busy"] or measured["latency"]["busy"]:
         table.caption, table.caption_justify = BUSY, "left"
     return table
-
-
-def abbreviated(names: Iterable[str]) -> str:
-    """Abbreviate a list of names by joining those that differ in one component, repeatedly.
-
-    Args:
-        names: Dotted module names.
-    """
-    rows = [tuple(name.split(".")) for name in dict.fromkeys(names)]
-    longest = max(map(len, rows), default=0)
-    for place in range(longest - 1, -1, -1):
-        groups: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        for row in rows:  # with an empty component, so that only rows of equal length match
-            key = (*row[:place], "", *row[place + 1 :]) if place < len(row) else row
-            groups[key].append(row[place] if place < len(row) else "")
-        rows = [
-            (*key[:place], _braced(values), *key[place + 1 :]) if place < len(key) else key
-            for key, values in groups.items()
-        ]
-    return ", ".join(".".join(row) for row in rows)
-
-
-def _braced(values: Sequence[str]) -> str:
-    """Join alternatives in braces after their common prefix: ``branch{1,2}``."""
-    if len(values) == 1:
-        return values[0]
-    split = [re.fullmatch(r"(.*?)(0|[1-9]\d*)", value) for value in values]
-    prefixes = {match[1] for match in split if match}
-    if None in split or len(prefixes) > 1 or "}" in "".join(values):
-        return "{" + ",".join(values) + "}"
-    numbers = sorted(int(match[2]) for match in split if match)
-    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
-        return f"{prefixes.pop()}{{{numbers[0]}-{numbers[-1]}}}"
-    return prefixes.pop() + "{" + ",".join(map(str, numbers)) + "}"

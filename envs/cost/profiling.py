@@ -98,7 +98,8 @@ def random_counts(network: TracedNetwork, number: int, *, seed: int) -> Ints:
     rng = np.random.default_rng(seed)
     lower = rng.random((number, 1))
     keep_ratio = lower + (1 - lower) * rng.random((number, len(network.layers)))
-    return np.ceil(keep_ratio * network.widths).astype(np.int64)
+    counts = np.ceil(keep_ratio * network.widths).astype(np.int64)
+    return np.array([network.nearest_whole(row) for row in counts])
 
 
 def cut_to(model: nn.Module, network: TracedNetwork, kept: Ints) -> nn.Module:

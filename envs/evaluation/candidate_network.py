@@ -32,10 +32,11 @@ from ..modules.outputs import main_output
 from ..modules.precision import working_dtype
 from ..recovery.compensation import Compensation
 from ..surgery.cutting import cut
-from ..surgery.plan import Mask, PruningPlan
+from ..surgery.plan import Mask, PruningPlan, resize_mask
 from ..surgery.slicing import TensorSlicer
 from ..tasks.base import Task
 from ..tracing import TracedNetwork
+from ..tracing.network import Ints
 from .candidate_program import CandidateProgram, compile_program
 from .operation_graph import named_tensors
 from .shared_prefix import SharedPrefix
@@ -93,6 +94,7 @@ class CandidateNetwork:
         self._readers = self._dense_readers()
         self._building = threading.Lock()
         self._recording: _Recording | None = None
+        self._whole_counts = [network.whole_counts(number) for number in range(len(network.layers))]
         self._tensors = named_tensors(self.model)
         self._slicer = TensorSlicer(network, {name: tensor.shape for name, tensor in self._tensors.items()})
         self._program = self._compile(example) if example.device.type == "cpu" else None
@@ -162,17 +164,20 @@ class CandidateNetwork:
 
     def cut(self, masks: Sequence[Mask]) -> nn.Module:
         """Remove the masked filters, except those that fill up a width with fast kernels."""
-        filled = PruningPlan.from_masks(self.network, [_filled_up(mask) for mask in masks])
+        filled = PruningPlan.from_masks(self.network, self._filled_up(masks))
         with self._building, torch.inference_mode(False), torch.no_grad():
             self._mask(masks)
             return cut(self.model, self.network, filled)
+
+    def _filled_up(self, masks: Sequence[Mask]) -> list[Mask]:
+        return [_filled_up(mask, counts) for mask, counts in zip(masks, self._whole_counts, strict=True)]
 
     def _cut_tensors(self, masks: Sequence[Mask]) -> dict[str, Tensor]:
         """Return the parameters and buffers of :meth:`cut` by name, without making its modules."""
         read = {name: dense.clone() for name, (_, dense) in self._readers.items()}
         self._compensation.apply(read, masks)
         tensors = self._tensors | read
-        for name, axis, positions in self._slicer.kept([_filled_up(mask) for mask in masks]):
+        for name, axis, positions in self._slicer.kept(self._filled_up(masks)):
             tensors[name] = tensors[name].index_select(axis, positions)
         return tensors
 
@@ -182,8 +187,10 @@ class CandidateNetwork:
         (few,) = self.pieces(example)
         probes = [[np.arange(width) % 5 != k for width in self.network.widths] for k in (0, 1, 2)]
         for masks in probes:
-            for mask in masks:
-                mask[:1] = mask[:1] | ~mask.any()
+            counts = self.network.nearest_whole([max(1, mask.sum()) for mask in masks])
+            masks[:] = [
+                resize_mask(mask, n, np.ones(len(mask))) for mask, n in zip(masks, counts, strict=True)
+            ]
         with torch.inference_mode(False), torch.no_grad():
             plans = [PruningPlan.from_masks(self.network, masks) for masks in probes]
             cuts = [cut(self.model, self.network, plan) for plan in plans]
@@ -275,10 +282,11 @@ def _norms(model: nn.Module) -> list[_BatchNorm]:
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 
-def _filled_up(mask: Mask) -> Mask:
-    """Keep more filters, up to the next fast width."""
+def _filled_up(mask: Mask, counts: Ints) -> Mask:
+    """Keep more filters, up to the next fast width that is one of ``counts``."""
     kept = int(mask.sum())
     width = _FEW if kept <= _FEW else -(-kept // _VECTOR) * _VECTOR
+    width = int(counts[np.searchsorted(counts, min(width, len(mask)))])
     filled = mask.copy()
     filled[np.flatnonzero(~mask)[: width - kept]] = True
     return filled

@@ -74,18 +74,6 @@ def replace_numbers(
         search(module, f"{name}." if name else "", 0)
 
 
-def whole_numbers(model: nn.Module) -> dict[str, int]:
-    """Return all whole numbers that a network holds, by path."""
-    found: dict[str, int] = {}
-
-    def note(path: str, value: Any) -> Any:
-        found[path] = int(value)
-        return value
-
-    replace_numbers(model, note)
-    return found
-
-
 def holders(model: nn.Module) -> frozenset[int]:
     """Return the identities of all lists, dicts and plain objects that a network holds, at any depth."""
     found: set[int] = set()

@@ -23,6 +23,7 @@ from ..surgery.plan import PruningPlan
 from ..surgery.verification import trace_exactly, verify_cut
 from ..tasks.base import Task
 from ..tracing import TracedNetwork
+from ..tracing.pinned import sum_up
 from .features import StaticFeatures, static_features
 from .importance import Scores, importance
 
@@ -137,7 +138,9 @@ def check_prunable(network: TracedNetwork, name: str) -> None:
         ValueError: If there is no prunable layer; the message lists why filters are pinned.
     """
     if not network.layers:
-        reasons = "; ".join(dict.fromkeys(str(p.cause) for p in network.pinned)) or "it has no convolutions"
+        reasons = "; ".join(str(p.cause) for p in sum_up(network.pinned)) or "it has no convolutions"
+        if network.advice:
+            raise ValueError(f"no filter of {name} can be pruned: {reasons}; {network.advice}")
         raise ValueError(
             f"no filter of {name} can be pruned: {reasons}; give a network with a layer before the last one "
             "whose filters may go, and see `secateur inspect`"

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from ..io.suggestions import did_you_mean
+from ..modules.calls import AlsoTrace
 from ..tracing import Cause, Layer, Pin, Slice, TracedNetwork, trace
 from ..tracing.network import Ints
-from .constraints import PROTECTED, Constraints
+from .constraints import PROTECTED, Constraints, parse_call
 from .verification import trace_exactly
 
 T = TypeVar("T")
@@ -44,16 +45,21 @@ def trace_constrained(
         ValueError: If the model does not run on ``example``, a pattern matches no layer, or no prunable
             filter is left.
     """
-    wishes: Any = {"sizes": constraints.sizes, "allow_inexact": constraints.allow_inexact}
+    calls = [_call(*parse_call(word)) for word in constraints.also_trace]
+    traced: Any = {"also_trace": calls, "allow_inexact": constraints.allow_inexact}
     if not constraints.protect:
-        return constrain(trace_exactly(model, example, **wishes), model, constraints)
-    unprotected = trace(model, example, allow_inexact=constraints.allow_inexact)
+        return constrain(trace_exactly(model, example, sizes=constraints.sizes, **traced), model, constraints)
+    unprotected = trace(model, example, **traced)
     _check_patterns(constraints.protect, unprotected)
     pins = [pin for layer in unprotected.layers if (pin := _pin(layer, constraints.protect))]
-    network = trace_exactly(model, example, pins=pins, **wishes)
+    network = trace_exactly(model, example, pins=pins, sizes=constraints.sizes, **traced)
     if unprotected.layers and not network.layers:
         raise ValueError(f"--protect {' '.join(constraints.protect)} leaves no filter to prune; protect less")
     return constrain(network, model, constraints)
+
+
+def _call(method: str, shape: tuple[int, ...]) -> AlsoTrace:
+    return (method, torch.zeros(2, *shape)) if shape else method
 
 
 def constrain(network: TracedNetwork, model: nn.Module, constraints: Constraints) -> TracedNetwork:

@@ -38,8 +38,12 @@ class Constraints:
 
     allow_inexact: tuple[str, ...] = ()
     """What a cut may change beyond removing channels; see :data:`.INEXACT`."""
+    also_trace: tuple[str, ...] = ()
+    """More calls to trace and to check, as :func:`parse_call` reads them."""
 
     def __post_init__(self) -> None:
+        for word in self.also_trace:
+            parse_call(word)
         for step in self.round_to.values():
             check_whole("the multiple that filters are rounded to", step, 1)
         for sparsity in self.max_sparsity.values():
@@ -52,3 +56,27 @@ class Constraints:
     def rounding(self) -> bool:
         """Whether any layer is rounded."""
         return any(step > 1 for step in self.round_to.values())
+
+
+def parse_call(word: str) -> tuple[str, tuple[int, ...]]:
+    """Read a call of a network from a word.
+
+    Args:
+        word: The size of an input, such as ``3x40x40``; a method, such as ``embed``; or ``embed:3x40x40``.
+
+    Returns:
+        The method, and the shape of one input, () for that of the example.
+
+    Raises:
+        ValueError: If the word is none of these.
+    """
+    method, colon, size = word.rpartition(":")
+    if not colon and not size[:1].isdigit():
+        method, size = word, ""
+    sides = size.split("x") if size or colon else []
+    if not (method or "forward").isidentifier() or not all(side.isdecimal() and int(side) for side in sides):
+        raise ValueError(
+            f"--also-trace is {word!r}; give the size of an input such as 3x40x40, a method such as embed, "
+            "or both as embed:3x40x40"
+        )
+    return method or "forward", tuple(map(int, sides))

@@ -4,7 +4,8 @@ A trace takes one real forward pass per mode, evaluation and training.
 """
 
 from .labels import Cause
-from .network import Layer, PinnedLayer, Products, Size, Slice, TracedNetwork
+from .network import Layer, Products, Size, Slice, TracedNetwork
+from .pinned import PinnedLayer
 from .propagation import Pin
 from .trace import trace
 

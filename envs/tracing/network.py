@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from ..modules.calls import Call
 from ..modules.units import Units
-from .labels import Cause
+from .pinned import PinnedLayer, sum_up
+from .reach import UNREACHED, advice
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -86,26 +87,11 @@ class Layer:
 
     def nearest_allowed(self, count: int) -> int:
         """Return the allowed count of kept filters nearest to ``count``, the smaller of two."""
-        return int(self.allowed[np.abs(self.allowed - count).argmin()])
+        return _nearest(self.allowed, count)
 
 
-@dataclass(frozen=True)
-class PinnedLayer:
-    """A producer of which some or all filters must stay.
-
-    Args:
-        name: Module name of the producer.
-        filters: Number of its filters.
-        pinned: Number of its pinned filters.
-        outputs: Number of its pinned filters that are the network's output.
-        cause: Why they are pinned; of several causes, one that is not the output if possible.
-    """
-
-    name: str
-    filters: int
-    pinned: int
-    outputs: int
-    cause: Cause
+def _nearest(counts: Ints, count: int) -> int:
+    return int(counts[np.abs(counts - count).argmin()])
 
 
 @dataclass(frozen=True)
@@ -162,13 +148,13 @@ class Size:
         """Return the sizes for kept filters of each layer, shape (L,).
 
         Raises:
-            ValueError: If they would not be whole.
+            ValueError: If one would not be whole, or 0.
         """
         products = self.fixed + self.slope @ np.asarray(kept, np.int64)
-        if (products % self.divisor).any():
+        if (products % self.divisor).any() or not products.all():
             raise ValueError(
                 f"with these numbers of kept filters the attribute {self.path!r}, which forward code reads, "
-                "would not be whole; keep a number of filters that `allowed` of each layer lists"
+                "would be 0 or not whole; keep a number of filters that `allowed` of each layer lists"
             )
         return tuple((products // self.divisor).tolist())
 
@@ -223,10 +209,29 @@ class TracedNetwork:
                 + (f", together with those of {coupled}" if coupled else "")
                 + (f"; read by {', '.join(layer.consumers)}" if layer.consumers else "")
             )
-        lines += [f"{p.name}: {p.pinned} of {p.filters} filters stay: {p.cause}" for p in self.pinned]
+        lines += map(str, sum_up(self.pinned))
         if self.sizes:
             lines.append(f"attributes that a cut rewrites: {', '.join(size.path for size in self.sizes)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
+
+    @property
+    def advice(self) -> str:
+        """What the traced calls do not reach, and what to do; "" if they reach everything."""
+        stay = sum(layer.pinned for layer in self.pinned if layer.cause.operation == UNREACHED)
+        return advice(self.unreached, stay) if self.unreached else ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user has to know beside the layers: what no call reaches, and what is less than exact."""
+        notes = [f"{self.advice[0].upper()}{self.advice[1:]}."] if self.advice else []
+        if self.inexact:
+            notes.append(
+                f"A cut changes the statistics of {len(self.inexact)} normalisations, the first is "
+                f"{self.inexact[0]}, as --allow-inexact layernorm allows; the rest of it is exact."
+            )
+        if self.precision != "float64":
+            notes.append("The network does not run in float64, so its cuts are compared in float32.")
+        return tuple(notes)
 
     @property
     def widths(self) -> Ints:
@@ -244,13 +249,22 @@ class TracedNetwork:
         return np.array([layer.nearest_allowed(count) for layer, count in pairs], np.int64)
 
     def whole_counts(self, index: int) -> Ints:
-        """Return the counts of kept filters of a layer, ascending, for which all sizes are whole."""
+        """Return the counts of kept filters of a layer for which all sizes are whole and positive."""
         filters = self.layers[index].filters
-        removed = np.arange(filters - 1, -1, -1)
+        kept = np.arange(1, filters + 1)
         fits = np.ones(filters, np.bool_)
-        for size in self.sizes:  # whole for all filters, so for what is removed too
-            fits &= (np.outer(removed, size.slope[:, index]) % size.divisor == 0).all(axis=1)
-        return filters - removed[fits]
+        for size in self.sizes:
+            slope = size.slope[:, index]
+            smallest = size.fixed + size.slope.sum(axis=1) + np.outer(kept - 1, slope)  # (N, S)
+            # All filters give whole sizes, so what is removed has to.
+            whole = np.outer(filters - kept, slope) % size.divisor == 0
+            fits &= (whole & ((smallest > 0) | (slope == 0))).all(axis=1)
+        return kept[fits]
+
+    def nearest_whole(self, counts: npt.ArrayLike) -> Ints:
+        """Return the counts nearest to ``counts``, shape (L,), for which all sizes are whole."""
+        pairs = enumerate(np.asarray(counts).tolist())
+        return np.array([_nearest(self.whole_counts(i), count) for i, count in pairs], np.int64)
 
     @property
     def prunable_share(self) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from torch import nn
 
 from .labels import Cause, LabelVector
+from .naming import abbreviated
 
 UNREACHED = "unreached"
 """Value of :attr:`.Cause.operation` for channels that unreached parameters may share."""
@@ -16,11 +17,11 @@ UNREACHED = "unreached"
 
 def widths_of(model: nn.Module) -> dict[str, frozenset[int]]:
     """Return, by parameter name, the numbers of channels, above 1, that it may read or produce."""
-    return {
-        f"{name}.{parameter}".lstrip("."): frozenset(n for n in _widths(module, tensor.shape) if n > 1)
-        for name, module in model.named_modules()
-        for parameter, tensor in module.named_parameters(recurse=False)
-    }
+    found = {}
+    for name, tensor in model.named_parameters():
+        module = model.get_submodule(name.rpartition(".")[0])
+        found[name] = frozenset(n for n in _widths(module, tensor.shape) if n > 1)
+    return found
 
 
 def _widths(module: nn.Module, shape: tuple[int, ...]) -> Iterable[int]:
@@ -49,3 +50,19 @@ def shared(
         for width in sorted(widths & by_width.keys()):
             for labels in by_width[width]:
                 yield labels, Cause(reason, UNREACHED, module)
+
+
+def advice(modules: Iterable[str], pinned: int) -> str:
+    """Say what no traced call reached, what follows, and what to do.
+
+    Args:
+        modules: Names of the modules.
+        pinned: Number of filters that stay because they may share channels with them.
+    """
+    stay = "no filter stays for it"
+    if pinned:
+        stay = f"{pinned} filters, which may share channels with them, stay"
+    return (
+        f"no traced call reaches the parameters of {abbreviated(modules, 6)}; {stay}; trace another call "
+        "that does (--also-trace 3x64x64 or --also-trace METHOD), or delete the modules if nothing uses them"
+    )

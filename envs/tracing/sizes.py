@@ -117,8 +117,8 @@ class _System:
             if not found:
                 return
             candidates, equation = min(found, key=lambda pair: len(pair[0]))
-            # An attribute that fits without a remainder for every count is the likelier one.
-            attribute = min(candidates, key=lambda name: candidates[name].divisor)
+            # An attribute that is whole for every count is the likelier one.
+            attribute = min(candidates, key=lambda name: candidates[name].divisor != 1)
             self.lines[attribute] = candidates[attribute]
             self._solved_by[attribute] = equation
             pending.remove(equation)
@@ -171,8 +171,7 @@ class _System:
         coefficients = [Fraction(value) / slope for value in total]
         divisor = math.lcm(*(value.denominator for value in coefficients))
         whole = np.array([int(value * divisor) for value in coefficients], np.int64)
-        # A cut may only make an attribute smaller, and never less than one.
-        return _Line(whole, divisor) if (whole[1:] >= 0).all() and whole.sum() > 0 else None
+        return _Line(whole, divisor) if (whole[1:] >= 0).all() else None  # a cut makes nothing larger
 
     def _linear(self, monomial: Monomial) -> Any:
         """Return a product of attributes as fractions (1 + L,), None if that takes more than a line."""

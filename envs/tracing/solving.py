@@ -15,7 +15,8 @@ import numpy as np
 from torch import nn
 
 from .labels import Cause, LabelVector
-from .network import Layer, PinnedLayer, Products, Role, Slice, TracedNetwork
+from .network import Layer, Products, Role, Slice, TracedNetwork
+from .pinned import PinnedLayer
 from .records import ALL_OR_NONE, ProductSum, Records
 from .sizes import find_sizes, settle
 

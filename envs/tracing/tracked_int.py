@@ -74,7 +74,10 @@ class TrackedInt(int):
     def __pos__(self) -> "TrackedInt":
         return self
 
-    __radd__, __rmul__, __abs__ = __add__, __mul__, __pos__  # only positive numbers are tracked at first
+    def __abs__(self) -> Any:
+        return -self if self < 0 else self
+
+    __radd__, __rmul__ = __add__, __mul__
 
 
 def track(copied: nn.Module, original: nn.Module) -> dict[str, int]:

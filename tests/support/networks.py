@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -261,6 +262,27 @@ class SizesByAttribute(nn.Module):
         return self.head(F.relu(self.decode(self.hidden(x.mean((2, 3))))))
 
 
+class HiddenSizes(nn.Module):
+    """Forward code that computes its sizes from a shared configuration, a dict and a private attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(half=6, cells=4, width=12, classes=4)
+        self.table, self._groups = {"sizes": (5, [7])}, 14
+        self.stem = nn.Conv2d(3, 12, 3, padding=1)
+        self.even, self.kernel = nn.Conv2d(12, 14, 3, padding=1), nn.Parameter(torch.randn(14, 1, 3, 3))
+        self.one, self.other = nn.Conv2d(14, 5, 1), nn.Conv2d(14, 7, 1)
+        self.fc = nn.Linear(12 * 4, self.config.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x)).view(x.shape[0], 2 * self.config.half, *x.shape[2:])
+        x = F.conv2d(F.relu(self.even(x)), self.kernel, padding=1, groups=self._groups)
+        x = F.relu(torch.cat([self.one(x), self.other(x)], 1))
+        one, other = self.table["sizes"]
+        x = torch.cat([x.narrow(1, one, other[0]), torch.tanh(x[:, :one])], 1)
+        return self.fc(F.adaptive_avg_pool2d(x, 2).reshape(-1, (one + other[0]) * self.config.cells))
+
+
 class LiteralSizes(nn.Module):
     """Numbers written into the forward code, which no cut can bring along."""
 
@@ -316,6 +338,7 @@ OWN = [
     Architecture("conv3d", Conv3dNet, (1, 8, 8, 8)),
     Architecture("two in two out", TwoInTwoOut, (3, 8, 8), ((5,),)),
     Architecture("sizes by attribute", SizesByAttribute, (3, 8, 8)),
+    Architecture("hidden sizes", HiddenSizes, (3, 8, 8)),
     Architecture("literal sizes", LiteralSizes, (3, 8, 8)),
     Architecture("grouped both kinds", GroupedBothKinds, (3, 8, 8)),
     Architecture("segnet", partial(SegNet, 5, 3, width=4), (3, 33, 47)),

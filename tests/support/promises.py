@@ -44,7 +44,8 @@ def random_plan(network: TracedNetwork, sparsity: float, seed: int = 0) -> Pruni
     for layer in network.layers:
         mask = np.ones(layer.filters, np.bool_)
         gone = min(layer.filters - 1, int(rng.binomial(layer.filters, sparsity)))
-        mask[rng.permutation(layer.filters)[:gone]] = False
+        kept = layer.nearest_allowed(layer.filters - gone)
+        mask[rng.permutation(layer.filters)[: layer.filters - kept]] = False
         masks.append(mask)
     return PruningPlan.from_masks(network, masks)
 

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from secateur.agent.cli import main
-from secateur.agent.reporting.trace_page import abbreviated, describe, page, pinned_markdown
+from secateur.agent.reporting.trace_page import describe, page, pinned_markdown
 from secateur.envs.models import get_model
 from secateur.envs.surgery.verification import trace_exactly
+from secateur.envs.tracing.naming import abbreviated
 from support.networks import LiteralSizes
 
 COMPONENTS = st.sampled_from(["conv1", "conv2", "conv3", "conv01", "conv02", "bn", "0", "1", "2", "block1-0"])

@@ -12,8 +12,11 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
+from secateur.envs.modules.sizes import fit_attributes, sizes_from_weights
 from secateur.envs.surgery.cutting import cut, load_pruned, save_pruned
+from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import trace_exactly
 from support.networks import OWN, Architecture, GroupedBothKinds
 from support.pages import snippet
@@ -153,3 +156,53 @@ def test_a_plan_of_version_0_1_has_no_sizes_of_modules_and_loads(tmp_path: Path)
     assert "depthwise.groups" in set(new["attributes"]) - set(old["attributes"])
     (tmp_path / "plan.json").write_text(json.dumps(old))
     assert str(load_pruned(GroupedBothKinds, tmp_path)) == str(smaller)
+
+
+NORMED = {
+    "old spectral norm": lambda: nn.utils.spectral_norm(nn.Conv2d(12, 12, 3, padding=1)),
+    "new spectral norm": lambda: parametrizations.spectral_norm(nn.Conv2d(12, 12, 3, padding=1)),
+    "old weight norm": lambda: nn.utils.weight_norm(nn.Conv2d(12, 12, 3, padding=1)),
+    "new weight norm": lambda: parametrizations.weight_norm(nn.Conv2d(12, 12, 3, padding=1)),
+    "orthogonal": lambda: parametrizations.orthogonal(nn.Conv2d(12, 12, 1)),
+    "spectral norm of a batch-norm": lambda: nn.Sequential(
+        nn.Conv2d(12, 12, 1), parametrizations.spectral_norm(nn.BatchNorm2d(12))
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", NORMED)
+def test_a_cut_of_nothing_leaves_all_buffers_in_training_mode(name: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 12, 3), nn.ReLU(), NORMED[name](), nn.ReLU(), nn.Conv2d(12, 2, 1))
+    inputs = torch.randn(2, 3, 9, 9)
+    model.train()(inputs)
+    network = trace_exactly(model, inputs)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    smaller = cut(model, network, PruningPlan.dense(network))
+    assert smaller.training
+    for buffers in (dict(smaller.named_buffers()), dict(model.named_buffers())):
+        assert buffers.keys() == before.keys()
+        assert all(torch.equal(buffers[name], buffer) for name, buffer in before.items())
+
+
+RECURRENT = [(nn.LSTM, {}), (nn.LSTM, {"proj_size": 3}), (nn.GRU, {}), (nn.RNN, {})]
+
+
+@pytest.mark.parametrize(("kind", "more"), RECURRENT)
+def test_the_sizes_of_recurrent_layers_follow_from_their_weights(
+    kind: type[nn.RNNBase], more: dict[str, int]
+) -> None:
+    layer = kind(5, 4, num_layers=2, bidirectional=True, **more)
+    true = (layer.input_size, layer.hidden_size, layer.proj_size)
+    layer.input_size, layer.hidden_size, layer.proj_size = 9, 8, 7 if more else 0
+    fit_attributes(layer)
+    assert (layer.input_size, layer.hidden_size, layer.proj_size) == true
+
+
+def test_the_size_of_a_layer_norm_follows_from_its_weight_if_it_is_one_number() -> None:
+    model = nn.Sequential(nn.LayerNorm(6), nn.LayerNorm((3, 4)), nn.LayerNorm(5, elementwise_affine=False))
+    model[0].normalized_shape = (9,)
+    fit_attributes(model)
+    assert [norm.normalized_shape for norm in model] == [(6,), (3, 4), (5,)]
+    assert sizes_from_weights(model) == {"0.normalized_shape": (6,)}
