@@ -2,12 +2,15 @@
 
     python benchmarks/coverage.py [--only 'timm res*'] [--peer] [--json benchmarks/coverage.json [--resume]]
 
-The networks are those of the contract test (``tests/support/networks.py`` and ``published.py``). *prunable*
-is the share of filters that can go, *difference* the largest relative one between the masked and the cut
-network in float64 over cuts of 30 % and 60 % at random; a network is exact if it is at most 1e-9, if MACs and
-parameters are those that torch counts, and if the cut network takes a training step. ``--peer`` lets Torch-
-Pruning (if installed) prune the same networks, with the same checks, and notes why it failed. The rows are
-written after each network; ``--resume`` keeps the rows of an earlier run.
+The networks are those of the contract test, more written for this, and those of packages that are installed
+(``tests/support``). *prunable* is the share of filters that can go, *difference* the largest relative one
+between the masked and the cut network in float64 over cuts of 30 % and 60 % at random; a network is exact if
+it is at most 1e-9, if MACs and parameters are those that torch counts, and if the cut network takes a
+training step. *passes* is what a trace with its trial cuts takes in evaluation passes of the same network,
+*operations* the same counted in floating-point operations: examples are small, so that of the time most is
+Python's (``trace_cost.py`` has larger ones). ``--peer`` lets Torch-Pruning (if installed) prune the same
+networks, with the same checks, and notes why it failed. The rows are written after each network;
+``--resume`` keeps the rows of an earlier run.
 """
 
 from __future__ import annotations
@@ -26,15 +29,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from peer import brief, prune_with_peer
+from trace_cost import operations, pass_operations, pass_seconds
 
 from secateur.envs.surgery.cutting import cut
 from secateur.envs.surgery.verification import TOLERANCE, trace_exactly
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from support.detectors import detectors
+from support.extras import hugging_face, segmentation_models, ultralytics
 from support.networks import OWN, Architecture
 from support.promises import assert_counts_are_true, assert_trains, masked_difference, random_plan, randomised
 from support.published import classifiers, dense_predictors, timm_networks
+from support.varieties import varieties
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class Row:
         exact: Whether the cuts were exact.
         difference: Largest relative difference; None if something failed.
         seconds: CPU seconds on one core for the trace and its trial cuts.
+        passes: The same in evaluation passes of the network on the same examples.
+        operations: Floating-point operations of the trace in those of a pass, whatever the machine.
         problem: The failure, or "".
         pinned: The most frequent reason for pinned filters, or "".
         peer_runs: Whether Torch-Pruning's result runs in evaluation mode; None if it was not tried.
@@ -62,6 +71,8 @@ class Row:
     exact: bool = False
     difference: float | None = None
     seconds: float = 0.0
+    passes: float = 0.0
+    operations: float = 0.0
     problem: str = ""
     pinned: str = ""
     peer_runs: bool | None = None
@@ -77,9 +88,14 @@ def networks() -> dict[str, list[Architecture]]:
     """List all networks by kind."""
     return {
         "small networks of the tests": OWN,
+        "detectors, written for this": detectors(),
+        "other kinds, written for this": varieties(),
         "torchvision, classification": classifiers(),
         "torchvision, segmentation and detection": dense_predictors(),
         "timm": timm_networks(),
+        "segmentation_models_pytorch": segmentation_models(),
+        "transformers": hugging_face(),
+        "ultralytics": ultralytics(),
     }
 
 
@@ -92,9 +108,13 @@ def measure(group: str, architecture: Architecture, *, peer: bool) -> Row:
         model = randomised(architecture.model())
         start = time.process_time()
         network = trace_exactly(model, inputs)
+        seconds = time.process_time() - start
         reasons = [layer.cause.reason for layer in network.pinned if layer.pinned > layer.outputs]
+        counted = operations(lambda: trace_exactly(model, inputs))
         found = {
-            "seconds": round(time.process_time() - start, 2),
+            "seconds": round(seconds, 2),
+            "passes": round(seconds / pass_seconds(model, inputs), 1),
+            "operations": round(counted / pass_operations(model, inputs), 1),
             "layers": len(network.layers),
             "prunable": round(network.prunable_share, 4),
             "pinned": statistics.mode(reasons) if reasons else "",
@@ -120,13 +140,18 @@ def measure(group: str, architecture: Architecture, *, peer: bool) -> Row:
 def table(rows: Sequence[Row]) -> str:
     """Return a Markdown table with one row per group."""
     lines = [
-        "| networks | n | exact | prunable, median | seconds, median (most) | Torch-Pruning runs | right |",
-        "|---|---|---|---|---|---|---|",
+        "| networks | n | exact | prunable, median | operations in passes, median (most) "
+        "| seconds, median (most) | Torch-Pruning runs | right |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     groups = dict.fromkeys(row.group for row in rows)
     parts = [(name, [row for row in rows if row.group == name]) for name in groups]
     for name, part in [*parts, ("all", list(rows))]:
-        shares, seconds = [row.prunable for row in part], [row.seconds for row in part]
+        shares = [row.prunable for row in part]
+        costs = [
+            f"{statistics.median(values):.1f} ({max(values):.1f})"
+            for values in ([row.operations for row in part], [row.seconds for row in part])
+        ]
         peer_rows = [row for row in part if row.peer_runs is not None]
         runs, right = (
             sum(bool(row.peer_runs) for row in peer_rows),
@@ -134,7 +159,7 @@ def table(rows: Sequence[Row]) -> str:
         )
         lines.append(
             f"| {name} | {len(part)} | {sum(row.exact for row in part)} | {statistics.median(shares):.1%} | "
-            f"{statistics.median(seconds):.1f} ({max(seconds):.1f}) | "
+            f"{costs[0]} | {costs[1]} | "
             + (f"{runs} of {len(peer_rows)} | {right} |" if peer_rows else "- | - |")
         )
     return "\n".join(lines)
@@ -160,6 +185,8 @@ def main() -> int:
     options = parser.parse_args()
     if options.peer and importlib.util.find_spec("torch_pruning") is None:
         parser.error("--peer needs Torch-Pruning: pip install torch-pruning")
+    for group in (name for name, part in networks().items() if not part):
+        print(f"{group}: not installed, left out")
     chosen = [(g, a) for g, part in networks().items() for a in part if fnmatch.fnmatch(a.name, options.only)]
     if not chosen:
         parser.error(f"no network is named like {options.only!r}")
@@ -168,7 +195,8 @@ def main() -> int:
     if options.resume and options.json and options.json.is_file():
         rows = [Row(**row) for row in json.loads(options.json.read_text())]
     done = {row.model for row in rows}
-    print(f"{'model':44} {'prunable':>8} {'difference':>10} {'exact':>5} {'seconds':>7}  remarks")
+    heading = f"{'model':44} {'prunable':>8} {'difference':>10} {'exact':>5} {'seconds':>7} {'passes':>6}"
+    print(f"{heading} {'operations':>10}  remarks")
     for group, architecture in chosen:
         if architecture.name in done:
             continue
@@ -180,7 +208,7 @@ def main() -> int:
         difference = "-" if row.difference is None else f"{row.difference:.0e}"
         print(
             f"{row.model:44} {row.prunable:8.1%} {difference:>10} {'yes' if row.exact else 'NO':>5} "
-            f"{row.seconds:7.1f}  {row.remarks()}",
+            f"{row.seconds:7.1f} {row.passes:6.0f} {row.operations:10.1f}  {row.remarks()}",
             flush=True,
         )
     print(table(rows))

@@ -113,7 +113,9 @@ def _untie(model: nn.Module) -> None:
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]
+    """Return what can become shorter: other buffers stay, as passes may keep what they compute from them."""
+    statistics = [(name, x) for name, x in model.named_buffers() if name.endswith(("_mean", "_var"))]
+    named = [*model.named_parameters(remove_duplicate=False), *statistics]
     return {name: tensor for name, tensor in named if tensor.is_floating_point()}
 
 

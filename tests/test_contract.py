@@ -18,6 +18,7 @@ from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import TOLERANCE, trace_exactly
 from secateur.envs.tasks import Task
 from secateur.envs.tracing import TracedNetwork
+from support.detectors import detectors
 from support.networks import OWN, Architecture
 from support.promises import (
     Examples,
@@ -34,16 +35,21 @@ from support.promises import (
     shifted,
 )
 from support.published import classifiers, published
+from support.varieties import varieties
 
-FAST = {*(a.name for a in OWN), "resnet18", "mobilenet_v2", "densenet121"}
+FAST = {
+    *(a.name for a in OWN), "resnet18", "mobilenet_v2", "densenet121",
+    "yolov5", "centernet", "crnn", "fno", "unet 3d deep supervision", "siamese", "critic", "hooked unet",
+}  # fmt: skip
 ONE_OF_EACH_FAMILY = {
     "alexnet", "convnext_tiny", "efficientnet_b0", "googlenet", "inception_v3", "mnasnet0_5",
     "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet50", "resnext50_32x4d",
     "shufflenet_v2_x0_5", "squeezenet1_1", "vgg11_bn",
+    "yolov7", "yolov8", "yolox", "retinanet", "fcos", "ssd", "efficientdet", "hrnet", "rcan", "convlstm",
     "deeplabv3_mobilenet_v3_large", "fcn_resnet50 aux", "lraspp_mobilenet_v3_large",
     "fasterrcnn_mobilenet_v3_large_fpn backbone",
 }  # fmt: skip
-ARCHITECTURES = {a.name: a for a in [*OWN, *published()]}
+ARCHITECTURES = {a.name: a for a in [*OWN, *detectors(), *varieties(), *published()]}
 assert set(ARCHITECTURES) >= ONE_OF_EACH_FAMILY | FAST
 
 by_sparsity = pytest.mark.parametrize("sparsity", [0.3, 0.6])

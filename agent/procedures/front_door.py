@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ...envs.io.run_files import CONFIG, PLAN, REPORT
-from ...envs.io.suggestions import did_you_mean
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.models.factories import build_with
 from ...envs.modules.calls import AlsoTrace
@@ -32,13 +31,13 @@ from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
 from ...envs.tasks.user_task import check_task, on_device
-from ..run.flat_options import flat_options, options_of, read_config
+from ..run.flat_options import flat_options, read_config
 from ..run.folder import RunFolder, check_same_weights
 from ..run.recovery_monitor import RecoveryMonitor
 from . import prune as procedure
 from .config import PruningConfig
 from .data_config import FOUND_OUT, DataConfig, read_data_config
-from .keywords import checked_keywords
+from .keywords import checked_keywords, split_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
 from .preparation import logged, prepare
@@ -154,7 +153,7 @@ def recover(
         ValueError: If an option is unknown or wrong, or the network cannot be trained with the task.
         FloatingPointError: If the loss or the gradient is not finite.
     """
-    recovery, data = _split(checked_keywords("recover", options), RecoveryConfig, DataConfig)
+    recovery, data = split_keywords(checked_keywords("recover", options), RecoveryConfig, DataConfig)
     config = RecoveryConfig(**recovery)
     loaded = _task(model, task, _data_config(task, data), seed)
     if config.epochs:
@@ -262,22 +261,8 @@ def _configs(
     function: Callable[..., Any], options: dict[str, Any], task: Data
 ) -> tuple[PruningConfig, DataConfig]:
     options = checked_keywords(function.__name__, options)
-    pruning, data = _split(options, PruningConfig, DataConfig)
+    pruning, data = split_keywords(options, PruningConfig, DataConfig)
     return PruningConfig(**pruning), _data_config(task, data)
-
-
-def _split(options: dict[str, Any], *kinds: type) -> list[dict[str, Any]]:
-    """Sort options by the dataclass that has them.
-
-    Raises:
-        ValueError: If none has one of them.
-    """
-    names = [{option.name for option in options_of(kind)} for kind in kinds]
-    known = sorted(set().union(*names) - {"data", "task"})
-    for option in options:
-        if option not in known:
-            raise ValueError(f"there is no option {option!r}{did_you_mean(option, known)}")
-    return [{key: value for key, value in options.items() if key in own} for own in names]
 
 
 def _data_config(task: Data, options: dict[str, Any]) -> DataConfig:

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_origin
 
 import torch
 
+from ...envs.io.suggestions import did_you_mean
 from ...envs.recovery.config import RecoveryConfig
 from ..run.flat_options import convert_option, options_of
 from .config import PruningConfig
@@ -37,6 +38,20 @@ def checked_keywords(function: str, options: dict[str, Any]) -> dict[str, Any]:
         if others := _others(function, name, kinds):
             raise ValueError(f"{name} is an option of {others}, not of {function}; leave it out")
     return {name: _plain(name, kinds.get(name), value) for name, value in options.items()}
+
+
+def split_keywords(options: dict[str, Any], *kinds: type) -> list[dict[str, Any]]:
+    """Sort options by the dataclass that has them.
+
+    Raises:
+        ValueError: If none has one of them.
+    """
+    names = [{option.name for option in options_of(kind)} for kind in kinds]
+    known = sorted(set().union(*names) - {"data", "task"})
+    for option in options:
+        if option not in known:
+            raise ValueError(f"there is no option {option!r}{did_you_mean(option, known)}")
+    return [{key: value for key, value in options.items() if key in own} for own in names]
 
 
 def _others(function: str, name: str, known: dict[str, Any]) -> str:

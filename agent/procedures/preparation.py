@@ -97,7 +97,7 @@ def trace_for_task(
     check_task(task)
     require_memory_for(model, task.input_shape, 2, "give a smaller --image-size or network")
     network = trace_constrained(model, torch.zeros(2, *task.input_shape), constraints)
-    return network, logged((*filter(None, [network.advice]), *check_answers(model, task)))
+    return network, logged((*network.notes, *check_answers(model, task)))
 
 
 def logged(notes: tuple[str, ...]) -> tuple[str, ...]:

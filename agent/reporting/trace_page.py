@@ -11,6 +11,7 @@ from ...envs.cost.counts import cost
 from ...envs.tracing import Cause, TracedNetwork
 from ...envs.tracing.naming import abbreviated
 from ...envs.tracing.pinned import SHORT, PinnedLayer, sum_up
+from ...envs.tracing.reach import UNREACHED
 from .formatting import in_percent, large
 
 BUSY = "The machine was busy with other work while this was timed, so the speed is uncertain."
@@ -33,8 +34,8 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
     Returns:
         ``macs``, ``params``, ``filters``, ``prunable_share``; ``layers`` with ``macs_share``, the share of
         all MACs that is removed if the layer keeps one filter; ``pinned`` with the cause; ``attributes``, the
-        names of those that a cut rewrites; ``unreached``, the modules that no traced call reaches, and
-        ``advice`` on them.
+        names of those that a cut rewrites; ``unreached``, the modules that no traced call reaches; ``notes``
+        for the user.
     """
     widths = network.widths
     dense = float(network.macs(widths)) or 1.0
@@ -58,7 +59,7 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
             for layer, share in zip(network.layers, shares, strict=True)
         ],
         "unreached": list(network.unreached),
-        "advice": network.advice,
+        "notes": list(network.notes),
         "pinned": [
             {
                 "name": pinned.name,
@@ -97,8 +98,8 @@ def page(description: dict[str, Any], width: int) -> str:
             lines += _layer(layer, longest, width)
     if attributes := description["attributes"]:
         lines += ["", *_wrapped(f"Attributes that a cut rewrites: {abbreviated(attributes)}", width)]
-    if description["advice"]:
-        lines += ["", *_wrapped(description["advice"], width)]
+    for note in description["notes"]:
+        lines += ["", *_wrapped(note, width)]
     if description["pinned"]:
         lines += ["", "Pinned filters, and the reasons", *_pinned_lines(description["pinned"], width)]
     return "\n".join(lines)
@@ -146,7 +147,8 @@ def _pinned_lines(pinned: list[dict[str, Any]], width: int) -> list[str]:
     lines = []
     for entry in (entry for entry in entries if entry in shown):
         reason, operation, modules = entry.cause.reason, entry.cause.operation, entry.cause.module
-        by = "" if operation == "output" else operation + (f" in {modules}" if modules else "")
+        by = (operation if operation != UNREACHED else "") + (f" in {modules}" if modules else "")
+        by = "" if operation == "output" else by.strip()
         cause = "; ".join(filter(None, [reason, by, entry.cause.source]))
         lines += _wrapped(abbreviated(entry.names, SHORT), width)
         lines += _wrapped(f"{entry.pinned} of {entry.filters} filters: {cause}", width, 4)

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..io.memory import require_memory
-from .copying import replica
+from .copying import on_meta, replica
 
 
 def require_memory_for(model: nn.Module, shape: tuple[int, ...], batch: int, remedy: str) -> None:
@@ -40,16 +40,11 @@ def _largest_operation(model: nn.Module, tensors: list[Tensor], shape: tuple[int
     inputs = torch.zeros(batch, *shape, device="meta")
     with torch.random.fork_rng(devices=[]), _Sizes() as sizes, torch.no_grad():
         try:
-            placed = {tensor: _on_meta(tensor) for tensor in tensors}
+            placed = {tensor: on_meta(tensor) for tensor in tensors}
             replica(model, placed).eval()(inputs)
         except Exception:  # as where the network reads the value of a tensor
             pass
     return max(sizes.largest, inputs.nbytes)
-
-
-def _on_meta(tensor: Tensor) -> Tensor:
-    moved = tensor.detach().to("meta")
-    return nn.Parameter(moved, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else moved
 
 
 class _Sizes(TorchDispatchMode):

@@ -157,6 +157,23 @@ def with_own_state(model: nn.Module) -> nn.Module:
     return replica(model, {parameter: parameter for parameter in model.parameters()})
 
 
+def without_numbers(model: nn.Module) -> nn.Module:
+    """Move the parameters and buffers of a network to the meta device, in place; what is shared stays so."""
+    moved: dict[Tensor, Any] = {}
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    held[name] = moved.setdefault(tensor, on_meta(tensor))
+    return model
+
+
+def on_meta(tensor: Tensor) -> Tensor:
+    """Return a parameter or tensor of the same shape and type without numbers."""
+    meta = tensor.detach().to("meta")
+    return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
+
+
 def refresh_masked_weights(model: nn.Module) -> None:
     """Recompute weights that hooks mask (``torch.nn.utils.prune``) or normalise, without a forward pass."""
     with torch.no_grad():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from .held_objects import held_objects, is_proxy
 from .structures import contents_of, slots_of
@@ -49,6 +50,7 @@ def _undo(value: Any) -> Iterator[Undo]:
 
 def _undo_tensor(tensor: Tensor) -> Undo:
     is_plain = tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
+    is_plain &= not isinstance(tensor, FakeTensor)  # an exported network may hold some, without memory
     data = tensor.data
     values = data.clone() if is_plain else None
     gradient = tensor.grad if tensor.is_leaf else None

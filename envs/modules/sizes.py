@@ -70,7 +70,7 @@ def _convolution(module: nn.modules.conv._ConvNd) -> tuple[int, int, int]:
 
 
 def _norm(module: nn.modules.batchnorm._NormBase) -> tuple[int]:
-    names = ("running_mean", "weight", "bias")
+    names = ("weight", "bias", "running_mean")
     present = (name for name in names if is_parametrized(module, name) or getattr(module, name) is not None)
     return (_shape(module, next(present))[0],)
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..modules.calls import AlsoTrace, as_calls
+from ..modules.copying import replica
+from ..modules.faithful import check_faithful
 from ..tracing import Cause, Layer, Pin, TracedNetwork
 from ..tracing.network import Precision
 from ..tracing.trace import Recording, record, shape_of_example
@@ -61,13 +63,14 @@ def trace_exactly(
 
     Raises:
         ValueError: If the model does not run on ``example`` or another call, or has no such attribute or
-            layer.
+            layer, or a copy of it does not compute what it does.
     """
     calls = as_calls(example, also_trace)
     recording = record(model, calls, allow_inexact)
     declared = list((sizes or {}).items())
     network = recording.solve(sizes=declared)
     tried = smaller_calls(model, calls, network, allow_inexact)
+    check_faithful(model, replica(model), tried[0].inputs)
     uncropped = tried is calls
     heavy = float(network.params(network.widths)) > _HEAVY["params"] or (
         uncropped and float(network.macs(network.widths)) > _HEAVY["macs"]

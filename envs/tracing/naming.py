@@ -19,10 +19,12 @@ def abbreviated(names: Iterable[str], most: int | None = None) -> str:
         for row in rows:  # with an empty component, so that only rows of equal length match
             key = (*row[:place], "", *row[place + 1 :]) if place < len(row) else row
             groups[key].append(row[place] if place < len(row) else "")
-        rows = [
-            (*key[:place], _braced(values), *key[place + 1 :]) if place < len(key) else key
-            for key, values in groups.items()
-        ]
+        rows = []
+        for key, values in groups.items():
+            braced = [_braced(values)]
+            if len(key) == 1 and braced[0].startswith("{"):  # whole names are clearer than {conv1,fc}
+                braced = values
+            rows += [(*key[:place], v, *key[place + 1 :]) for v in braced] if place < len(key) else [key]
     entries = [".".join(row) for row in rows]
     if most is not None and len(entries) > most:
         entries[most:] = [f"and {len(entries) - most} more"]

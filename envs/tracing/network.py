@@ -212,13 +212,26 @@ class TracedNetwork:
         lines += map(str, sum_up(self.pinned))
         if self.sizes:
             lines.append(f"attributes that a cut rewrites: {', '.join(size.path for size in self.sizes)}")
-        return "\n".join(lines + ([self.advice] if self.advice else []))
+        return "\n".join([*lines, *self.notes])
 
     @property
     def advice(self) -> str:
         """What the traced calls do not reach, and what to do; "" if they reach everything."""
         stay = sum(layer.pinned for layer in self.pinned if layer.cause.operation == UNREACHED)
         return advice(self.unreached, stay) if self.unreached else ""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user has to know beside the layers: what no call reaches, and what is less than exact."""
+        notes = [f"{self.advice[0].upper()}{self.advice[1:]}."] if self.advice else []
+        if self.inexact:
+            notes.append(
+                f"A cut changes the statistics of {len(self.inexact)} normalisations, the first is "
+                f"{self.inexact[0]}, as --allow-inexact layernorm allows; the rest of it is exact."
+            )
+        if self.precision != "float64":
+            notes.append("The network does not run in float64, so its cuts are compared in float32.")
+        return tuple(notes)
 
     @property
     def widths(self) -> Ints:

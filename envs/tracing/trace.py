@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..io.suggestions import unknown_name
 from ..modules.calls import AlsoTrace, Call, as_calls
-from ..modules.copying import replica
+from ..modules.copying import replica, without_numbers
 from ..modules.prunable_kind import check_prunable_kind
 from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
@@ -107,7 +107,7 @@ def record(model: nn.Module, calls: Sequence[Call], allow_inexact: Collection[st
                 with fixed_randomness():
                     tracer.run(call.to(torch.float32), training=training, counted=call is calls[0])
     unreached = _pin_what_unreached_may_share(tracer.propagation, copied)
-    return Recording(copied.to("meta"), numbers, tracer.propagation, tuple(calls), unreached)
+    return Recording(without_numbers(copied), numbers, tracer.propagation, tuple(calls), unreached)
 
 
 def _pin_what_unreached_may_share(propagation: Propagation, model: nn.Module) -> tuple[str, ...]:

@@ -130,3 +130,72 @@ def test_networks_of_timm_are_inspected(capsys: pytest.CaptureFixture[str]) -> N
     pytest.importorskip("timm")
     assert described(["timm:resnet10t", "--image-size", "64"], capsys)["input_shape"] == [3, 64, 64]
     assert "did you mean 'timm:resnet26d'?" in refusal(["inspect", "resnet26d"], capsys)
+
+
+TWO_WAYS = """
+from torch import nn
+
+class TwoWays(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.wide = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 6, 3, padding=1)
+        self.narrow, self.projection, self.head = nn.Conv2d(8, 6, 1), nn.Linear(6, 4), nn.Linear(6, 5)
+
+    def features(self, x):
+        x = self.stem(x).relu()
+        return (self.wide(x) if x.shape[-1] > 16 else self.narrow(x)).mean((2, 3)).relu()
+
+    def forward(self, x):
+        return self.head(self.features(x))
+
+    def embed(self, x):
+        return self.projection(self.features(x))
+"""
+
+
+def test_what_no_call_reaches_is_named_until_a_call_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two_ways.py").write_text(TWO_WAYS)
+    words = ["two_ways:TwoWays", "--input-shape", "3", "8", "8"]
+    alone = described(words, capsys)
+    assert (alone["unreached"], alone["layers"]) == (["wide", "projection"], [])
+    assert main(["inspect", *words]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "No traced call reaches the parameters of wide, projection; 14 filters, which may" in text
+    whole = described([*words, "--also-trace", "3x24x24", "--also-trace", "embed"], capsys)
+    assert (whole["unreached"], whole["notes"]) == ([], [])
+    assert [layer["name"] for layer in whole["layers"]] == ["stem", "narrow"]
+    assert described([*words, "--also-trace", "embed:3x24x24"], capsys)["unreached"] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("3x", "give the size of an input such as 3x40x40, a method such as embed, or both"),
+        ("3x0x4", "--also-trace is '3x0x4'"),
+        ("embed:", "--also-trace is 'embed:'"),
+        ("em-bed", "--also-trace is 'em-bed'"),
+        ("embd", "the network has no method 'embd', did you mean 'embed'?"),
+        ("4x24x24", "the network does not run on an input of (2, 4, 24, 24)"),
+    ],
+)
+def test_calls_that_cannot_be_made_are_refused(
+    word: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two_ways.py").write_text(TWO_WAYS)
+    shape = ["--input-shape", "3", "8", "8"]
+    assert said in refusal(["inspect", "two_ways:TwoWays", *shape, "--also-trace", word], capsys)
+
+
+def test_a_page_is_no_wall_of_pinned_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("timm")
+    assert main(["inspect", "timm:vit_tiny_patch16_224"]) == 0
+    text = capsys.readouterr().out
+    assert len(text[text.index("Pinned filters") :].splitlines()) <= 40

@@ -83,15 +83,15 @@ def test_what_is_not_reached_is_named_and_what_it_may_read_or_join_stays() -> No
     network = trace(ManyWays(), SMALL)
     assert network.unreached == ("large", "projection")
     assert stays(network) == {"stem": 16, "small": 24, "middle": 20}
-    assert "60 filters, which may share channels with them, stay" in network.advice
-    assert network.advice in str(network)
+    assert "60 filters, which may share channels with them, stay" in " ".join(network.notes)
+    assert network.notes[0] in str(network)
 
 
 @pytest.mark.parametrize("calls", [["embed", LARGE], [("embed", LARGE)], [("embed", (LARGE,)), SMALL]])
 def test_more_calls_free_what_they_reach(calls: list[Any]) -> None:
     model = ManyWays()
     network = trace_exactly(model, SMALL, also_trace=calls)
-    assert (network.unreached, network.advice, network.prunable_share) == ((), "", 1.0)
+    assert (network.unreached, network.notes, network.prunable_share) == ((), (), 1.0)
     assert [layer.producers for layer in network.layers] == [("stem",), ("small", "large"), ("middle",)]
     plan = halved(network)
     assert verify_cut(model, network, plan, SMALL) < 1e-9
