@@ -68,7 +68,7 @@ def trace_exactly(
     calls = as_calls(example, also_trace)
     recording = record(model, calls, allow_inexact)
     declared = list((sizes or {}).items())
-    network = recording.solve(sizes=declared)
+    network = recording.solve()
     tried = smaller_calls(model, calls, network, allow_inexact)
     check_faithful(model, replica(model), tried[0].inputs)
     uncropped = tried is calls
