@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import secateur
+from secateur.agent.cli import main
+from secateur.agent.procedures.config import PruningConfig
 from secateur.envs.surgery.cutting import cut
 from secateur.envs.surgery.verification import TOLERANCE, trace_exactly, verify_cut
-from support.made import forward_of
+from support.command_line import refusal
+from support.made import LostSize, forward_of
 from support.promises import random_plan
 
 IMAGES = torch.randn(2, 3, 8, 8)
@@ -72,19 +77,26 @@ def test_a_number_in_the_code_is_refused_with_its_line_and_advice() -> None:
     assert cause.source == f"tracing/test_lost_sizes.py:{literal.__code__.co_firstlineno + 1}"
 
 
-def in_words(self: Any, x: Tensor) -> Tensor:
-    """Read two numbers in a way that only works for both."""
-    x = F.adaptive_avg_pool2d(self.conv(x), 3)
-    return self.fc(x.view(-1, 9 * len("." * self.words["dim"])))
-
-
 def test_an_attribute_is_declared_in_one_line() -> None:
-    model = forward_of(in_words, conv=nn.Conv2d(3, 16, 3), fc=nn.Linear(16 * 9, 7), words={"dim": 16, "d": 9})
+    model = LostSize()
+    assert not trace_exactly(model, IMAGES).layers
     network = trace_exactly(model, IMAGES, sizes={"words.dim": "conv"})
     assert [size.path for size in network.sizes] == ["words.dim"]
     plan = random_plan(network, 0.4)
     assert plan.attributes == {"words.dim": len(plan.kept["conv"])}
     assert verify_cut(model, network, plan, IMAGES) <= TOLERANCE
+    smaller = secateur.cut(model, plan, sizes={"words.dim": "conv"})
+    assert smaller.words["dim"] == smaller.conv.out_channels == len(plan.kept["conv"])
+
+
+def test_the_command_line_and_the_options_declare_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["inspect", "support.made:LostSize", "--input-shape", "3", "8", "8"]
+    assert main([*words, "--size", "words.dim=conv", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["attributes"] == ["words.dim"]
+    assert "is 'words.dim'; give an attribute and a layer" in refusal([*words, "--size", "words.dim"], capsys)
+    assert "did you mean 'words.dim'" in refusal([*words, "--size", "words.dimm=conv"], capsys)
+    assert PruningConfig(size={"words.dim": "conv"}).constraints.sizes == {"words.dim": "conv"}
+    assert PruningConfig(size="words.dim=conv").constraints.sizes == {"words.dim": "conv"}
 
 
 @pytest.mark.parametrize(
@@ -92,10 +104,12 @@ def test_an_attribute_is_declared_in_one_line() -> None:
     [
         ({"words.dimm": "conv"}, r"no whole number at 'words\.dimm', did you mean 'words\.dim'\?"),
         ({"words.dim": "conf"}, "layer 'conf', which the network does not have, did you mean 'conv'"),
-        ({"words.d": "conv"}, r"'words\.d' is 9, which is no multiple of the 16 filters of layer 'conv'"),
+        (
+            {"words.cells": "conv"},
+            r"'words\.cells' is 9, which is no multiple of the 16 filters of layer 'conv'",
+        ),
     ],
 )
 def test_a_wrong_declaration_is_refused_with_what_was_meant(sizes: dict[str, str], said: str) -> None:
-    model = forward_of(in_words, conv=nn.Conv2d(3, 16, 3), fc=nn.Linear(16 * 9, 7), words={"dim": 16, "d": 9})
     with pytest.raises(ValueError, match=said):
-        trace_exactly(model, IMAGES, sizes=sizes)
+        trace_exactly(LostSize(), IMAGES, sizes=sizes)
