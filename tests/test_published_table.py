@@ -1,7 +1,8 @@
-"""The table of `benchmarks/cifar10.py`: rows of earlier machines stay, and are not run again."""
+"""The published tables: rows of earlier machines stay, and pages show what the JSON files hold."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -54,3 +55,13 @@ def test_each_published_row_is_there_once_and_of_a_run_that_is_planned(cifar10: 
         planned = [cifar10.identity(run, asked) for run in cifar10.planned(asked, recovered=epochs > 0)]
         of_epochs = [{key: row[key] for key in keys} for row in rows if row["epochs"] == epochs]
         assert all(identity in planned for identity in of_epochs)
+
+
+@pytest.mark.parametrize(
+    ("script", "rows"), [("coverage", "coverage.json"), ("trace_cost", "trace-cost.json")]
+)
+def test_the_page_of_coverage_shows_the_rows(script: str, rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module(script)
+    shown = module.table([module.Row(**row) for row in json.loads((BENCHMARKS / rows).read_text())])
+    assert shown in (BENCHMARKS.parent / "docs" / "results" / "coverage.md").read_text()
