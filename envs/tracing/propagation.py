@@ -262,6 +262,10 @@ class Propagation:
                     if not isinstance(size, int) and len(size) == number:
                         self._read(number, size)
 
+    def measure_shape(self, axes: Sequence[LabelVector | None], shape: Sequence[int]) -> None:
+        """Record the shape that an operation was given for a tensor with these labels."""
+        self.measure(*(size if axis is None else axis for axis, size in zip(axes, shape, strict=True)))
+
     def measure_slices(self, labels: LabelVector, dim: int) -> None:
         """Record the positions that the running function was given to slice an axis."""
         for number, axis in self.given:

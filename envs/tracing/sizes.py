@@ -108,20 +108,27 @@ class _System:
         self._solved_by: dict[str, _Equation] = {}
 
     def solve(self) -> None:
-        """Solve equations with one unknown attribute first; of a product choose the likeliest factor."""
-        # Few attributes first, and of those sizes of channels that can go.
+        """Solve equations with one unknown attribute first; of several choose the likeliest."""
+        # Few attributes first, and only sizes of channels that can go.
         pending = sorted((e for e in self._equations if e.total[1:].any()), key=lambda e: len(e.attributes))
-        while pending := [equation for equation in pending if not self._holds(equation)]:
-            found = [(self._candidates(equation), equation) for equation in pending]
-            found = [(candidates, equation) for candidates, equation in found if candidates]
-            if not found:
-                return
-            candidates, equation = min(found, key=lambda pair: len(pair[0]))
-            # An attribute that is whole for every count is the likelier one.
-            attribute = min(candidates, key=lambda name: candidates[name].divisor != 1)
-            self.lines[attribute] = candidates[attribute]
-            self._solved_by[attribute] = equation
-            pending.remove(equation)
+        while pending:
+            ambiguous = []
+            for equation in pending:
+                candidates = {} if self._holds(equation) else self._candidates(equation)
+                if len(candidates) == 1:
+                    self._accept(equation, *candidates.popitem())
+                elif candidates:
+                    ambiguous.append((equation, candidates))
+            if len(ambiguous) == len(pending):  # nothing was solved
+                equation, candidates = ambiguous[0]
+                # An attribute that is whole for every count is the likelier one.
+                name = min(candidates, key=lambda name: candidates[name].divisor != 1)
+                self._accept(equation, name, candidates[name])
+            pending = [equation for equation, _ in ambiguous]
+
+    def _accept(self, equation: _Equation, name: str, line: _Line) -> None:
+        self.lines[name] = line
+        self._solved_by[name] = equation
 
     def conflicts(self) -> list[Conflict]:
         """Return the equations that do not hold, each with one that a solution came from."""

@@ -14,8 +14,7 @@ def uniform(propagation: Propagation, call: Call) -> None:
     What is not initialised counts as uniform too: it has to be written before it is read.
     """
     axes = [propagation.constant(size) for size in call.result.shape]
-    for axis in axes:
-        propagation.measure(axis)
+    propagation.measure_shape(axes, call.result.shape)
     propagation.set(call.result, axes, weight=True, vanishes=_is_zero(call))
 
 

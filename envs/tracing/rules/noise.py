@@ -97,4 +97,6 @@ def noise(propagation: Propagation, call: Call) -> None:
         pointwise(propagation, call, vanishes=keeps_zero and propagation.value(call.args[0]).vanishes)
         return
     for out in call.outputs:
-        propagation.set(out, [propagation.constant(size) for size in out.shape], weight=True)
+        axes = [propagation.constant(size) for size in out.shape]
+        propagation.measure_shape(axes, out.shape)
+        propagation.set(out, axes, weight=True)

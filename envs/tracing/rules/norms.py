@@ -35,10 +35,10 @@ def batch_norm(propagation: Propagation, call: Call) -> None:
     axes: list[LabelVector | None] = [None] * len(value.shape)
     axes[1] = channels
     normalised, *statistics = call.outputs
-    own_statistics = not any(name in call.name for name in ("no_training", "no_update")) and (
-        call["training"] or not isinstance(call["running_mean"], Tensor)
-    )
-    propagation.set(normalised, axes, vanishes=_vanishes(propagation, call, alone=own_statistics))
+    alone = not any(kept in call.name for kept in ("no_training", "no_update"))
+    if call.has("training") and call.has("running_mean"):
+        alone &= call["training"] or call["running_mean"] is None
+    propagation.set(normalised, axes, vanishes=_vanishes(propagation, call, alone=alone))
     for statistic in statistics:
         if statistic.ndim == 1 and statistic.shape[0] == value.shape[1]:
             propagation.set(statistic, [channels])

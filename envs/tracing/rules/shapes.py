@@ -31,9 +31,7 @@ def reshape(propagation: Propagation, call: Call) -> None:
         for axis, vector in _split(propagation, labels, new, tuple(out.shape)).items():
             axes[axis] = vector
     if "squeeze" not in call.name:
-        propagation.measure(
-            *(size if axis is None else axis for axis, size in zip(axes, out.shape, strict=True))
-        )
+        propagation.measure_shape(axes, out.shape)
     propagation.set(out, axes, like=source)
 
 
@@ -149,6 +147,7 @@ def expand(propagation: Propagation, call: Call) -> None:
             axes[new + dim] = labels
         else:
             propagation.pin(labels, BROADCAST)
+    propagation.measure_shape(axes, out.shape)
     propagation.set(out, axes, like=source)
 
 
@@ -161,6 +160,8 @@ def repeat(propagation: Propagation, call: Call) -> None:
     for dim, labels in enumerate(source.axes):
         if labels is not None:
             axes[new + dim] = np.tile(labels, times[new + dim])
+    sizes = (1,) * new + source.shape  # where more than one element is repeated, the number counts none
+    propagation.measure_shape([a if size == 1 else None for a, size in zip(axes, sizes, strict=True)], times)
     propagation.set(call.result, axes, like=source)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import secateur
-from secateur.agent.procedures import front_door
+from secateur.agent.procedures import front_door, keywords
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.run.flat_options import options_of
@@ -63,7 +63,7 @@ def test_every_option_of_the_command_line_is_a_keyword() -> None:
     assert len(names) == len(set(names))
     options = dict.fromkeys(names, "odd") | {"data": None, "task": None}
     options = {name: value for name, value in options.items() if value is not None}
-    pruning, data = front_door._split(options, PruningConfig, DataConfig)
+    pruning, data = keywords.split_keywords(options, PruningConfig, DataConfig)
     assert {*pruning, *data} == {*names} - {"data", "task"}
 
 

@@ -21,6 +21,7 @@ from secateur.envs.surgery.cutting import cut, load_pruned, save_pruned
 from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import TOLERANCE, trace_exactly, verify_cut
 from secateur.envs.tracing import TracedNetwork
+from support.made import conv, forward_of
 from support.promises import difference, outputs, random_plan
 
 IMAGES = torch.randn(2, 3, 8, 8)
@@ -185,96 +186,6 @@ def test_an_attribute_that_equals_a_width_by_chance_is_left_alone() -> None:
     assert smaller.loss(smaller(IMAGES), torch.tensor([1, 15])).isfinite()
 
 
-def forward_of(function: Callable[..., Tensor], **parts: Any) -> nn.Module:
-    """Make a network from a function and what it holds."""
-
-    class Made(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            for name, part in parts.items():
-                setattr(self, name, part)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return function(self, x)
-
-    return Made()
-
-
-def conv(inputs: int, filters: int, groups: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, filters, 3, padding=1, groups=groups)
-
-
-def narrowed(self: Any, x: Tensor) -> Tensor:
-    return self.head(self.conv(x).narrow(1, self.cut, self.rest))
-
-
-def sliced_from_the_end(self: Any, x: Tensor) -> Tensor:
-    x = self.conv(x)
-    return self.head(x[..., -self.rest :, :, :]) + self.other(x[:, : self.cut])
-
-
-def sliced_in_the_middle(self: Any, x: Tensor) -> Tensor:
-    x, end = self.conv(x)[:, :, 1 : self.side], self.cut + self.rest
-    return self.head(x[:, self.cut : end]) + self.other(torch.cat([x[:, end:], x[:, : self.cut]], 1))
-
-
-def cut_at_positions(self: Any, x: Tensor) -> Tensor:
-    one, two = self.conv(x).tensor_split((self.cut,), dim=1)
-    return self.other(one) + self.head(two)
-
-
-def split_by_difference(self: Any, x: Tensor) -> Tensor:
-    one, two = self.conv(x).split([self.cut, self.total - self.cut], 1)
-    return self.other(one) + self.head(two)
-
-
-def unflattened(self: Any, x: Tensor) -> Tensor:
-    x = self.conv(x).unflatten(1, (self.groups, self.rest))
-    return self.head(x.sum(1))
-
-
-def grouped_by_hand(self: Any, x: Tensor) -> Tensor:
-    return self.head(F.conv2d(self.conv(x), self.kernel, padding=1, groups=self.total))
-
-
-CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any], set[str]]] = {
-    "narrow": (narrowed, {"cut": 6, "rest": 8, "head": conv(8, 2)}, {"cut", "rest"}),
-    "from the end": (
-        sliced_from_the_end,
-        {"cut": 6, "rest": 8, "head": conv(8, 2), "other": conv(6, 2)},
-        {"cut", "rest"},
-    ),
-    "in the middle": (
-        sliced_in_the_middle,
-        {"cut": 4, "rest": 6, "side": 6, "head": conv(6, 2), "other": conv(8, 2)},
-        {"cut", "rest"},
-    ),
-    "positions": (cut_at_positions, {"cut": 6, "head": conv(8, 2), "other": conv(6, 2)}, {"cut"}),
-    "difference": (
-        split_by_difference,
-        {"cut": 6, "total": 14, "head": conv(8, 2), "other": conv(6, 2)},
-        {"cut", "total"},
-    ),
-    "unflatten": (unflattened, {"groups": 2, "rest": 7, "head": conv(7, 2)}, {"rest"}),
-    "groups": (
-        grouped_by_hand,
-        {"total": 14, "kernel": nn.Parameter(torch.randn(14, 1, 3, 3)), "head": conv(14, 2)},
-        {"total"},
-    ),
-}
-
-
-@pytest.mark.parametrize("name", CALLS)
-def test_each_way_to_pass_a_size_is_seen(name: str) -> None:
-    function, parts, attributes = CALLS[name]
-    model = forward_of(function, conv=conv(3, 14), **parts)
-    network = trace_exactly(model, IMAGES)
-    assert network.prunable_share == 1.0
-    assert {size.path for size in network.sizes} == attributes
-    for seed in range(3):
-        assert verify_cut(model, network, random_plan(network, 0.4, seed), IMAGES) <= TOLERANCE
-
-
 def shared_by_two(self: Any, x: Tensor) -> Tensor:
     x = F.relu(self.one(x)).view(-1, self.config.dim, 8, 8)
     return self.head(F.relu(self.two(x)).view(-1, self.config.dim, 8, 8))
@@ -316,88 +227,6 @@ def test_only_counts_for_which_a_derived_attribute_is_whole_are_allowed() -> Non
     with pytest.raises(ValueError, match=r"the attribute 'held\.half'.*would be 0 or not whole"):
         PruningPlan.from_masks(network, [np.arange(16) < 7])
     assert PruningPlan.from_masks(network, [np.arange(16) < 6]).attributes == {"held.half": 3}
-
-
-def text(self: Any, x: Tensor) -> Tensor:
-    return self.fc(F.adaptive_avg_pool2d(self.conv(x), 3).view(-1, int(str(self.dim)) * 9))
-
-
-def numpy_number(self: Any, x: Tensor) -> Tensor:
-    return self.fc(F.adaptive_avg_pool2d(self.conv(x), 3).view(-1, int(self.config["dim"]) * 9))
-
-
-def asserted(self: Any, x: Tensor) -> Tensor:
-    x = F.adaptive_avg_pool2d(self.conv(x), 3)
-    assert x.shape[1] == self.dim, "wrong input"
-    return self.fc(x.flatten(1))
-
-
-LOST: dict[str, tuple[Callable[..., Tensor], dict[str, Any], str]] = {
-    "text": (text, {"dim": 16}, "dim"),
-    "NumPy": (numpy_number, {"config": {"dim": np.int64(16)}, "other": 16}, "config.dim"),
-    "assert": (asserted, {"dim": 16, "other": 16}, "dim"),
-}
-
-
-@pytest.mark.parametrize("name", LOST)
-def test_a_size_whose_way_is_lost_is_found_by_changing_it(name: str) -> None:
-    function, parts, path = LOST[name]
-    model = forward_of(function, conv=nn.Conv2d(3, 16, 3), fc=nn.Linear(16 * 9, 7), **parts)
-    network = trace_exactly(model, IMAGES)
-    assert network.prunable_share == 1.0
-    assert [size.path for size in network.sizes] == [path]
-    plan = random_plan(network, 0.4)
-    assert set(plan.attributes) == {path}
-    smaller = cut(model, network, plan)
-    assert verify_cut(model, network, plan, IMAGES) <= TOLERANCE
-    if name == "NumPy":
-        assert type(smaller.config["dim"]) is np.int64
-
-
-def literal(self: Any, x: Tensor) -> Tensor:
-    return self.fc(F.adaptive_avg_pool2d(self.conv(x), 3).view(-1, 144))
-
-
-def test_a_number_in_the_code_is_refused_with_its_line_and_advice() -> None:
-    model = forward_of(literal, conv=nn.Conv2d(3, 16, 3), fc=nn.Linear(16 * 9, 7), unread=16)
-    network = trace_exactly(model, IMAGES)
-    assert not network.layers
-    assert not network.sizes
-    cause = next(pinned.cause for pinned in network.pinned if pinned.name == "conv")
-    assert (
-        "in the line `return self.fc(F.adaptive_avg_pool2d(self.conv(x), 3).view(-1, 144))`" in cause.reason
-    )
-    assert "view(x.size(0), -1) adapts by itself" in cause.reason
-    assert cause.source == f"tracing/test_size_attributes.py:{literal.__code__.co_firstlineno + 1}"
-
-
-def in_words(self: Any, x: Tensor) -> Tensor:
-    """Read two numbers in a way that only works for both."""
-    x = F.adaptive_avg_pool2d(self.conv(x), 3)
-    return self.fc(x.view(-1, 9 * len("." * self.words["dim"])))
-
-
-def test_an_attribute_is_declared_in_one_line() -> None:
-    model = forward_of(in_words, conv=nn.Conv2d(3, 16, 3), fc=nn.Linear(16 * 9, 7), words={"dim": 16, "d": 9})
-    network = trace_exactly(model, IMAGES, sizes={"words.dim": "conv"})
-    assert [size.path for size in network.sizes] == ["words.dim"]
-    plan = random_plan(network, 0.4)
-    assert plan.attributes == {"words.dim": len(plan.kept["conv"])}
-    assert verify_cut(model, network, plan, IMAGES) <= TOLERANCE
-
-
-@pytest.mark.parametrize(
-    ("sizes", "said"),
-    [
-        ({"words.dimm": "conv"}, r"no whole number at 'words\.dimm', did you mean 'words\.dim'\?"),
-        ({"words.dim": "conf"}, "layer 'conf', which the network does not have, did you mean 'conv'"),
-        ({"words.d": "conv"}, r"'words\.d' is 9, which is no multiple of the 16 filters of layer 'conv'"),
-    ],
-)
-def test_a_wrong_declaration_is_refused_with_what_was_meant(sizes: dict[str, str], said: str) -> None:
-    model = forward_of(in_words, conv=nn.Conv2d(3, 16, 3), fc=nn.Linear(16 * 9, 7), words={"dim": 16, "d": 9})
-    with pytest.raises(ValueError, match=said):
-        trace_exactly(model, IMAGES, sizes=sizes)
 
 
 class Singleton:

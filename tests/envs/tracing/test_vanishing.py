@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm
 
-from support.exactness import Around, reasons, traced_and_cut
+from secateur.envs.modules.calls import as_calls
+from secateur.envs.surgery.cutting import mask_
+from secateur.envs.tracing.labels import LabelVector
+from secateur.envs.tracing.propagation import Propagation
+from secateur.envs.tracing.trace import record
+from support.exactness import IMAGES, Around, reasons, traced_and_cut
+from support.networks import OWN
+from support.promises import random_plan
 
 Between = Callable[[Tensor], Tensor]
 
@@ -195,3 +204,48 @@ def test_spectral_norm_is_cut_exactly_with_its_vectors(
     network = traced_and_cut(model)
     assert network.prunable_share == 1.0
     assert any(s.parameter.endswith(("_u", "_v")) for layer in network.layers for s in layer.slices)
+
+
+NETWORKS: dict[str, Callable[[], tuple[nn.Module, Tensor]]] = {
+    **{a.name: lambda a=a: (a.model(), a.example()) for a in OWN},
+    **{name: lambda f=f: (Around(Normalised(f)), IMAGES) for name, f in ZERO_AT_ZERO.items()},
+    **{name: lambda f=f: (Around(Normalised(f)), IMAGES) for name, f in NOT_ZERO_AT_ZERO.items()},
+    "cosine head": lambda: (Cosine(), IMAGES),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_said_to_vanish_is_zero_in_the_masked_network(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, example = NETWORKS[name]()
+    recording = record(model, as_calls(example))
+    network = recording.solve()
+    plan = random_plan(network, 0.5)
+    mask_(model, network, plan)
+    classes, _ = recording.propagation.labels.solve()
+    first = {(axis.name, axis.axis): axis.first for axis in recording.propagation.records.axes}
+    gone = [
+        classes[first[s.parameter, s.axis] + s.index[~mask].ravel()]
+        for layer, mask in zip(network.layers, plan.masks(network), strict=True)
+        for s in layer.slices
+    ]
+    masked = np.isin(classes, np.concatenate([np.empty(0, np.int64), *gone]))
+    seen = []
+    plain_set = Propagation.set
+
+    def checked_set(
+        self: Propagation, tensor: Tensor, axes: Sequence[LabelVector | None], **how: Any
+    ) -> None:
+        """Both traces give the same labels in the same order."""
+        plain_set(self, tensor, axes, **how)
+        if self.value(tensor).vanishes:
+            for dim, labels in enumerate(axes):
+                if labels is not None:
+                    where = torch.from_numpy(np.flatnonzero(masked[labels]))
+                    seen.append(len(where))
+                    assert not tensor.index_select(dim, where).any(), self.operation
+
+    monkeypatch.setattr(Propagation, "set", checked_set)
+    record(model, as_calls(example))
+    assert sum(seen) or not network.layers
