@@ -1,5 +1,6 @@
 """Bring a network back to the state that it had before it ran."""
 
+import contextlib
 import random
 import types
 from collections import OrderedDict, deque
@@ -101,7 +102,8 @@ def _set_dict(value: dict[Any, Any], entries: dict[Any, Any]) -> None:
 
 def _set_slots(value: Any, entries: dict[str, Any]) -> None:
     for name, entry in entries.items():
-        object.__setattr__(value, name, entry)
+        with contextlib.suppress(AttributeError):  # read-only, as those of functools.partial
+            object.__setattr__(value, name, entry)
 
 
 def _set_tensor(tensor: Tensor, data: Tensor, values: Tensor) -> None:

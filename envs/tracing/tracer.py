@@ -79,10 +79,13 @@ class Tracer(TorchDispatchMode):
         """Run an operation, then apply its rule."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        call = Call(func, args, kwargs, result)
-        self.propagation.operation = call.name
-        self.propagation.reach(call.operands)
-        rule_for(func)(self.propagation, call)
+        call, propagation = Call(func, args, kwargs, result), self.propagation
+        if any(output.is_nested for output in call.outputs):
+            raise NotImplementedError("nested tensors cannot be followed; use padded ones")
+        propagation.operation = call.name
+        propagation.records.executed.add((call.name, propagation.modules[-1], _source_line()))
+        propagation.reach(call.operands)
+        rule_for(func)(propagation, call)
         return result
 
     def _given(self, sizes: Sequence[SizeArgument]) -> None:
