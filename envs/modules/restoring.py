@@ -55,12 +55,15 @@ def _undo_tensor(tensor: Tensor) -> Undo:
     data = tensor.data
     values = data.clone() if is_plain else None
     gradient = tensor.grad if tensor.is_leaf else None
+    requires_grad = tensor.requires_grad
 
     def undo() -> None:
         if values is not None:
             _set_tensor(tensor, data, values)
         if tensor.is_leaf and tensor.grad is not gradient:
             tensor.grad = gradient
+        if tensor.is_leaf and tensor.requires_grad != requires_grad:
+            tensor.requires_grad_(requires_grad)
 
     return undo
 

@@ -72,21 +72,28 @@ class Probe:
         """Precision in which cuts are compared."""
         self._model = model
         self._calls = calls
-        self._draws: list[_Draw] = []
+        self._drawn: tuple[int, _Draw] | None = None
 
     def check(
-        self, network: TracedNetwork, plan: PruningPlan, modes: Sequence[bool] = (False, True)
+        self,
+        network: TracedNetwork,
+        plan: PruningPlan,
+        modes: Sequence[bool] = (False, True),
+        *,
+        first: int = 0,
+        agreeing: int = 1,
     ) -> float:
         """Return the largest relative difference between the cut and the masked network.
+
+        A draw may mislead. All that goes, or is wrong, may be silent, as a dead filter is. And where values
+        are equal, rounding chooses what max-pooling takes. So more draws decide where one does not.
 
         Args:
             network: The trace.
             plan: The cut.
             modes: Modes to run, evaluation (False) before training (True).
-
-        One draw is enough for an exact cut but for two mishaps. All that goes may be silent, as a dead filter
-        is; then another draw decides. And where values are equal, rounding chooses what max-pooling takes;
-        then most draws decide, as a wrong cut may be silent in one of them too.
+            first: Number of the first draw.
+            agreeing: Number of draws in which an exact cut has to be exact.
 
         Raises:
             InexactCutError: If the difference is above the tolerance with most of the drawn weights and
@@ -94,33 +101,41 @@ class Probe:
                 fail.
         """
         differences: list[float] = []
-        for number in range(_DRAWS):
-            found = self._draw(number, network).difference(network, plan, modes)
+        exact: list[float] = []
+        for number in range(first, first + _DRAWS):
+            found = self._draw(number, network.inexact).difference(network, plan, modes)
             differences += [] if found is None else [found]
             exact = [difference for difference in differences if difference <= TOLERANCES[self.precision]]
-            if 2 * len(exact) > len(differences):
-                return max(exact)
+            if len(exact) >= agreeing and 2 * len(exact) > len(differences):
+                break
             if 2 * (len(differences) - len(exact)) > _DRAWS:
                 break
         if not differences:
             raise BlindCheckError("masking changed nothing, so the check of the cut is blind")
-        raise InexactCutError(f"the cut network differs from the masked one by {differences[0]:.1e}")
+        if 2 * len(exact) <= len(differences):
+            worst = max(differences)
+            raise InexactCutError(f"the cut network differs from the masked one by {worst:.1e}")
+        return max(exact)
 
     def is_repeatable(self) -> bool:
         """Return whether the dense network, after a first check, answers twice alike."""
-        return not self._draws[0].depends_on(lambda _: None)
+        return not self.depends_on(lambda _: None)
 
     def depends_on(self, change: Callable[[nn.Module], None]) -> bool:
         """Return whether the outputs of a copy of the network, after a first check, change with the copy."""
-        return self._draws[0].depends_on(change)
+        assert self._drawn is not None
+        return self._drawn[1].depends_on(change)
 
-    def _draw(self, number: int, network: TracedNetwork) -> "_Draw":
-        if number == len(self._draws):
-            self._draws.append(_Draw(self._model, self._calls, number, self.precision, network.inexact))
-            if number == 0 and self.precision is torch.float64 and not self._draws[0].runs():
+    def _draw(self, number: int, inexact: Sequence[str]) -> "_Draw":
+        """Return a draw; only the last one is kept, to save memory."""
+        if self._drawn is None or self._drawn[0] != number:
+            is_first, self._drawn = self._drawn is None, None
+            draw = _Draw(self._model, self._calls, number, self.precision, inexact)
+            if is_first and self.precision is torch.float64 and not draw.runs():
                 self.precision = torch.float32
-                self._draws[0] = _Draw(self._model, self._calls, number, self.precision, network.inexact)
-        return self._draws[number]
+                draw = _Draw(self._model, self._calls, number, self.precision, inexact)
+            self._drawn = number, draw
+        return self._drawn[1]
 
 
 class _Draw:
@@ -170,7 +185,6 @@ class _Draw:
         Raises:
             InexactCutError: If the cut network does not run.
         """
-        self._of_dense(training=False)
         with _refusing_what_does_not_run():
             found = self._outputs(cut(self._unmasked(), network, plan), modes)
         mask_(self._model, network, plan)

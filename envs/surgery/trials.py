@@ -64,7 +64,7 @@ def _alternate(probe: Probe, network: TracedNetwork) -> Culprits:
     culprits: Culprits = {}
     for parity in (0, 1):
         masks = [_mask(layer, int(layer.allowed[0]), last=False) for layer in network.layers]
-        found = _search(probe, network, masks, range(parity, len(masks), 2), _EVALUATION)
+        found = _search(probe, network, masks, range(parity, len(masks), 2), _EVALUATION, first=1)
         culprits |= {k: error for k, error in found.items() if not isinstance(error, BlindCheckError)}
     return culprits
 
@@ -75,15 +75,18 @@ def _search(
     masks: Sequence[Mask],
     chosen: Sequence[int],
     modes: Sequence[bool],
+    first: int = 0,
 ) -> Culprits:
-    """Find the layers among those chosen whose cuts are not exact, by bisection."""
+    """Find the layers among those chosen whose cuts are not exact, by bisection; ``first`` is a draw."""
     actual = [mask if number in chosen else np.ones_like(mask) for number, mask in enumerate(masks)]
     try:
-        probe.check(network, PruningPlan.from_masks(network, actual), modes)
+        probe.check(network, PruningPlan.from_masks(network, actual), modes, first=first)
     except InexactCutError as error:
         middle = len(chosen) // 2
         halves = (chosen[:middle], chosen[middle:]) if middle else ()
-        found = {k: e for half in halves for k, e in _search(probe, network, masks, half, modes).items()}
+        found = {
+            k: e for half in halves for k, e in _search(probe, network, masks, half, modes, first).items()
+        }
         return found or dict.fromkeys(chosen, error)  # one layer, or layers that fail only together
     return {}
 

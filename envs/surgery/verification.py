@@ -84,8 +84,8 @@ def trace_exactly(
             return replace(network, precision=precision, probe_shape=shape_of_example(tried))
         if not probe.is_repeatable():
             raise ValueError(
-                "the network answers differently each time, though all random numbers are fixed, so no cut can "
-                "be checked; take out what reads the time or the system's randomness"
+                "the network answers differently each time, though all random numbers are fixed, so no cut "
+                "can be checked; take out what reads the time or the system's randomness"
             )
         if heavy:  # rounding may have been the cause
             heavy, probe = False, Probe(model, tried)
@@ -121,9 +121,12 @@ def verify_cut(
             so that the check cannot fail.
     """
     calls = (*as_calls(example), *network.calls[1:])
-    if shape_of_example(calls) == network.input_shape and network.probe_shape is not None:
+    if shape_of_example(calls) == network.input_shape and network.probe_shape not in (
+        None,
+        network.input_shape,
+    ):
         calls = cropped_to(calls, network.probe_shape)
-    return Probe(model, calls).check(network, plan)
+    return Probe(model, calls).check(network, plan, agreeing=2)
 
 
 def _hidden_sizes(

@@ -39,6 +39,7 @@ class Tracer(TorchDispatchMode):
     def __init__(self, model: nn.Module, batch_size: int, allow_inexact: Collection[str] = ()) -> None:
         super().__init__()
         self.model = model
+        self._names = {name for name, _ in model.named_modules()}
         self.propagation = Propagation(model, batch_size, _source_line, allow_inexact)
 
     def run(self, call: ModelCall, *, training: bool, counted: bool = True) -> None:
@@ -65,6 +66,12 @@ class Tracer(TorchDispatchMode):
                 leaves = tree_leaves(call.inputs)
                 shapes = ", ".join(str(tuple(x.shape)) for x in leaves if isinstance(x, Tensor))
                 mode = "training" if training else "evaluation"
+                made = sorted({name for name, _ in self.model.named_modules()} - self._names)
+                if made:
+                    raise NotRunningError(
+                        f"the network makes the module {made[0]!r} in its first pass; give it after that, "
+                        "model(example)"
+                    ) from error
                 name = "the network" if call.method == "forward" else f"{call.method}() of the network"
                 raise NotRunningError(
                     f"{name} does not run on an input of {shapes} in {mode} mode: {str(error) or repr(error)}"
