@@ -140,14 +140,14 @@ def measure(group: str, architecture: Architecture, *, peer: bool) -> Row:
 def table(rows: Sequence[Row]) -> str:
     """Return a Markdown table with one row per group."""
     lines = [
-        "| networks | n | exact | prunable, median | operations in passes, median (most) "
-        "| seconds, median (most) | Torch-Pruning runs | right |",
+        "| networks | number | exact | prunable, median | passes, median (most) | seconds, median (most) "
+        "| Torch-Pruning runs | and is right |",
         "|---|---|---|---|---|---|---|---|",
     ]
     groups = dict.fromkeys(row.group for row in rows)
     parts = [(name, [row for row in rows if row.group == name]) for name in groups]
     for name, part in [*parts, ("all", list(rows))]:
-        shares = [row.prunable for row in part]
+        share = statistics.median(row.prunable for row in part)
         costs = [
             f"{statistics.median(values):.1f} ({max(values):.1f})"
             for values in ([row.operations for row in part], [row.seconds for row in part])
@@ -158,7 +158,7 @@ def table(rows: Sequence[Row]) -> str:
             sum(not row.peer_problem for row in peer_rows),
         )
         lines.append(
-            f"| {name} | {len(part)} | {sum(row.exact for row in part)} | {statistics.median(shares):.1%} | "
+            f"| {name} | {len(part)} | {sum(row.exact for row in part)} | {100 * share:.0f} % | "
             f"{costs[0]} | {costs[1]} | "
             + (f"{runs} of {len(peer_rows)} | {right} |" if peer_rows else "- | - |")
         )

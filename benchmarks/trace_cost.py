@@ -170,7 +170,7 @@ def _resident(entry: str) -> float:
 def table(rows: Sequence[Row]) -> str:
     """Return a Markdown table."""
     lines = [
-        "| network | pixels | seconds | passes | operations | MiB | memory of a training step |",
+        "| network | pixels | seconds | in passes | operations in passes | MiB | in training steps |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [

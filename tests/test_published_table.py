@@ -1,4 +1,4 @@
-"""The table of `benchmarks/cifar10.py`: rows of earlier machines stay, and are not run again."""
+"""The published tables: rows of earlier machines stay, and pages show what the JSON files hold."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ import pytest
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
-@pytest.fixture(scope="module")
-def cifar10() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("cifar10_benchmark", BENCHMARKS / "cifar10.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def cifar10() -> ModuleType:
+    return script("cifar10")
 
 
 def test_rows_are_kept_and_known_by_what_was_run(cifar10: ModuleType, tmp_path: Path) -> None:
@@ -54,3 +58,11 @@ def test_each_published_row_is_there_once_and_of_a_run_that_is_planned(cifar10: 
         planned = [cifar10.identity(run, asked) for run in cifar10.planned(asked, recovered=epochs > 0)]
         of_epochs = [{key: row[key] for key in keys} for row in rows if row["epochs"] == epochs]
         assert all(identity in planned for identity in of_epochs)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("coverage", "coverage.json"), ("trace_cost", "trace-cost.json")])
+def test_the_page_of_coverage_shows_the_rows(name: str, rows: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))  # scripts import each other
+    module = script(name)
+    shown = module.table([module.Row(**row) for row in json.loads((BENCHMARKS / rows).read_text())])
+    assert shown in (BENCHMARKS.parent / "docs" / "results" / "coverage.md").read_text()

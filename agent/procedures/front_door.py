@@ -3,7 +3,7 @@
 Keywords are the options of ``secateur prune``, with underscores.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -96,6 +96,7 @@ def cut(
     example: Tensor | None = None,
     also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
     sizes: Mapping[str, str] | None = None,
+    allow_inexact: Collection[str] = (),
 ) -> nn.Module:
     """Remove the filters that a plan does not keep, and verify the result.
 
@@ -105,8 +106,9 @@ def cut(
         task: Data with which the kept channels are adapted to make up for the removed ones, in closed form;
             None leaves their weights as they are.
         example: A batch of inputs, for networks whose plan does not say the shape of one.
-        also_trace: More calls, as for ``secateur.trace``, if the plan was made with them.
-        sizes: Attributes and layers, as for ``secateur.trace``, if the plan was made with them.
+        also_trace: As for ``secateur.trace``, if the plan was made with it.
+        sizes: As for ``secateur.trace``, if the plan was made with it.
+        allow_inexact: As for ``secateur.trace``, if the plan was made with it.
 
     Returns:
         A smaller network, which computes what the dense one computes without these filters.
@@ -123,7 +125,7 @@ def cut(
         if plan.input_shape is None:
             raise ValueError("the plan does not say the shape of an input; give example=, a batch of inputs")
         example = torch.zeros(2, *plan.input_shape, device=next(model.parameters()).device)
-    network = trace_exactly(model, example, also_trace=also_trace, sizes=sizes)
+    network = trace_exactly(model, example, also_trace=also_trace, sizes=sizes, allow_inexact=allow_inexact)
     whole = PruningPlan.dense(network)
     if set(plan.kept) < set(whole.kept):  # protected layers are not in a plan
         plan = replace(plan, kept={**whole.kept, **plan.kept}, filters={**whole.filters, **plan.filters})

@@ -81,6 +81,8 @@ class CandidateNetwork:
         self.model = replica(model).eval()
         example, _ = task.batch("train", torch.arange(min(2, task.size("train"))))
         self._dtype = working_dtype(example.device)
+        if example.dim() == 4:  # before the trial pass, as outputs take over the layout of the weights
+            self.model = self.model.to(memory_format=torch.channels_last)
         self._layout = fastest_layout(self.model, example)
         self.model = self.model.to(memory_format=self._layout)
         self._convert_weights()

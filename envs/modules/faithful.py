@@ -18,7 +18,7 @@ from ..io.untrusted import first_line
 from .global_reads import global_read
 from .randomness import fixed_randomness
 from .restoring import Snapshot
-from .structures import OF_ANY_MODULE, named_tensors, tensors_in
+from .structures import OF_ANY_MODULE, comparable_in, named_tensors
 
 Answer = list[Tensor] | Exception
 
@@ -99,7 +99,7 @@ def _answer(network: nn.Module, arguments: tuple[Any, ...]) -> Answer:
     gpus = {x.device.index for x in network.parameters() if x.is_cuda}
     try:
         with torch.no_grad(), fixed_randomness(), torch.random.fork_rng(devices=gpus), _uncompiled():
-            return [x.detach().clone() for x in tensors_in(network.eval()(*arguments))]
+            return [x.detach().clone() for x in comparable_in(network.eval()(*arguments))]
     except Exception as error:  # the network's code may raise anything
         if is_out_of_memory(error):
             raise

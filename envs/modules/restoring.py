@@ -1,5 +1,6 @@
 """Bring a network back to the state that it had before it ran."""
 
+import contextlib
 import random
 import types
 from collections import OrderedDict, deque
@@ -54,12 +55,15 @@ def _undo_tensor(tensor: Tensor) -> Undo:
     data = tensor.data
     values = data.clone() if is_plain else None
     gradient = tensor.grad if tensor.is_leaf else None
+    requires_grad = tensor.requires_grad
 
     def undo() -> None:
         if values is not None:
             _set_tensor(tensor, data, values)
         if tensor.is_leaf and tensor.grad is not gradient:
             tensor.grad = gradient
+        if tensor.is_leaf and tensor.requires_grad != requires_grad:
+            tensor.requires_grad_(requires_grad)
 
     return undo
 
@@ -101,7 +105,8 @@ def _set_dict(value: dict[Any, Any], entries: dict[Any, Any]) -> None:
 
 def _set_slots(value: Any, entries: dict[str, Any]) -> None:
     for name, entry in entries.items():
-        object.__setattr__(value, name, entry)
+        with contextlib.suppress(AttributeError):  # read-only, as those of functools.partial
+            object.__setattr__(value, name, entry)
 
 
 def _set_tensor(tensor: Tensor, data: Tensor, values: Tensor) -> None:

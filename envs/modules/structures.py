@@ -52,8 +52,20 @@ def tensors_in(value: Any, name: str = "the network's output") -> list[Tensor]:
     return [tensor for _, tensor in named_tensors(value, name)]
 
 
-def named_tensors(value: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """Yield what :func:`tensors_in` finds, each tensor with its path, such as ``output['aux'].scores[0]``."""
+def comparable_in(value: Any) -> list[Tensor]:
+    """Find all by which what two networks give back is compared: its tensors, dense, and its numbers."""
+    found = [tensor for _, tensor in named_tensors(value, numbers=True)]
+    return [tensor if tensor.layout == torch.strided else tensor.to_dense() for tensor in found]
+
+
+def named_tensors(value: Any, name: str = "output", *, numbers: bool = False) -> Iterator[tuple[str, Tensor]]:
+    """Yield what :func:`tensors_in` finds, each tensor with its path, such as ``output['aux'].scores[0]``.
+
+    Args:
+        value: Anything that a network gives back or takes.
+        name: Name of the value.
+        numbers: Whether to yield Python's and NumPy's numbers, too, as tensors.
+    """
     opened: dict[int, Any] = {}  # keeps them alive, as ids are unique only among living objects
     waiting: list[Part] = [(name, value)]
     while waiting:
@@ -62,6 +74,8 @@ def named_tensors(value: Any, name: str = "output") -> Iterator[tuple[str, Tenso
             yield path, part
         elif isinstance(part, np.ndarray) and part.dtype.kind in "biufc":
             yield path, torch.from_numpy(np.ascontiguousarray(part))
+        elif numbers and isinstance(part, int | float | complex | np.number):
+            yield path, torch.tensor(part)
         if isinstance(part, ATOMS) or id(part) in opened:
             continue
         opened[id(part)] = part

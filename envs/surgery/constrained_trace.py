@@ -87,7 +87,9 @@ def constrain(network: TracedNetwork, model: nn.Module, constraints: Constraints
         allowed = _multiples(layer.filters, _last_match(constraints.round_to, layer, 1), axes)
         max_sparsity = _last_match(constraints.max_sparsity, layer, 1.0)
         min_count = np.ceil(layer.filters * (1 - max_sparsity) - 1e-9)  # in floats, 10 * (1 - 0.7) is above 3
-        allowed = np.intersect1d(allowed[allowed >= min_count], network.whole_counts(number))
+        allowed = np.intersect1d(
+            allowed[allowed >= max(min_count, layer.exact_from)], network.whole_counts(number)
+        )
         layers.append(dataclasses.replace(layer, allowed=allowed))
     return dataclasses.replace(network, layers=tuple(layers))
 

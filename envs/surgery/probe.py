@@ -16,7 +16,7 @@ from ..io.memory import is_out_of_memory
 from ..modules.calls import Call
 from ..modules.copying import with_own_state
 from ..modules.randomness import fixed_randomness
-from ..modules.structures import tensors_in
+from ..modules.structures import comparable_in
 from ..tracing import TracedNetwork
 from ..tracing.rules.norms import INEXACT_NORMS
 from .cutting import cut, mask_
@@ -35,6 +35,9 @@ _DRAWS = 3
 _VISIBLE = 1e-6
 """Relative change of an output from which a mask counts as visible."""
 
+_ENDLESS = 1e30
+"""Entries that are no smaller stand for infinity."""
+
 
 class InexactCutError(ValueError):
     """A cut network does not compute the same as the masked dense one.
@@ -47,6 +50,10 @@ class InexactCutError(ValueError):
     def __init__(self, message: str, source: str = "") -> None:
         super().__init__(message)
         self.source = source
+
+
+class BlindCheckError(InexactCutError):
+    """A mask changes no output, so that a check of its cut could not fail."""
 
 
 class Probe:
@@ -65,14 +72,28 @@ class Probe:
         """Precision in which cuts are compared."""
         self._model = model
         self._calls = calls
-        self._draws: list[_Draw] = []
+        self._drawn: tuple[int, _Draw] | None = None
 
-    def check(self, network: TracedNetwork, plan: PruningPlan) -> float:
+    def check(
+        self,
+        network: TracedNetwork,
+        plan: PruningPlan,
+        modes: Sequence[bool] = (False, True),
+        *,
+        first: int = 0,
+        agreeing: int = 1,
+    ) -> float:
         """Return the largest relative difference between the cut and the masked network.
 
-        One draw is enough for an exact cut but for two mishaps. All that goes may be silent, as a dead filter
-        is; then another draw decides. And where values are equal, rounding chooses what max-pooling takes;
-        then most draws decide, as a wrong cut may be silent in one of them too.
+        A draw may mislead. All that goes, or is wrong, may be silent, as a dead filter is. And where values
+        are equal, rounding chooses what max-pooling takes. So more draws decide where one does not.
+
+        Args:
+            network: The trace.
+            plan: The cut.
+            modes: Modes to run, evaluation (False) before training (True).
+            first: Number of the first draw.
+            agreeing: Number of draws in which an exact cut has to be exact.
 
         Raises:
             InexactCutError: If the difference is above the tolerance with most of the drawn weights and
@@ -80,29 +101,41 @@ class Probe:
                 fail.
         """
         differences: list[float] = []
-        for number in range(_DRAWS):
-            found = self._draw(number, network).difference(network, plan)
+        exact: list[float] = []
+        for number in range(first, first + _DRAWS):
+            found = self._draw(number, network.inexact).difference(network, plan, modes)
             differences += [] if found is None else [found]
             exact = [difference for difference in differences if difference <= TOLERANCES[self.precision]]
-            if 2 * len(exact) > len(differences):
-                return max(exact)
+            if len(exact) >= agreeing and 2 * len(exact) > len(differences):
+                break
             if 2 * (len(differences) - len(exact)) > _DRAWS:
                 break
         if not differences:
-            raise InexactCutError("masking changed nothing, so the check of the cut is blind")
-        raise InexactCutError(f"the cut network differs from the masked one by {differences[0]:.1e}")
+            raise BlindCheckError("masking changed nothing, so the check of the cut is blind")
+        if 2 * len(exact) <= len(differences):
+            worst = max(differences)
+            raise InexactCutError(f"the cut network differs from the masked one by {worst:.1e}")
+        return max(exact)
+
+    def is_repeatable(self) -> bool:
+        """Return whether the dense network, after a first check, answers twice alike."""
+        return not self.depends_on(lambda _: None)
 
     def depends_on(self, change: Callable[[nn.Module], None]) -> bool:
         """Return whether the outputs of a copy of the network, after a first check, change with the copy."""
-        return self._draws[0].depends_on(change)
+        assert self._drawn is not None
+        return self._drawn[1].depends_on(change)
 
-    def _draw(self, number: int, network: TracedNetwork) -> "_Draw":
-        if number == len(self._draws):
-            self._draws.append(_Draw(self._model, self._calls, number, self.precision, network.inexact))
-            if number == 0 and self.precision is torch.float64 and not self._draws[0].runs():
+    def _draw(self, number: int, inexact: Sequence[str]) -> "_Draw":
+        """Return a draw; only the last one is kept, to save memory."""
+        if self._drawn is None or self._drawn[0] != number:
+            is_first, self._drawn = self._drawn is None, None
+            draw = _Draw(self._model, self._calls, number, self.precision, inexact)
+            if is_first and self.precision is torch.float64 and not draw.runs():
                 self.precision = torch.float32
-                self._draws[0] = _Draw(self._model, self._calls, number, self.precision, network.inexact)
-        return self._draws[number]
+                draw = _Draw(self._model, self._calls, number, self.precision, inexact)
+            self._drawn = number, draw
+        return self._drawn[1]
 
 
 class _Draw:
@@ -143,7 +176,7 @@ class _Draw:
             return False
         return True
 
-    def difference(self, network: TracedNetwork, plan: PruningPlan) -> float | None:
+    def difference(self, network: TracedNetwork, plan: PruningPlan, modes: Sequence[bool]) -> float | None:
         """Return the largest relative difference between the cut and the masked network.
 
         Returns:
@@ -152,12 +185,11 @@ class _Draw:
         Raises:
             InexactCutError: If the cut network does not run.
         """
-        self._of_dense(training=False)
         with _refusing_what_does_not_run():
-            found = self._outputs(cut(self._unmasked(), network, plan))
+            found = self._outputs(cut(self._unmasked(), network, plan), modes)
         mask_(self._model, network, plan)
         self._is_masked = True
-        expected = self._outputs(with_own_state(self._model))
+        expected = self._outputs(with_own_state(self._model), modes)
         worst = max(_difference(expected[mode], found[mode]) for mode in expected)
         pruned = any(len(kept) < plan.filters[name] for name, kept in plan.kept.items())
         if worst > TOLERANCES[self._precision] or not pruned:
@@ -190,14 +222,14 @@ class _Draw:
             self._dense |= self._outputs(with_own_state(self._unmasked()), [training])
         return self._dense[training]
 
-    def _outputs(self, model: nn.Module, modes: Sequence[bool] = (False, True)) -> dict[bool, list[Tensor]]:
+    def _outputs(self, model: nn.Module, modes: Sequence[bool]) -> dict[bool, list[Tensor]]:
         """Run a network in each mode; training mode comes last, as it changes the network."""
         outputs: dict[bool, list[Tensor]] = {}
         for training in modes:
             model.train(training)
             with torch.no_grad(), fixed_randomness(), self._mode():
                 given = [call.on(model) for call in self.calls]
-            outputs[training] = tensors_in(given)
+            outputs[training] = comparable_in(given)
         return outputs
 
 
@@ -239,10 +271,21 @@ def _difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     """Return the largest difference relative to the largest entry; infinite if shapes differ, and for NaN."""
     if [x.shape for x in one] != [x.shape for x in other]:
         return math.inf
-    worst = 0.0
-    for a, b in zip(one, other, strict=True):
-        if a.numel():
-            a, b = (x if x.is_complex() else x.double() for x in (a, b))  # of truth values, too
-            relative = float((a - b).abs().max() / a.abs().max().clamp_min(1e-30))
-            worst = math.inf if math.isnan(relative) else max(worst, relative)
-    return worst
+    return max((_relative_difference(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
+
+
+def _relative_difference(a: Tensor, b: Tensor) -> float:
+    """Compare two tensors of equal shape.
+
+    The scale is the largest entry among those that differ: what is filled in, such as -1e9 before a softmax,
+    would hide the others.
+    """
+    a, b = (x if x.is_complex() else x.double() for x in (a, b))  # of truth values, too
+    differs = (a != b) & ~(a.isnan() & b.isnan())
+    if not differs.any():
+        return 0.0
+    sizes = a.abs()
+    usual = sizes[sizes < _ENDLESS]
+    floor = float(usual.median()) * _VISIBLE if usual.numel() else 0.0
+    worst = float((a - b)[differs].abs().max() / sizes[differs].max().clamp_min(max(floor, 1e-30)))
+    return math.inf if math.isnan(worst) else worst

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ..modules.calls import Call
 from ..tracing import TracedNetwork
-from ..tracing.trace import record
+from ..tracing.trace import Recording, record
 
 _SMALLEST = 64
 """Longest side that is tried first, pixels; smaller inputs are not worth a trial."""
@@ -22,14 +22,14 @@ _WORTHWHILE = 0.7
 
 
 def smaller_calls(
-    model: nn.Module, calls: tuple[Call, ...], network: TracedNetwork, allow_inexact: Collection[str] = ()
+    model: nn.Module, calls: tuple[Call, ...], recording: Recording, allow_inexact: Collection[str] = ()
 ) -> tuple[Call, ...]:
     """Return the calls on the smallest input of which a trace has the same layers, pins and sizes.
 
     Args:
         model: The network.
         calls: The calls that were traced.
-        network: Their trace.
+        recording: What they recorded.
         allow_inexact: What was allowed in the trace.
 
     Returns:
@@ -38,17 +38,19 @@ def smaller_calls(
     for side in _sides(calls):
         cropped = tuple(replace(call, inputs=_cropped(call.inputs, side)) for call in calls)
         try:
-            other = record(model, cropped, allow_inexact).solve()
+            other = record(model, cropped, allow_inexact)
         except ValueError:  # the network does not run on so small an input
             continue
-        if _alike(network, other):
+        # The same lines of code have to run: a branch for large images may do anything.
+        same_code = other.propagation.records.executed == recording.propagation.records.executed
+        if same_code and _alike(recording.solve(), other.solve()):
             return cropped
     return calls
 
 
 def cropped_to(calls: Sequence[Call], shape: tuple[int, ...]) -> tuple[Call, ...]:
     """Crop the inputs of all calls as far as an example of the first is cropped to ``shape``."""
-    return tuple(replace(call, inputs=_cropped(call.inputs, max(shape[1:]))) for call in calls)
+    return tuple(replace(call, inputs=_cropped(call.inputs, max(shape[1:], default=1))) for call in calls)
 
 
 def _sides(calls: Sequence[Call]) -> Iterator[int]:

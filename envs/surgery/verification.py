@@ -4,12 +4,10 @@ A trace cannot distinguish a literal integer in a forward pass from shape arithm
 a copy with random weights.
 """
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,13 +18,12 @@ from ..tracing import Cause, Layer, Pin, TracedNetwork
 from ..tracing.network import Precision
 from ..tracing.trace import Recording, record, shape_of_example
 from .hidden_sizes import find_hidden_sizes
-from .plan import Mask, PruningPlan
+from .plan import PruningPlan
 from .probe import TOLERANCE, InexactCutError, Probe
 from .probe_size import cropped_to, smaller_calls
+from .trials import try_cuts, try_extremes
 
 __all__ = ["TOLERANCE", "InexactCutError", "trace_exactly", "verify_cut"]
-
-_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 _HEAVY = {"macs": 1e9, "params": 2e7}
 """Size of a network from which cuts are first tried in float32; float64 takes several times as long, and
@@ -68,8 +65,8 @@ def trace_exactly(
     calls = as_calls(example, also_trace)
     recording = record(model, calls, allow_inexact)
     declared = list((sizes or {}).items())
-    network = recording.solve()
-    tried = smaller_calls(model, calls, network, allow_inexact)
+    network = recording.solve(sizes=declared)
+    tried = smaller_calls(model, calls, recording, allow_inexact)
     check_faithful(model, replica(model), tried[0].inputs)
     uncropped = tried is calls
     heavy = float(network.params(network.widths)) > _HEAVY["params"] or (
@@ -79,10 +76,17 @@ def trace_exactly(
     pins = list(pins)
     while True:
         network = recording.solve(pins, declared)
-        culprits = _culprits(probe, network)
+        culprits = try_cuts(probe, network)
+        if not culprits:
+            network, culprits = try_extremes(probe, network)
         if not culprits:
             precision: Precision = "float64" if probe.precision is torch.float64 else "float32"
             return replace(network, precision=precision, probe_shape=shape_of_example(tried))
+        if not probe.is_repeatable():
+            raise ValueError(
+                "the network answers differently each time, though all random numbers are fixed, so no cut "
+                "can be checked; take out what reads the time or the system's randomness"
+            )
         if heavy:  # rounding may have been the cause
             heavy, probe = False, Probe(model, tried)
             continue
@@ -117,9 +121,12 @@ def verify_cut(
             so that the check cannot fail.
     """
     calls = (*as_calls(example), *network.calls[1:])
-    if shape_of_example(calls) == network.input_shape and network.probe_shape is not None:
+    if shape_of_example(calls) == network.input_shape and network.probe_shape not in (
+        None,
+        network.input_shape,
+    ):
         calls = cropped_to(calls, network.probe_shape)
-    return Probe(model, calls).check(network, plan)
+    return Probe(model, calls).check(network, plan, agreeing=2)
 
 
 def _hidden_sizes(
@@ -133,51 +140,9 @@ def _hidden_sizes(
 
     def is_exact(network: TracedNetwork, producer: str) -> bool:
         alone = [number for number, other in enumerate(network.layers) if producer in other.producers]
-        return bool(alone) and not any(_search(probe, network, masks, alone) for masks in _both(network))
+        return bool(alone) and not try_cuts(probe, network, alone)
 
     def solve(sizes: Sequence[tuple[str, str]]) -> TracedNetwork:
         return recording.solve(pins, [*declared, *sizes])
 
     return find_hidden_sizes(probe, solve, is_exact, layer, recording.numbers)
-
-
-def _culprits(probe: Probe, network: TracedNetwork) -> dict[int, InexactCutError]:
-    """Find the layers whose cuts are not exact by bisection; return the error of each."""
-    found: dict[int, InexactCutError] = {}
-    for masks in _both(network):
-        found |= _search(probe, network, masks, [i for i in range(len(masks)) if i not in found])
-    return found
-
-
-def _both(network: TracedNetwork) -> Iterator[list[Mask]]:
-    """Yield the masks of both trial cuts, one per layer."""
-    for first in (True, False):
-        yield [_skewed(layer, number, first) for number, layer in enumerate(network.layers)]
-
-
-def _search(
-    probe: Probe, network: TracedNetwork, masks: Sequence[Mask], chosen: Sequence[int]
-) -> dict[int, InexactCutError]:
-    actual = [mask if i in chosen else np.ones_like(mask) for i, mask in enumerate(masks)]
-    try:
-        probe.check(network, PruningPlan.from_masks(network, actual))
-    except InexactCutError as error:
-        middle = len(chosen) // 2
-        halves = (chosen[:middle], chosen[middle:]) if middle else ()
-        found = {i: e for half in halves for i, e in _search(probe, network, masks, half).items()}
-        return found or dict.fromkeys(chosen, error)  # one layer, or layers that fail only together
-    return {}
-
-
-def _skewed(layer: Layer, number: int, first: bool) -> Mask:
-    """Remove the first or the last filters of a layer: symmetric cuts hide constants like ``channels // 2``.
-
-    Between a quarter and three quarters are removed. The golden ratio gives each layer another share, because
-    equal shares hide sizes that are mistaken for those of another layer.
-    """
-    share = 0.25 + 0.5 * (_GOLDEN * (number + 1) % 1.0)
-    gone = min(layer.filters - 1, max(1, round(share * layer.filters)))
-    kept = layer.nearest_allowed(layer.filters - gone)
-    mask = np.ones(layer.filters, np.bool_)
-    mask[slice(layer.filters - kept) if first else slice(kept, None)] = False
-    return mask

@@ -53,6 +53,7 @@ class Layer:
         slices: The parts of all parameters that are removed together with a filter.
         allowed: Allowed counts of kept filters, ascending, the last is N. All from 1 to N, unless
             :func:`secateur.envs.surgery.constraints.constrain` allows fewer.
+        exact_from: Smallest count of kept filters at which trial cuts were exact.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Layer:
     producers: tuple[str, ...]
     slices: tuple[Slice, ...] = field(repr=False)
     allowed: Ints = field(repr=False)
+    exact_from: int = 1
 
     def __post_init__(self) -> None:
         assert self.allowed[-1] == self.filters, f"{self.name}: all filters may always stay"

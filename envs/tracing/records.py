@@ -59,6 +59,8 @@ class Records:
     """Channels that an operation treats as a unit, such as one part of a split."""
     size_readings: list[SizeReading] = field(default_factory=list)
     outputs: list[LabelVector] = field(default_factory=list)
+    executed: set[tuple[str, str, str]] = field(default_factory=set)
+    """Operations that ran: their names, modules and lines of the model's code."""
     inexact: dict[str, None] = field(default_factory=dict)
     """Names of modules whose channels were tied though a cut changes their statistics."""
     couplings: list[tuple[LabelVector, Cause]] = field(default_factory=list)

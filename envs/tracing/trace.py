@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from ..io.suggestions import unknown_name
 from ..modules.calls import AlsoTrace, Call, as_calls
 from ..modules.copying import replica, without_numbers
+from ..modules.precision import converted
 from ..modules.prunable_kind import check_prunable_kind
 from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
@@ -18,7 +19,7 @@ from .propagation import INEXACT, Pin, Propagation
 from .reach import modules_of, shared, widths_of
 from .sizes import declare
 from .solving import solve
-from .tracer import Tracer
+from .tracer import NotRunningError, Tracer
 from .tracked_int import track
 
 
@@ -98,14 +99,31 @@ def record(model: nn.Module, calls: Sequence[Call], allow_inexact: Collection[st
         if name not in INEXACT:
             raise ValueError(unknown_name("allow_inexact", name, INEXACT))
     check_prunable_kind(model)
-    copied = replica(model).cpu().float()
+    try:
+        return _record(converted(replica(model).cpu(), torch.float32), model, calls, allow_inexact)
+    except NotRunningError:
+        types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+        if len(types) < 2:
+            raise
+        return _record(replica(model).cpu(), model, calls, allow_inexact, convert=False)  # of mixed precision
+
+
+def _record(
+    copied: nn.Module,
+    model: nn.Module,
+    calls: Sequence[Call],
+    allow_inexact: Collection[str],
+    *,
+    convert: bool = True,
+) -> Recording:
     numbers = track(copied, model)
     tracer = Tracer(copied, _batch_size(calls[0].inputs), allow_inexact)
     with torch.no_grad():
         for training in (False, True):
             for call in calls:
+                given = call.to(torch.float32) if convert else call
                 with fixed_randomness():
-                    tracer.run(call.to(torch.float32), training=training, counted=call is calls[0])
+                    tracer.run(given, training=training, counted=call is calls[0])
     unreached = _pin_what_unreached_may_share(tracer.propagation, copied)
     return Recording(without_numbers(copied), numbers, tracer.propagation, tuple(calls), unreached)
 

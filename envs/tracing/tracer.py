@@ -39,6 +39,7 @@ class Tracer(TorchDispatchMode):
     def __init__(self, model: nn.Module, batch_size: int, allow_inexact: Collection[str] = ()) -> None:
         super().__init__()
         self.model = model
+        self._names = {name for name, _ in model.named_modules()}
         self.propagation = Propagation(model, batch_size, _source_line, allow_inexact)
 
     def run(self, call: ModelCall, *, training: bool, counted: bool = True) -> None:
@@ -65,6 +66,12 @@ class Tracer(TorchDispatchMode):
                 leaves = tree_leaves(call.inputs)
                 shapes = ", ".join(str(tuple(x.shape)) for x in leaves if isinstance(x, Tensor))
                 mode = "training" if training else "evaluation"
+                made = sorted({name for name, _ in self.model.named_modules()} - self._names)
+                if made:
+                    raise NotRunningError(
+                        f"the network makes the module {made[0]!r} in its first pass; give it after that, "
+                        "model(example)"
+                    ) from error
                 name = "the network" if call.method == "forward" else f"{call.method}() of the network"
                 raise NotRunningError(
                     f"{name} does not run on an input of {shapes} in {mode} mode: {str(error) or repr(error)}"
@@ -79,10 +86,13 @@ class Tracer(TorchDispatchMode):
         """Run an operation, then apply its rule."""
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        call = Call(func, args, kwargs, result)
-        self.propagation.operation = call.name
-        self.propagation.reach(call.operands)
-        rule_for(func)(self.propagation, call)
+        call, propagation = Call(func, args, kwargs, result), self.propagation
+        if any(output.is_nested for output in call.outputs):
+            raise NotImplementedError("nested tensors cannot be followed; use padded ones")
+        propagation.operation = call.name
+        propagation.records.executed.add((call.name, propagation.modules[-1], _source_line()))
+        propagation.reach(call.operands)
+        rule_for(func)(propagation, call)
         return result
 
     def _given(self, sizes: Sequence[SizeArgument]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..labels import LabelVector, Value
 from ..propagation import Propagation
+from .elementwise import pointwise
 from .registry import FIXED, SELECTED, Call, rule
 
 
@@ -22,6 +23,10 @@ def index(propagation: Propagation, call: Call) -> None:
 @rule("index_put", "_unsafe_index_put")
 def index_put(propagation: Propagation, call: Call) -> None:
     """Pin the indexed axes, and tie the others to those of what is written."""
+    (mask, *others), values = call["indices"], call["values"]
+    if mask is not None and not others and mask.shape == call.args[0].shape and values.numel() == 1:
+        pointwise(propagation, call, vanishes=False)  # a number where a mask of the same shape says so
+        return
     target, written = propagation.value(call.args[0]), propagation.value(call["values"])
     axes = _indexed(propagation, target, call["indices"])
     for offset in range(1, len(written.axes) + 1):

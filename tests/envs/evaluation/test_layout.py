@@ -1,0 +1,44 @@
+"""Candidates of networks that view feature maps, in the memory layout that they run in."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from secateur.envs.evaluation.candidate_network import CandidateNetwork
+from secateur.envs.surgery.verification import trace_exactly
+from secateur.envs.tasks.tensors import TensorTask
+
+
+class Viewing(nn.Module):
+    """A LeNet: its ``view`` does not run on channels-last feature maps."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(channels, 24, 3, padding=1), nn.Conv2d(24, 16, 3, padding=1)
+        self.head = nn.Linear(16 * 4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(self.first(x).relu(), 2)
+        x = F.max_pool2d(self.second(x).relu(), 2)
+        return self.head(x.view(x.size(0), -1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])  # one channel is the same in both layouts
+def test_a_network_that_views_its_feature_maps_has_candidates(channels: int) -> None:
+    part = torch.rand(8, channels, 8, 8), torch.zeros(8, dtype=torch.long)
+    task = TensorTask(
+        train=part,
+        val=part,
+        test=part,
+        loss=F.cross_entropy,
+        metric=lambda outputs, targets: 100 * (outputs.argmax(1) == targets).float().mean(),
+    )
+    model = Viewing(channels)
+    network = trace_exactly(model, part[0][:2])
+    candidates = CandidateNetwork(model, network, task, statistics_images=0, compensation=None, seed=0)
+    smaller = candidates.cut([np.arange(layer.filters) < 5 for layer in network.layers])
+    assert smaller(candidates.pieces(part[0])[0]).shape == (8, 10)
