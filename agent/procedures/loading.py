@@ -143,7 +143,13 @@ def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -
         model = get_model(
             name, num_classes=task.num_outputs, in_channels=task.input_shape[0], weights=weights
         )
-    return model.to(device_of(task)).eval()
+    try:
+        return model.to(device_of(task)).eval()
+    except NotImplementedError as error:  # as that of torch.export
+        raise ValueError(
+            f"the network {name} has no training mode ({first_line(error)}); "
+            "give the module that it was made from"
+        ) from error
 
 
 def train_dense_network(

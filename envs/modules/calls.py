@@ -39,7 +39,7 @@ class Call:
         if self.method == "forward":
             return model(*inputs)  # with the hooks of the network itself
         method = getattr(model, self.method, None)
-        if not callable(method):
+        if not callable(method) or isinstance(method, nn.Module):
             own = [name for name in sorted({*dir(model)} - {*dir(nn.Module)}) if not name.startswith("_")]
             meant = did_you_mean(self.method, own)
             raise ValueError(f"the network has no method {self.method!r}{meant}; give one of its methods")

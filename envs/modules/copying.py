@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
@@ -181,3 +182,5 @@ def refresh_masked_weights(model: nn.Module) -> None:
             for hook in module._forward_pre_hooks.values():
                 if isinstance(hook, BasePruningMethod | WeightNorm):
                     hook(module, ())
+                elif isinstance(hook, SpectralNorm):  # without the power iteration of training mode
+                    setattr(module, hook.name, hook.compute_weight(module, do_power_iteration=False))

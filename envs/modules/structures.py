@@ -55,7 +55,8 @@ def tensors_in(value: Any, name: str = "the network's output") -> list[Tensor]:
 def comparable_in(value: Any) -> list[Tensor]:
     """Find all by which what two networks give back is compared: its tensors, dense, and its numbers."""
     found = [tensor for _, tensor in named_tensors(value, numbers=True)]
-    return [tensor if tensor.layout == torch.strided else tensor.to_dense() for tensor in found]
+    plain = [tensor.dequantize() if tensor.is_quantized else tensor for tensor in found]
+    return [tensor if tensor.layout == torch.strided else tensor.to_dense() for tensor in plain]
 
 
 def named_tensors(value: Any, name: str = "output", *, numbers: bool = False) -> Iterator[tuple[str, Tensor]]:

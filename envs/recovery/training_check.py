@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
-from ..io.untrusted import first_line
 from ..modules.copying import replica
 from ..modules.outputs import main_and_auxiliary
 from ..modules.randomness import fixed_randomness
@@ -40,7 +39,7 @@ def check_training(
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(
             "the network cannot be trained, as all its parameters are frozen; call "
-            "model.requires_grad_(True), or give epochs 0"
+            "model.requires_grad_(True), or give no epochs of training"
         )
     size = min(2, batch_size_for(task, config.batch_size), task.size("train"))
     inputs, targets = task.batch("train", torch.arange(size))
@@ -69,8 +68,8 @@ def _refusal(task: Task, given: Sequence[Any], error: Exception) -> str:
     answer = f"it gives {_shapes(tensors_in(given[0]))}" if given else "it fails"
     return (
         f"the network cannot be trained with the loss of {task.name}: in training mode {answer} "
-        f"({kind}{first_line(error)}); give a network that begins with its main output, a task with "
-        "training_loss(outputs, targets), which gets all outputs, or epochs 0"
+        f"({kind}{(str(error).splitlines() or [''])[0]}); give a network that begins with its main output, a "
+        "task with training_loss(outputs, targets), which gets all outputs, or no epochs of training"
     )
 
 
@@ -87,4 +86,4 @@ def _left_out(given: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def _shapes(tensors: Sequence[Tensor]) -> str:
-    return ", ".join("x".join(map(str, tensor.shape)) for tensor in tensors)
+    return ", ".join("x".join(map(str, tensor.shape)) or "a number" for tensor in tensors)

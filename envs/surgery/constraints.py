@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..io.ranges import check_whole
+from ..io.suggestions import unknown_name
+from ..modules.inexact import INEXACT
 
 PROTECTED = "protection"
 """Value of :attr:`.Cause.operation` for protected layers."""
@@ -44,6 +46,9 @@ class Constraints:
     def __post_init__(self) -> None:
         for word in self.also_trace:
             parse_call(word)
+        for name in self.allow_inexact:
+            if name not in INEXACT:
+                raise ValueError(unknown_name("allow_inexact", name, INEXACT))
         for step in self.round_to.values():
             check_whole("the multiple that filters are rounded to", step, 1)
         for sparsity in self.max_sparsity.values():

@@ -67,11 +67,14 @@ class PruningPlan:
 
         Raises:
             ValueError: If the number of masks or a shape is wrong, or a mask keeps no filter.
+            TypeError: If a mask is no array of bool, such as a list of indices.
         """
         if len(masks) != len(network.layers):
             raise ValueError(f"got {len(masks)} masks for {len(network.layers)} layers; give one per layer")
         pairs = list(zip(network.layers, masks, strict=True))
         for layer, mask in pairs:
+            if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+                raise TypeError(f"the mask of {layer.name!r} is no array of bool; give True for what stays")
             if mask.shape != (layer.filters,):
                 raise ValueError(f"the mask of {layer.name!r} has shape {mask.shape}, not ({layer.filters},)")
         counts = [int(mask.sum()) for mask in masks]
@@ -104,7 +107,10 @@ class PruningPlan:
         filters = {layer.name: layer.filters for layer in network.layers}
         if filters != dict(self.filters):
             differing = sorted(set(filters.items()) ^ set(self.filters.items()))[0][0]
-            raise ValueError(f"the plan does not fit the network: they differ at layer {differing!r}")
+            raise ValueError(
+                f"the plan does not fit the network: they differ at layer {differing!r}; "
+                "trace it as the plan was traced"
+            )
         masks = []
         for layer in network.layers:
             if layer.name in self.before and self.before[layer.name] != layer.fingerprint:

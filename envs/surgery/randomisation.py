@@ -65,6 +65,8 @@ def _draw_(tensor: Tensor, name: str, is_parameter: bool, number: int, generator
             tensor.zero_()
             # The standard deviation of the noise is 1/sqrt(3).
             spread *= 1.0 if tensor.ndim <= 1 else math.sqrt(3.0)
+        if number and tensor.ndim <= 1:
+            noise.abs_()  # with positive biases fewer filters are dead
         tensor.add_(noise, alpha=spread)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..tracing import Layer, TracedNetwork
 from .plan import Mask, PruningPlan
-from .probe import BlindCheckError, InexactCutError, Probe
+from .probe import InexactCutError, Probe
 
 Culprits = dict[int, InexactCutError]
 """Layers, by their number, whose cuts are not exact, with the error of each."""
@@ -64,8 +64,7 @@ def _alternate(probe: Probe, network: TracedNetwork) -> Culprits:
     culprits: Culprits = {}
     for parity in (0, 1):
         masks = [_mask(layer, int(layer.allowed[0]), last=False) for layer in network.layers]
-        found = _search(probe, network, masks, range(parity, len(masks), 2), _EVALUATION, first=1)
-        culprits |= {k: error for k, error in found.items() if not isinstance(error, BlindCheckError)}
+        culprits |= _search(probe, network, masks, range(parity, len(masks), 2), _EVALUATION, first=1)
     return culprits
 
 
@@ -80,7 +79,7 @@ def _search(
     """Find the layers among those chosen whose cuts are not exact, by bisection; ``first`` is a draw."""
     actual = [mask if number in chosen else np.ones_like(mask) for number, mask in enumerate(masks)]
     try:
-        probe.check(network, PruningPlan.from_masks(network, actual), modes, first=first)
+        probe.check(network, PruningPlan.from_masks(network, actual), modes, first=first, visible=first == 0)
     except InexactCutError as error:
         middle = len(chosen) // 2
         halves = (chosen[:middle], chosen[middle:]) if middle else ()

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..modules.calls import Call
 from ..modules.units import Units
+from .naming import abbreviated
 from .pinned import PinnedLayer, sum_up
 from .reach import UNREACHED, advice
 
@@ -228,8 +229,8 @@ class TracedNetwork:
         notes = [f"{self.advice[0].upper()}{self.advice[1:]}."] if self.advice else []
         if self.inexact:
             notes.append(
-                f"A cut changes the statistics of {len(self.inexact)} normalisations, the first is "
-                f"{self.inexact[0]}, as --allow-inexact layernorm allows; the rest of it is exact."
+                f"A cut may change the averages of {abbreviated(self.inexact, 6)}, as --allow-inexact "
+                "layernorm allows; all else is exact."
             )
         if self.precision != "float64":
             notes.append("The network does not run in float64, so its cuts are compared in float32.")

@@ -24,10 +24,6 @@ from .records import ALL_OR_NONE, ParameterAxis, ProductSum, Records, SizeReadin
 from .size_arguments import SizeArgument
 from .tracked_int import TrackedInt, polynomial_of
 
-INEXACT = ("layernorm",)
-"""What a cut may change beyond removing channels, if the user allows it: the statistics of a normalisation
-over all channels of an example."""
-
 
 @dataclass(frozen=True)
 class Pin:

@@ -11,11 +11,12 @@ from torch.utils._pytree import tree_leaves
 from ..io.suggestions import unknown_name
 from ..modules.calls import AlsoTrace, Call, as_calls
 from ..modules.copying import replica, without_numbers
+from ..modules.inexact import INEXACT
 from ..modules.precision import converted
 from ..modules.prunable_kind import check_prunable_kind
 from ..modules.randomness import fixed_randomness
 from .network import TracedNetwork
-from .propagation import INEXACT, Pin, Propagation
+from .propagation import Pin, Propagation
 from .reach import modules_of, shared, widths_of
 from .sizes import declare
 from .solving import solve
@@ -95,6 +96,7 @@ class Recording:
 
 def record(model: nn.Module, calls: Sequence[Call], allow_inexact: Collection[str] = ()) -> Recording:
     """Run a copy of a network in both modes and record which channels meet; see :func:`trace`."""
+    allow_inexact = [allow_inexact] if isinstance(allow_inexact, str) else allow_inexact
     for name in allow_inexact:
         if name not in INEXACT:
             raise ValueError(unknown_name("allow_inexact", name, INEXACT))

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..io.memory import is_out_of_memory
+from ..io.untrusted import with_type
 from ..modules.calls import Call as ModelCall
 from ..modules.structures import tensors_in
 from .propagation import Propagation
@@ -74,7 +75,7 @@ class Tracer(TorchDispatchMode):
                     ) from error
                 name = "the network" if call.method == "forward" else f"{call.method}() of the network"
                 raise NotRunningError(
-                    f"{name} does not run on an input of {shapes} in {mode} mode: {str(error) or repr(error)}"
+                    f"{name} does not run on an input of {shapes} in {mode} mode: {_said(error)}"
                 ) from error
         propagation.operation = "output"
         for tensor in tensors_in(outputs):
@@ -146,3 +147,9 @@ def _source_line() -> str:
             return f"{path.parent.name}/{path.name}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
+
+
+def _said(error: Exception) -> str:
+    """Return the message of an error; its type, too, where that says more, as of a missing key."""
+    plain = isinstance(error, RuntimeError | ValueError | TypeError) and str(error)
+    return str(error) if plain else with_type(error)

@@ -15,7 +15,7 @@ INEXACT_NORMS = ("native_layer_norm", "_fused_rms_norm", "native_group_norm")
 operations, as on the CPU, it stays pinned.
 """
 
-_REMEDY = "--allow-inexact layernorm ties them"
+_REMEDY = "--allow-inexact layernorm lets them go, with other averages"
 
 
 @rule("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "batch_norm")
