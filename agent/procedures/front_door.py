@@ -95,7 +95,7 @@ def cut(
     task: Task | None = None,
     example: Tensor | None = None,
     also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
-    sizes: Mapping[str, str] | None = None,
+    size: Mapping[str, str] | None = None,
     allow_inexact: Collection[str] = (),
 ) -> nn.Module:
     """Remove the filters that a plan does not keep, and verify the result.
@@ -107,7 +107,7 @@ def cut(
             None leaves their weights as they are.
         example: A batch of inputs, for networks whose plan does not say the shape of one.
         also_trace: As for ``secateur.trace``, if the plan was made with it.
-        sizes: As for ``secateur.trace``, if the plan was made with it.
+        size: As for ``secateur.trace``, if the plan was made with it.
         allow_inexact: As for ``secateur.trace``, if the plan was made with it.
 
     Returns:
@@ -125,7 +125,7 @@ def cut(
         if plan.input_shape is None:
             raise ValueError("the plan does not say the shape of an input; give example=, a batch of inputs")
         example = torch.zeros(2, *plan.input_shape, device=next(model.parameters()).device)
-    network = trace_exactly(model, example, also_trace=also_trace, sizes=sizes, allow_inexact=allow_inexact)
+    network = trace_exactly(model, example, also_trace=also_trace, size=size, allow_inexact=allow_inexact)
     whole = PruningPlan.dense(network)
     if set(plan.kept) < set(whole.kept):  # protected layers are not in a plan
         plan = replace(plan, kept={**whole.kept, **plan.kept}, filters={**whole.filters, **plan.filters})

@@ -14,6 +14,11 @@ _SLOW = (
     "--target-latency, which prunes for time instead of MACs."
 )
 
+_INEXACT = (
+    "Normalisations average over fewer channels than in the dense network, as --allow-inexact layernorm "
+    "allows; all else of the cut is exact."
+)
+
 _BUSY = (
     "The machine was busy with other work during this measurement, so the numbers are uncertain; "
     "secateur evaluate measures again."
@@ -32,6 +37,7 @@ def remarks(report: dict[str, Any]) -> list[dict[str, str]]:
     """
     pairs = [
         ("accuracy", _on_accuracy(report["accuracy_drop_interval"])),
+        ("accuracy", _INEXACT if report.get("inexact") else ""),
         ("images_per_second", _SLOW if _is_slow(report) else ""),
         ("images_per_second", _BUSY if report["throughput"]["busy"] else ""),
         ("latency_ms", _on_latency(report)),

@@ -37,8 +37,8 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             ``filters`` and ``kept``; ``search`` and ``recovery``, values by name; ``splits`` with sizes and
             ``notes``; ``versions``; ``pinned`` with ``name``, ``pinned``, ``filters`` and ``cause``.
 
-            Optional, as older versions have not all of them: ``attributes``, the new values of those that the
-            cut has rewritten, by name; ``accuracy_drop_interval`` (low, high) and
+            Optional, as older versions have not all of them: ``inexact``, the normalisations whose averages
+            the cut may have changed; ``attributes``, the new values of those that the cut has rewritten, by name; ``accuracy_drop_interval`` (low, high) and
             ``drop_bound`` (``bound`` and ``met``: yes, no or undecided); ``throughput`` like ``latency``,
             both with ``busy``; in ``dense`` and ``pruned`` ``images_per_second``, ``file_bytes``,
             ``predicted_latency_ms``, and the quartiles ``latency_spread_ms`` and

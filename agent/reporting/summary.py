@@ -94,6 +94,7 @@ def summarize_run(
             for name, kept in plan.kept.items()
         ],
         "attributes": dict(plan.attributes),
+        "inexact": list(network.inexact),
         "splits": {
             "train": task.size("train"),
             "val": task.size("val"),

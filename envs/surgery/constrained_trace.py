@@ -48,11 +48,11 @@ def trace_constrained(
     calls = [_call(*parse_call(word)) for word in constraints.also_trace]
     traced: Any = {"also_trace": calls, "allow_inexact": constraints.allow_inexact}
     if not constraints.protect:
-        return constrain(trace_exactly(model, example, sizes=constraints.sizes, **traced), model, constraints)
+        return constrain(trace_exactly(model, example, size=constraints.sizes, **traced), model, constraints)
     unprotected = trace(model, example, **traced)
     _check_patterns(constraints.protect, unprotected)
     pins = [pin for layer in unprotected.layers if (pin := _pin(layer, constraints.protect))]
-    network = trace_exactly(model, example, pins=pins, sizes=constraints.sizes, **traced)
+    network = trace_exactly(model, example, pins=pins, size=constraints.sizes, **traced)
     if unprotected.layers and not network.layers:
         raise ValueError(f"--protect {' '.join(constraints.protect)} leaves no filter to prune; protect less")
     return constrain(network, model, constraints)

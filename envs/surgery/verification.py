@@ -36,7 +36,7 @@ def trace_exactly(
     *,
     also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
     pins: Sequence[Pin] = (),
-    sizes: Mapping[str, str] | None = None,
+    size: Mapping[str, str] | None = None,
     allow_inexact: Collection[str] = (),
 ) -> TracedNetwork:
     """Trace a network and try cuts on it; layers whose cut is not exact are pinned with that cause.
@@ -50,7 +50,7 @@ def trace_exactly(
             the example, such as ``"embed"``, or ``("embed", images)``. Channels that only other calls use
             are else pinned.
         pins: Channels to keep, each with its cause.
-        sizes: Attributes that forward code reads in a way that no trace can see, each with the name of the
+        size: Attributes that forward code reads in a way that no trace can see, each with the name of the
             layer whose filters it counts: ``{"cfg.dim": "conv1"}``.
         allow_inexact: What a cut may change beyond removing channels: ``"layernorm"`` removes channels over
             which a normalisation averages. All else is checked, with the averages held.
@@ -64,7 +64,7 @@ def trace_exactly(
     """
     calls = as_calls(example, also_trace)
     recording = record(model, calls, allow_inexact)
-    declared = list((sizes or {}).items())
+    declared = list((size or {}).items())
     network = recording.solve(sizes=declared)
     tried = smaller_calls(model, calls, recording, allow_inexact)
     check_faithful(model, replica(model), tried[0].inputs)

@@ -80,12 +80,12 @@ def test_a_number_in_the_code_is_refused_with_its_line_and_advice() -> None:
 def test_an_attribute_is_declared_in_one_line() -> None:
     model = LostSize()
     assert not trace_exactly(model, IMAGES).layers
-    network = trace_exactly(model, IMAGES, sizes={"words.dim": "conv"})
+    network = trace_exactly(model, IMAGES, size={"words.dim": "conv"})
     assert [size.path for size in network.sizes] == ["words.dim"]
     plan = random_plan(network, 0.4)
     assert plan.attributes == {"words.dim": len(plan.kept["conv"])}
     assert verify_cut(model, network, plan, IMAGES) <= TOLERANCE
-    smaller = secateur.cut(model, plan, sizes={"words.dim": "conv"})
+    smaller = secateur.cut(model, plan, size={"words.dim": "conv"})
     assert smaller.words["dim"] == smaller.conv.out_channels == len(plan.kept["conv"])
 
 
@@ -112,4 +112,4 @@ def test_the_command_line_and_the_options_declare_it_too(capsys: pytest.CaptureF
 )
 def test_a_wrong_declaration_is_refused_with_what_was_meant(sizes: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        trace_exactly(LostSize(), IMAGES, sizes=sizes)
+        trace_exactly(LostSize(), IMAGES, size=sizes)
