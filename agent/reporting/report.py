@@ -38,20 +38,19 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             ``notes``; ``versions``; ``pinned`` with ``name``, ``pinned``, ``filters`` and ``cause``.
 
             Optional, as older versions have not all of them: ``inexact``, the normalisations whose averages
-            the cut may have changed; ``attributes``, the new values of those that the cut has rewritten, by name; ``accuracy_drop_interval`` (low, high) and
-            ``drop_bound`` (``bound`` and ``met``: yes, no or undecided); ``throughput`` like ``latency``,
-            both with ``busy``; in ``dense`` and ``pruned`` ``images_per_second``, ``file_bytes``,
-            ``predicted_latency_ms``, and the quartiles ``latency_spread_ms`` and
-            ``images_per_second_spread``; ``metric``, the name of the accuracy; ``details`` with ``name``,
-            ``dense`` and ``pruned`` (percent or None), a table of classes or outputs; ``remarks`` with
-            ``about`` and ``text``; ``unrounded`` with ``macs_ratio`` and ``latency_ms``;
-            ``search["rewards"]`` (one per update) and ``recovery["losses"]`` (one per epoch), drawn as
-            curves; ``search["best_heuristic"]`` with ``name`` and ``val_accuracy``, measured on the same
-            images as ``search["val_accuracy"]``; ``recovery["val_accuracy_before"]`` and ``..._after``
+            the cut may have changed; ``attributes``, the new values of those that the cut has rewritten, by
+            name; ``accuracy_drop_interval`` (low, high) and ``drop_bound`` (``bound`` and ``met``: yes, no or
+            undecided); ``throughput`` like ``latency``, both with ``busy``; in ``dense`` and ``pruned``
+            ``images_per_second``, ``file_bytes``, ``predicted_latency_ms``, and the quartiles
+            ``latency_spread_ms`` and ``images_per_second_spread``; ``metric``, the name of the accuracy;
+            ``details`` with ``name``, ``dense`` and ``pruned`` (percent or None), a table of classes or
+            outputs; ``remarks`` with ``about`` and ``text``; ``unrounded`` with ``macs_ratio`` and
+            ``latency_ms``; ``search["rewards"]`` (one per update) and ``recovery["losses"]`` (one per epoch),
+            drawn as curves; ``search["best_heuristic"]`` with ``name`` and ``val_accuracy``, measured on the
+            same images as ``search["val_accuracy"]``; ``recovery["val_accuracy_before"]`` and ``..._after``
             fine-tuning; ``classes``, ``normalisation`` (``mean`` and ``std`` for pixels in [0, 1]) and
             ``augmentation``; ``built_by_name``, ``num_outputs`` and ``input_shape``, for the code that loads
-            the network.
-    """
+            the network."""
     text = json.dumps(_plain(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     text = _LIST_OF_NUMBERS.sub(lambda match: " ".join(match[0].split()), text)
     html = page(report, folder)
