@@ -50,7 +50,8 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             same images as ``search["val_accuracy"]``; ``recovery["val_accuracy_before"]`` and ``..._after``
             fine-tuning; ``classes``, ``normalisation`` (``mean`` and ``std`` for pixels in [0, 1]) and
             ``augmentation``; ``built_by_name``, ``num_outputs`` and ``input_shape``, for the code that loads
-            the network."""
+            the network.
+    """
     text = json.dumps(_plain(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     text = _LIST_OF_NUMBERS.sub(lambda match: " ".join(match[0].split()), text)
     html = page(report, folder)
