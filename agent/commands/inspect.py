@@ -37,11 +37,11 @@ class Inspect:
     protect: Repeated = ()
     """Pattern of the names of layers that keep all their filters, as for prune."""
     size: Repeated = ()
-    """Attribute that counts filters and the layer, cfg.dim=conv1, as for prune."""
+    """Attribute that counts filters: cfg.dim=conv1; as for prune."""
     allow_inexact: Repeated = ()
-    """What a cut may change beyond removing channels, as for prune."""
+    """Inexact cuts that are allowed: layernorm; as for prune."""
     also_trace: Repeated = ()
-    """Another call of the network: 3x40x40, embed, or embed:3x40x40, as for prune."""
+    """Another call: 3x40x40, embed or embed:3x40x40; as for prune."""
     json: bool = False
     """Print JSON instead of text."""
 

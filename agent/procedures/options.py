@@ -133,13 +133,12 @@ class ConstraintOptions:
     """Largest removed share of a layer: 0.8 or PATTERN=0.8; the share of its filters, in (0, 1), for all
     layers or those that match."""
     size: Repeated = ()
-    """Attribute that counts a layer's filters: cfg.dim=conv1; for code that reads it in a way that no trace
-    can see."""
+    """Attribute that counts filters: cfg.dim=conv1; for code that reads it in a way that no trace can see."""
     allow_inexact: Repeated = ()
-    """What a cut may change beyond removing channels: layernorm, whose averages change; needs recovery."""
+    """Inexact cuts that are allowed: layernorm; they remove channels over which a normalisation averages."""
     also_trace: Repeated = ()
-    """Another call of the network: the size of its input, 3x40x40, a method, embed, or embed:3x40x40; it is
-    traced and checked, too. MACs and latency are those of the data's inputs."""
+    """Another call: 3x40x40, embed or embed:3x40x40; the size of an input, a method of the network, or both.
+    It is traced and checked, too. MACs and latency are those of the data's inputs."""
 
     def __post_init__(self) -> None:
         for name in ("round_to", "protect", "max_sparsity", "size", "allow_inexact", "also_trace"):
