@@ -4,7 +4,8 @@ Shapes: L layers, N filters of a layer.
 """
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -76,18 +77,54 @@ def _search(
     modes: Sequence[bool],
     first: int = 0,
 ) -> Culprits:
-    """Find the layers among those chosen whose cuts are not exact, by bisection; ``first`` is a draw."""
-    actual = [mask if number in chosen else np.ones_like(mask) for number, mask in enumerate(masks)]
-    try:
-        probe.check(network, PruningPlan.from_masks(network, actual), modes, first=first, visible=first == 0)
-    except InexactCutError as error:
-        middle = len(chosen) // 2
-        halves = (chosen[:middle], chosen[middle:]) if middle else ()
-        found = {
-            k: e for half in halves for k, e in _search(probe, network, masks, half, modes, first).items()
-        }
-        return found or dict.fromkeys(chosen, error)  # one layer, or layers that fail only together
-    return {}
+    """Find the layers among those chosen whose cuts are not exact; ``first`` is a draw.
+
+    Layers of repeated blocks, whose names differ in numbers only, fail for one reason. So if one of them
+    does, the others are tried together, which takes few trials in a deep network.
+    """
+
+    def error_of(numbers: Sequence[int]) -> InexactCutError | None:
+        actual = [mask if number in numbers else np.ones_like(mask) for number, mask in enumerate(masks)]
+        plan = PruningPlan.from_masks(network, actual)
+        try:
+            probe.check(network, plan, modes, first=first, visible=first == 0)
+        except InexactCutError as error:
+            return error
+        return None
+
+    found: Culprits = {}
+    remaining = list(chosen)
+    while remaining and (error := error_of(remaining)):
+        culprits = _smallest(remaining, error, error_of)
+        (one, *_) = culprits
+        alike = [k for k in remaining if _block(network, k) == _block(network, one) and k not in culprits]
+        if len(culprits) == 1 and alike and (of_others := error_of(alike)):
+            culprits |= dict.fromkeys(alike, of_others)
+        found |= culprits
+        remaining = [number for number in remaining if number not in culprits]
+    return found
+
+
+def _smallest(
+    numbers: Sequence[int],
+    error: InexactCutError,
+    error_of: Callable[[Sequence[int]], InexactCutError | None],
+) -> Culprits:
+    """Halve layers that fail together until one is left, or layers of which neither half fails."""
+    while len(numbers) > 1:
+        middle = len(numbers) // 2
+        for half in (numbers[:middle], numbers[middle:]):
+            if (of_half := error_of(half)) is not None:
+                numbers, error = half, of_half
+                break
+        else:
+            break
+    return dict.fromkeys(numbers, error)
+
+
+def _block(network: TracedNetwork, number: int) -> str:
+    """Return the name of a layer without the numbers of the blocks that it is in."""
+    return re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", network.layers[number].name)
 
 
 def _between(layer: Layer, number: int) -> int:
