@@ -47,8 +47,8 @@ def trace_exactly(
         model: Any CNN.
         example: A batch of at least two inputs; see :func:`trace`.
         also_trace: More calls to trace and to check: a batch of another size, the name of a method that takes
-            the example, such as ``"embed"``, or ``("embed", images)``. Channels that only other calls use
-            are else pinned.
+            the example, such as ``"embed"``, or ``("embed", images)``. What may share channels with modules
+            that no call reaches is pinned.
         pins: Channels to keep, each with its cause.
         size: Attributes that forward code reads in a way that no trace can see, each with the name of the
             layer whose filters it counts: ``{"cfg.dim": "conv1"}``.
@@ -121,11 +121,9 @@ def verify_cut(
             so that the check cannot fail.
     """
     calls = (*as_calls(example), *network.calls[1:])
-    if shape_of_example(calls) == network.input_shape and network.probe_shape not in (
-        None,
-        network.input_shape,
-    ):
-        calls = cropped_to(calls, network.probe_shape)
+    shape = network.probe_shape
+    if shape is not None and shape_of_example(calls) == network.input_shape != shape:
+        calls = cropped_to(calls, shape)
     return Probe(model, calls).check(network, plan, agreeing=2)
 
 
