@@ -18,8 +18,10 @@ from ..modules.cuda_graphs import capture_graph, capture_training_graph
 from ..modules.modes import fastest_layout, restored_modes
 from ..modules.nonfinite import explain_nonfinite
 from ..modules.precision import autocast
+from ..modules.ranks import rank, ranks
 from ..tasks.base import Task
 from ..tasks.optional_members import batch_size_for
+from ..tasks.passes import DataError, Pass, stream
 from .checkpoint import Checkpoint, Stopped
 from .config import RecoveryConfig
 from .training_loss import StepLoss, shape_of_answer
@@ -97,6 +99,7 @@ def finetune(
     Raises:
         FloatingPointError: If the loss or the gradient is not finite. The network is then as it was before
             the step.
+        DataError: If the data cannot be read; the training can be resumed.
     """
     size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
     steps = max(1, size // batch_size)  # the last, smaller batch is dropped: it would disturb batch-norm
@@ -112,10 +115,14 @@ def finetune(
         stack.enter_context(_resumable(state, checkpoint))
         while state.epoch < config.epochs:
             if state.step == 0:
-                state.begin_epoch(size)
+                state.begin_epoch()
             seen, began = 0, time.perf_counter()
-            for indices in state.order.split(batch_size)[state.step : steps]:
-                inputs, targets = task.batch("train", indices, augment=True, generator=state.generator)
+            batches = state.order(size).split(batch_size)[:steps]
+            passed = Pass(
+                "train", batches, augment=True, seed=seed, epoch=state.epoch, first=state.step,
+                rank=rank(), ranks=ranks(),
+            )  # fmt: skip
+            for indices, (inputs, targets) in zip(batches[state.step :], stream(task, passed), strict=True):
                 inputs = inputs.contiguous(memory_format=layout)
                 when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
                 with explain_nonfinite(
@@ -142,7 +149,7 @@ def finetune(
 
 @contextlib.contextmanager
 def _resumable(state: TrainingState, checkpoint: Checkpoint | None) -> Iterator[None]:
-    """Resume from a checkpoint; save one at the end, when stopped, and when the loss is not finite."""
+    """Resume from a checkpoint; save one at the end, when stopped, and on errors that may be mended."""
     if checkpoint is None:
         yield
         return
@@ -150,7 +157,7 @@ def _resumable(state: TrainingState, checkpoint: Checkpoint | None) -> Iterator[
         state.restore(snapshot)
     try:
         yield
-    except (Stopped, FloatingPointError):
+    except (Stopped, FloatingPointError, DataError):
         checkpoint.save(state.snapshot())
         raise
     checkpoint.save(state.snapshot())

@@ -9,6 +9,7 @@ from torch import nn
 from ..modules.copying import replica
 from ..tasks.base import Task
 from ..tasks.optional_members import batch_size_for
+from ..tasks.passes import Pass, stream
 from .config import RecoveryConfig
 from .finetuning import make_optimizer, make_step, training_setup
 from .training_state import TrainingState
@@ -40,15 +41,18 @@ def training_seconds(
     teacher = replica(teacher) if teacher is not None and config.distillation_weight else None
     state = TrainingState(model, make_optimizer(model, config), steps, seed=0)
     generator = torch.Generator().manual_seed(0)
+    shape = (min(_STEPS, steps) + 1, min(batch_size, size))
+    batches = torch.randint(size, shape, generator=generator).unbind()
     times: list[float] = []
     with training_setup(model, teacher, task) as layout, torch.random.fork_rng():
         step = make_step(model, teacher, task, config, layout)
-        while len(times) <= min(_STEPS, steps) and sum(times[1:]) < _SECONDS:
-            began = time.perf_counter()
-            chosen = torch.randint(size, (min(batch_size, size),), generator=generator)
-            inputs, targets = task.batch("train", chosen, augment=True, generator=generator)
+        began = time.perf_counter()
+        for inputs, targets in stream(task, Pass("train", batches, augment=True)):
             with contextlib.suppress(FloatingPointError):  # the training says where it is
                 state.take_step(step(inputs.contiguous(memory_format=layout), targets))
             times.append(time.perf_counter() - began)
+            if sum(times[1:]) >= _SECONDS:
+                break
+            began = time.perf_counter()
     times = times[1:]  # the first step allocates memory and chooses kernels
     return config.epochs * steps * sum(times) / len(times)

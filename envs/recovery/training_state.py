@@ -11,12 +11,16 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..modules.nonfinite import check_gradient
+from ..tasks.draws import derived_seed
 from .stopwatch import Stopwatch
 
 # One-cycle (Smith and Topin 2018, arXiv 1708.07120): initial / largest learning rate, and warm-up / all
 # steps.
 _INITIAL_RATE = 1 / 25
 _WARM_UP = 0.2
+
+_ORDER, _DROPOUT = -1, -2
+"""Numbers in place of an example's index for the seeds of an epoch."""
 
 
 class TrainingState:
@@ -26,22 +30,19 @@ class TrainingState:
         model: The network.
         optimizer: Its optimiser, with the largest learning rate of the schedule.
         steps: Steps of the whole training.
-        seed: Seed for the order of images, their augmentation, and dropout.
+        seed: Seed for the order of images, and dropout.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, steps: int, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
         self.epoch = 0
         """Finished epochs."""
         self.step = 0
         """Finished steps of the current epoch."""
-        self.order = torch.empty(0, dtype=torch.int64)
-        """Indices of the epoch's images, in order."""
         self.losses: list[float] = []
         """Mean training loss of each finished epoch."""
         self.learning_rate = 0.0
         """Learning rate of the last step."""
-        self._model, self._optimizer = model, optimizer
+        self._model, self._optimizer, self._seed = model, optimizer, seed
         self._scheduler = LambdaLR(optimizer, lambda step: one_cycle(step, steps))
         self._total = 0.0
         self._clock = Stopwatch()
@@ -51,11 +52,15 @@ class TrainingState:
         """Wall-clock time so far, including that of earlier processes."""
         return self._clock.seconds
 
-    def begin_epoch(self, images: int) -> None:
-        """Draw the order of the images and seed dropout."""
-        self.order = torch.randperm(images, generator=self.generator)
-        torch.manual_seed(int(torch.randint(2**62, (), generator=self.generator)))
+    def begin_epoch(self) -> None:
+        """Seed dropout."""
+        torch.manual_seed(derived_seed(self._seed, self.epoch, _DROPOUT))
         self._total = 0.0
+
+    def order(self, images: int) -> Tensor:
+        """Return the indices of the current epoch's images, in order, (images,) int64."""
+        generator = torch.Generator().manual_seed(derived_seed(self._seed, self.epoch, _ORDER))
+        return torch.randperm(images, generator=generator)
 
     def take_step(self, loss: Tensor) -> None:
         """Update the weights by the gradient of a loss.
@@ -83,12 +88,10 @@ class TrainingState:
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
-            "generator": self.generator.get_state(),
             "dropout": torch.get_rng_state(),
             "dropout_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "epoch": self.epoch,
             "step": self.step,
-            "order": self.order,
             "losses": self.losses,
             "learning_rate": self.learning_rate,
             "total": self._total,
@@ -100,12 +103,11 @@ class TrainingState:
         self._model.load_state_dict(snapshot["model"])
         self._optimizer.load_state_dict(snapshot["optimizer"])
         self._scheduler.load_state_dict(snapshot["scheduler"])
-        self.generator.set_state(snapshot["generator"])
         torch.set_rng_state(snapshot["dropout"])
         if snapshot["dropout_cuda"]:
             torch.cuda.set_rng_state_all(snapshot["dropout_cuda"])
         self.epoch, self.step = snapshot["epoch"], snapshot["step"]
-        self.order, self.losses = snapshot["order"], list(snapshot["losses"])
+        self.losses = list(snapshot["losses"])
         self.learning_rate, self._total = snapshot["learning_rate"], snapshot["total"]
         self._clock = Stopwatch(snapshot["seconds"])
 

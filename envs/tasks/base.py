@@ -31,6 +31,8 @@ class Task(Protocol):
     * ``classes``: names of the classes, in the order of the outputs, for reports and exported files.
     * ``augmentation: str``: description of the augmentation of training images, for the report.
     * ``largest_batch: int``: largest number of examples in one pass, for large images.
+    * ``loader(passed: Pass) -> Iterable[tuple[Tensor, Tensor]]``: yields what ``batch`` would return for each
+      batch of a pass over a split, read ahead; see :class:`.passes.Pass`. Fine-tuning and measuring read so.
     * ``to(device)``: returns the same task with its data on a device; by default batches are moved one by
       one.
     """

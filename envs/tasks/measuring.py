@@ -14,6 +14,7 @@ from ..modules.modes import fastest_layout, restored_modes
 from ..modules.outputs import main_output
 from .base import SplitName, Task
 from .optional_members import class_names, details_of, measuring_batch
+from .passes import Pass, stream
 
 _MAX_STORED = 2**24
 """Largest number of values stored for all examples together."""
@@ -78,13 +79,12 @@ def measure(
     with restored_modes(model), torch.no_grad():
         model.eval()
         layout: torch.memory_format | None = None
-        for part in indices.split(measuring_batch(task, batch_size)):
-            inputs, targets = task.batch(split, part)
+        for inputs, targets in stream(task, Pass(split, indices.split(measuring_batch(task, batch_size)))):
             layout = layout or fastest_layout(model, inputs)
             outputs = main_output(run_on_copy(model, inputs.contiguous(memory_format=layout)))
             batch_statistics = task.statistics(outputs, targets)
             statistics = batch_statistics if statistics is None else statistics + batch_statistics
-            loss += float(task.loss(outputs, targets)) * len(part)
+            loss += float(task.loss(outputs, targets)) * len(inputs)
             if by_example:
                 group = math.ceil(images * batch_statistics.numel() / _MAX_STORED)
                 pairs = zip(outputs.split(group), targets.split(group), strict=True)

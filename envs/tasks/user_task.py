@@ -19,6 +19,7 @@ from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import check_logits, main_output
 from .base import SplitName, Task
+from .passes import Pass, stream
 
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 _MEMBERS = (
@@ -205,6 +206,11 @@ class MovedTask:
         """Return a batch on the device."""
         inputs, targets = self._task.batch(*given, **named)
         return inputs.to(self._device), targets.to(self._device)
+
+    def loader(self, passed: Pass) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of a pass, on the device."""
+        for inputs, targets in stream(self._task, passed):
+            yield inputs.to(self._device), targets.to(self._device)
 
 
 def _advice(given: object) -> str:

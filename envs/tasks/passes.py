@@ -1,0 +1,75 @@
+"""Passes over a split: what fine-tuning and measuring read.
+
+Bounded reads, such as those for statistics, call ``task.batch``. A pass may be over more examples than fit
+into memory, so a task may read them ahead in its optional ``loader``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .draws import derived_seed
+
+if TYPE_CHECKING:
+    from .base import SplitName, Task
+
+
+class DataError(OSError):
+    """The data could not be read in the middle of a pass: a file vanished, or an image is damaged."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Describe one pass over examples of a split.
+
+    Args:
+        split: The split.
+        batches: Indices of the examples of each batch, (B,) int64, of all ranks together, in order.
+        augment: Whether to augment the inputs at random, as in training.
+        seed: Seed of the augmentation. An example's random numbers are a function of the seed, the epoch and
+            its index.
+        epoch: Number of the epoch, from 0.
+        first: Number of batches that were taken before an interruption.
+        rank: Number of the process among those that share each batch.
+        ranks: Number of these processes, at least 1.
+    """
+
+    split: SplitName
+    batches: Sequence[Tensor]
+    augment: bool = False
+    seed: int = 0
+    epoch: int = 0
+    first: int = 0
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def shares(self) -> list[Tensor]:
+        """Indices of this rank's examples in each batch that is left; those of a small batch may be none."""
+        return [batch.tensor_split(self.ranks)[self.rank] for batch in self.batches[self.first :]]
+
+
+def stream(task: Task, passed: Pass) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield inputs and targets of each batch of a pass, on the task's device.
+
+    Args:
+        task: The task. Without a ``loader`` of its own, its batches are read one by one; their random numbers
+            then depend on the batch, too.
+        passed: The pass.
+
+    Raises:
+        DataError: If the data cannot be read.
+    """
+    loader = getattr(task, "loader", None)
+    if loader is not None:
+        yield from loader(passed)
+        return
+    for number, share in enumerate(passed.shares, start=passed.first):
+        seed = derived_seed(passed.seed, passed.epoch, number, passed.rank)
+        generator = torch.Generator().manual_seed(seed) if passed.augment else None
+        yield task.batch(passed.split, share, augment=passed.augment, generator=generator)
