@@ -28,7 +28,7 @@ def fixed_randomness(seed: int = 0) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         random.seed(seed)
-        np.random.seed(seed)
+        np.random.seed(seed % 2**32)  # which takes no larger ones
         np.random.default_rng = seeded  # type: ignore[assignment]
         try:
             yield

@@ -3,12 +3,13 @@
 from .base import SplitName, Task
 from .classification import ClassificationTask
 from .datasets import get_task, list_datasets
+from .loader_task import LoaderTask
 from .measuring import Measurement, measure
-from .metrics import R2, Accuracy, MacroF1, Metric
+from .metrics import R2, Accuracy, MacroF1, MeanIoU, Metric
 from .segmentation import SegmentationSplit, SegmentationTask
 from .segmentation_folder import load_segmentation
 from .splits import Split
-from .tensors import LoaderTask, TensorTask
+from .tensors import TensorTask
 
 __all__ = [
     "R2",
@@ -16,6 +17,7 @@ __all__ = [
     "ClassificationTask",
     "LoaderTask",
     "MacroF1",
+    "MeanIoU",
     "Measurement",
     "Metric",
     "SegmentationSplit",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .base import SplitName
 from .images import ImageTask
+from .metrics import confusion_matrix, intersections_over_unions
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,7 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
             ValueError: If the outputs have another shape.
         """
         self._check(outputs, targets)
-        labelled = targets != self.ignore_label
-        pairs = targets[labelled] * self.num_outputs + outputs.argmax(1)[labelled]
-        return torch.bincount(pairs, minlength=self.num_outputs**2).view(self.num_outputs, -1)
+        return confusion_matrix(outputs, targets, self.ignore_label)
 
     def metric(self, statistics: Tensor) -> float:
         """Average the intersection over union of classes that occur or are predicted, percent."""
@@ -157,11 +156,8 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
 
     def details(self, statistics: Tensor) -> dict[str, float | None]:
         """Return the intersection over union of each class, percent; None if it never occurs."""
-        intersections = statistics.diagonal().tolist()
-        unions = (statistics.sum(0) + statistics.sum(1) - statistics.diagonal()).tolist()
-        defined = [k != self.ignore_label and union > 0 for k, union in enumerate(unions)]
-        rows = zip(self.classes, intersections, unions, defined, strict=True)
-        return {name: 100.0 * both / union if valid else None for name, both, union, valid in rows}
+        each = intersections_over_unions(statistics, self.ignore_label)
+        return dict(zip(self.classes, each, strict=True))
 
     def _check(self, outputs: Tensor, targets: Tensor) -> None:
         expected = (len(targets), self.num_outputs, *targets.shape[1:])
