@@ -22,14 +22,16 @@ def fixed_randomness(seed: int = 0) -> Iterator[None]:
     """
     of_python, of_numpy, default_rng = random.getstate(), np.random.get_state(), np.random.default_rng
 
-    def seeded(given: Any = None) -> np.random.Generator:
-        return default_rng(seed if given is None else given)
+    fixed = seed
+
+    def seeded(seed: Any = None) -> np.random.Generator:
+        return default_rng(fixed if seed is None else seed)
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)  # which takes no larger ones
-        np.random.default_rng = seeded  # type: ignore[assignment]
+        np.random.default_rng = seeded
         try:
             yield
         finally:

@@ -157,12 +157,13 @@ def check_shapes(parts: Sequence[Pair], what: str, axes: int = 0) -> None:
             )
 
 
-def is_batch(item: Any, fields: Fields, *, usually: bool) -> bool:
+def is_batch(item: Any, fields: Fields, what: str, *, usually: bool) -> bool:
     """Return whether an item of an iterable is a batch, not an example.
 
     Args:
         item: The item.
         fields: Where its inputs and targets are.
+        what: Name of the split, for messages.
         usually: Whether what gives it usually gives batches, as a ``DataLoader`` does; for doubtful cases.
 
     Raises:

@@ -14,7 +14,7 @@ from ..io.memory import size as in_words
 from .base import SplitName
 from .examples import Fields, number_of_bytes
 from .iterable_source import IterableSource, Run
-from .map_source import MapSource
+from .map_source import READ_AT_ONCE, MapSource
 from .source_opening import REMEDY
 from .sources import Reading, Source, TensorSource, joined, spread
 
@@ -66,6 +66,8 @@ def hold_or_stream(split: SplitName, source: Source, in_memory: InMemory) -> Hel
             )
         return Held(source, needed, False, True)
     require_memory(needed, f"the {len(source):,} examples of {split}", REMEDY)
+    if isinstance(source, IterableSource):
+        source = replace(source, held=source.held[:1])  # frees what would be in memory twice
     return Held(_held(source), needed, True)
 
 
@@ -80,6 +82,10 @@ def memory_note(found: Mapping[SplitName, Held]) -> str:
         ]
         if parts:
             sentences.append(f"{how}: {', '.join(parts)}.")
+    for split, one in found.items():
+        few = len(one.source.held) if isinstance(one.source, IterableSource) else len(one.source)
+        if few < len(one.source):
+            sentences.append(f"Statistics and candidates use {few:,} of the examples of {split}.")
     return " ".join(sentences)
 
 
@@ -100,6 +106,9 @@ def _is_plain(source: MapSource | IterableSource) -> bool:
 
 def _held(source: MapSource | IterableSource) -> Source:
     every = torch.arange(len(source))
+    settings = source.settings if isinstance(source, MapSource) else {}
+    if isinstance(source, MapSource) and len(source) < READ_AT_ONCE:  # sooner read than workers start
+        source = replace(source, settings={"num_workers": 0})
     if _is_plain(source):
         return TensorSource(*joined(source.stream(Reading.of_examples(every)), len(source)))
     rows = [_loaded(source.training.fields.of(row)) for row in _rows(source)]
@@ -110,7 +119,7 @@ def _held(source: MapSource | IterableSource) -> Source:
         every,
         replace(source.training, fields=pair),
         replace(source.measuring, fields=pair),
-        settings=source.settings if isinstance(source, MapSource) else {},
+        settings=settings,
     )
 
 

@@ -308,9 +308,12 @@ def naming(what: str) -> Iterator[None]:
 
 
 def cause(error: Exception) -> str:
-    """Return type and message of an error, also of one in a worker, whose text is a traceback."""
-    lines = str(error).strip().splitlines()
-    return lines[-1] if len(lines) > 1 and "DataLoader worker" in lines[0] else with_type(error)
+    """Return type and message of an error in one line, also of one in a worker, whose text is a traceback."""
+    lines = str(error).splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
+    if not frames or "DataLoader worker" not in lines[0]:
+        return with_type(error)
+    return next((line for line in lines[frames[-1] :] if line and not line.startswith("  ")), lines[0])
 
 
 def _set_epoch(data: Any, epoch: int) -> None:

@@ -85,8 +85,9 @@ class LoaderTask(SourceTask):
         found: dict[SplitName, Held] = {}
         for split in _ORDER:
             try:
-                source = open_source(split, given[split], options, said)
-                found[split] = hold_or_stream(split, source, in_memory)
+                found[split] = hold_or_stream(
+                    split, open_source(split, given[split], options, said), in_memory
+                )
             except DataError as error:
                 raise ValueError(str(error)) from error
         sources = {split: found[split].source for split in given}

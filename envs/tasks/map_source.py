@@ -20,7 +20,7 @@ from .examples import Pair, Recipe, equal, nothing
 from .passes import DataError
 from .sources import Reading, joined, spread
 
-_READ_AT_ONCE = 256
+READ_AT_ONCE = 256
 """Smallest number of examples for which a bounded read starts workers."""
 
 _COMPARED = 64
@@ -71,7 +71,7 @@ class MapSource:
     def read(self, indices: Tensor, *, augment: bool = False, seed: int = 0) -> Pair:
         """Return some examples; many are read by the workers."""
         indices = indices.cpu()
-        if len(indices) < _READ_AT_ONCE or not self.settings.get("num_workers"):
+        if len(indices) < READ_AT_ONCE or not self.settings.get("num_workers"):
             return self._made(indices, augment=augment, seed=seed)
         return joined(self.stream(Reading.of_examples(indices, augment=augment, seed=seed)), len(indices))
 
@@ -79,7 +79,13 @@ class MapSource:
         """Yield this process' examples of each batch, read ahead by the workers."""
         reader = _Reader(self, reading.augment, reading.seed, reading.epoch)
         shares = [share.tolist() for share in reading.shares]
-        loader = DataLoader(reader, batch_sampler=shares, collate_fn=_as_it_is, **self.settings)  # type: ignore[arg-type]
+        loader = DataLoader(
+            reader,
+            batch_sampler=list(filter(None, shares)),
+            collate_fn=_as_it_is,
+            generator=torch.Generator().manual_seed(derived_seed(reading.seed, reading.epoch)),
+            **self.settings,
+        )
         batches = iter(loader)
         try:
             for share in shares:

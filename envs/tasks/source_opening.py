@@ -191,7 +191,7 @@ def _is_map_style(given: Any, options: Options, split: str) -> bool:
         return True
     if not len(given):
         raise ValueError(f"{split} gives nothing; give at least one example")
-    return not is_batch(given[0], options.fields(split, given[0]), usually=True)
+    return not is_batch(given[0], options.fields(split, given[0]), split, usually=True)
 
 
 def _is_hugging_face(given: Any) -> bool:
@@ -205,7 +205,7 @@ def _from_iterable(split: SplitName, given: Any, options: Options, said: list[st
         given = _rebuilt(given)
     item = first_item(split, given)
     fields = options.fields(split, item)
-    batches = is_batch(item, fields, usually=usually)
+    batches = is_batch(item, fields, split, usually=usually)
     training, measuring = options.recipes(split, Fields(0, 1) if batches else fields)
     known = options.sizes.get(split)
     size = _length_of(given, fields, batches) if known is None else known
@@ -214,9 +214,6 @@ def _from_iterable(split: SplitName, given: Any, options: Options, said: list[st
     source = IterableSource(split, given, size or 1, training, measuring, fields, batches).opened(size, most)
     if size is None:
         said.append(f"{split} has no length, so its {len(source):,} examples were counted once.")
-    if len(source.held) < len(source):
-        which = "first" if size is not None else "a random choice of"
-        said.append(f"{split}: statistics and candidates use {which} {len(source.held):,} examples.")
     if not source.repeats(0):
         said.append(
             f"{split} gives other examples each time, so a resumed run sees others: seed its shuffling."
@@ -231,7 +228,8 @@ def _length_of(given: Any, fields: Fields, batches: bool) -> int | None:
     if batches and not isinstance(given, DataLoader):
         return None  # the number of batches says little, as the last is often smaller
     try:
-        return len(given.dataset if isinstance(given, DataLoader) else given)
+        data: Any = given.dataset if isinstance(given, DataLoader) else given
+        return len(data)
     except (TypeError, NotImplementedError):
         return None
 
@@ -269,7 +267,7 @@ def _read_once(split: SplitName, given: Iterator[Any], options: Options) -> Tens
             recipe = Recipe(fields, options.train_transform or options.eval_transform)
             if recipe.transform is not None:
                 raise TypeError("an iterator can be read only once, so give a data set for transforms")
-            if is_batch(item, fields, usually=True):
+            if is_batch(item, fields, split, usually=True):
                 parts.append(recipe.batch(item))
             else:
                 parts.append(recipe.stack([recipe.example(item, 0)], split))

@@ -118,7 +118,7 @@ def _check_labels(task: Task, split: SplitName, targets: Tensor, outputs: Tensor
     for label in {*others[: _TRIED // 2], *others[-_TRIED // 2 :]}:
         if not accepts(task.loss, outputs, _zeros(outputs), label):
             raise ValueError(
-                f"{split} of {task.name} has the label {label}, and the network has {classes} outputs: labels "
+                f"{split} of {task.name} has the label {label}, and the network {classes} outputs: labels "
                 f"are 0 to {classes - 1}, or one that the loss ignores; mend the labels, or give a network "
                 "with more outputs"
             )
