@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,13 @@ from .precision import autocast
 
 
 @contextlib.contextmanager
-def explain_nonfinite(model: nn.Module, inputs: Tensor, when: str, advice: str) -> Iterator[None]:
+def explain_nonfinite(
+    model: nn.Module,
+    inputs: Tensor,
+    when: str,
+    advice: str,
+    run: Callable[[Tensor], Any] | None = None,
+) -> Iterator[None]:
     """Add the layer and the advice to a ``FloatingPointError`` of a training step.
 
     The error is raised before the step changes weights; the forward pass may have changed batch-norm
@@ -27,6 +33,7 @@ def explain_nonfinite(model: nn.Module, inputs: Tensor, when: str, advice: str) 
         inputs: The batch of the step.
         when: The step in words, such as ``epoch 1, step 3 of 10``.
         advice: What the user can do, for the message.
+        run: Runs the network on a batch, for one that needs more than it; None runs it on the batch alone.
 
     Raises:
         FloatingPointError: If the step raised one; the message names the first layer that is not finite.
@@ -36,7 +43,7 @@ def explain_nonfinite(model: nn.Module, inputs: Tensor, when: str, advice: str) 
         yield
     except FloatingPointError as error:
         try:
-            where = first_nonfinite(model, inputs)
+            where = first_nonfinite(model, inputs, run)
         finally:
             for buffer, old in zip(model.buffers(), before, strict=True):
                 buffer.copy_(old)
@@ -56,7 +63,7 @@ def check_gradient(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def first_nonfinite(model: nn.Module, inputs: Tensor) -> str:
+def first_nonfinite(model: nn.Module, inputs: Tensor, run: Callable[[Tensor], Any] | None = None) -> str:
     """Name the layer in which infinite or undefined numbers appear first.
 
     That is the first layer of the forward pass with such weights or outputs. If there is none, it is the
@@ -65,6 +72,7 @@ def first_nonfinite(model: nn.Module, inputs: Tensor) -> str:
     Args:
         model: The network, in the mode in which the numbers appeared; it runs once more.
         inputs: The batch on which the numbers appeared.
+        run: As for :func:`explain_nonfinite`.
     """
     if not is_finite(inputs):
         return "first in the images"
@@ -86,7 +94,7 @@ def first_nonfinite(model: nn.Module, inputs: Tensor) -> str:
     ]
     try:
         with torch.random.fork_rng(), autocast(inputs.device):
-            run_on_copy(model, inputs)
+            run_on_copy(run or model, inputs)
     finally:
         for hook in hooks:
             hook.remove()

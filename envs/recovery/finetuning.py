@@ -20,11 +20,11 @@ from ..modules.nonfinite import explain_nonfinite
 from ..modules.precision import autocast
 from ..modules.ranks import rank, ranks
 from ..tasks.base import Task
-from ..tasks.optional_members import batch_size_for
+from ..tasks.optional_members import batch_size_for, has_training_loss
 from ..tasks.passes import DataError, Pass, stream
 from .checkpoint import Checkpoint, Stopped
 from .config import RecoveryConfig
-from .training_loss import StepLoss, shape_of_answer
+from .training_loss import StepLoss, own_run, shape_of_answer
 from .training_state import TrainingState
 
 
@@ -125,9 +125,8 @@ def finetune(
             for indices, (inputs, targets) in zip(batches[state.step :], stream(task, passed), strict=True):
                 inputs = inputs.contiguous(memory_format=layout)
                 when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
-                with explain_nonfinite(
-                    model, inputs, when, f"lower the learning rate, now {config.peak_learning_rate}"
-                ):
+                advice = f"lower the learning rate, now {config.peak_learning_rate}"
+                with explain_nonfinite(model, inputs, when, advice, own_run(task, model, targets)):
                     loss = step(inputs, targets)
                     value = loss.item()
                     if not math.isfinite(value):
@@ -180,9 +179,12 @@ def make_step(
             return teacher(inputs)
 
     fast_teacher = None if teacher is None else capture_graph(run_teacher, example) or teacher
-    shape = shape_of_answer(model, example[:2])
+    shape = shape_of_answer(model, example[:2], task)
     loss = StepLoss(task, fast_teacher, config.distillation_weight, config.temperature, shape)
-    return functools.partial(loss, capture_training_graph(model, example))
+    # A loss of the task's own calls the network as it likes, which no graph can foresee.
+    return functools.partial(
+        loss, model if has_training_loss(task) else capture_training_graph(model, example)
+    )
 
 
 def make_optimizer(model: nn.Module, config: RecoveryConfig) -> Optimizer:

@@ -3,6 +3,7 @@
 from .base import SplitName, Task
 from .classification import ClassificationTask
 from .datasets import get_task, list_datasets
+from .detection_metric import AveragePrecision
 from .measuring import Measurement, measure
 from .metrics import R2, Accuracy, MacroF1, Metric
 from .segmentation import SegmentationTask
@@ -13,6 +14,7 @@ from .tensors import LoaderTask, TensorTask
 __all__ = [
     "R2",
     "Accuracy",
+    "AveragePrecision",
     "ClassificationTask",
     "LoaderTask",
     "MacroF1",

@@ -24,10 +24,13 @@ class Task(Protocol):
       None if undefined. The report shows it as a table.
     * ``distillation(student, teacher, temperature) -> Tensor``: a differentiable scalar that compares the
       outputs of two networks, by default their mean squared error.
-    * ``training_loss(outputs, targets) -> Tensor``: a differentiable scalar, the mean loss of a training step
-      from all that the network gives back in training mode, such as outputs at several resolutions; they are
-      of half precision on a GPU. By default the loss of the main output, and 0.3 times that of each other
-      output of its shape.
+    * ``training_loss(model, inputs, targets) -> Tensor``: a differentiable scalar, the mean loss of a step.
+      It calls the network, which is in training mode, as ``model(...)``, with what else that needs. By
+      default the loss of the main output, and 0.3 times that of each other output of its shape.
+
+      A task that has it may leave out ``loss``: the network computes its losses itself, as a detector does,
+      on val too. Then ``statistics`` gets all that the network gives back in evaluation mode, and targets may
+      be anything, such as a list with the boxes of each image.
     * ``classes``: names of the classes, in the order of the outputs, for reports and exported files.
     * ``augmentation: str``: description of the augmentation of training images, for the report.
     * ``largest_batch: int``: largest number of examples in one pass, for large images.

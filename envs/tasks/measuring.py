@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..modules.inputs import run_on_copy
 from ..modules.modes import fastest_layout, restored_modes
-from ..modules.outputs import main_output
 from .base import SplitName, Task
-from .optional_members import class_names, details_of, measuring_batch
+from .network_loss import measured_loss, outputs_for
+from .optional_members import class_names, details_of, has_loss, measuring_batch
 from .passes import Pass, stream
 
 _MAX_STORED = 2**24
@@ -79,13 +79,19 @@ def measure(
     with restored_modes(model), torch.no_grad():
         model.eval()
         layout: torch.memory_format | None = None
-        for inputs, targets in stream(task, Pass(split, indices.split(measuring_batch(task, batch_size)))):
+        # Outputs and targets of any kind cannot be split, so each example is a batch.
+        single = by_example and not has_loss(task)
+        batches = indices.split(1 if single else measuring_batch(task, batch_size))
+        for number, (inputs, targets) in enumerate(stream(task, Pass(split, batches))):
             layout = layout or fastest_layout(model, inputs)
-            outputs = main_output(run_on_copy(model, inputs.contiguous(memory_format=layout)))
+            inputs = inputs.contiguous(memory_format=layout)
+            outputs = outputs_for(task, run_on_copy(model, inputs))
             batch_statistics = task.statistics(outputs, targets)
             statistics = batch_statistics if statistics is None else statistics + batch_statistics
-            loss += float(task.loss(outputs, targets)) * len(inputs)
-            if by_example:
+            loss += float(measured_loss(task, model, inputs, targets, outputs)) * len(inputs)
+            if single:
+                _add_example(example_statistics, batch_statistics, number, images)
+            elif by_example:
                 group = math.ceil(images * batch_statistics.numel() / _MAX_STORED)
                 pairs = zip(outputs.split(group), targets.split(group), strict=True)
                 example_statistics.append(torch.stack([task.statistics(*pair) for pair in pairs]).cpu())
@@ -97,6 +103,15 @@ def measure(
     return Measurement(
         task.metric(statistics), loss / images, images, details, stored, torch.cat(labels) if labels else None
     )
+
+
+def _add_example(stored: list[Tensor], statistics: Tensor, number: int, images: int) -> None:
+    """Store the statistics of one more example, or add them to those of its group."""
+    group = math.ceil(images * statistics.numel() / _MAX_STORED)
+    if number % group:
+        stored[-1] += statistics.cpu()
+    else:
+        stored.append(statistics[None].clone().cpu())
 
 
 def class_accuracies(task: Task, measured: Measurement) -> dict[str, float | None]:

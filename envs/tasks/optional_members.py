@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from .base import Task
@@ -51,22 +51,26 @@ def measuring_batch(task: Task, batch_size: int) -> int:
     return batch_size_for(task, max(1, min(batch_size, batch_size * 64 * 64 // max(1, pixels))))
 
 
+def has_loss(task: Task) -> bool:
+    """Return whether a task compares outputs with targets; else the network computes its losses itself."""
+    return getattr(task, "loss", None) is not None
+
+
 def has_training_loss(task: Task) -> bool:
-    """Return whether a task computes the loss of a training step from all that the network gives back."""
+    """Return whether a task computes the loss of a training step with the network itself."""
     return getattr(task, "training_loss", None) is not None
 
 
-def training_loss(task: Task, outputs: Any, targets: Tensor) -> Tensor | None:
-    """Compute the task's own loss of a training step; None if it does not define one.
+def training_loss(task: Task, model: nn.Module, inputs: Tensor, targets: Any) -> Tensor:
+    """Compute the task's own loss of a training step, with the network itself.
 
     Args:
-        task: The task.
-        outputs: All that the network gives back in training mode.
+        task: A task with ``training_loss``.
+        model: The network in training mode.
+        inputs: The batch, which the network may edit.
         targets: The targets of the batch.
     """
-    if not has_training_loss(task):
-        return None
-    loss: Tensor = task.training_loss(outputs, targets)  # type: ignore[attr-defined]
+    loss: Tensor = task.training_loss(model, inputs, targets)  # type: ignore[attr-defined]
     return loss
 
 

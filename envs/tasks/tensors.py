@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory, require_memory
 from .base import SplitName
@@ -42,8 +42,8 @@ class TensorTask:
         augment: Function from one training input to an augmented one; it uses torch's global generator.
         distillation: Function from outputs of student and teacher and a temperature to a loss; by default
             Hinton's for classes, else the mean squared error.
-        training_loss: Function from all that a network gives back in training mode, and targets, to the loss
-            of a training step; see :class:`.base.Task`.
+        training_loss: Function from the network in training mode, inputs and targets to the loss of a step;
+            see :class:`.base.Task`.
         largest_batch: Largest number of examples in one pass, at least 1.
         notes: Sentences for the report.
 
@@ -64,7 +64,7 @@ class TensorTask:
         num_outputs: int | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
         distillation: Callable[[Tensor, Tensor, float], Tensor] | None = None,
-        training_loss: Callable[[Any, Tensor], Tensor] | None = None,
+        training_loss: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
         largest_batch: int = 512,
         notes: tuple[str, ...] = (),
     ) -> None:
