@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
 from ..modules.copying import replica
-from ..modules.outputs import main_and_auxiliary
+from ..modules.inputs import run_on_copy
+from ..modules.modes import restored_modes
+from ..modules.outputs import main_and_auxiliary, main_output
 from ..modules.randomness import fixed_randomness
 from ..modules.structures import tensors_in
 from ..tasks.base import Task
-from ..tasks.optional_members import batch_size_for, has_training_loss
+from ..tasks.optional_members import batch_size_for, has_training_loss, smoothed_loss
 from .config import RecoveryConfig
+from .distillation import WithFeatures, compares_features
 from .training_loss import StepLoss, shape_of_answer
 
 
@@ -43,15 +46,24 @@ def check_training(
         )
     size = min(2, batch_size_for(task, config.batch_size), task.size("train"))
     inputs, targets = task.batch("train", torch.arange(size))
+    if config.label_smoothing:
+        _check_smoothing(model, task, config, inputs, targets)
     copied = replica(model).train()
     shape = shape_of_answer(model, inputs)
-    teacher = replica(teacher).eval() if teacher is not None and config.distillation_weight else None
-    loss = StepLoss(task, teacher, config.distillation_weight, config.temperature, shape)
+    teacher = replica(teacher).eval() if teacher is not None and config.recipe.distillation_weight else None
+    has_features = teacher is not None and compares_features(config)
+    if teacher is not None and has_features:
+        copied, teacher = (
+            WithFeatures(copied, inputs, "the network"),
+            WithFeatures(teacher, inputs, "the teacher"),
+        )
+    loss = StepLoss(task, teacher, config, shape)
     given: list[Any] = []
 
     def run(batch: Tensor) -> Any:
-        given.append(copied(batch))
-        return given[0]
+        answer = copied(batch)
+        given.append(answer[0] if has_features else answer)
+        return answer
 
     try:
         with torch.enable_grad(), fixed_randomness():
@@ -61,6 +73,19 @@ def check_training(
             raise
         raise ValueError(_refusal(task, given, error)) from error
     return () if has_training_loss(task) else _left_out(given[0], shape)
+
+
+def _check_smoothing(
+    model: nn.Module, task: Task, config: RecoveryConfig, inputs: Tensor, targets: Tensor
+) -> None:
+    """Refuse label smoothing for a task that has no such loss.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    with restored_modes(model), torch.no_grad(), fixed_randomness():
+        outputs = main_output(run_on_copy(model.eval(), inputs))
+    smoothed_loss(task, outputs, targets, config.label_smoothing)
 
 
 def _refusal(task: Task, given: Sequence[Any], error: Exception) -> str:

@@ -28,6 +28,10 @@ class Task(Protocol):
       from all that the network gives back in training mode, such as outputs at several resolutions; they are
       of half precision on a GPU. By default the loss of the main output, and 0.3 times that of each other
       output of its shape.
+    * ``smoothed_loss(outputs, targets, label_smoothing) -> Tensor``: the loss with label smoothing, for tasks
+      with classes; without it label smoothing is refused.
+    * ``with_val_in_train()``: returns the same task with the examples of val added to train, for recovery
+      after the choice; by default the batches of both are joined.
     * ``classes``: names of the classes, in the order of the outputs, for reports and exported files.
     * ``augmentation: str``: description of the augmentation of training images, for the report.
     * ``largest_batch: int``: largest number of examples in one pass, for large images.
