@@ -28,10 +28,10 @@ class Prune:
     default the dense network is trained first."""
     options: PruningConfig = field(default_factory=PruningConfig)
     teacher: str | None = None
-    """Network to distil from in the fine-tuning, named as MODEL; it answers for the same classes. By default
-    the dense network."""
+    """Network to distil from in the fine-tuning; named as MODEL, with the same outputs. By default the dense
+    network."""
     teacher_weights: str | None = None
-    """Weights of the teacher, given as those of the dense network."""
+    """Weights of the teacher; a file, or the name of published weights."""
     dense_epochs: int = DENSE_EPOCHS
     """Training epochs of a dense network without weights, at least 0; 0 does not train it, for factories that
     load weights."""

@@ -30,7 +30,9 @@ from .search import prune_at_once
 from .teacher import Teacher, teacher_for
 from .tensorboard_summary import log_result
 
-_KNOWS_VAL = "The recovery trained on the images of val, too (--train-on-val), so accuracies on val say nothing after it."
+_KNOWS_VAL = (
+    "The recovery trained on the images of val, too (--train-on-val): no accuracy on val is given after it."
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ No torch is imported here, so that the command line's help answers at once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -74,14 +75,56 @@ _LONG_EMA = 0.999
 """Decay of the average in a long training: a horizon of 1,000 steps, 3 epochs of CIFAR-10."""
 
 
+_NAMES: Mapping[str, object] = {
+    "optimiser": Optimiser,
+    "schedule": Schedule,
+    "distillation": Distillation,
+    "precision": TrainingPrecision,
+}
+"""Options that are names, with the names that are allowed."""
+
+_SWITCHES = ("train_on_val", "compile")
+"""Options that are true or false."""
+
+_WHOLE = {
+    "epochs": 0,
+    "batch_size": 2,
+    "accumulation_steps": 1,
+    "batchnorm_images": 0,
+    "compensation_images": 0,
+}
+"""Options that are whole numbers, with the smallest one."""
+
+_BELOW_ONE = ("warmup", "ema_decay", "label_smoothing")
+"""Options in [0, 1)."""
+
+_REAL = {
+    "learning_rate": (0, math.inf, False),
+    "momentum": (0, 1, False),
+    "weight_decay": (0, math.inf, True),
+    "max_grad_norm": (0, math.inf, False),
+    "distillation_weight": (0, 1, True),
+    "temperature": (0, math.inf, False),
+    **dict.fromkeys(_BELOW_ONE, (0, 1, True)),
+}
+"""Options that are numbers, with their ranges and whether the ends are allowed."""
+
+
 @dataclass(frozen=True)
-class OptimiserOptions:
-    """Optimiser of the recovery.
+class RecoveryConfig:
+    """Recovery: how the network is trained after the cut.
 
     Raises:
         ValueError: If a setting is out of its range, or a name is unknown.
     """
 
+    epochs: int | None = None
+    """Passes over the training images; 0 leaves the weights as the cut left them. By default 10, thorough
+    90."""
+    batch_size: int = 128
+    """Images per pass, at least 2; fewer if the task sets a lower limit because its images are large."""
+    accumulation_steps: int = 1
+    """Passes per step, at least 1; their gradients are averaged, as if a batch were so many times larger."""
     optimiser: Optimiser = "sgd"
     """Optimiser of the fine-tuning: sgd with Nesterov momentum, or adamw."""
     schedule: Schedule | None = None
@@ -104,34 +147,8 @@ class OptimiserOptions:
     """Decay of the exponential average of weights, in [0, 1); the average over the steps is kept instead of
     the last weights; 0 turns it off. Early steps decay faster, (1 + step) / (10 + step). By default 0.999
     from 50 epochs on, else 0."""
-
-    advanced: ClassVar[bool] = True
-    """Whether the short help only names the options."""
-
-    def __post_init__(self) -> None:
-        _check_name("optimiser", self.optimiser, get_args(Optimiser))
-        if self.schedule is not None:
-            _check_name("schedule", self.schedule, get_args(Schedule))
-        if self.learning_rate is not None:
-            check_real("learning_rate", self.learning_rate, 0, ends=False)
-        if self.warmup is not None:
-            _check_share_below_one("warmup", self.warmup)
-        check_real("momentum", self.momentum, 0, 1, ends=False)
-        check_real("weight_decay", self.weight_decay, 0)
-        if self.max_grad_norm is not None:
-            check_real("max_grad_norm", self.max_grad_norm, 0, ends=False)
-        if self.ema_decay is not None:
-            _check_share_below_one("ema_decay", self.ema_decay)
-
-
-@dataclass(frozen=True)
-class DistillationOptions:
-    """Distillation: what the network learns from its teacher.
-
-    Raises:
-        ValueError: If a setting is out of its range, or a name is unknown.
-    """
-
+    label_smoothing: float = 0.0
+    """Label smoothing, in [0, 1); the share of each target that all classes share. For tasks with classes."""
     distillation: Distillation | None = None
     """Loss between student and teacher: soft-targets, logits, similarity or relational; soft-targets (Hinton
     et al. 2015, arXiv 1503.02531) and logits (mean squared error) compare the outputs, similarity (Tung and
@@ -142,35 +159,6 @@ class DistillationOptions:
     epochs on 0.9."""
     temperature: float = 4.0
     """Temperature of the soft targets, > 0."""
-
-    advanced: ClassVar[bool] = True
-    """Whether the short help only names the options."""
-
-    def __post_init__(self) -> None:
-        if self.distillation is not None:
-            _check_name("distillation", self.distillation, get_args(Distillation))
-        if self.distillation_weight is not None:
-            check_real("distillation_weight", self.distillation_weight, 0, 1)
-        check_real("temperature", self.temperature, 0, ends=False)
-
-
-@dataclass(frozen=True)
-class RecoveryConfig(DistillationOptions, OptimiserOptions):
-    """Recovery: how the network is trained after the cut.
-
-    Raises:
-        ValueError: If a setting is out of its range, or a name is unknown.
-    """
-
-    epochs: int | None = None
-    """Passes over the training images; 0 leaves the weights as the cut left them. By default 10, with
-    thorough effort 90."""
-    batch_size: int = 128
-    """Images per pass, at least 2; fewer if the task sets a lower limit because its images are large."""
-    accumulation_steps: int = 1
-    """Passes per step, at least 1; their gradients are averaged, as if a batch were so many times larger."""
-    label_smoothing: float = 0.0
-    """Label smoothing, in [0, 1); the share of each target that all classes share. For tasks with classes."""
     train_on_val: bool = False
     """Train on the images of val, too; the recovery begins after the choice that val is for. Accuracies on
     val mean nothing from then on, and are not given."""
@@ -188,19 +176,21 @@ class RecoveryConfig(DistillationOptions, OptimiserOptions):
     """Whether the short help only names the options."""
 
     def __post_init__(self) -> None:
-        OptimiserOptions.__post_init__(self)
-        DistillationOptions.__post_init__(self)
-        if self.epochs is not None:
-            check_whole("epochs", self.epochs, 0)
-        check_whole("batch_size", self.batch_size, 2)
-        check_whole("accumulation_steps", self.accumulation_steps, 1)
-        _check_share_below_one("label_smoothing", self.label_smoothing)
-        _check_name("precision", self.precision, get_args(TrainingPrecision))
-        for name in ("train_on_val", "compile"):
+        for name, kind in _NAMES.items():
+            if getattr(self, name) not in (*get_args(kind), getattr(type(self), name)):
+                raise ValueError(unknown_name(name, getattr(self, name), get_args(kind)))
+        for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give true or false")
-        check_whole("batchnorm_images", self.batchnorm_images, 0)
-        check_whole("compensation_images", self.compensation_images, 0)
+        numbers = {name: getattr(self, name) for name in (*_WHOLE, *_REAL)}
+        for name, value in numbers.items():
+            if value is not None and name in _WHOLE:
+                check_whole(name, value, _WHOLE[name])
+            elif value is not None:
+                least, most, ends = _REAL[name]
+                check_real(name, value, least, most, ends=ends)
+            if value == 1 and name in _BELOW_ONE:
+                raise ValueError(f"{name} is 1; allowed is 0 to below 1")
 
     @property
     def recipe(self) -> Recipe:
@@ -229,14 +219,3 @@ class RecoveryConfig(DistillationOptions, OptimiserOptions):
 
 def _given(value: float | None, default: float) -> float:
     return default if value is None else value
-
-
-def _check_name(what: str, given: object, known: tuple[str, ...]) -> None:
-    if given not in known:
-        raise ValueError(unknown_name(what, given, known))
-
-
-def _check_share_below_one(name: str, value: float) -> None:
-    check_real(name, value, 0, 1)
-    if value == 1:
-        raise ValueError(f"{name} is {value:g}; allowed is 0 to below 1")

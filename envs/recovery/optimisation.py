@@ -21,7 +21,8 @@ def make_optimizer(model: nn.Module, config: RecoveryConfig) -> Optimizer:
         model: The network; parameters that need no gradient are left out.
         config: Settings of the training.
     """
-    decaying, others = [], []
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter, decays in _parameters(model):
         (decaying if decays else others).append(parameter)
     groups = [
