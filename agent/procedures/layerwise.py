@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from torch import nn
 
 from ...envs.cost.counts import size_ratio, smallest_ratio
 from ...envs.evaluation.evaluator import CandidateEvaluator
@@ -61,7 +62,11 @@ SAMPLES = 4
 
 
 def prune_layer_by_layer(
-    problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
+    problem: PruningProblem,
+    goal: Goal,
+    config: PruningConfig,
+    folder: RunFolder | None,
+    teacher: nn.Module | None,
 ) -> SearchResult:
     """Prune and fine-tune the layers of a network one after the other.
 
@@ -72,12 +77,13 @@ def prune_layer_by_layer(
             update.
         folder: Folder of the run, for each layer's agent (under ``layers``) and the scalars ``layerwise/*``
             (one step per layer); None writes nothing.
+        teacher: The network to distil from, or None.
 
     Raises:
         ValueError: If no layer can lose a filter within the drop bound.
         InexactCutError: If a cut network does not compute what the masked one does.
     """
-    pruning = _LayerwisePruning(problem, goal, config, folder)
+    pruning = _LayerwisePruning(problem, goal, config, folder, teacher)
     for index in pruning.layers:
         pruning.prune_layer(index)
     if config.drop_bound is not None and pruning.plan == PruningPlan.dense(problem.network):
@@ -97,10 +103,16 @@ class _LayerwisePruning:
         goal: The goal of the run.
         config: The options of the run.
         folder: Folder of the run; None writes nothing.
+        teacher: The network to distil from, or None.
     """
 
     def __init__(
-        self, problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
+        self,
+        problem: PruningProblem,
+        goal: Goal,
+        config: PruningConfig,
+        folder: RunFolder | None,
+        teacher: nn.Module | None,
     ) -> None:
         self._dense, self._goal, self._config, self._folder = problem, goal, config, folder
         self.model = replica(problem.model)
@@ -112,7 +124,7 @@ class _LayerwisePruning:
         self._finetuning_seconds = 0.0
         if folder is not None and isinstance(goal.decider, FrozenAgent):
             goal.decider.save(folder.path)
-        self._teacher = replica(problem.model) if config.recovery.distillation_weight else None
+        self._teacher = teacher
         journal = folder.journal if folder else None
         self._clock = journal.begin() if journal else Stopwatch()
         self._search = self._factory(config.search_images, config.seed, journal)

@@ -51,8 +51,16 @@ class ClassificationTask(ImageTask):
         Raises:
             ValueError: If the network does not have one output per class.
         """
+        return self.smoothed_loss(outputs, targets, 0.0)
+
+    def smoothed_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+        """Return the mean cross-entropy of outputs (B, K) with label smoothing in [0, 1).
+
+        Raises:
+            ValueError: If the network does not have one output per class.
+        """
         self._check(outputs)
-        return F.cross_entropy(outputs, targets)
+        return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Count correct predictions and all predictions of outputs (B, K): (2,) int64.

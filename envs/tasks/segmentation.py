@@ -76,12 +76,25 @@ class SegmentationTask(ImageTask):
         Raises:
             ValueError: If the outputs have another shape.
         """
+        return self.smoothed_loss(outputs, targets, 0.0)
+
+    def smoothed_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+        """Return the loss with label smoothing in [0, 1).
+
+        Raises:
+            ValueError: If the outputs have another shape.
+        """
         self._check(outputs, targets)
         weights = torch.tensor(self.class_weights or [1.0] * self.num_outputs, device=outputs.device)
         labelled = targets != self.ignore_label
         total = F.cross_entropy(
-            outputs, targets, weights, ignore_index=self.ignore_label, reduction="sum"
-        )  # reduction="mean" is undefined if every pixel is ignored
+            outputs,
+            targets,
+            weights,
+            ignore_index=self.ignore_label,
+            reduction="sum",  # "mean" is undefined if every pixel is ignored
+            label_smoothing=label_smoothing,
+        )
         return total / weights[targets[labelled]].sum().clamp_min(1e-9)
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
