@@ -20,7 +20,8 @@ from secateur.envs.recovery.training_check import check_training
 from secateur.envs.recovery.training_state import TrainingState
 from secateur.envs.tasks import ClassificationTask, TensorTask, get_task
 from secateur.envs.tasks.metrics import R2, Accuracy
-from secateur.envs.tasks.segmentation import SegmentationSplit, SegmentationTask
+from secateur.envs.tasks.segmentation import SegmentationTask
+from secateur.envs.tasks.splits import Split
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +162,7 @@ def test_label_smoothing_is_torchs(few: ClassificationTask) -> None:
 
 def test_label_smoothing_leaves_ignored_pixels_out_and_weighs_classes() -> None:
     masks = torch.tensor([[[0, 1], [2, 255]]], dtype=torch.uint8)
-    split = SegmentationSplit(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), masks)
+    split = Split.held(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), masks)
     task = SegmentationTask(
         "masks", dict.fromkeys(("train", "val", "test"), split), ("a", "b", "c"), (0.0,) * 3, (1.0,) * 3,
         class_weights=(1.0, 2.0, 3.0),
