@@ -19,6 +19,8 @@ from ...envs.modules.calls import AlsoTrace
 from ...envs.modules.copying import replica
 from ...envs.modules.digest import weights_digest
 from ...envs.modules.modes import restored_modes
+from ...envs.modules.process_group import join
+from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.compensation import Compensation
@@ -32,7 +34,8 @@ from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
 from ...envs.tasks.user_task import check_task, on_device
 from ..run.flat_options import flat_options, read_config
-from ..run.folder import RunFolder, check_same_weights
+from ..run.folder import check_same_weights
+from ..run.following import open_folder
 from ..run.recovery_monitor import RecoveryMonitor
 from . import prune as procedure
 from .config import PruningConfig
@@ -77,6 +80,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     Raises:
         ValueError: If an option is unknown or wrong, nothing can be pruned, or the target cannot be met.
     """
+    join()
     config, data = _configs(search, options, task)
     if config.procedure != "network":
         raise ValueError("search prunes all layers at once; for layerwise, which trains, call prune")
@@ -155,6 +159,7 @@ def recover(
         ValueError: If an option is unknown or wrong, or the network cannot be trained with the task.
         FloatingPointError: If the loss or the gradient is not finite.
     """
+    join()
     recovery, data = split_keywords(checked_keywords("recover", options), RecoveryConfig, DataConfig)
     config = RecoveryConfig(**recovery)
     loaded = _task(model, task, _data_config(task, data), seed)
@@ -196,6 +201,7 @@ def prune(
             ``out`` holds another run.
         KeyboardInterrupt: If the run is interrupted; with ``out`` it can be resumed.
     """
+    join()
     config, data = _configs(prune, options, task)
     _check_network(model)
     name = name or type(model).__name__
@@ -203,7 +209,8 @@ def prune(
     if out is not None:
         out = Path(out)
         digest = weights_digest(model)
-        resumed = _is_resumed(out, Python(name, data, config), resume)
+        folder_of_run, run_now = out, Python(name, data, config)
+        resumed = first_decides(lambda: _is_resumed(folder_of_run, run_now, resume))
         if resumed and (out / REPORT).is_file():
             check_same_weights(out, digest)
             return _finished(model, out)
@@ -220,7 +227,7 @@ def prune(
             return run()
         advice = f"secateur.prune(..., out={str(out)!r}, resume=True)"
         options_of_run = Python(name, data, config)
-        with RunFolder(out, options_of_run, resumed=resumed, advice=advice, dense_weights=digest) as folder:
+        with open_folder(out, options_of_run, resumed=resumed, advice=advice, dense_weights=digest) as folder:
             return run(folder=folder)
 
 

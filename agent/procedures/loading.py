@@ -14,6 +14,8 @@ from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text
 from ...envs.models import get_model
+from ...envs.modules.process_group import local_rank
+from ...envs.modules.ranks import ranks
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.step_time import training_seconds
@@ -35,12 +37,15 @@ def device(name: str = "auto") -> torch.device:
     """Return a device.
 
     Args:
-        name: "cpu", "cuda", "cuda:1", or "auto" for the GPU if there is one, else the CPU.
+        name: "cpu", "cuda", "cuda:1", or "auto" for the GPU if there is one, else the CPU. Under torchrun each
+            process of a machine has a GPU of its own.
 
     Raises:
         ValueError: If the name is unknown or there is no such GPU.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if ranks() > 1 and gpus and name in ("auto", "cuda"):
+        name = f"cuda:{local_rank()}"
     if name == "auto":
         return torch.device("cuda" if gpus else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
@@ -181,7 +186,7 @@ def train_dense_network(
     model.eval()
     accuracy = measure(model, task, "val", limit=1024).accuracy
     log_info(f"dense network: {metric_name(task)} {accuracy:.2f} % on val")
-    write_tensors(folder.path / f"{name}.safetensors", model.state_dict())
+    folder.write(lambda path: write_tensors(path / f"{name}.safetensors", model.state_dict()))
 
 
 def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:

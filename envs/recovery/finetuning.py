@@ -18,12 +18,13 @@ from ..modules.cuda_graphs import capture_graph, capture_training_graph
 from ..modules.modes import fastest_layout, restored_modes
 from ..modules.nonfinite import explain_nonfinite
 from ..modules.precision import autocast
-from ..modules.ranks import rank, ranks
+from ..modules.ranks import in_unison, rank, ranks
 from ..tasks.base import Task
 from ..tasks.optional_members import batch_size_for
 from ..tasks.passes import DataError, Pass, stream
 from .checkpoint import Checkpoint, Stopped
 from .config import RecoveryConfig
+from .data_parallel import SharedStep, synchronised_batchnorm
 from .training_loss import StepLoss, shape_of_answer
 from .training_state import TrainingState
 
@@ -80,7 +81,8 @@ def finetune(
 ) -> TrainingSummary:
     """Train a network in place on the training images; the weights after the last epoch are final.
 
-    The same seed gives the same weights on the same machine, up to cuDNN's choice of kernels on a GPU.
+    The same seed gives the same weights on the same machine, up to cuDNN's choice of kernels on a GPU. Under
+    torchrun every rank trains on its share of each batch; see :mod:`.data_parallel`.
     Training updates batch-norm statistics. torch's random generators and the network's modes are restored.
 
     Args:
@@ -113,22 +115,26 @@ def finetune(
         else:
             step = functools.partial(step_loss, model)
         stack.enter_context(_resumable(state, checkpoint))
+        stack.enter_context(synchronised_batchnorm(model))
+        shared_step = SharedStep(model, step)
         while state.epoch < config.epochs:
-            if state.step == 0:
-                state.begin_epoch()
             seen, began = 0, time.perf_counter()
             batches = state.order(size).split(batch_size)[:steps]
             passed = Pass(
                 "train", batches, augment=True, seed=seed, epoch=state.epoch, first=state.step,
                 rank=rank(), ranks=ranks(),
             )  # fmt: skip
-            for indices, (inputs, targets) in zip(batches[state.step :], stream(task, passed), strict=True):
+            read = in_unison(stream(task, passed))
+            for weight, indices, (inputs, targets) in zip(
+                passed.weights, batches[state.step :], read, strict=True
+            ):
                 inputs = inputs.contiguous(memory_format=layout)
                 when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
                 with explain_nonfinite(
                     model, inputs, when, f"lower the learning rate, now {config.peak_learning_rate}"
                 ):
-                    loss = step(inputs, targets)
+                    state.begin_step()
+                    loss = shared_step(inputs, targets, weight)
                     value = loss.item()
                     if not math.isfinite(value):
                         raise FloatingPointError(f"the loss became {value}")
@@ -142,6 +148,7 @@ def finetune(
                     on_step(Progress(state.epoch + 1, config.epochs, state.step, steps, value, rate, speed))
             speed, rate = seen / (time.perf_counter() - began), state.learning_rate
             state.end_epoch()
+            shared_step.share_buffers()
             if on_epoch:
                 on_epoch(Progress(state.epoch, config.epochs, steps, steps, state.losses[-1], rate, speed))
     return TrainingSummary(state.epoch, state.seconds, tuple(state.losses))
@@ -170,7 +177,10 @@ def make_step(
     config: RecoveryConfig,
     layout: torch.memory_format,
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Build the function from inputs and targets to the loss; on a GPU with CUDA graphs where possible."""
+    """Build the function from inputs and targets to the loss; on a GPU with CUDA graphs where possible.
+
+    Several ranks do without graphs, as DistributedDataParallel has to see the backward pass.
+    """
     batch_size = min(batch_size_for(task, config.batch_size), task.size("train"))
     example = task.batch("train", torch.arange(batch_size))[0].contiguous(memory_format=layout)
 
@@ -179,10 +189,13 @@ def make_step(
         with torch.no_grad(), autocast(inputs.device, cache=False):
             return teacher(inputs)
 
-    fast_teacher = None if teacher is None else capture_graph(run_teacher, example) or teacher
     shape = shape_of_answer(model, example[:2])
+    is_shared = ranks() > 1
+    fast_teacher = teacher
+    if teacher is not None and not is_shared:
+        fast_teacher = capture_graph(run_teacher, example) or teacher
     loss = StepLoss(task, fast_teacher, config.distillation_weight, config.temperature, shape)
-    return functools.partial(loss, capture_training_graph(model, example))
+    return functools.partial(loss, model if is_shared else capture_training_graph(model, example))
 
 
 def make_optimizer(model: nn.Module, config: RecoveryConfig) -> Optimizer:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..modules.copying import replica
+from ..modules.ranks import rank, ranks
 from ..tasks.base import Task
 from ..tasks.optional_members import batch_size_for
 from ..tasks.passes import Pass, stream
@@ -47,7 +48,7 @@ def training_seconds(
     with training_setup(model, teacher, task) as layout, torch.random.fork_rng():
         step = make_step(model, teacher, task, config, layout)
         began = time.perf_counter()
-        for inputs, targets in stream(task, Pass("train", batches, augment=True)):
+        for inputs, targets in stream(task, Pass("train", batches, True, rank=rank(), ranks=ranks())):
             with contextlib.suppress(FloatingPointError):  # the training says where it is
                 state.take_step(step(inputs.contiguous(memory_format=layout), targets))
             times.append(time.perf_counter() - began)

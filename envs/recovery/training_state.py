@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..modules.nonfinite import check_gradient
+from ..modules.ranks import rank
 from ..tasks.draws import derived_seed
 from .stopwatch import Stopwatch
 
@@ -24,7 +25,7 @@ _ORDER, _DROPOUT = -1, -2
 
 
 class TrainingState:
-    """Hold the state of a training run: network, optimiser, learning rate schedule and random generators.
+    """Hold the state of a training run: network, optimiser, learning rate schedule and progress.
 
     Args:
         model: The network.
@@ -52,10 +53,9 @@ class TrainingState:
         """Wall-clock time so far, including that of earlier processes."""
         return self._clock.seconds
 
-    def begin_epoch(self) -> None:
-        """Seed dropout."""
-        torch.manual_seed(derived_seed(self._seed, self.epoch, _DROPOUT))
-        self._total = 0.0
+    def begin_step(self) -> None:
+        """Seed dropout: each rank has its own, and none has a state that would have to be saved."""
+        torch.manual_seed(derived_seed(self._seed, self.epoch, _DROPOUT, self.step, rank()))
 
     def order(self, images: int) -> Tensor:
         """Return the indices of the current epoch's images, in order, (images,) int64."""
@@ -80,7 +80,7 @@ class TrainingState:
     def end_epoch(self) -> None:
         """Record the epoch's mean loss and count the epoch."""
         self.losses.append(self._total / self.step)
-        self.epoch, self.step = self.epoch + 1, 0
+        self.epoch, self.step, self._total = self.epoch + 1, 0, 0.0
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state, for :class:`.checkpoint.Checkpoint`."""
@@ -88,8 +88,6 @@ class TrainingState:
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
-            "dropout": torch.get_rng_state(),
-            "dropout_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "epoch": self.epoch,
             "step": self.step,
             "losses": self.losses,
@@ -103,9 +101,6 @@ class TrainingState:
         self._model.load_state_dict(snapshot["model"])
         self._optimizer.load_state_dict(snapshot["optimizer"])
         self._scheduler.load_state_dict(snapshot["scheduler"])
-        torch.set_rng_state(snapshot["dropout"])
-        if snapshot["dropout_cuda"]:
-            torch.cuda.set_rng_state_all(snapshot["dropout_cuda"])
         self.epoch, self.step = snapshot["epoch"], snapshot["step"]
         self.losses = list(snapshot["losses"])
         self.learning_rate, self._total = snapshot["learning_rate"], snapshot["total"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..modules.inputs import run_on_copy
 from ..modules.modes import fastest_layout, restored_modes
 from ..modules.outputs import main_output
+from ..modules.ranks import gather, rank, ranks, together
 from .base import SplitName, Task
 from .optional_members import class_names, details_of, measuring_batch
 from .passes import Pass, stream
@@ -54,6 +55,9 @@ def measure(
 ) -> Measurement:
     """Measure a network in evaluation mode and float32; its modes are restored.
 
+    Several ranks share the batches, and all of them get what one would have measured, bit by bit. So every rank
+    has to call this.
+
     Args:
         model: The network, on the task's device.
         task: Data, loss and metric.
@@ -72,6 +76,7 @@ def measure(
     indices = (
         torch.arange(images) * size // images
     )  # spread over the split, as image folders are sorted by class
+    batches = indices.split(measuring_batch(task, batch_size))
     statistics: Tensor | None = None
     example_statistics: list[Tensor] = []
     labels: list[Tensor] = []
@@ -79,24 +84,63 @@ def measure(
     with restored_modes(model), torch.no_grad():
         model.eval()
         layout: torch.memory_format | None = None
-        for inputs, targets in stream(task, Pass(split, indices.split(measuring_batch(task, batch_size)))):
+
+        def measured(inputs: Tensor, targets: Tensor) -> _Measured:
+            nonlocal layout
             layout = layout or fastest_layout(model, inputs)
             outputs = main_output(run_on_copy(model, inputs.contiguous(memory_format=layout)))
-            batch_statistics = task.statistics(outputs, targets)
-            statistics = batch_statistics if statistics is None else statistics + batch_statistics
-            loss += float(task.loss(outputs, targets)) * len(inputs)
-            if by_example:
-                group = math.ceil(images * batch_statistics.numel() / _MAX_STORED)
-                pairs = zip(outputs.split(group), targets.split(group), strict=True)
-                example_statistics.append(torch.stack([task.statistics(*pair) for pair in pairs]).cpu())
-                if targets.ndim == 1 and not targets.is_floating_point():
-                    labels.append(targets.cpu())
+            of_batch = task.statistics(outputs, targets)
+            total = float(task.loss(outputs, targets)) * len(inputs)
+            if not by_example:
+                return _Measured(total, of_batch)
+            group = math.ceil(images * of_batch.numel() / _MAX_STORED)
+            pairs = zip(outputs.split(group), targets.split(group), strict=True)
+            stored = torch.stack([task.statistics(*pair) for pair in pairs]).cpu()
+            has_labels = targets.ndim == 1 and not targets.is_floating_point()
+            return _Measured(total, of_batch, stored, targets.cpu() if has_labels else None)
+
+        for found in _shared_batches(task, split, batches, measured):
+            statistics = found.statistics if statistics is None else statistics + found.statistics
+            loss += found.loss
+            if found.by_example is not None:
+                example_statistics.append(found.by_example)
+            if found.labels is not None:
+                labels.append(found.labels)
     assert statistics is not None
     stored = torch.cat(example_statistics) if by_example else None
     details = details_of(task, statistics)
     return Measurement(
         task.metric(statistics), loss / images, images, details, stored, torch.cat(labels) if labels else None
     )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured on one batch: the sums of loss and statistics, and both kinds of entries by example."""
+
+    loss: float
+    statistics: Tensor
+    by_example: Tensor | None = None
+    labels: Tensor | None = None
+
+
+def _shared_batches(
+    task: Task,
+    split: SplitName,
+    batches: Sequence[Tensor],
+    measured: Callable[[Tensor, Tensor], _Measured],
+) -> Iterator[_Measured]:
+    """Measure batches in turn on all ranks, and yield the results in the order of the batches on each rank.
+
+    A batch is not divided, as the sums of parts would be rounded otherwise.
+    """
+    own = (measured(*batch) for batch in stream(task, Pass(split, batches[rank() :: ranks()])))
+    for _ in range(0, len(batches), ranks()):
+        with together():
+            found = next(own, None)
+        if ranks() > 1 and found is not None:
+            found = replace(found, statistics=found.statistics.cpu())  # the others have other GPUs
+        yield from (each for each in gather(found) if each is not None)
 
 
 def class_accuracies(task: Task, measured: Measurement) -> dict[str, float | None]:
