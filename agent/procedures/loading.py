@@ -1,5 +1,6 @@
 """Loading of tasks, dense networks and pruned networks by name."""
 
+import contextlib
 import math
 import re
 from dataclasses import fields
@@ -15,7 +16,7 @@ from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text
 from ...envs.models import get_model
 from ...envs.modules.process_group import local_rank
-from ...envs.modules.ranks import ranks
+from ...envs.modules.ranks import one_first, ranks
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.step_time import training_seconds
@@ -85,18 +86,20 @@ def load_task(config: DataConfig, seed: int) -> Task:
         return _segmentation(config, seed).to(place)
     if flag := _first_changed(config, "ignore_label", "balance_classes"):
         raise ValueError(f"{flag} is for --task segmentation only; leave it out, or give --task segmentation")
-    return get_task(
-        config.data,
-        root=config.data_root,
-        download=config.download,
-        val_from=config.val_from,
-        seed=seed,
-        normalisation=config.normalisation,
-        image_size=config.image_size,
-        channels=config.channels,
-        augment=config.augment,
-        workers=config.workers,
-    ).to(place)
+    with one_first() if config.download else contextlib.nullcontext():
+        task = get_task(
+            config.data,
+            root=config.data_root,
+            download=config.download,
+            val_from=config.val_from,
+            seed=seed,
+            normalisation=config.normalisation,
+            image_size=config.image_size,
+            channels=config.channels,
+            augment=config.augment,
+            workers=config.workers,
+        )
+    return task.to(place)
 
 
 def is_user_task(config: DataConfig) -> bool:
@@ -143,7 +146,7 @@ def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -
     Raises:
         ValueError: If the network or the weights are unknown or do not fit together.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_first():
         torch.manual_seed(seed)
         model = get_model(
             name, num_classes=task.num_outputs, in_channels=task.input_shape[0], weights=weights

@@ -10,6 +10,7 @@ from ...envs.modules.copying import replica
 from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.data_parallel import sharing_notes
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.cutting import save_pruned
@@ -101,7 +102,7 @@ def prune(
         problem,
         pruned,
         plan,
-        [*prepared.notes, *notes],
+        [*prepared.notes, *notes, *(sharing_notes(pruned) if config.recovery.epochs else ())],
         method=_method_label(result.decider, config),
         search=result.search,
         recovery=recovery,

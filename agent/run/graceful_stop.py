@@ -6,7 +6,7 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
-from ...envs.modules.ranks import any_rank, is_first
+from ...envs.modules.ranks import any_rank, ranks
 from ...envs.recovery.checkpoint import Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -49,5 +49,6 @@ class GracefulStop:
         if self._requested:
             raise KeyboardInterrupt(self._advice)
         self._requested = True
-        if is_first():  # not print, as the signal may interrupt another call of it
+        if ranks() == 1:  # torchrun, which sends the signal to all, says so itself
+            # Not print, as the signal may interrupt another call of it.
             os.write(2, b"\nsecateur: stopping at the next safe point; interrupt again to stop at once\n")

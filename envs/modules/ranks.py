@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
+from .process_group import local_rank
+
 T = TypeVar("T")
 
 
@@ -73,6 +75,18 @@ def any_rank(flag: bool) -> bool:
 def barrier() -> None:
     """Wait for all ranks."""
     any_rank(False)
+
+
+@contextlib.contextmanager
+def one_first() -> Iterator[None]:
+    """Let one process of each machine run the context before the others, which find what it has downloaded."""
+    if local_rank():
+        barrier()
+    try:
+        yield
+    finally:
+        if not local_rank():
+            barrier()
 
 
 def first_decides(function: Callable[[], T]) -> T:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from ..modules.ranks import broadcast_tensors, ranks, sum_over_ranks
@@ -68,12 +69,30 @@ class SharedStep:
             broadcast_tensors(self._model.buffers())
 
 
+def sharing_notes(model: nn.Module) -> tuple[str, ...]:
+    """Say in a sentence for the report how several ranks train a network; nothing for one rank."""
+    if ranks() == 1:
+        return ()
+    sentence = f"{ranks()} processes trained on shares of each batch"
+    if _is_on_gpu(model):
+        return (f"{sentence}, with the batch-norm statistics of all of them.",)
+    if any(isinstance(module, _BatchNorm) for module in model.modules()):
+        sentence += "; each normalised its share by itself, as torch has no shared batch-norm on a CPU"
+    return (f"{sentence}.",)
+
+
+def _is_on_gpu(model: nn.Module) -> bool:
+    return any(parameter.is_cuda for parameter in model.parameters())
+
+
 class _LossModule(nn.Module):
     """The loss of a network as a module."""
 
     def __init__(self, model: nn.Module, loss: LossFunction) -> None:
         super().__init__()
         self.model = model
+        # torch looks for unused weights in every step, and prints a warning on each rank if there are none.
+        self.unused = nn.Parameter(torch.zeros(()))
         self._loss = loss
 
     def forward(self, inputs: Any, targets: Any) -> Tensor:
@@ -102,7 +121,7 @@ def synchronised_batchnorm(model: nn.Module) -> Iterator[None]:
             tensors.
     """
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
-    if ranks() > 1 and any(parameter.is_cuda for parameter in model.parameters()):
+    if ranks() > 1 and _is_on_gpu(model):
         for parent in list(model.modules()):
             for name, child in parent.named_children():
                 if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):

@@ -83,22 +83,7 @@ def measure(
     loss = 0.0
     with restored_modes(model), torch.no_grad():
         model.eval()
-        layout: torch.memory_format | None = None
-
-        def measured(inputs: Tensor, targets: Tensor) -> _Measured:
-            nonlocal layout
-            layout = layout or fastest_layout(model, inputs)
-            outputs = main_output(run_on_copy(model, inputs.contiguous(memory_format=layout)))
-            of_batch = task.statistics(outputs, targets)
-            total = float(task.loss(outputs, targets)) * len(inputs)
-            if not by_example:
-                return _Measured(total, of_batch)
-            group = math.ceil(images * of_batch.numel() / _MAX_STORED)
-            pairs = zip(outputs.split(group), targets.split(group), strict=True)
-            stored = torch.stack([task.statistics(*pair) for pair in pairs]).cpu()
-            has_labels = targets.ndim == 1 and not targets.is_floating_point()
-            return _Measured(total, of_batch, stored, targets.cpu() if has_labels else None)
-
+        measured = _BatchMeasurer(model, task, images if by_example else None)
         for found in _shared_batches(task, split, batches, measured):
             statistics = found.statistics if statistics is None else statistics + found.statistics
             loss += found.loss
@@ -122,6 +107,34 @@ class _Measured:
     statistics: Tensor
     by_example: Tensor | None = None
     labels: Tensor | None = None
+
+
+class _BatchMeasurer:
+    """Measure batches.
+
+    Args:
+        model: The network, in evaluation mode.
+        task: Loss and metric.
+        stored: Number of examples whose statistics and labels are stored, or None.
+    """
+
+    def __init__(self, model: nn.Module, task: Task, stored: int | None) -> None:
+        self._model, self._task, self._stored = model, task, stored
+        self._layout: torch.memory_format | None = None
+
+    def __call__(self, inputs: Tensor, targets: Tensor) -> _Measured:
+        """Measure a batch."""
+        task = self._task
+        self._layout = self._layout or fastest_layout(self._model, inputs)
+        outputs = main_output(run_on_copy(self._model, inputs.contiguous(memory_format=self._layout)))
+        statistics, loss = task.statistics(outputs, targets), float(task.loss(outputs, targets)) * len(inputs)
+        if self._stored is None:
+            return _Measured(loss, statistics)
+        group = math.ceil(self._stored * statistics.numel() / _MAX_STORED)
+        pairs = zip(outputs.split(group), targets.split(group), strict=True)
+        by_example = torch.stack([task.statistics(*pair) for pair in pairs]).cpu()
+        has_labels = targets.ndim == 1 and not targets.is_floating_point()
+        return _Measured(loss, statistics, by_example, targets.cpu() if has_labels else None)
 
 
 def _shared_batches(
