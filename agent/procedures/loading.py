@@ -38,8 +38,8 @@ def device(name: str = "auto") -> torch.device:
     """Return a device.
 
     Args:
-        name: "cpu", "cuda", "cuda:1", or "auto" for the GPU if there is one, else the CPU. Under torchrun each
-            process of a machine has a GPU of its own.
+        name: "cpu", "cuda", "cuda:1", or "auto" for the GPU if there is one, else the CPU. Of the processes
+            that torchrun starts, each has its own GPU.
 
     Raises:
         ValueError: If the name is unknown or there is no such GPU.

@@ -112,7 +112,7 @@ def _is_speaker(store: Any) -> bool:
     is_speaker, ranks = True, distributed.get_world_size() if distributed.is_initialized() else 0
     with contextlib.suppress(Exception):  # the store may have gone with the process that had it
         is_speaker = store.add(_SPEAKERS, 1) == 1
-        if ranks:
+        if distributed.group.WORLD is not None:
             distributed.group.WORLD.abort()
         until = time.monotonic() + _PATIENCE
         ended = store.add(_ENDED, 1)

@@ -79,7 +79,7 @@ def barrier() -> None:
 
 @contextlib.contextmanager
 def one_first() -> Iterator[None]:
-    """Let one process of each machine run the context before the others, which find what it has downloaded."""
+    """Let one process of each machine run the context first; the others find what it has downloaded."""
     if local_rank():
         barrier()
     try:
@@ -90,7 +90,7 @@ def one_first() -> Iterator[None]:
 
 
 def first_decides(function: Callable[[], T]) -> T:
-    """Run a function on rank 0 alone, and return its result on every rank; its errors are raised on every rank.
+    """Run a function on rank 0 alone, and return its result, or raise its error, on every rank.
 
     Args:
         function: The function; its result has to be picklable.

@@ -1,7 +1,7 @@
 """Training shared by the ranks of ``torch.distributed``: each takes its share of every batch.
 
-The gradients are those of one process with the whole batch, up to the order of sums, if the loss is a mean over
-examples. Two things belong to a rank alone:
+The gradients are those of one process with the whole batch, up to the order of sums, if the loss is a mean
+over examples. Two things belong to a rank alone:
 
 * Batch-norm. On GPUs its statistics are those of all ranks (``torch.nn.SyncBatchNorm``). On CPUs, where torch
   has no such module, and in subclasses of torch's own modules, each rank normalises its share by itself, and
@@ -29,8 +29,8 @@ LossFunction = Callable[[Any, Any], Tensor]
 class SharedStep:
     """Compute the loss of a batch that the ranks share; alone, the loss of the batch.
 
-    Its value is the whole batch's on every rank. Its ``backward()`` leaves the whole batch's gradient on every
-    rank: the sum of the ranks' gradients, weighted by the sizes of their shares.
+    Its value is the whole batch's on every rank. Its ``backward()`` leaves the whole batch's gradient on
+    every rank: the sum of the ranks' gradients, weighted by the sizes of their shares.
 
     Args:
         model: The network, as it will be trained: every rank begins with rank 0's weights.
@@ -41,7 +41,7 @@ class SharedStep:
         self._model, self._loss = model, loss
         self._parallel: DistributedDataParallel | None = None
         if ranks() > 1:
-            # The wrapped module computes the loss, so that weights whose outputs do not count get no gradient.
+            # The wrapped module computes the loss: weights whose outputs do not count get no gradient.
             self._parallel = DistributedDataParallel(_LossModule(model, loss), find_unused_parameters=True)
 
     def __call__(self, inputs: Any, targets: Any, weight: float) -> Tensor:

@@ -191,7 +191,7 @@ def make_step(
 
     shape = shape_of_answer(model, example[:2])
     is_shared = ranks() > 1
-    fast_teacher = teacher
+    fast_teacher: Callable[..., Any] | None = teacher
     if teacher is not None and not is_shared:
         fast_teacher = capture_graph(run_teacher, example) or teacher
     loss = StepLoss(task, fast_teacher, config.distillation_weight, config.temperature, shape)

@@ -55,8 +55,8 @@ def measure(
 ) -> Measurement:
     """Measure a network in evaluation mode and float32; its modes are restored.
 
-    Several ranks share the batches, and all of them get what one would have measured, bit by bit. So every rank
-    has to call this.
+    Several ranks share the batches, and all of them get what one would have measured, bit by bit. So every
+    rank has to call this.
 
     Args:
         model: The network, on the task's device.
@@ -101,7 +101,7 @@ def measure(
 
 @dataclass(frozen=True)
 class _Measured:
-    """What was measured on one batch: the sums of loss and statistics, and both kinds of entries by example."""
+    """What was measured on one batch: sums, and if asked for the statistics and labels of its examples."""
 
     loss: float
     statistics: Tensor
