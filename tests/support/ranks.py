@@ -13,6 +13,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -215,7 +216,9 @@ def train(
     config = RecoveryConfig(epochs=2, batch_size=batch_size, learning_rate=0.05)
     saved = None if checkpoint is None else Checkpoint(checkpoint)
     losses: tuple[float, ...] = ()
-    with contextlib.suppress(Stopped):
+    # bfloat16 rounds the gradients of each share by itself.
+    in_float32 = mock.patch("secateur.envs.modules.precision.working_dtype", lambda device: torch.float32)
+    with contextlib.suppress(Stopped), in_float32:
         losses = finetune(model, task, config, checkpoint=saved, on_step=on_step, seed=3).losses
     return {"steps": steps[0], "losses": losses, "weights": model.state_dict()}
 
