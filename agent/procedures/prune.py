@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.data_parallel import sharing_notes
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.cutting import save_pruned
@@ -109,7 +111,12 @@ def prune(
         problem,
         pruned,
         plan,
-        [*prepared.notes, *notes, *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else [])],
+        [
+            *prepared.notes,
+            *notes,
+            *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else []),
+            *(sharing_notes(pruned) if config.recovery.epochs else ()),
+        ],
         method=_method_label(result.decider, config),
         search=result.search,
         recovery=recovery,
@@ -119,7 +126,8 @@ def prune(
         command=folder.command if folder else "",
     )
     if result.unrounded is not None:  # timed right after the pruned network, as the two are compared
-        report["unrounded"] = measure_plan(result.unrounded, problem, config.latency)
+        unrounded = result.unrounded
+        report["unrounded"] = first_decides(lambda: measure_plan(unrounded, problem, config.latency))
     if folder is not None:
         _save(folder, problem, pruned, plan, goal.reward, config, report)
     return PruningResult(pruned, plan, report)
@@ -190,6 +198,6 @@ def _save(
     report: dict[str, Any],
 ) -> None:
     """Write the pruned network, TensorBoard's summary and the report."""
-    save_pruned(model, plan, folder.path)
+    folder.write(lambda path: save_pruned(model, plan, path))
     log_result(folder, problem, plan, reward, config, report)
-    write_report(folder.path, report)
+    folder.write(lambda path: write_report(path, report))
