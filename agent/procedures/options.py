@@ -72,8 +72,8 @@ class SearchOptions:
     """
 
     effort: Effort = "normal"
-    """Effort of the search. quick compares the frozen agent with the heuristics and does not search; normal
-    searches until the candidates no longer improve; thorough measures 2000 candidates."""
+    """Effort of the run. quick only compares the frozen agent with the heuristics; normal searches until the
+    candidates no longer improve; thorough measures 2000 candidates and fine-tunes longer."""
     minutes: float | None = None
     """Time limit of the run, minutes, > 0; the search takes what the choice and the fine-tuning leave."""
     method: str = PPO

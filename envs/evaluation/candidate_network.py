@@ -35,6 +35,7 @@ from ..surgery.cutting import cut
 from ..surgery.plan import Mask, PruningPlan, resize_mask
 from ..surgery.slicing import TensorSlicer
 from ..tasks.base import Task
+from ..tasks.optional_members import has_loss
 from ..tracing import TracedNetwork
 from ..tracing.network import Ints
 from .candidate_program import CandidateProgram, compile_program
@@ -80,7 +81,11 @@ class CandidateNetwork:
         self.network = network
         self.model = replica(model).eval()
         example, _ = task.batch("train", torch.arange(min(2, task.size("train"))))
-        self._dtype = working_dtype(example.device)
+        self._is_recordable = has_loss(task)
+        pixels = example[0].numel() // example.shape[1]
+        self.piece_size = max(8, min(_LARGEST_PIECE, _PIECE_PIXELS[example.device.type] // pixels))
+        # A network's own losses may not run in less than float32.
+        self._dtype = working_dtype(example.device) if self._is_recordable else torch.float32
         if example.dim() == 4:  # before the trial pass, as outputs take over the layout of the weights
             self.model = self.model.to(memory_format=torch.channels_last)
         self._layout = fastest_layout(self.model, example)
@@ -99,13 +104,16 @@ class CandidateNetwork:
         self._whole_counts = [network.whole_counts(number) for number in range(len(network.layers))]
         self._tensors = named_tensors(self.model)
         self._slicer = TensorSlicer(network, {name: tensor.shape for name, tensor in self._tensors.items()})
-        self._program = self._compile(example) if example.device.type == "cpu" else None
+        is_compiled = example.device.type == "cpu" and self._is_recordable
+        self._program = self._compile(example) if is_compiled else None
 
     def pieces(self, inputs: Tensor) -> list[Tensor]:
         """Split images into pieces (P, C, H, W) with the data type and memory layout of the network."""
-        pixels = inputs[0].numel() // inputs.shape[1]
-        size = max(8, min(_LARGEST_PIECE, _PIECE_PIXELS[inputs.device.type] // pixels))
-        return [x.to(self._dtype).contiguous(memory_format=self._layout) for x in inputs.split(size)]
+        return [self.converted(x) for x in inputs.split(self.piece_size)]
+
+    def converted(self, inputs: Tensor) -> Tensor:
+        """Convert images to the data type and memory layout of the network."""
+        return inputs.to(self._dtype).contiguous(memory_format=self._layout)
 
     @torch.inference_mode()
     def record(self, pieces: Sequence[Tensor]) -> None:
@@ -114,6 +122,8 @@ class CandidateNetwork:
         Args:
             pieces: Images with the shapes, data types and layouts of all later ones.
         """
+        if not self._is_recordable:
+            return
 
         def take(*pieces: Tensor) -> None:
             self._take_statistics(self.model, pieces, repeat(nullcontext()))
@@ -131,7 +141,7 @@ class CandidateNetwork:
     @property
     def shares(self) -> bool:
         """Whether candidates can share the computation of a common prefix."""
-        return self._recording is None
+        return self._recording is None and self._is_recordable
 
     def dense_answer(self, piece: Tensor) -> Tensor:
         """Run the copy with its current masks: those of the last candidate."""
@@ -163,6 +173,12 @@ class CandidateNetwork:
         self._take_statistics(model, self._statistics, passes)
         for piece in pieces:
             yield self._forward(model, piece, passes)
+
+    def re_estimated(self, masks: Sequence[Mask]) -> nn.Module:
+        """Cut as :meth:`cut` does, and re-estimate batch-norm statistics."""
+        model = self.cut(masks)
+        self._take_statistics(model, self._statistics, repeat(nullcontext()))
+        return model
 
     def cut(self, masks: Sequence[Mask]) -> nn.Module:
         """Remove the masked filters, except those that fill up a width with fast kernels."""
@@ -235,7 +251,7 @@ class CandidateNetwork:
             for count, piece in enumerate(pieces, start=1):
                 for norm in norms:
                     norm.momentum = 1 / count  # the same as None, which would read the count from the device
-                self._forward(model, piece, passes)
+                self._run(model, piece, passes)
         finally:
             for norm in norms:
                 norm.eval()
@@ -243,14 +259,16 @@ class CandidateNetwork:
     def _forward(
         self, model: nn.Module, piece: Tensor, passes: Iterator[AbstractContextManager[Any]]
     ) -> Tensor:
+        return main_output(self._run(model, piece, passes))
+
+    def _run(self, model: nn.Module, piece: Tensor, passes: Iterator[AbstractContextManager[Any]]) -> Any:
         piece = piece.clone()  # some networks edit their input; copied before the shared prefix begins
         fast = self._dtype is torch.bfloat16  # without autocast's cache, which a CUDA graph must not read
         with (
             torch.autocast(piece.device.type, torch.bfloat16, enabled=fast, cache_enabled=False),
             next(passes),
         ):
-            outputs = model(piece)
-        return main_output(outputs)
+            return model(piece)
 
     def _dense_readers(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Pair every parameter that masks may change with a copy of its dense values."""

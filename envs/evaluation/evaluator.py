@@ -25,9 +25,11 @@ from ..recovery.compensation import Compensation
 from ..surgery.plan import Mask
 from ..tasks.base import Task
 from ..tasks.measuring import Measurement, check_measured
+from ..tasks.optional_members import has_loss
 from ..tracing import TracedNetwork
 from .candidate_network import CandidateNetwork
 from .journal import CachedMeasurement, Journal
+from .scoring import constant_prediction_loss, read_pieces, scores
 from .shared_prefix import SharedPrefix
 
 _FEW_STATISTICS_IMAGES, _MAX_STATISTICS_IMAGES = 128, 512
@@ -141,9 +143,8 @@ class CandidateEvaluator:
         if part == self._part and part in self._references:
             return
         chosen = torch.arange(self._images) * self.task.size("val") // self._images + part
-        inputs, targets = self.task.batch("val", chosen)
-        self._part, self._val = part, self._candidates.pieces(inputs)
-        self._targets = targets.split(len(self._val[0]))
+        self._part = part
+        self._val, self._targets = read_pieces(self._candidates, self.task, chosen)
         if not self._references:
             self._candidates.record(self._val)
         if part not in self._references:
@@ -194,20 +195,13 @@ class CandidateEvaluator:
             return self._dense._reference_on(self._part)
         dense = self._measure([np.ones(layer.filters, np.bool_) for layer in self.network.layers])
         with torch.inference_mode():
-            answers = [self._candidates.dense_answer(piece).sum(0) for piece in self._val]
-            answer = torch.stack(answers).sum(0) / dense.images
-            if answer.isnan().any():  # the ReLU of oneDNN hides it from the measurement
+            constant = constant_prediction_loss(self._candidates, self.task, self._val, self._targets)
+            if math.isnan(constant):  # the ReLU of oneDNN hides it from the measurement
                 dense = replace(dense, loss=math.nan)
             if not math.isfinite(dense.accuracy + dense.loss):
                 where = first_nonfinite(self._candidates.model, self._val[0])
                 check_measured(dense, f"{self.name}, before anything is removed,", f", {where}")
-            losses = [
-                float(self.task.loss(answer.expand(len(targets), *answer.shape), targets)) * len(targets)
-                for targets in self._targets
-            ]
-        return Reference(
-            dense.accuracy, dense.loss, dense.images, constant_prediction_loss=sum(losses) / dense.images
-        )
+        return Reference(dense.accuracy, dense.loss, dense.images, constant_prediction_loss=constant)
 
     def _find(self, candidates: Sequence[Sequence[Mask]]) -> list[CachedMeasurement]:
         """Look candidates up in the journal; measure the others and record each one in it."""
@@ -253,7 +247,8 @@ class CandidateEvaluator:
     @property
     def _parallel(self) -> int:
         """Number of candidates that are measured at the same time."""
-        return torch.get_num_threads() if self._val[0].device.type == "cpu" else 1
+        alone = not has_loss(self.task)  # its losses draw random numbers, for which there is one generator
+        return torch.get_num_threads() if self._val[0].device.type == "cpu" and not alone else 1
 
     def _shared_prefix(self, candidates: Sequence[Sequence[Mask]]) -> SharedPrefix | None:
         """Return the prefix that candidates share; None if they share nothing or everything."""
@@ -285,12 +280,11 @@ class CandidateEvaluator:
     @torch.inference_mode()
     def _measure(self, masks: Sequence[Mask], shared: SharedPrefix | None = None) -> Measurement:
         loss, statistics = 0.0, None
-        answers = self._candidates.answers(masks, self._val, shared)
-        for outputs, targets in zip(answers, self._targets, strict=True):
+        scored = scores(self._candidates, self.task, masks, self._val, self._targets, shared)
+        for piece, (found, mean_loss) in zip(self._val, scored, strict=True):
             # The statistics are summed per batch: those of segmentation are large.
-            found = self.task.statistics(outputs, targets)
             statistics = found if statistics is None else statistics + found
-            loss += float(self.task.loss(outputs, targets)) * len(targets)
+            loss += mean_loss * len(piece)
         assert statistics is not None
-        images = sum(map(len, self._targets))
+        images = sum(map(len, self._val))
         return Measurement(self.task.metric(statistics), loss / images, images)

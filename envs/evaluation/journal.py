@@ -31,6 +31,10 @@ class CachedMeasurement(NamedTuple):
     loss: float
 
 
+Records = tuple[dict[str, CachedMeasurement], float]
+"""What a journal knows: its entries by key, and the seconds that they took."""
+
+
 class Journal:
     """Record measurements of candidates in a file, one line each.
 
@@ -41,15 +45,32 @@ class Journal:
         after: Called after each new line; may raise :class:`.checkpoint.Stopped`.
     """
 
-    def __init__(self, path: Path, after: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, path: Path | None, after: Callable[[], None] = lambda: None) -> None:
         self._path, self._after = path, after
         self._known: dict[str, CachedMeasurement] = {}
         self.measured = 0
         """Candidates that this process has recorded."""
         self._earlier, self._synced = 0.0, time.monotonic()
-        if path.is_file():
-            self._read()
+        if path is not None and path.is_file():
+            self._read(path)
         self._clock = Stopwatch(self._earlier)
+
+    @classmethod
+    def in_memory(cls, records: Records, after: Callable[[], None] = lambda: None) -> "Journal":
+        """Make a journal that writes no file: that of a rank which follows another.
+
+        Args:
+            records: What it knows.
+            after: As for a journal with a file.
+        """
+        journal = cls(None, after)
+        journal._known, journal._earlier = dict(records[0]), records[1]
+        return journal
+
+    @property
+    def records(self) -> Records:
+        """What the journal knows, for :meth:`in_memory`."""
+        return self._known, self._earlier
 
     def begin(self) -> Stopwatch:
         """Start the search's clock, whose time is written into each line.
@@ -94,6 +115,8 @@ class Journal:
 
     def _write(self, key: str, found: CachedMeasurement) -> None:
         self._known[key] = found
+        if self._path is None:
+            return
         text = json.dumps([key, *found, self._clock.seconds])
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
@@ -103,8 +126,8 @@ class Journal:
                 os.fsync(file.fileno())
                 self._synced = time.monotonic()
 
-    def _read(self) -> None:
-        content = self._path.read_bytes()
+    def _read(self, path: Path) -> None:
+        content = path.read_bytes()
         whole = 0
         for line in content.splitlines(keepends=True):
             checksum, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
@@ -114,7 +137,7 @@ class Journal:
             self._known[key] = CachedMeasurement(accuracy, loss)
             whole += len(line)
         if whole < len(content):
-            os.truncate(self._path, whole)
+            os.truncate(path, whole)
 
 
 def _key(scope: str, masks: Sequence[Mask]) -> str:

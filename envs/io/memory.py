@@ -28,9 +28,6 @@ _V2 = _Names("memory.max", "memory.current", ("active_file", "inactive_file"))
 _MESSAGES = ("DefaultCPUAllocator", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
 """Parts of torch's RuntimeErrors from its allocators on Linux, Windows and CUDA, C++, and libraries."""
 
-_FITS_ANYWHERE = 10**9
-"""Bytes that fit by far where the memory available is unknown."""
-
 
 def available_memory(root: Path = Path("/")) -> int | None:
     """Return the bytes that the process can still allocate, including free swap.
@@ -60,12 +57,6 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
     available = available_memory()
     if available is not None and needed > available:
         raise ValueError(f"{what} need {size(needed)} of memory, available are {size(available)}: {remedy}")
-
-
-def fits_by_far(needed: int) -> bool:
-    """Return whether a number of bytes takes at most a quarter of the memory available."""
-    available = available_memory()
-    return needed <= (_FITS_ANYWHERE if available is None else available // 4)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

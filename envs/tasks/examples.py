@@ -176,7 +176,7 @@ def is_batch(item: Any, fields: Fields, what: str, *, usually: bool) -> bool:
     if lengths[0] != lengths[1]:
         if usually and getattr(inputs, "ndim", 0) == 4:
             raise ValueError(
-                f"a batch has {lengths[0]} inputs and {lengths[1]} targets; give as many of both"
+                f"{what} gives a batch of {lengths[0]} inputs and {lengths[1]} targets; give as many of both"
             )
         return False
     return usually or getattr(inputs, "ndim", 0) == 4 or isinstance(inputs, (list, tuple))

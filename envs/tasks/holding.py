@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from PIL import Image
 
-from ..io.memory import fits_by_far, require_memory
-from ..io.memory import size as in_words
+from ..io import memory
 from .base import SplitName
+from .example_sources import Reading, Source, TensorSource, joined, spread
 from .examples import Fields, number_of_bytes
 from .iterable_source import IterableSource, Run
 from .map_source import READ_AT_ONCE, MapSource
+from .read_ahead import local_ranks
 from .source_opening import REMEDY
-from .sources import Reading, Source, TensorSource, joined, spread
-
-InMemory = Literal["auto", "always", "never"]
+from .storage import BY_FAR, InMemory
 
 _WEIGHED = 16
 """Number of examples from which the memory of all is estimated."""
@@ -56,8 +55,9 @@ def hold_or_stream(split: SplitName, source: Source, in_memory: InMemory) -> Hel
     if not isinstance(source, (MapSource, IterableSource)):
         return Held(source, sum(part.nbytes for part in (source.inputs, source.labels)), True)  # type: ignore[attr-defined]
     needed = _needed(source)
-    if in_memory == "never" or (in_memory == "auto" and not fits_by_far(needed)):
+    if in_memory == "never" or (in_memory == "auto" and not _fits_by_far(needed)):
         return Held(source, needed, False)
+    memory.require_memory(needed, f"the {len(source):,} examples of {split}", REMEDY)
     if source.changes():
         if in_memory == "always":
             raise ValueError(
@@ -65,7 +65,6 @@ def hold_or_stream(split: SplitName, source: Source, in_memory: InMemory) -> Hel
                 "memory; give in_memory='auto', or augment with train_transform alone"
             )
         return Held(source, needed, False, True)
-    require_memory(needed, f"the {len(source):,} examples of {split}", REMEDY)
     if isinstance(source, IterableSource):
         source = replace(source, held=source.held[:1])  # frees what would be in memory twice
     return Held(_held(source), needed, True)
@@ -76,7 +75,7 @@ def memory_note(found: Mapping[SplitName, Held]) -> str:
     sentences = []
     for how, is_held in (("In memory", True), ("Streamed", False)):
         parts = [
-            f"{split} {in_words(one.bytes)}" + (" (it augments or shuffles)" if one.changes else "")
+            f"{split} {memory.size(one.bytes)}" + (" (it augments or shuffles)" if one.changes else "")
             for split, one in found.items()
             if one.is_held == is_held
         ]
@@ -87,6 +86,11 @@ def memory_note(found: Mapping[SplitName, Held]) -> str:
         if few < len(one.source):
             sentences.append(f"Statistics and candidates use {few:,} of the examples of {split}.")
     return " ".join(sentences)
+
+
+def _fits_by_far(needed: int) -> bool:
+    available = memory.available_memory()
+    return available is None or needed * local_ranks() * BY_FAR <= available
 
 
 def _needed(source: MapSource | IterableSource) -> int:
@@ -106,9 +110,9 @@ def _is_plain(source: MapSource | IterableSource) -> bool:
 
 def _held(source: MapSource | IterableSource) -> Source:
     every = torch.arange(len(source))
-    settings = source.settings if isinstance(source, MapSource) else {}
+    workers = source.workers if isinstance(source, MapSource) else 0
     if isinstance(source, MapSource) and len(source) < READ_AT_ONCE:  # sooner read than workers start
-        source = replace(source, settings={"num_workers": 0})
+        source = replace(source, workers=0)
     if _is_plain(source):
         return TensorSource(*joined(source.stream(Reading.of_examples(every)), len(source)))
     rows = [_loaded(source.training.fields.of(row)) for row in _rows(source)]
@@ -119,7 +123,7 @@ def _held(source: MapSource | IterableSource) -> Source:
         every,
         replace(source.training, fields=pair),
         replace(source.measuring, fields=pair),
-        settings=settings,
+        workers=workers,
     )
 
 

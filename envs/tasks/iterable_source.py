@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,13 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..io.memory import is_out_of_memory
-from ..io.untrusted import with_type
 from ..modules.randomness import fixed_randomness
+from .data_errors import naming
 from .draws import derived_seed
+from .example_sources import Reading
 from .examples import Fields, Pair, Recipe, check_shapes, equal, nothing, number_of_bytes
 from .passes import DataError
-from .sources import Reading
 
 PREFIX = 4096
 """Largest number of examples that are held for bounded reads."""
@@ -292,28 +290,6 @@ def _end(items: Any) -> None:
         if callable(end := getattr(items, name, None)):
             end()
             return
-
-
-@contextlib.contextmanager
-def naming(what: str) -> Iterator[None]:
-    """Turn an error of the user's data set into one line."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise DataError(f"{what} ({cause(error)})") from error
-
-
-def cause(error: Exception) -> str:
-    """Return type and message of an error in one line, also of one in a worker, whose text is a traceback."""
-    lines = str(error).splitlines()
-    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
-    if not frames or "DataLoader worker" not in lines[0]:
-        return with_type(error)
-    return next((line for line in lines[frames[-1] :] if line and not line.startswith("  ")), lines[0])
 
 
 def _set_epoch(data: Any, epoch: int) -> None:

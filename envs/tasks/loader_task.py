@@ -7,12 +7,14 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from ..io.suggestions import unknown_name
 from .base import SplitName
 from .examples import Key, Transform
-from .holding import Held, InMemory, hold_or_stream, memory_note
+from .holding import Held, hold_or_stream, memory_note
 from .passes import DataError
 from .source_opening import Options, class_names, open_source
 from .source_task import SourceTask
+from .storage import IN_MEMORY, InMemory
 
 _ORDER: tuple[SplitName, ...] = ("val", "test", "train")
 """Order of reading: what is read again and again is held first."""
@@ -27,10 +29,9 @@ class LoaderTask(SourceTask):
     * A map-style data set of torch or Hugging Face, or a list of examples. Training takes all examples once
       an epoch, in an order from the run's seed. The global generators of torch, NumPy and Python are seeded
       for each example, so the images of a data set that augments depend on seed, epoch and index alone.
-    * A ``DataLoader`` of one. Its data set, ``collate_fn``, ``worker_init_fn``, number of workers and their
-      settings are used; its batch size is not. A sampler of one's own decides which examples belong to the
-      split, not how often and in which order they come. Random numbers that ``collate_fn`` draws depend on
-      the batch, too.
+    * A ``DataLoader`` of one. Its data set, ``collate_fn``, ``worker_init_fn`` and number of workers are
+      used; its batch size is not. A sampler of one's own decides which examples belong to the split, not how
+      often and in which order they come. Random numbers that ``collate_fn`` draws depend on the batch, too.
     * An iterable data set of torch, Hugging Face or webdataset, a ``DataLoader`` of one, or any iterable of
       batches that can be iterated again. A pass reads it in its own order, from the beginning. Statistics
       and candidates use its first examples, at most 4,096; see :class:`.iterable_source.IterableSource`.
@@ -51,8 +52,8 @@ class LoaderTask(SourceTask):
         in_memory: ``auto`` holds what takes at most a quarter of the memory available, ``always`` all,
             ``never`` nothing.
         sizes: Number of examples of iterables without a length, by split; without it they are counted once.
-        workers: Processes that read a data set; by default those of a ``DataLoader``, else as many as there
-            are CPUs, at most 8.
+        workers: Processes that read a map-style data set; by default those of a ``DataLoader``, else one for
+            each core. A plain stream is read in the process itself; give a ``DataLoader`` of it for more.
         **settings: Loss, metric and more, as for :class:`.source_task.SourceTask`.
 
     Raises:
@@ -77,8 +78,8 @@ class LoaderTask(SourceTask):
         notes: tuple[str, ...] = (),
         **settings: Any,
     ) -> None:
-        if in_memory not in ("auto", "always", "never"):
-            raise ValueError(f"in_memory is {in_memory!r}; give 'auto', 'always' or 'never'")
+        if in_memory not in IN_MEMORY:
+            raise ValueError(unknown_name("value of in_memory", in_memory, IN_MEMORY))
         given: dict[SplitName, Any] = {"train": train, "val": val, "test": test}
         options = Options(inputs, targets, train_transform, eval_transform, workers, sizes or {})
         said: list[str] = []

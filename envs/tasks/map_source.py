@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from ..io.memory import is_out_of_memory
-from ..io.untrusted import with_type
 from ..modules.randomness import fixed_randomness
+from .data_errors import naming
 from .draws import derived_seed
+from .example_sources import Reading, joined, spread
 from .examples import Pair, Recipe, equal, nothing
 from .passes import DataError
-from .sources import Reading, joined, spread
+from .read_ahead import read_ahead
 
 READ_AT_ONCE = 256
 """Smallest number of examples for which a bounded read starts workers."""
 
 _COMPARED = 64
 """Number of examples that are read twice to see whether a data set augments."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """An error while reading, as a worker hands it over: a traceback would be printed, and its type lost."""
-
-    line: str
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,8 @@ class MapSource:
         training: How examples are made for training.
         measuring: How they are made for all else.
         collate: Makes a batch of what the data set gives, such as a ``DataLoader``'s; None stacks.
-        settings: Arguments of the ``DataLoader`` that reads passes, such as ``num_workers``.
+        workers: Processes that read passes, at least 0.
+        begin: Called in each of them with its number, such as a ``DataLoader``'s ``worker_init_fn``.
     """
 
     split: str
@@ -57,7 +49,8 @@ class MapSource:
     training: Recipe
     measuring: Recipe
     collate: Callable[[list[Any]], Any] | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    workers: int = 0
+    begin: Callable[[int], Any] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -71,27 +64,16 @@ class MapSource:
     def read(self, indices: Tensor, *, augment: bool = False, seed: int = 0) -> Pair:
         """Return some examples; many are read by the workers."""
         indices = indices.cpu()
-        if len(indices) < READ_AT_ONCE or not self.settings.get("num_workers"):
+        if len(indices) < READ_AT_ONCE or not self.workers:
             return self._made(indices, augment=augment, seed=seed)
         return joined(self.stream(Reading.of_examples(indices, augment=augment, seed=seed)), len(indices))
 
     def stream(self, reading: Reading) -> Iterator[Pair]:
         """Yield this process' examples of each batch, read ahead by the workers."""
-        reader = _Reader(self, reading.augment, reading.seed, reading.epoch)
-        shares = [share.tolist() for share in reading.shares]
-        loader = DataLoader(
-            reader,
-            batch_sampler=list(filter(None, shares)),
-            collate_fn=_as_it_is,
-            generator=torch.Generator().manual_seed(derived_seed(reading.seed, reading.epoch)),
-            **self.settings,
-        )
-        batches = iter(loader)
-        try:
-            for share in shares:
-                yield _sound(_next(batches, self.split)) if share else nothing(self.example)
-        finally:
-            _end(batches)
+        made = partial(self._made, augment=reading.augment, seed=reading.seed, epoch=reading.epoch)
+        shares = [share.cpu() for share in reading.shares]
+        largest = max(map(len, shares), default=0) * sum(part.nbytes for part in self.example)
+        yield from read_ahead(made, shares, self.workers, batch_bytes=largest, begin=self.begin)
 
     def targets(self) -> Tensor | None:
         """Return the labels that data sets of torchvision and Hugging Face have at hand, if right."""
@@ -121,56 +103,32 @@ class MapSource:
         Raises:
             DataError: If that fails.
         """
-        try:
+        with naming(f"example {place} of {self.split} cannot be read"):
             return _seeded(0, self.data, int(self.indices[place]))
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            raise DataError(_line(self.split, place, error)) from error
 
-    def _made(self, indices: Tensor, *, augment: bool = False, seed: int = 0) -> Pair:
-        if not len(indices):
+    def _made(self, indices: Tensor, *, augment: bool = False, seed: int = 0, epoch: int = 0) -> Pair:
+        """Read examples, make a batch of them, and name the one that fails."""
+        places = indices.tolist()
+        if not places:
             return nothing(self.example)
-        return _sound(_Reader(self, augment, seed, 0).__getitems__(indices.tolist()))
-
-
-class _Reader(Dataset[Any]):
-    """Make batches of examples in a worker."""
-
-    def __init__(self, source: MapSource, augment: bool, seed: int, epoch: int) -> None:
-        self._source = dataclasses.replace(source, settings={})  # which may not be picklable
-        self._augment, self._seed, self._epoch = augment, seed, epoch
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what a ``worker_init_fn`` looks for in the data set."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._source.data, name)
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitems__(self, places: Sequence[int]) -> Pair | Fault:
-        """Return the batch of some examples, or what was wrong."""
-        source, place = self._source, -1
-        recipe = source.training if self._augment else source.measuring
-        try:
-            read = []
-            for place in places:
-                seed = derived_seed(self._seed, self._epoch, place)
-                item = _seeded(seed, source.data, int(source.indices[place]))
-                read.append(item if source.collate is not None else recipe.example(item, seed))
-            if source.collate is None:
-                return recipe.stack(read, source.split)
-            with fixed_randomness(derived_seed(self._seed, self._epoch, *places[:1], len(places))):
-                inputs, targets = recipe.batch(source.collate(read))
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            return Fault(_line(source.split, place, error))
-        if len(inputs) != len(targets) or len(inputs) != len(places):
-            return Fault(
-                f"the collate_fn of {source.split} makes {len(inputs)} inputs and {len(targets)} targets of "
+        recipe = self.training if augment else self.measuring
+        made, raw = [], []
+        for place in places:
+            own_seed = derived_seed(seed, epoch, place)
+            with naming(f"example {place} of {self.split} cannot be read"):
+                item = _seeded(own_seed, self.data, int(self.indices[place]))
+                if self.collate is None:
+                    made.append(recipe.example(item, own_seed))
+                else:
+                    raw.append(item)
+        if self.collate is None:
+            return recipe.stack(made, self.split)
+        what = f"the collate_fn of {self.split} fails on the examples {places[0]} to {places[-1]}"
+        with naming(what), fixed_randomness(derived_seed(seed, epoch, places[0], len(places))):
+            inputs, targets = recipe.batch(self.collate(raw))
+        if not len(inputs) == len(targets) == len(places):
+            raise DataError(
+                f"the collate_fn of {self.split} makes {len(inputs)} inputs and {len(targets)} targets of "
                 f"{len(places)} examples; it has to keep their number"
             )
         return inputs, targets
@@ -179,37 +137,6 @@ class _Reader(Dataset[Any]):
 def _seeded(seed: int, data: Any, index: int) -> Any:
     with fixed_randomness(seed):
         return data[index]
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _sound(batch: Pair | Fault) -> Pair:
-    if isinstance(batch, Fault):
-        raise DataError(batch.line)
-    return batch
-
-
-def _next(batches: Iterator[Any], split: str) -> Any:
-    try:
-        return next(batches)
-    except RuntimeError as error:  # as if a worker is killed
-        if is_out_of_memory(error):
-            raise
-        raise DataError(f"{split} cannot be read ({with_type(error)})") from error
-
-
-def _end(batches: Any) -> None:
-    """End the workers at once, also while an error is handled that still refers to them."""
-    if (shut_down := getattr(batches, "_shutdown_workers", None)) is not None:
-        shut_down()
-
-
-def _line(split: str, place: int, error: Exception) -> str:
-    if isinstance(error, DataError):
-        return str(error)
-    return f"example {place} of {split} cannot be read ({with_type(error)})"
 
 
 def _labels_at_hand(data: Any, recipe: Recipe) -> Tensor | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,27 +21,16 @@ from torch.utils.data import (
     default_convert,
 )
 
-from ..io.memory import available_memory, require_memory
+from ..io import memory
 from .base import SplitName
+from .example_sources import Source, TensorSource, joined
 from .examples import Fields, Key, Pair, Recipe, Transform, check_shapes, is_batch
 from .iterable_source import PREFIX, IterableSource, first_item, naming
 from .map_source import MapSource
-from .sources import Source, TensorSource, joined
-
-_KEPT = (
-    "num_workers",
-    "worker_init_fn",
-    "multiprocessing_context",
-    "prefetch_factor",
-    "timeout",
-    "pin_memory",
-)
-"""What is taken over from a ``DataLoader``, beside its data set and ``collate_fn``."""
+from .read_ahead import default_workers
 
 _ALL = (SequentialSampler, RandomSampler, WeightedRandomSampler, DistributedSampler)
 """Samplers that draw from all examples of a data set."""
-
-_MOST_WORKERS = 8
 
 REMEDY = "give fewer or smaller examples, a machine with more memory, or in_memory='never'"
 
@@ -90,8 +78,8 @@ def open_source(split: SplitName, given: Any, options: Options, said: list[str])
     if isinstance(given, DataLoader) and not isinstance(given.dataset, IterableDataset):
         return _from_loader(split, given, options, said)
     if _is_map_style(given, options, split):
-        workers = min(os.cpu_count() or 1, _MOST_WORKERS) if options.workers is None else options.workers
-        return _from_map(split, given, torch.arange(len(given)), options, {"num_workers": workers})
+        workers = default_workers() if options.workers is None else options.workers
+        return _from_map(split, given, torch.arange(len(given)), options, workers=workers)
     if isinstance(given, Iterator):
         return _read_once(split, given, options)
     return _from_iterable(split, given, options, said)
@@ -124,24 +112,19 @@ def _label_keys(features: Mapping[str, Any], fields: Fields | None, key: Key | N
 
 
 def _from_loader(split: SplitName, given: DataLoader[Any], options: Options, said: list[str]) -> Source:
-    collate = given.collate_fn if given.collate_fn not in (default_collate, default_convert) else None
     return _from_map(
         split,
         given.dataset,
         _indices(split, given, said),
         options,
-        _settings(given, options.workers),
-        collate,
+        collate=None if given.collate_fn in (default_collate, default_convert) else given.collate_fn,
+        workers=given.num_workers if options.workers is None else options.workers,
+        begin=given.worker_init_fn,
     )
 
 
 def _from_map(
-    split: SplitName,
-    data: Any,
-    indices: Tensor,
-    options: Options,
-    settings: Mapping[str, Any],
-    collate: Any = None,
+    split: SplitName, data: Any, indices: Tensor, options: Options, *, collate: Any = None, **more: Any
 ) -> MapSource:
     if not len(indices):
         raise ValueError(f"{split} has no examples; give at least one")
@@ -150,12 +133,12 @@ def _from_map(
             f"the DataLoader of {split} has a collate_fn of its own, and there are transforms: let one of "
             "them do the other's work"
         )
-    open_fields = Recipe(Fields(0, 1))
-    source = MapSource(split, data, indices, open_fields, open_fields, collate, settings)
+    unknown = Recipe(Fields(0, 1))
+    source = MapSource(split, data, indices, unknown, unknown, collate, **more)
     item = source.raw(0)
     fields = options.fields(split, item if collate is None else collate([item]))
     training, measuring = options.recipes(split, fields)
-    return MapSource(split, data, indices, training, measuring, collate, settings)
+    return replace(source, training=training, measuring=measuring)
 
 
 def _indices(split: SplitName, given: DataLoader[Any], said: list[str]) -> Tensor:
@@ -209,8 +192,8 @@ def _from_iterable(split: SplitName, given: Any, options: Options, said: list[st
     training, measuring = options.recipes(split, Fields(0, 1) if batches else fields)
     known = options.sizes.get(split)
     size = _length_of(given, fields, batches) if known is None else known
-    memory = available_memory()
-    most = PREFIX * 2**20 if memory is None else memory // 8
+    available = memory.available_memory()
+    most = PREFIX * 2**20 if available is None else available // 8
     source = IterableSource(split, given, size or 1, training, measuring, fields, batches).opened(size, most)
     if size is None:
         said.append(f"{split} has no length, so its {len(source):,} examples were counted once.")
@@ -236,20 +219,10 @@ def _length_of(given: Any, fields: Fields, batches: bool) -> int | None:
 
 def _rebuilt(given: DataLoader[Any]) -> DataLoader[Any]:
     """Return the same loader with workers that begin anew each time, and with its last, smaller batch."""
-    return DataLoader(
-        given.dataset, batch_size=given.batch_size, collate_fn=given.collate_fn, **_settings(given, None)
-    )
-
-
-def _settings(given: DataLoader[Any], workers: int | None) -> dict[str, Any]:
-    """Return the arguments for a ``DataLoader`` that reads like another one."""
-    settings = {name: getattr(given, name) for name in _KEPT}
-    settings["pin_memory"] = given.pin_memory and torch.cuda.is_available()
-    if workers is not None:
-        settings["num_workers"] = workers
-    if not settings["num_workers"]:
-        settings = {name: settings[name] for name in ("num_workers", "pin_memory")}
-    return settings
+    names = ["num_workers", "worker_init_fn", "batch_size", "collate_fn"]
+    if given.num_workers:
+        names += ["multiprocessing_context", "prefetch_factor", "timeout"]
+    return DataLoader(given.dataset, **{name: getattr(given, name) for name in names})
 
 
 def _read_once(split: SplitName, given: Iterator[Any], options: Options) -> TensorSource:
@@ -273,7 +246,7 @@ def _read_once(split: SplitName, given: Iterator[Any], options: Options) -> Tens
                 parts.append(recipe.stack([recipe.example(item, 0)], split))
         count += len(parts[-1][0])
         read_bytes += sum(part.nbytes for part in parts[-1])
-        require_memory(read_bytes, f"the first {count:,} examples of {split}, to be joined,", REMEDY)
+        memory.require_memory(read_bytes, f"the first {count:,} examples of {split}, to be joined,", REMEDY)
     if not parts:
         raise ValueError(f"{split} gives nothing; give at least one example")
     check_shapes(parts, split, axes=1)

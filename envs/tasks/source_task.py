@@ -12,17 +12,17 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..modules.randomness import fixed_randomness
 from .base import SplitName
 from .draws import derived_seed
+from .example_sources import JoinedSource, Reading, Source, spread
 from .examples import Pair
 from .ignored_labels import count_classes
 from .metrics import Average, Metric
-from .optional_members import distillation_loss
+from .optional_members import distillation_loss, no_smoothing
 from .passes import Pass
-from .sources import JoinedSource, Reading, Source, spread
 
 _LOOKED_AT = 256
 """Number of examples of each split that are read to see how many classes there are."""
@@ -46,8 +46,8 @@ class SourceTask:
             the global generators.
         distillation: Function from outputs of student and teacher and a temperature to a loss; by default
             Hinton's for classes, else the mean squared error.
-        training_loss: Function from all that a network gives back in training mode, and targets, to the loss
-            of a training step; see :class:`.base.Task`.
+        training_loss: Function from the network in training mode, inputs and targets to the loss of a step;
+            see :class:`.base.Task`.
         largest_batch: Largest number of examples in one pass, at least 1.
         notes: Sentences for the report.
 
@@ -66,7 +66,7 @@ class SourceTask:
         num_outputs: int | None = None,
         augment: Callable[[Tensor], Tensor] | None = None,
         distillation: Callable[[Tensor, Tensor, float], Tensor] | None = None,
-        training_loss: Callable[[Any, Tensor], Tensor] | None = None,
+        training_loss: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
         largest_batch: int = 512,
         notes: tuple[str, ...] = (),
     ) -> None:
@@ -146,6 +146,16 @@ class SourceTask:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch."""
         return self._loss(*self._copies(outputs, targets))
+
+    def smoothed_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+        """Return the mean loss of a batch with label smoothing, if it is ``F.cross_entropy``.
+
+        Raises:
+            ValueError: If it is another loss.
+        """
+        if self._loss is not F.cross_entropy:
+            raise ValueError(no_smoothing(self.name))
+        return F.cross_entropy(*self._copies(outputs, targets), label_smoothing=label_smoothing)
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the metric's statistics of a batch."""

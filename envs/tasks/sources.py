@@ -1,229 +1,215 @@
-"""Where a user's examples come from, and what a process reads of them.
+"""Sources of examples: images and targets that are read by their index.
 
-A source gives examples in two ways: a few by their indices, for statistics and candidates, and a whole pass
-in order, for fine-tuning and measuring.
+A source has all examples of a data set, whether in memory or on disk; a :class:`.splits.Split` is a choice of
+its indices.
+
+Shapes: N examples of a source, B of a batch, C channels, H and W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, Self
+import dataclasses
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
-from .examples import Pair
-from .passes import Pass
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What one process reads of one part of the data in a pass: a slice of each batch.
-
-    Args:
-        batches: Indices of the examples of each batch, of all processes together, (B,) int64.
-        bounds: First index of the slice in each batch that is left, and the one after its last.
-        first: Number of batches that were taken before.
-        augment: Whether to transform as in training.
-        seed: Seed of random transforms, together with the epoch and the index of an example.
-        epoch: Number of the epoch, from 0.
-    """
-
-    batches: Sequence[Tensor]
-    bounds: Sequence[tuple[int, int]]
-    first: int = 0
-    augment: bool = False
-    seed: int = 0
-    epoch: int = 0
-
-    @classmethod
-    def of(cls, passed: Pass) -> Self:
-        """Return what this process reads in a pass."""
-        bounds = []
-        for batch, share in zip(passed.batches[passed.first :], passed.shares, strict=True):
-            before = sum(len(part) for part in batch.tensor_split(passed.ranks)[: passed.rank])
-            bounds.append((before, before + len(share)))
-        return cls(passed.batches, bounds, passed.first, passed.augment, passed.seed, passed.epoch)
-
-    @classmethod
-    def of_examples(cls, indices: Tensor, *, augment: bool = False, seed: int = 0, batch: int = 64) -> Self:
-        """Return a reading of some examples, in batches."""
-        batches = indices.split(batch)
-        return cls(batches, [(0, len(part)) for part in batches], augment=augment, seed=seed)
-
-    @property
-    def shares(self) -> list[Tensor]:
-        """Indices of the examples of each slice; there may be none."""
-        return [batch[a:b] for batch, (a, b) in zip(self.batches[self.first :], self.bounds, strict=True)]
-
-    def of_part(self, part: range) -> Reading:
-        """Return what is read of the examples with some indices; these are counted from 0 then."""
-        inside = [(batch >= part.start) & (batch < part.stop) for batch in self.batches]
-        batches = [batch[here] - part.start for batch, here in zip(self.batches, inside, strict=True)]
-        bounds = [
-            (int(here[:a].sum()), int(here[:b].sum()))
-            for here, (a, b) in zip(inside[self.first :], self.bounds, strict=True)
-        ]
-        return replace(self, batches=batches, bounds=bounds)
+_PIXELS_AT_A_TIME = 2**22
+"""Pixels to resize at a time: some CPUs need a float32 copy of them."""
 
 
 class Source(Protocol):
-    """Examples of a split. Pixels stay bytes until a task scales them."""
+    """Images as bytes with their targets: labels (N,) int64, or masks (N, H, W) uint8."""
 
     @property
-    def example(self) -> Pair:
-        """Input and target of one example, as tensors."""
+    def is_resident(self) -> bool:
+        """Whether reading costs next to nothing, so that no process has to read ahead."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an image, (C, H, W)."""
+
+    @property
+    def strata(self) -> Tensor:
+        """Strata for splitting, (N,) int64 on the CPU: each part gets the same share of each stratum."""
+
+    @property
+    def device(self) -> torch.device:
+        """Device on which examples are given."""
 
     def __len__(self) -> int: ...
 
-    def read(self, indices: Tensor, *, augment: bool, seed: int) -> Pair:
-        """Return some examples.
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Read images (B, C, H, W) uint8 and their targets.
 
         Args:
-            indices: Their indices, (B,) int64.
-            augment: Whether to transform as in training.
-            seed: Seed of random transforms.
-        """
-
-    def stream(self, reading: Reading) -> Iterator[Pair]:
-        """Yield this process' examples of each batch that is left.
+            indices: Indices of the examples, (B,) int64, on any device.
 
         Raises:
-            DataError: If they cannot be read.
+            DataError: If an example cannot be read.
         """
 
-    def targets(self) -> Tensor | None:
-        """Return all targets, (N, ...); None if that takes reading the inputs."""
+    def read_one(self, index: int) -> tuple[Tensor, Tensor]:
+        """Read an image (C, h, w) uint8 as it was stored, of any size, and its target."""
+
+    def read_targets(self, indices: Tensor) -> Tensor:
+        """Read the targets alone."""
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the same examples, on a device if they are held as tensors."""
+        """Return the same source, which gives its examples on a device."""
+
+    def with_channels(self, channels: int) -> Self:
+        """Return the same images in 1 or 3 channels; see :func:`with_channels`."""
 
 
 @dataclass(frozen=True)
-class TensorSource:
-    """Examples held as tensors.
+class Resident:
+    """Examples held in memory.
 
     Args:
-        inputs: Inputs (N, ...).
-        labels: Targets (N, ...).
+        images: Images (N, C, H, W) uint8.
+        targets: Labels (N,) int64, or masks (N, H, W) uint8 with class indices or the ignore label.
+
+    Raises:
+        ValueError: If a shape or data type is wrong.
     """
 
-    inputs: Tensor
-    labels: Tensor
+    images: Tensor
+    targets: Tensor
 
-    @property
-    def example(self) -> Pair:
-        """Input and target of the first example."""
-        return self.inputs[0], self.labels[0]
+    is_resident: ClassVar[bool] = True
 
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def read(self, indices: Tensor, *, augment: bool = False, seed: int = 0) -> Pair:
-        """Return some examples; they are not transformed."""
-        indices = indices.to(self.inputs.device)
-        return self.inputs[indices], self.labels[indices]
-
-    def stream(self, reading: Reading) -> Iterator[Pair]:
-        """Yield this process' examples of each batch."""
-        for share in reading.shares:
-            yield self.read(share)
-
-    def targets(self) -> Tensor:
-        """Return all targets."""
-        return self.labels
-
-    def to(self, device: torch.device | str) -> Self:
-        """Return the same examples on a device."""
-        return type(self)(self.inputs.to(device), self.labels.to(device))
-
-
-@dataclass(frozen=True)
-class JoinedSource:
-    """Two sources one after the other, such as train and val.
-
-    Args:
-        first: The one whose examples have the first indices.
-        second: The other one.
-    """
-
-    first: Source
-    second: Source
-
-    @property
-    def example(self) -> Pair:
-        """Input and target of one example."""
-        return self.first.example
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def read(self, indices: Tensor, *, augment: bool = False, seed: int = 0) -> Pair:
-        """Return some examples."""
-        indices = indices.cpu()
-        of_first = indices < len(self.first)
-        parts = [
-            source.read(chosen, augment=augment, seed=seed) if len(chosen) else None
-            for source, chosen in (
-                (self.first, indices[of_first]),
-                (self.second, indices[~of_first] - len(self.first)),
+    def __post_init__(self) -> None:
+        images, targets = self.images, self.targets
+        if images.dtype != torch.uint8 or images.dim() != 4:
+            raise ValueError(f"images are (N, C, H, W) uint8, got {tuple(images.shape)} {images.dtype}")
+        count, _, height, width = images.shape
+        kind = (targets.dtype, tuple(targets.shape))
+        if kind not in ((torch.int64, (count,)), (torch.uint8, (count, height, width))):
+            raise ValueError(
+                f"targets are labels ({count},) int64 or masks ({count}, {height}, {width}) uint8, got "
+                f"{tuple(targets.shape)} {targets.dtype}"
             )
-        ]
-        return _in_order(of_first, *parts)
 
-    def stream(self, reading: Reading) -> Iterator[Pair]:
-        """Yield this process' examples of each batch, read from both."""
-        middle = len(self.first)
-        one_after_other = (
-            self.first.stream(reading.of_part(range(middle))),
-            self.second.stream(reading.of_part(range(middle, len(self)))),
-        )
-        for share, one, other in zip(reading.shares, *one_after_other, strict=True):
-            yield _in_order(share.cpu() < middle, one, other)
+    def __len__(self) -> int:
+        return len(self.images)
 
-    def targets(self) -> Tensor | None:
-        """Return all targets, if both have them."""
-        first, second = self.first.targets(), self.second.targets()
-        return None if first is None or second is None else torch.cat([first, second.to(first.device)])
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an image, (C, H, W)."""
+        return tuple(self.images.shape[1:])
 
-    def to(self, device: torch.device | str) -> Self:
-        """Return the same examples, on a device if they are held as tensors."""
-        return type(self)(self.first.to(device), self.second.to(device))
+    @property
+    def strata(self) -> Tensor:
+        """The labels; one stratum for images with masks, as each has many classes."""
+        return self.targets.cpu() if self.targets.dim() == 1 else torch.zeros(len(self), dtype=torch.int64)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the images."""
+        return self.images.device
+
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images (B, C, H, W) uint8 and their targets."""
+        indices = indices.to(self.device)
+        return self.images[indices], self.targets[indices]
+
+    def read_one(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return an image (C, H, W) uint8 and its target."""
+        return self.images[index], self.targets[index]
+
+    def read_targets(self, indices: Tensor) -> Tensor:
+        """Return the targets alone."""
+        return self.targets[indices.to(self.device)]
+
+    def to(self, device: torch.device | str) -> Resident:
+        """Return the same examples on a device."""
+        return Resident(self.images.to(device), self.targets.to(device))
+
+    def with_channels(self, channels: int) -> Resident:
+        """Return the same images in 1 or 3 channels; repeated channels share their memory."""
+        return Resident(with_channels(self.images, channels), self.targets)
 
 
-def _in_order(of_first: Tensor, first: Pair | None, second: Pair | None) -> Pair:
-    """Join two parts of a batch in the order of its examples."""
-    if first is None or second is None:
-        found = second if first is None else first
-        assert found is not None
-        return found
-    inputs, targets = (torch.cat([a, b.to(a.device)]) for a, b in zip(first, second, strict=True))
-    places = torch.empty(len(of_first), dtype=torch.int64)
-    places[of_first] = torch.arange(len(first[0]))
-    places[~of_first] = torch.arange(len(second[0])) + len(first[0])
-    places = places.to(inputs.device)
-    return inputs[places], targets[places]
-
-
-def joined(parts: Iterator[Pair] | list[Pair], count: int) -> Pair:
-    """Join batches into tensors made beforehand; each batch is freed then.
+@dataclass(frozen=True)
+class Resized:
+    """Examples in memory whose images are resized to squares when they are read.
 
     Args:
-        parts: The batches; a list is emptied.
-        count: Number of their examples.
+        source: The examples, with labels.
+        side: Height and width of the results, pixels.
     """
-    batches = iter(parts) if not isinstance(parts, list) else (parts.pop(0) for _ in range(len(parts)))
-    inputs = targets = torch.empty(0)
-    done = 0
-    for x, y in batches:
-        if not done:
-            inputs, targets = x.new_empty((count, *x.shape[1:])), y.new_empty((count, *y.shape[1:]))
-        inputs[done : done + len(x)], targets[done : done + len(y)] = x, y
-        done += len(x)
-    return inputs, targets
+
+    source: Resident
+    side: int
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether a GPU resizes the images."""
+        return self.device.type == "cuda"
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an image, (C, H, W)."""
+        return (self.source.shape[0], self.side, self.side)
+
+    @property
+    def strata(self) -> Tensor:
+        """The labels."""
+        return self.source.strata
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the images."""
+        return self.source.device
+
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images (B, C, H, W) uint8 and their labels, resized a few at a time."""
+        images, labels = self.source.read(indices)
+        results = images.new_empty((len(images), *self.shape))
+        count = max(1, _PIXELS_AT_A_TIME // self.side**2)
+        for few, result in zip(images.split(count), results.split(count), strict=True):
+            result.copy_(resize(few, [self.side, self.side], antialias=True))
+        return results, labels
+
+    def read_one(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return an image (C, H, W) uint8 and its label."""
+        images, labels = self.read(torch.tensor([index]))
+        return images[0], labels[0]
+
+    def read_targets(self, indices: Tensor) -> Tensor:
+        """Return the labels alone."""
+        return self.source.read_targets(indices)
+
+    def to(self, device: torch.device | str) -> Resized:
+        """Return the same examples on a device."""
+        return dataclasses.replace(self, source=self.source.to(device))
+
+    def with_channels(self, channels: int) -> Resized:
+        """Return the same images in 1 or 3 channels."""
+        return dataclasses.replace(self, source=self.source.with_channels(channels))
 
 
-def spread(size: int, count: int) -> Tensor:
-    """Return at most so many indices, evenly spread, with the first and the last: data may be sorted."""
-    return torch.linspace(0, size - 1, min(size, count), dtype=torch.float64).round().long()
+def with_channels(images: Tensor, channels: int | None) -> Tensor:
+    """Return images with 1 or 3 channels: grey images are repeated, colours become their luminance.
+
+    Args:
+        images: Images (..., C, H, W) uint8, C is 1 or 3.
+        channels: Channels of the result; None keeps them. Repeated channels share their memory.
+
+    Raises:
+        ValueError: If there is no conversion.
+    """
+    given = images.shape[-3]
+    if channels is None or channels == given:
+        return images
+    if (given, channels) == (1, 3):
+        return images.expand(*images.shape[:-3], 3, -1, -1)
+    if (given, channels) == (3, 1):
+        return rgb_to_grayscale(images)
+    raise ValueError(f"images of {given} channels cannot have {channels}: give 1 or 3")

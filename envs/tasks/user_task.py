@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from torch.utils.data import DataLoader, Dataset
 
 from ..io.memory import is_out_of_memory
@@ -19,6 +20,8 @@ from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import check_logits, main_output
 from .base import SplitName, Task
+from .network_loss import measured_loss
+from .optional_members import has_loss, has_training_loss
 from .passes import Pass, stream
 from .target_checks import check_data, check_extremes, float_labels
 
@@ -30,7 +33,6 @@ _MEMBERS = (
     "notes",
     "size",
     "batch",
-    "loss",
     "statistics",
     "metric",
 )
@@ -114,6 +116,20 @@ def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
     inputs, targets = task.batch("train", torch.arange(min(2, task.size("train"))))
     with restored_modes(model), torch.no_grad():
         given = run_on_copy(model.eval(), inputs)
+    if has_loss(task):
+        notes, statistics = _check_outputs(given, task, targets)
+    else:
+        notes, statistics = (), _check_network_loss(model, task, inputs, given, targets)
+    _demand(isinstance(statistics, Tensor), task.name, "statistics", statistics, "a tensor")
+    with _naming(f"the metric of {task.name} failed"):
+        metric = task.metric(statistics + statistics)
+    number = isinstance(metric, (int, float)) and not isinstance(metric, bool) and not math.isinf(metric)
+    _demand(number, task.name, "metric", metric, "a float, percent")
+    return notes
+
+
+def _check_outputs(given: Any, task: Task, targets: Tensor) -> tuple[tuple[str, ...], Tensor]:
+    """Check the loss of outputs and the statistics; return notes for the user, and the statistics."""
     notes = check_logits(given, classes=not targets.is_floating_point())
     outputs = main_output(given).detach().requires_grad_()
     what = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
@@ -125,18 +141,26 @@ def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
             if advice := float_labels(outputs, targets):
                 raise ValueError(f"the loss of {task.name} failed on {what}: {advice}") from error
             raise
-    scalar = isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad
-    _demand(scalar, task.name, "loss", loss, "one differentiable number, a tensor")
+    _demand_scalar(task, "loss", loss)
     check_extremes(task, outputs)
     with _naming(f"the statistics of {task.name} failed on {what}"):
         statistics = task.statistics(outputs.detach(), targets)
         task.statistics(outputs[:1].detach(), targets[:1])  # the report does this, hours later
-    _demand(isinstance(statistics, Tensor), task.name, "statistics", statistics, "a tensor")
-    with _naming(f"the metric of {task.name} failed"):
-        metric = task.metric(statistics + statistics)
-    number = isinstance(metric, (int, float)) and not isinstance(metric, bool) and not math.isinf(metric)
-    _demand(number, task.name, "metric", metric, "a float, percent")
-    return notes
+    return notes, statistics
+
+
+def _check_network_loss(model: nn.Module, task: Task, inputs: Tensor, given: Any, targets: Any) -> Tensor:
+    """Check a loss that the network computes itself, and the statistics, which are returned."""
+    with _naming(f"the training_loss of {task.name} failed"), restored_modes(model), torch.enable_grad():
+        loss = measured_loss(task, model.eval(), inputs, targets)
+    _demand_scalar(task, "training_loss", loss)
+    with _naming(f"the statistics of {task.name} failed on what the network gives back"):
+        return task.statistics(given, targets)
+
+
+def _demand_scalar(task: Task, member: str, loss: object) -> None:
+    scalar = isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad
+    _demand(scalar, task.name, member, loss, "one differentiable number, a tensor")
 
 
 def _check_batch(task: Any, name: str, split: SplitName, count: int) -> None:
@@ -144,16 +168,18 @@ def _check_batch(task: Any, name: str, split: SplitName, count: int) -> None:
     what = f"batch({split!r}, ...) of {name}"
     with _naming(f"{what} failed"):
         batch = task.batch(split, torch.arange(count), augment=split == "train", generator=generator)
-    pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and all(isinstance(x, Tensor) for x in batch)
-    if not pair:
+    pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    needed = batch[: 2 if has_loss(task) else 1] if pair else ()  # a network's own losses take any targets
+    if not pair or not all(isinstance(x, Tensor) for x in needed):
         raise TypeError(f"{what} gives a {type(batch).__name__}; give a pair of tensors: inputs and targets")
     inputs, targets = batch
     expected = (count, *task.input_shape)
-    if inputs.dtype != torch.float32 or tuple(inputs.shape) != expected or len(targets) != count:
+    rows = len(targets) if has_loss(task) else count
+    if inputs.dtype != torch.float32 or tuple(inputs.shape) != expected or rows != count:
+        given = f"targets of {tuple(targets.shape)}" if has_loss(task) else "targets of its own"
         raise ValueError(
             f"{what} gives inputs of {tuple(inputs.shape)} {str(inputs.dtype).removeprefix('torch.')} and "
-            f"targets of {tuple(targets.shape)} for {count} examples; inputs have to be {expected} float32, "
-            f"and targets {count} rows"
+            f"{given} for {count} examples; inputs have to be {expected} float32, and targets {count} rows"
         )
     if not bool(torch.isfinite(inputs).all()):
         raise ValueError(f"{what} gives inputs that are infinite or undefined; repair the data")
@@ -168,7 +194,8 @@ def _require_members(task: Any, name: str = "the task") -> None:
 
 
 def _missing(task: Any) -> list[str]:
-    return [member for member in _MEMBERS if not hasattr(task, member)]
+    own = ["loss"] if not has_loss(task) and not has_training_loss(task) else []
+    return [member for member in _MEMBERS if not hasattr(task, member)] + own
 
 
 def _is_count(value: Any) -> bool:
@@ -211,15 +238,18 @@ class MovedTask:
         """Return the task's attribute."""
         return getattr(self._task, name)
 
-    def batch(self, *given: Any, **named: Any) -> tuple[Tensor, Tensor]:
+    def batch(self, *given: Any, **named: Any) -> tuple[Tensor, Any]:
         """Return a batch on the device."""
-        inputs, targets = self._task.batch(*given, **named)
-        return inputs.to(self._device), targets.to(self._device)
+        return self._moved(self._task.batch(*given, **named))
 
-    def loader(self, passed: Pass) -> Iterator[tuple[Tensor, Tensor]]:
+    def loader(self, passed: Pass) -> Iterator[tuple[Tensor, Any]]:
         """Yield the batches of a pass, on the device."""
-        for inputs, targets in stream(self._task, passed):
-            yield inputs.to(self._device), targets.to(self._device)
+        yield from map(self._moved, stream(self._task, passed))
+
+    def _moved(self, batch: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
+        """Move all tensors of a batch, in lists and dicts too."""
+        moved: tuple[Tensor, Any] = tree_map_only(Tensor, lambda x: x.to(self._device), batch)
+        return moved
 
 
 def _advice(given: object) -> str:

@@ -147,7 +147,9 @@ def test_workers_do_not_change_anything() -> None:
 def test_ranks_read_parts_of_every_batch(make: Any) -> None:
     task = task_of(make(augments=True), workers=0)
     parts = [batches(task, first=1, rank=rank, ranks=4) for rank in range(4)]
-    assert [len(part[-1][0]) for part in parts] == [1, 1, 1, 0]  # 24 examples in batches of 7
+    assert [len(part[-1][0]) for part in parts] == [1, 1, 1, 1]  # of 3 examples the last rank gets the first
+    parts[3].pop()
+    parts[3].append(tuple(part[:0] for part in parts[0][-1]))  # type: ignore[arg-type]
     joined = [tuple(map(torch.cat, zip(*batch, strict=True))) for batch in zip(*parts, strict=True)]
     assert same(joined, batches(task, first=1))  # type: ignore[arg-type]
 
@@ -396,7 +398,7 @@ class Fatal(Shifted):
 
 def test_a_worker_that_is_killed_is_one_line() -> None:
     task = task_of(Fatal(), in_memory="never", workers=2)
-    with pytest.raises(DataError, match=r"^train cannot be read \(RuntimeError: DataLoader worker") as caught:
+    with pytest.raises(DataError, match=r"^a process that reads the data was killed") as caught:
         batches(task)
     assert "\n" not in str(caught.value)
     assert multiprocessing.active_children() == []
@@ -436,13 +438,9 @@ def test_a_loader_that_stops_early_leaves_no_process() -> None:
 
 def test_the_settings_of_a_loader_are_kept() -> None:
     started: list[int] = []
-    loader = DataLoader(
-        Shifted(), batch_size=5, num_workers=1, worker_init_fn=started.append, prefetch_factor=3
-    )
-    settings = task_of(loader, in_memory="never")._sources["train"].settings
-    assert settings["num_workers"] == 1
-    assert settings["prefetch_factor"] == 3
-    assert settings["worker_init_fn"] == started.append
+    loader = DataLoader(Shifted(), batch_size=5, num_workers=1, worker_init_fn=started.append)
+    source = task_of(loader, in_memory="never")._sources["train"]
+    assert (source.workers, source.begin) == (1, started.append)
     with pytest.raises(ValueError, match="has a collate_fn of its own, and there are transforms"):
         task_of(DataLoader(Shifted(), collate_fn=as_dicts), train_transform=noisy)
 
