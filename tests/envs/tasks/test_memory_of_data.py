@@ -172,9 +172,7 @@ def test_a_loader_that_does_not_fit_is_streamed_or_refused_after_a_few_examples(
     data = Numbers(10**6)
     loader = DataLoader(data, batch_size=10)
     assert "Streamed: train 4.1 GB" in task_of(loader).notes[0]
-    with pytest.raises(
-        ValueError, match=r"the 1,000,000 examples of train need 4\.1 GB of memory"
-    ):
+    with pytest.raises(ValueError, match=r"the 1,000,000 examples of train need 4\.1 GB of memory"):
         task_of(loader, in_memory="always")
     assert data.read < 100
 
