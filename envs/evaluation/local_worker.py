@@ -1,0 +1,30 @@
+"""The process of a worker on this machine. Torch is imported after signals are ignored."""
+
+import pickle
+import signal
+from multiprocessing.connection import Connection
+
+
+def main(end: int) -> None:
+    """Run jobs until the other process closes the pipe.
+
+    Args:
+        end: File descriptor of this end of the pipe.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):  # schedulers send it to all processes of a job
+        signal.signal(number, signal.SIG_IGN)
+    import cloudpickle
+
+    from .worker import Worker
+
+    worker, pipe = Worker(), Connection(end)
+    while True:
+        try:
+            content = pipe.recv_bytes()
+        except (EOFError, OSError):
+            return
+        answer = cloudpickle.dumps(worker.run(pickle.loads(content)))
+        try:
+            pipe.send_bytes(answer)
+        except OSError:
+            return
