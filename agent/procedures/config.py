@@ -5,13 +5,15 @@ from dataclasses import dataclass, fields
 from ...envs.recovery.config import RecoveryConfig
 from ..deciders.names import PPO
 from ..learning.config import NORMAL, PRETRAINED, RANDOM_WEIGHTS, AgentConfig
-from .options import ConstraintOptions, LatencyOptions, SearchOptions, TargetOptions
+from .options import ConstraintOptions, EngineOptions, LatencyOptions, SearchOptions, TargetOptions
 
-_GROUPS = (TargetOptions, SearchOptions, RecoveryConfig, ConstraintOptions, LatencyOptions)
+_GROUPS = (TargetOptions, SearchOptions, RecoveryConfig, ConstraintOptions, LatencyOptions, EngineOptions)
 
 
 @dataclass(frozen=True)
-class PruningConfig(LatencyOptions, ConstraintOptions, RecoveryConfig, SearchOptions, TargetOptions):
+class PruningConfig(
+    EngineOptions, LatencyOptions, ConstraintOptions, RecoveryConfig, SearchOptions, TargetOptions
+):
     """Options of a pruning run: the size, the choice of the filters, and the recovery.
 
     All are keywords: ``PruningConfig(target_macs=0.5, effort="quick", epochs=5, round_to=8)``. They are the

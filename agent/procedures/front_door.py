@@ -31,15 +31,17 @@ from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
 from ...envs.tasks.user_task import check_task, on_device
-from ..run.flat_options import flat_options, read_config
+from ..run.flat_options import flat_options, options_of, read_config
 from ..run.folder import RunFolder, check_same_weights
 from ..run.recovery_monitor import RecoveryMonitor
 from . import prune as procedure
 from .config import PruningConfig
 from .data_config import FOUND_OUT, DataConfig, read_data_config
+from .devices import engine_of
 from .keywords import checked_keywords, split_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
+from .options import EngineOptions
 from .preparation import logged, prepare
 from .prune import PruningResult
 from .search import prune_at_once
@@ -84,8 +86,18 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     with restored_modes(model):
         loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
-        problem = _problem(model, loaded, config, prepared.network)
-        return prune_at_once(problem, prepared.goal, config, None).plan
+        with engine_of(config, model) as engine:
+            problem = PruningProblem.build(
+                type(model).__name__,
+                model.eval(),
+                loaded,
+                network=prepared.network,
+                images=config.search_images,
+                compensation_images=config.compensation_images,
+                engine=engine,
+                seed=config.seed,
+            )
+            return prune_at_once(problem, prepared.goal, config, None).plan
 
 
 def cut(
@@ -306,18 +318,6 @@ def _open(
     return loaded, config, ()
 
 
-def _problem(model: nn.Module, task: Task, config: PruningConfig, network: Any) -> PruningProblem:
-    return PruningProblem.build(
-        type(model).__name__,
-        model.eval(),
-        task,
-        network=network,
-        images=config.search_images,
-        compensation_images=config.compensation_images,
-        seed=config.seed,
-    )
-
-
 def _is_resumed(out: Path, run: Python, resume: bool) -> bool:
     """Return whether a folder holds the same run, to be resumed.
 
@@ -329,6 +329,8 @@ def _is_resumed(out: Path, run: Python, resume: bool) -> bool:
     if not resume:
         raise ValueError(f"{out} holds a run; give resume=True to go on with it, or another out")
     before, now, default = read_config(out), flat_options(run), flat_options(Python(run.model))
+    for engine in options_of(EngineOptions):
+        del now[engine.name]  # they change no result
     for option, value in now.items():
         is_found_out = option in FOUND_OUT and value == default[option]
         if before.get(option, value) != value and not is_found_out:

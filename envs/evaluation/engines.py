@@ -13,11 +13,10 @@ from ..tasks.measuring import Measurement
 from .base import Candidate
 from .bench import Bench, ValSubset
 from .engine import Engine, ThisProcess
+from .engine_names import LOCAL, RAY
 from .local_pool import LocalPool
 from .pool import Pool, Resident
 from .ray_pool import RayPool
-
-LOCAL, RAY = "local", "ray"
 
 
 class Workers:

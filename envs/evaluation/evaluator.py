@@ -8,10 +8,12 @@ Shapes: B candidates, L layers, N filters of a layer, S images for statistics, V
 """
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,15 +88,23 @@ class CandidateEvaluator:
         self.task = task
         self._engine = engine or ThisProcess()
         self._journal = journal
-        example, _ = task.batch("train", torch.arange(min(2, task.size("train"))))
-        self.bench = Bench(
-            model,
-            network,
-            example,
-            _statistics_images(task, statistics_images, seed) if tracked_norms(model) else example[:0],
-            compensation or Compensation(model, network, task, images=0),
-            task,
+        compensation = compensation or Compensation(model, network, task, images=0)
+        self._model = model
+        self._made = functools.partial(
+            CandidateEvaluator,
+            images=images,
+            statistics_images=statistics_images,
+            compensation=compensation,
+            seed=seed,
+            dense=dense,
+            scope=scope,
+            name=name,
         )
+        example, _ = task.batch("train", torch.arange(min(2, task.size("train"))))
+        augmented = example[:0]
+        if tracked_norms(model) and statistics_images:
+            augmented = _statistics_images(task, statistics_images, seed)
+        self.bench = Bench(model, network, example, augmented, compensation, task)
         self._scope = f"{scope}, {self.bench.kind}"
         self.evaluations = 0
         self._images = min(images, task.size("val"))
@@ -102,6 +112,10 @@ class CandidateEvaluator:
         self._references: dict[int, Reference] = {}
         self._part = -1
         self._look_at(0)
+
+    def __reduce__(self) -> Any:
+        """Pickle what the evaluator was made from; another process measures by itself, without a journal."""
+        return self._made, (self._model, self.network, self.task)
 
     @property
     def dense(self) -> Reference:
@@ -207,6 +221,7 @@ class CandidateEvaluator:
                 check_measured(measured, f"candidate {self.evaluations + k + 1} of {self.name}")
                 found[k] = one = CachedMeasurement(measured.accuracy, measured.loss)
                 if known:
+                    known.mark_kind(self.bench.kind)
                     known.append(scope, candidates[k], one)
         return [one for one in found if one is not None]
 

@@ -1,7 +1,10 @@
 """The process of a worker on this machine. Torch is imported after signals are ignored."""
 
+import os
 import pickle
+import select
 import signal
+import threading
 from multiprocessing.connection import Connection
 
 
@@ -17,6 +20,7 @@ def main(end: int) -> None:
 
     from .worker import Worker
 
+    threading.Thread(target=_end_with_the_other, args=(end,), daemon=True).start()
     worker, pipe = Worker(), Connection(end)
     while True:
         try:
@@ -28,3 +32,11 @@ def main(end: int) -> None:
             pipe.send_bytes(answer)
         except OSError:
             return
+
+
+def _end_with_the_other(end: int) -> None:
+    """End this process, whatever it does, as soon as the other one has gone."""
+    hang_up = select.poll()
+    hang_up.register(end, 0)  # nothing but the other end's closing
+    hang_up.poll()
+    os._exit(0)
