@@ -87,7 +87,9 @@ def test_an_image_size_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"the 1,797 images of digits, 9000x9000 pixels each, need 145\.6 GB"
     ):
         get_task("digits", root=tmp_path, image_size=9_000, in_memory="always")
-    with pytest.raises(ValueError, match=r"even 128 of the 1,797 images of digits, 9000x9000 pixels each, need"):
+    with pytest.raises(
+        ValueError, match=r"even 128 of the 1,797 images of digits, 9000x9000 pixels each, need"
+    ):
         get_task("digits", root=tmp_path, image_size=9_000)
 
 
