@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -73,6 +74,7 @@ def read_ahead(
     *,
     batch_bytes: int = 0,
     is_pinned: bool = False,
+    begin: Callable[[int], object] | None = None,
 ) -> Iterator[Batch]:
     """Yield batches in order while others are read.
 
@@ -86,13 +88,14 @@ def read_ahead(
             ahead would not fit into shared memory.
         batch_bytes: Bytes of a batch.
         is_pinned: Whether batches are put into memory from which a GPU copies fast.
+        begin: Called in each process that reads, with its number; it has to be picklable like ``prepare``.
 
     Raises:
         DataError: If an example cannot be read, or a process is killed.
     """
     workers = min(workers, len(shares), _shared_memory() // max(1, (_AHEAD + 1) * batch_bytes))
     with _no_signals_of_children():
-        iterator = iter(_loader(prepare, shares, workers, is_pinned=is_pinned))
+        iterator = iter(_loader(prepare, shares, workers, begin, is_pinned=is_pinned))
     try:
         while (batch := _next(iterator)) is not None:
             if isinstance(batch, _Fault):
@@ -104,16 +107,21 @@ def read_ahead(
 
 
 def _loader(
-    prepare: Callable[[Tensor], Batch], shares: Sequence[Tensor], workers: int, *, is_pinned: bool
+    prepare: Callable[[Tensor], Batch],
+    shares: Sequence[Tensor],
+    workers: int,
+    begin: Callable[[int], object] | None,
+    *,
+    is_pinned: bool,
 ) -> DataLoader[Batch | _Fault]:
     return DataLoader(
         _Batches(prepare),
         batch_size=None,
-        sampler=[share.tolist() for share in shares],
+        sampler=(share.tolist() for share in shares),  # type: ignore[arg-type]  # iterated once
         collate_fn=_unchanged,
         num_workers=workers,
         prefetch_factor=_AHEAD if workers else None,
-        worker_init_fn=_begin_worker,
+        worker_init_fn=partial(_begin_worker, begin),
         pin_memory=is_pinned,
         generator=torch.Generator(),  # else it would draw a seed from the global one
     )
@@ -142,15 +150,17 @@ def _next(iterator: Iterator[Batch | _Fault]) -> Batch | _Fault | None:
         if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
             raise
         raise DataError(
-            "a process that reads images was killed, perhaps as memory ran out: give fewer --workers, or a "
-            "smaller --image-size"
+            "a process that reads the data was killed, perhaps as memory ran out: give fewer workers, or "
+            "smaller images (--image-size)"
         ) from error
 
 
-def _begin_worker(number: int) -> None:
+def _begin_worker(begin: Callable[[int], object] | None, number: int) -> None:
     """Leave Ctrl-C to the main process, and its objects uncopied: counting them writes to their memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
+    if begin is not None:
+        begin(number)
 
 
 def _unchanged(batch: T) -> T:
