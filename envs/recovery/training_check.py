@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
 from ..modules.copying import replica
-from ..modules.outputs import main_and_auxiliary, recorded_outputs
+from ..modules.inputs import run_on_copy
+from ..modules.modes import restored_modes
+from ..modules.outputs import main_and_auxiliary, main_output, recorded_outputs
 from ..modules.randomness import fixed_randomness
 from ..modules.structures import tensors_in
 from ..tasks.base import Task
-from ..tasks.optional_members import batch_size_for, has_training_loss
+from ..tasks.optional_members import batch_size_for, has_training_loss, no_smoothing, smoothed_loss
 from .config import RecoveryConfig
+from .distillation import WithFeatures, compares_features
 from .training_loss import StepLoss, comparable_output, shape_of_answer
 
 NO_TEACHER = (
@@ -48,14 +51,24 @@ def check_training(
         )
     size = min(2, batch_size_for(task, config.batch_size), task.size("train"))
     inputs, targets = task.batch("train", torch.arange(size))
+    if config.label_smoothing:
+        _check_smoothing(model, task, config, inputs, targets)
     copied = replica(model).train()
     shape = shape_of_answer(model, inputs, task)
-    teacher = replica(teacher).eval() if teacher is not None and config.distillation_weight else None
-    loss = StepLoss(task, teacher, config.distillation_weight, config.temperature, shape)
-    given: list[Any] = []
+    teacher = replica(teacher).eval() if teacher is not None and config.recipe.distillation_weight else None
+    runs: nn.Module = copied
+    if teacher is not None and compares_features(config):
+        if has_training_loss(task):
+            raise ValueError(
+                f"{task.name} trains with the network itself, so its features are not compared; give "
+                "--distillation soft-targets or logits"
+            )
+        runs = WithFeatures(copied, inputs, "the network")
+        teacher = WithFeatures(teacher, inputs, "the teacher")
+    loss = StepLoss(task, teacher, config, shape)
     try:
         with torch.enable_grad(), fixed_randomness(), recorded_outputs(copied) as given:
-            loss(copied, inputs, targets).backward()
+            loss(runs, inputs, targets).backward()
     except Exception as error:  # the network's and the task's code may raise anything
         if is_out_of_memory(error):
             raise
@@ -64,6 +77,21 @@ def check_training(
         return _left_out(given[0], shape)
     compared = teacher is None or comparable_output(given, size, shape) is not None
     return () if compared else (NO_TEACHER,)
+
+
+def _check_smoothing(
+    model: nn.Module, task: Task, config: RecoveryConfig, inputs: Tensor, targets: Tensor
+) -> None:
+    """Refuse label smoothing for a task that has no such loss.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if has_training_loss(task):
+        raise ValueError(no_smoothing(task.name))
+    with restored_modes(model), torch.no_grad(), fixed_randomness():
+        outputs = main_output(run_on_copy(model.eval(), inputs))
+    smoothed_loss(task, outputs, targets, config.label_smoothing)
 
 
 def _refusal(task: Task, given: Sequence[Any], error: Exception) -> str:

@@ -6,7 +6,7 @@ from .datasets import get_task, list_datasets
 from .detection_metric import AveragePrecision
 from .measuring import Measurement, measure
 from .metrics import R2, Accuracy, MacroF1, Metric
-from .segmentation import SegmentationSplit, SegmentationTask
+from .segmentation import SegmentationTask
 from .segmentation_folder import load_segmentation
 from .splits import Split
 from .tensors import LoaderTask, TensorTask
@@ -20,7 +20,6 @@ __all__ = [
     "MacroF1",
     "Measurement",
     "Metric",
-    "SegmentationSplit",
     "SegmentationTask",
     "Split",
     "SplitName",

@@ -31,6 +31,10 @@ class Task(Protocol):
       A task that has it may leave out ``loss``: the network computes its losses itself, as a detector does,
       on val too. Then ``statistics`` gets all that the network gives back in evaluation mode, and targets may
       be anything, such as a list with the boxes of each image.
+    * ``smoothed_loss(outputs, targets, label_smoothing) -> Tensor``: the loss with label smoothing, for tasks
+      with classes; without it label smoothing is refused.
+    * ``with_val_in_train()``: returns the same task with the examples of val added to train, for recovery
+      after the choice; by default the batches of both are joined.
     * ``classes``: names of the classes, in the order of the outputs, for reports and exported files.
     * ``augmentation: str``: description of the augmentation of training images, for the report.
     * ``largest_batch: int``: largest number of examples in one pass, for large images.

@@ -74,6 +74,35 @@ def training_loss(task: Task, model: nn.Module, inputs: Tensor, targets: Any) ->
     return loss
 
 
+def smoothed_loss(task: Task, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    """Compute the task's loss with label smoothing (Szegedy et al. 2016, arXiv 1512.00567, section 7).
+
+    Args:
+        task: The task.
+        outputs: The main output of the network.
+        targets: The targets of the batch.
+        label_smoothing: Share of each target that all classes share, in [0, 1); 0 is the loss as it is.
+
+    Raises:
+        ValueError: If the task has no such loss.
+    """
+    if not label_smoothing:
+        return task.loss(outputs, targets)
+    smoothed = getattr(task, "smoothed_loss", None)
+    if smoothed is None or has_training_loss(task):
+        raise ValueError(no_smoothing(task.name))
+    loss: Tensor = smoothed(outputs, targets, label_smoothing)
+    return loss
+
+
+def no_smoothing(name: str) -> str:
+    """Return the message that the loss of a task cannot be smoothed."""
+    return (
+        f"label smoothing is for cross-entropy over classes, and {name} has a loss of its own; leave out "
+        "--label-smoothing, or give the task smoothed_loss(outputs, targets, label_smoothing)"
+    )
+
+
 def distill(task: Task, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Compute the task's distillation loss, by default the mean squared error of the outputs.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..io.memory import is_out_of_memory, require_memory
 from .base import SplitName
 from .metrics import Average, Metric
-from .optional_members import distillation_loss
+from .optional_members import distillation_loss, no_smoothing
 
 Pair = tuple[Tensor, Tensor]
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -134,6 +134,16 @@ class TensorTask:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch."""
         return self._loss(*self._copies(outputs, targets))
+
+    def smoothed_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+        """Return the mean loss of a batch with label smoothing, if it is ``F.cross_entropy``.
+
+        Raises:
+            ValueError: If it is another loss.
+        """
+        if self._loss is not F.cross_entropy:
+            raise ValueError(no_smoothing(self.name))
+        return F.cross_entropy(*self._copies(outputs, targets), label_smoothing=label_smoothing)
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the metric's statistics of a batch."""

@@ -116,7 +116,7 @@ def test_outputs_of_the_same_size_train_with_a_smaller_weight() -> None:
         fine, coarse = (outputs.float() for outputs in model(images[0]))
     expected = F.mse_loss(fine, images[1]) + 0.3 * F.mse_loss(coarse, images[1])
     model = network(same_size).train()
-    assert torch.equal(StepLoss(task(), None, 0.0, 4.0, (1, 8, 8))(model, *images), expected)
+    assert torch.equal(StepLoss(task(), None, ONCE, (1, 8, 8))(model, *images), expected)
 
 
 @pytest.mark.parametrize("answer", [fine_first, named])

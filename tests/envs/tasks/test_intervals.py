@@ -15,7 +15,6 @@ from secateur.envs.tasks import (
     Accuracy,
     ClassificationTask,
     Measurement,
-    SegmentationSplit,
     SegmentationTask,
     Split,
     TensorTask,
@@ -104,7 +103,7 @@ def segmentation(size: int, generator: torch.Generator) -> SegmentationTask:
         wrong = torch.rand(masks.shape, generator=generator) < level_of_image
         seen = torch.where(wrong, torch.randint(CLASSES, masks.shape, generator=generator), masks)
         images.append(F.one_hot(seen, CLASSES).permute(0, 3, 1, 2))
-    split = SegmentationSplit((255 * torch.cat(images, 1)).byte(), masks.byte())
+    split = Split.held((255 * torch.cat(images, 1)).byte(), masks.byte())
     splits: Any = dict.fromkeys(("train", "val", "test"), split)
     names = tuple(map(str, range(CLASSES)))
     return SegmentationTask("patches", splits, names, (0.0,) * 2 * CLASSES, (1.0,) * 2 * CLASSES)

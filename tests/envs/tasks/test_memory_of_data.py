@@ -86,6 +86,10 @@ def test_an_image_size_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"the 1,797 images of digits, 9000x9000 pixels each, need 145\.6 GB"
     ):
+        get_task("digits", root=tmp_path, image_size=9_000, in_memory="always")
+    with pytest.raises(
+        ValueError, match=r"even 128 of the 1,797 images of digits, 9000x9000 pixels each, need"
+    ):
         get_task("digits", root=tmp_path, image_size=9_000)
 
 
@@ -100,13 +104,12 @@ def test_a_folder_that_fits_is_read_and_one_byte_less_is_too_little(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_folder(tmp_path, (300, 200))
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
     needed = 8 * 3 * 60_000 + (8 + 10) * 60_000
     monkeypatch.setattr("secateur.envs.io.memory.available_memory", lambda: needed)
-    assert get_task(str(tmp_path), root=tmp_path).size("train") > 0
+    assert get_task(str(tmp_path), root=tmp_path, in_memory="always", workers=1).size("train") > 0
     monkeypatch.setattr("secateur.envs.io.memory.available_memory", lambda: needed - 1)
     with pytest.raises(ValueError, match=r"need 2\.5 MB"):
-        get_task(str(tmp_path), root=tmp_path)
+        get_task(str(tmp_path), root=tmp_path, in_memory="always", workers=1)
 
 
 @pytest.mark.parametrize("side", [13_000, 100_000])

@@ -1,0 +1,140 @@
+"""Read batches ahead of their use in other processes: torch's DataLoader, with errors of one line."""
+
+from __future__ import annotations
+
+import gc
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .passes import DataError
+
+Batch = tuple[Tensor, Tensor]
+T = TypeVar("T")
+
+_MOST_WORKERS = 16
+_AHEAD = 2
+"""Batches that each process reads ahead."""
+
+_SHARED = Path("/dev/shm")
+"""Where Linux keeps memory that processes share; a container often has 64 MB of it."""
+
+
+class _Fault(NamedTuple):
+    """An error of another process, as data: an exception would arrive with that process's traceback."""
+
+    message: str
+
+
+class _Batches(Dataset[Batch | _Fault]):
+    """Batches by the indices of their examples.
+
+    Args:
+        prepare: Reads the examples with these indices, (B,) int64.
+    """
+
+    def __init__(self, prepare: Callable[[Tensor], Batch]) -> None:
+        self._prepare = prepare
+
+    def __getitem__(self, indices: list[int]) -> Batch | _Fault:
+        try:
+            return self._prepare(torch.tensor(indices, dtype=torch.int64))
+        except DataError as error:
+            return _Fault(str(error))
+
+
+def default_workers() -> int:
+    """Return how many processes read data: one for each core that this process may use, at most 16.
+
+    Processes of ``torchrun`` on one machine share its cores.
+    """
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(_MOST_WORKERS, usable // local_ranks()))
+
+
+def local_ranks() -> int:
+    """Return how many processes of ``torchrun`` run on this machine."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def read_ahead(
+    prepare: Callable[[Tensor], Batch],
+    shares: Sequence[Tensor],
+    workers: int,
+    *,
+    batch_bytes: int = 0,
+    is_pinned: bool = False,
+) -> Iterator[Batch]:
+    """Yield batches in order while others are read.
+
+    The processes end with the iterator. The global random generators are left alone.
+
+    Args:
+        prepare: Reads the examples with some indices, (B,) int64; it has to be picklable where processes are
+            not forked.
+        shares: Indices of each batch, (B,) int64.
+        workers: Processes that read, at least 0; 0 reads in this one. They are fewer if the batches read
+            ahead would not fit into shared memory.
+        batch_bytes: Bytes of a batch.
+        is_pinned: Whether batches are put into memory from which a GPU copies fast.
+
+    Raises:
+        DataError: If an example cannot be read, or a process is killed.
+    """
+    workers = min(workers, len(shares), _shared_memory() // max(1, (_AHEAD + 1) * batch_bytes))
+    iterator = iter(
+        DataLoader(
+            _Batches(prepare),
+            batch_size=None,
+            sampler=[share.tolist() for share in shares],
+            collate_fn=_unchanged,
+            num_workers=workers,
+            prefetch_factor=_AHEAD if workers else None,
+            worker_init_fn=_begin_worker,
+            pin_memory=is_pinned,
+            generator=torch.Generator(),  # else it would draw a seed from the global one
+        )
+    )
+    try:
+        while (batch := _next(iterator)) is not None:
+            if isinstance(batch, _Fault):
+                raise DataError(batch.message)
+            yield batch
+    finally:
+        if workers:
+            iterator._shutdown_workers()  # type: ignore[attr-defined]  # at once, not with the last reference
+
+
+def _next(iterator: Iterator[Batch | _Fault]) -> Batch | _Fault | None:
+    """Return the next batch; None after the last one."""
+    try:
+        return next(iterator, None)
+    except RuntimeError as error:
+        if "exited unexpectedly" not in str(error):
+            raise
+        raise DataError(
+            "a process that reads images was killed, perhaps as memory ran out: give fewer --workers, or a "
+            "smaller --image-size"
+        ) from error
+
+
+def _begin_worker(number: int) -> None:
+    """Leave Ctrl-C to the main process, and its objects uncopied: counting them writes to their memory."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()
+
+
+def _unchanged(batch: T) -> T:
+    return batch
+
+
+def _shared_memory() -> int:
+    """Return the bytes of shared memory that are free; without a limit of its own, a very large number."""
+    return shutil.disk_usage(_SHARED).free if _SHARED.is_dir() else 2**62
