@@ -117,7 +117,7 @@ def _loader(
     return DataLoader(
         _Batches(prepare),
         batch_size=None,
-        sampler=(share.tolist() for share in shares),  # type: ignore[arg-type]  # iterated once
+        sampler=(share.tolist() for share in shares),  # iterated once
         collate_fn=_unchanged,
         num_workers=workers,
         prefetch_factor=_AHEAD if workers else None,
