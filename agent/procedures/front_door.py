@@ -40,6 +40,7 @@ from ..run.recovery_monitor import RecoveryMonitor
 from . import prune as procedure
 from .config import PruningConfig, recovery_for
 from .data_config import DataConfig, read_data_config
+from .devices import engine_of
 from .keywords import checked_keywords, split_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
@@ -77,8 +78,18 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     with restored_modes(model):
         loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
-        problem = _problem(model, loaded, config, prepared.network)
-        return prune_at_once(problem, prepared.goal, config, None).plan
+        with engine_of(config, model) as engine:
+            problem = PruningProblem.build(
+                type(model).__name__,
+                model.eval(),
+                loaded,
+                network=prepared.network,
+                images=config.search_images,
+                compensation_images=config.compensation_images,
+                engine=engine,
+                seed=config.seed,
+            )
+            return prune_at_once(problem, prepared.goal, config, None).plan
 
 
 def cut(
@@ -325,15 +336,3 @@ def _open(
         check_task(loaded)
         describe_own_task(loaded, name, model)
     return loaded, config, ()
-
-
-def _problem(model: nn.Module, task: Task, config: PruningConfig, network: Any) -> PruningProblem:
-    return PruningProblem.build(
-        type(model).__name__,
-        model.eval(),
-        task,
-        network=network,
-        images=config.search_images,
-        compensation_images=config.compensation_images,
-        seed=config.seed,
-    )

@@ -136,8 +136,9 @@ class _LayerwisePruning:
 
     def _factory(self, images: int, seed: int, journal: Journal | None) -> EvaluatorFactory:
         """Create a factory of evaluators that compare with the dense network, measured on the same images."""
-        factory = EvaluatorFactory(self._dense.task, images, seed=seed, journal=journal)
-        return factory.against(_evaluator(factory, self._dense, "dense"))
+        dense = self._dense
+        factory = EvaluatorFactory(dense.task, images, seed=seed, journal=journal, engine=dense.engine)
+        return factory.against(_evaluator(factory, dense, "dense"))
 
     def _planned_counts(self) -> npt.NDArray[np.int64]:
         """Return the number of filters (L,) that each layer keeps; with a drop bound the smallest allowed.

@@ -24,6 +24,7 @@ from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
 from ..run.recovery_monitor import RecoveryMonitor
 from .config import PruningConfig
+from .devices import engine_of
 from .layerwise import prune_layer_by_layer
 from .preparation import Prepared, prepare
 from .rounding import measure_plan
@@ -84,27 +85,30 @@ def prune(
     config, clock = config or PruningConfig(), clock or Stopwatch()
     prepared = prepared or prepare(model, task, config, name=name)
     network, goal = prepared.network, prepared.goal
-    problem = PruningProblem.build(
-        name,
-        model.eval(),
-        task,
-        network=network,
-        images=config.search_images,
-        compensation_images=config.recovery.compensation_images,
-        journal=folder.journal if folder else None,
-        seed=config.seed,
-    )
-    if folder is not None:
-        folder.log_text("pinned", pinned_markdown(network))
     teacher = teacher_for(teacher, model, config.recovery)
     tutor = teacher.model if teacher else None
-    schedule = Schedule.estimate(problem, goal, config, tutor)
-    limit = schedule.search_limit(config.minutes, clock)
-    schedule.announce(config, limit)
-    if config.procedure == "layerwise":
-        result = prune_layer_by_layer(problem, goal, config, folder, tutor)
-    else:
-        result = prune_at_once(problem, goal, config, folder, limit)
+    journal = folder.journal if folder else None
+    with engine_of(config, model, journal) as engine:
+        problem = PruningProblem.build(
+            name,
+            model.eval(),
+            task,
+            network=network,
+            images=config.search_images,
+            compensation_images=config.recovery.compensation_images,
+            engine=engine,
+            journal=journal,
+            seed=config.seed,
+        )
+        if folder is not None:
+            folder.log_text("pinned", pinned_markdown(network))
+        schedule = Schedule.estimate(problem, goal, config, tutor)
+        limit = schedule.search_limit(config.minutes, clock)
+        schedule.announce(config, limit)
+        if config.procedure == "layerwise":
+            result = prune_layer_by_layer(problem, goal, config, folder, tutor)
+        else:
+            result = prune_at_once(problem, goal, config, folder, limit)
     pruned, plan = result.model, result.plan
     recovery = _recover(pruned, teacher, task, config, folder)
     report = summarize_run(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -92,19 +94,8 @@ def read_ahead(
         DataError: If an example cannot be read, or a process is killed.
     """
     workers = min(workers, len(shares), _shared_memory() // max(1, (_AHEAD + 1) * batch_bytes))
-    iterator = iter(
-        DataLoader(
-            _Batches(prepare),
-            batch_size=None,
-            sampler=[share.tolist() for share in shares],
-            collate_fn=_unchanged,
-            num_workers=workers,
-            prefetch_factor=_AHEAD if workers else None,
-            worker_init_fn=partial(_begin_worker, begin),
-            pin_memory=is_pinned,
-            generator=torch.Generator(),  # else it would draw a seed from the global one
-        )
-    )
+    with _no_signals_of_children():
+        iterator = iter(_loader(prepare, shares, workers, begin, is_pinned=is_pinned))
     try:
         while (batch := _next(iterator)) is not None:
             if isinstance(batch, _Fault):
@@ -115,12 +106,48 @@ def read_ahead(
             iterator._shutdown_workers()  # type: ignore[attr-defined]  # at once, not with the last reference
 
 
+def _loader(
+    prepare: Callable[[Tensor], Batch],
+    shares: Sequence[Tensor],
+    workers: int,
+    begin: Callable[[int], object] | None,
+    *,
+    is_pinned: bool,
+) -> DataLoader[Batch | _Fault]:
+    return DataLoader(
+        _Batches(prepare),
+        batch_size=None,
+        sampler=(share.tolist() for share in shares),  # iterated once
+        collate_fn=_unchanged,
+        num_workers=workers,
+        prefetch_factor=_AHEAD if workers else None,
+        worker_init_fn=partial(_begin_worker, begin),
+        pin_memory=is_pinned,
+        generator=torch.Generator(),  # else it would draw a seed from the global one
+    )
+
+
+@contextlib.contextmanager
+def _no_signals_of_children() -> Iterator[None]:
+    """Keep torch from raising an error wherever the main process is when a reading process dies.
+
+    :func:`_next` finds it out within some seconds.
+    """
+    is_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    before = signal.getsignal(signal.SIGCHLD) if is_main else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
+
+
 def _next(iterator: Iterator[Batch | _Fault]) -> Batch | _Fault | None:
     """Return the next batch; None after the last one."""
     try:
         return next(iterator, None)
-    except RuntimeError as error:
-        if "exited unexpectedly" not in str(error):
+    except (RuntimeError, EOFError, OSError) as error:  # all but the first while a batch was handed over
+        if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
             raise
         raise DataError(
             "a process that reads the data was killed, perhaps as memory ran out: give fewer workers, or "
