@@ -3,21 +3,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import (
     DataLoader,
     get_worker_info,
 )
 
+from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import Progress, finetune
 from secateur.envs.tasks.passes import DataError, Pass, stream
 from support.own_data import (
     SIZE,
@@ -86,6 +91,31 @@ def test_ranks_read_parts_of_every_batch(make: Any) -> None:
     parts[3].append(tuple(part[:0] for part in parts[0][-1]))  # type: ignore[arg-type]
     joined = [tuple(map(torch.cat, zip(*batch, strict=True))) for batch in zip(*parts, strict=True)]
     assert same(joined, batches(task, first=1))  # type: ignore[arg-type]
+
+
+def trained(workers: int, checkpoint: Checkpoint | None = None, stop_at: int = 0) -> list[Tensor]:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    model = nn.Sequential(*layers)
+    task = task_of(Shifted(augments=True), workers=workers)
+    steps: list[int] = []
+
+    def stop(_: Progress) -> None:
+        steps.append(len(steps))
+        if len(steps) == stop_at:
+            raise Stopped("for the test")
+
+    config = RecoveryConfig(epochs=2, batch_size=5, distillation_weight=0.0)
+    with contextlib.suppress(Stopped):
+        finetune(model, task, config, checkpoint=checkpoint, on_step=stop, seed=1)
+    return list(model.state_dict().values())
+
+
+def test_training_resumed_with_other_workers_gives_the_same_weights(tmp_path: Path) -> None:
+    whole = trained(workers=0)
+    trained(workers=1, checkpoint=Checkpoint(tmp_path / "state"), stop_at=6)  # in the second epoch
+    again = trained(workers=0, checkpoint=Checkpoint(tmp_path / "state"))
+    assert all(torch.equal(one, other) for one, other in zip(whole, again, strict=True))
 
 
 def test_random_numbers_outside_are_left_alone() -> None:
