@@ -83,7 +83,7 @@ class Prune:
         prepared = prepare(model, task, config, latency=latency, name=self.model, teacher=tutor)
         network = prepared.network
         choose_threads(network)
-        digest = weights_digest(model)
+        digest = weights_digest(model, *([tutor] if tutor else []))
         with RunFolder(out, replace(self, data=opened.data), resumed=resumed, dense_weights=digest) as folder:
             if isinstance(network.latency, LatencyTable):
                 folder.save_latency_table(network.latency)

@@ -19,7 +19,7 @@ from secateur.envs.tasks.user_task import check_task
 
 
 class Plain:
-    """A task of the user's own, whose members are the required ones only; it tells its parts by their sign."""
+    """A task of the user's own, whose members are the required ones only. The sign tells the parts."""
 
     name, input_shape, num_outputs, notes = "plain", (1, 2, 2), 2, ()
 
@@ -113,7 +113,7 @@ def test_the_ranks_share_each_batch(task: Any, ranks: int) -> None:
     joined = with_val_in_train(task)
     shares = [marks(joined, Pass("train", batches, rank=rank, ranks=ranks)) for rank in range(ranks)]
     for number, batch in enumerate(batches):
-        assert sum((share[number] for share in shares), []) == expected(batch)
+        assert [mark for share in shares for mark in share[number]] == expected(batch)
 
 
 def test_the_loader_of_the_task_reads_both_parts_with_its_seed_and_epoch() -> None:
