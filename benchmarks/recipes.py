@@ -67,7 +67,9 @@ def main() -> None:
     whole = get_task(args.data, root=Path(), augment="flip-crop", image_size=16)
     order = torch.randperm(whole.size("train"), generator=torch.Generator().manual_seed(0))
     large, task = (
-        dataclasses.replace(whole, splits={**whole.splits, "train": whole.splits["train"].take(order[:images])})
+        dataclasses.replace(
+            whole, splits={**whole.splits, "train": whole.splits["train"].take(order[:images])}
+        )
         for images in (DENSE_IMAGES, IMAGES)
     )
     torch.manual_seed(0)

@@ -61,16 +61,19 @@ def scenes(number: int, seed: int) -> tuple[Tensor, list[dict[str, Tensor]]]:
     y, x = torch.meshgrid(torch.arange(PIXELS), torch.arange(PIXELS), indexing="ij")
     targets = []
     for image in images:
-        sides = torch.randint(12, 28, (2,), generator=generator).tolist()
-        corners = [torch.randint(0, PIXELS - side, (2,), generator=generator).tolist() for side in sides]
-        square, disc = (
-            [left, top, left + side, top + side] for (left, top), side in zip(corners, sides, strict=True)
-        )
+        square, disc = (somewhere(generator) for _ in range(2))
         image[:, square[1] : square[3], square[0] : square[2]] += 0.6
-        radius, centre = sides[1] / 2, [(disc[0] + disc[2] - 1) / 2, (disc[1] + disc[3] - 1) / 2]
-        image[:2, (x - centre[0]) ** 2 + (y - centre[1]) ** 2 <= radius**2] += 0.4
+        middle, radius = [(disc[k] + disc[k + 2] - 1) / 2 for k in range(2)], (disc[2] - disc[0]) / 2
+        image[:2, (x - middle[0]) ** 2 + (y - middle[1]) ** 2 <= radius**2] += 0.4
         targets.append({"boxes": torch.tensor([square, disc]).float(), "labels": torch.tensor([1, 2])})
     return images, targets
+
+
+def somewhere(generator: torch.Generator) -> list[int]:
+    """Draw a square box in the image: left, top, right, bottom."""
+    side = int(torch.randint(12, 28, (), generator=generator))
+    left, top = torch.randint(0, PIXELS - side, (2,), generator=generator).tolist()
+    return [left, top, left + side, top + side]
 
 
 class Detection:

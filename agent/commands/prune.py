@@ -38,6 +38,8 @@ class Prune:
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/<model>-<data>-<method>-<time>."""
 
+    shared: ClassVar[bool] = True
+    """Whether several processes share the work."""
     everyday: ClassVar[tuple[str, ...]] = (
         "model", "weights", "data", "target_macs", "target_latency", "drop_bound", "effort", "epochs", "out",
     )  # fmt: skip
@@ -53,6 +55,7 @@ class Prune:
         """
         from ...envs.cost.latency_table import LatencyTable
         from ...envs.modules.digest import weights_digest
+        from ...envs.modules.ranks import broadcast, first_decides
         from ...envs.recovery.stopwatch import Stopwatch
         from ..procedures.loading import train_dense_network
         from ..procedures.opening import dense_networks, open_job
@@ -61,12 +64,13 @@ class Prune:
         from ..procedures.teacher import check_teacher, load_teacher
         from ..procedures.val_in_train import without_held_out
         from ..reporting.report import details_table, table
-        from ..run.folder import RunFolder, default_folder, load_latency_table
+        from ..run.folder import default_folder, load_latency_table
+        from ..run.following import open_folder
         from ..run.new_folder import check_new_folder
 
-        config, seed, clock = self.options, self.options.seed, Stopwatch()
-        if self.out is not None and not resumed:
-            check_new_folder(self.out)
+        config, seed, clock, given = self.options, self.options.seed, Stopwatch(), self.out
+        if given is not None and not resumed:
+            first_decides(lambda: check_new_folder(given))
         check_whole("dense_epochs", self.dense_epochs, 0)
         networks = dense_networks([self.model], [self.weights], self.dense_epochs)
         opened = open_job(self.data, networks, seed, resumed=resumed)
@@ -75,16 +79,17 @@ class Prune:
         teacher = load_teacher(self.teacher, self.teacher_weights, task, seed)
         if teacher is not None:
             teacher = check_teacher(teacher, task, config.recovery)
-        out = self.out or default_folder(self.model, task.name, config.method)
+        out = broadcast(given or default_folder(self.model, task.name, config.method))
         if not resumed:
-            check_new_folder(out)
-        latency = load_latency_table(out) if resumed else None
+            first_decides(lambda: check_new_folder(out))
+        latency = first_decides(lambda: load_latency_table(out)) if resumed else None
         tutor = teacher.model if teacher else None
         prepared = prepare(model, task, config, latency=latency, name=self.model, teacher=tutor)
         network = prepared.network
         choose_threads(network)
         digest = weights_digest(model, *([tutor] if tutor else []))
-        with RunFolder(out, replace(self, data=opened.data), resumed=resumed, dense_weights=digest) as folder:
+        options = replace(self, data=opened.data)
+        with open_folder(out, options, resumed=resumed, dense_weights=digest) as folder:
             if isinstance(network.latency, LatencyTable):
                 folder.save_latency_table(network.latency)
             if self.weights is None and self.dense_epochs:

@@ -7,9 +7,17 @@ from ...envs.io.suggestions import unknown_name
 from ...envs.recovery.config import EPOCHS, RecoveryConfig
 from ..deciders.names import PPO
 from ..learning.config import NORMAL, PRETRAINED, RANDOM_WEIGHTS, AgentConfig
-from .options import EFFORTS, ConstraintOptions, Effort, LatencyOptions, SearchOptions, TargetOptions
+from .options import (
+    EFFORTS,
+    ConstraintOptions,
+    Effort,
+    EngineOptions,
+    LatencyOptions,
+    SearchOptions,
+    TargetOptions,
+)
 
-_GROUPS = (TargetOptions, SearchOptions, RecoveryConfig, ConstraintOptions, LatencyOptions)
+_GROUPS = (TargetOptions, SearchOptions, RecoveryConfig, ConstraintOptions, LatencyOptions, EngineOptions)
 
 
 def recovery_for(effort: Effort, **options: Any) -> RecoveryConfig:
@@ -26,7 +34,9 @@ def recovery_for(effort: Effort, **options: Any) -> RecoveryConfig:
 
 
 @dataclass(frozen=True)
-class PruningConfig(LatencyOptions, ConstraintOptions, RecoveryConfig, SearchOptions, TargetOptions):
+class PruningConfig(
+    EngineOptions, LatencyOptions, ConstraintOptions, RecoveryConfig, SearchOptions, TargetOptions
+):
     """Options of a pruning run: the size, the choice of the filters, and the recovery.
 
     All are keywords: ``PruningConfig(target_macs=0.5, effort="quick", epochs=5, round_to=8)``. They are the

@@ -59,11 +59,11 @@ class DataConfig:
     """Whether images are held in memory; auto holds them if they fit by far, else reads them when they are
     needed."""
     train_transform: str | None = None
-    """Transform of training images: package.module:thing, such as a Compose of torchvision.transforms.v2, for
-    an image folder. It takes the decoded image (segmentation: and its mask), gives float32, and replaces
-    resizing, augmentation and normalisation; by default the same as for evaluation."""
+    """Transform of training images, package.module:thing; such as a Compose of torchvision.transforms.v2, for
+    an image folder. It takes the decoded image (in segmentation also the mask), gives float32, and replaces
+    resizing, augmentation and normalisation; by default that of all other images."""
     eval_transform: str | None = None
-    """Transform of all other images: package.module:thing."""
+    """Transform of all other images, package.module:thing; has to be given with the one for training."""
     channels: Suppress[int | None] = None
     """Channels of the images, 1 or 3, if the network takes another number than the files have. The program
     finds it out and records it."""

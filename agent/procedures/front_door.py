@@ -19,6 +19,8 @@ from ...envs.modules.calls import AlsoTrace
 from ...envs.modules.copying import replica
 from ...envs.modules.digest import weights_digest
 from ...envs.modules.modes import restored_modes
+from ...envs.modules.process_group import join
+from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.compensation import Compensation
@@ -32,11 +34,13 @@ from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
 from ...envs.tasks.joined import with_val_in_train
 from ...envs.tasks.user_task import check_task, on_device
-from ..run.folder import RunFolder, check_same_weights
+from ..run.folder import check_same_weights
+from ..run.following import open_folder
 from ..run.recovery_monitor import RecoveryMonitor
 from . import prune as procedure
 from .config import PruningConfig, recovery_for
 from .data_config import DataConfig, read_data_config
+from .devices import engine_of
 from .keywords import checked_keywords, split_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
@@ -66,6 +70,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     Raises:
         ValueError: If an option is unknown or wrong, nothing can be pruned, or the target cannot be met.
     """
+    join()
     config, data = _configs(search, options, task)
     if config.procedure != "network":
         raise ValueError("search prunes all layers at once; for layerwise, which trains, call prune")
@@ -73,8 +78,18 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     with restored_modes(model):
         loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
-        problem = _problem(model, loaded, config, prepared.network)
-        return prune_at_once(problem, prepared.goal, config, None).plan
+        with engine_of(config, model) as engine:
+            problem = PruningProblem.build(
+                type(model).__name__,
+                model.eval(),
+                loaded,
+                network=prepared.network,
+                images=config.search_images,
+                compensation_images=config.compensation_images,
+                engine=engine,
+                seed=config.seed,
+            )
+            return prune_at_once(problem, prepared.goal, config, None).plan
 
 
 def cut(
@@ -151,6 +166,7 @@ def recover(
         ValueError: If an option is unknown or wrong, or the network cannot be trained with the task.
         FloatingPointError: If the loss or the gradient is not finite.
     """
+    join()
     recovery, data = split_keywords(checked_keywords("recover", options), RecoveryConfig, DataConfig)
     data_config = _data_config(task, data)
     config, notes = without_held_out(recovery_for(effort, **recovery), data_config)
@@ -198,6 +214,7 @@ def prune(
             ``out`` holds another run.
         KeyboardInterrupt: If the run is interrupted; with ``out`` it can be resumed.
     """
+    join()
     config, data = _configs(prune, options, task)
     _check_network(model)
     name = name or type(model).__name__
@@ -205,7 +222,8 @@ def prune(
     if out is not None:
         out = Path(out)
         digest = weights_digest(model, *([teacher] if isinstance(teacher, nn.Module) else []))
-        resumed = is_resumed(out, Python(name, data, config), resume)
+        folder_of_run, run_now = out, Python(name, data, config)
+        resumed = first_decides(lambda: is_resumed(folder_of_run, run_now, resume))
         if resumed and (out / REPORT).is_file():
             check_same_weights(out, digest)
             return finished(model, out)
@@ -234,7 +252,7 @@ def prune(
         if out is None:
             return run()
         advice = f"secateur.prune(..., out={str(out)!r}, resume=True)"
-        with RunFolder(out, options_of_run, resumed=resumed, advice=advice, dense_weights=digest) as folder:
+        with open_folder(out, options_of_run, resumed=resumed, advice=advice, dense_weights=digest) as folder:
             return run(folder=folder)
 
 
@@ -318,15 +336,3 @@ def _open(
         check_task(loaded)
         describe_own_task(loaded, name, model)
     return loaded, config, ()
-
-
-def _problem(model: nn.Module, task: Task, config: PruningConfig, network: Any) -> PruningProblem:
-    return PruningProblem.build(
-        type(model).__name__,
-        model.eval(),
-        task,
-        network=network,
-        images=config.search_images,
-        compensation_images=config.compensation_images,
-        seed=config.seed,
-    )

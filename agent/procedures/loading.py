@@ -1,5 +1,6 @@
 """Loading of tasks, dense networks and pruned networks by name."""
 
+import contextlib
 import math
 import re
 from dataclasses import fields
@@ -14,6 +15,8 @@ from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text
 from ...envs.models import get_model
+from ...envs.modules.process_group import local_rank
+from ...envs.modules.ranks import one_first, ranks
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.step_time import training_seconds
@@ -35,12 +38,15 @@ def device(name: str = "auto") -> torch.device:
     """Return a device.
 
     Args:
-        name: "cpu", "cuda", "cuda:1", or "auto" for the GPU if there is one, else the CPU.
+        name: "cpu", "cuda", "cuda:1", or "auto" for the GPU if there is one, else the CPU. Of the processes
+            that torchrun starts, each has its own GPU.
 
     Raises:
         ValueError: If the name is unknown or there is no such GPU.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if ranks() > 1 and gpus and name in ("auto", "cuda"):
+        name = f"cuda:{local_rank()}"
     if name == "auto":
         return torch.device("cuda" if gpus else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
@@ -80,22 +86,23 @@ def load_task(config: DataConfig, seed: int) -> Task:
         return _segmentation(config, seed, place)
     if flag := _first_changed(config, "ignore_label", "balance_classes"):
         raise ValueError(f"{flag} is for --task segmentation only; leave it out, or give --task segmentation")
-    return get_task(
-        config.data,
-        root=config.data_root,
-        download=config.download,
-        val_from=config.val_from,
-        seed=seed,
-        normalisation=config.normalisation,
-        image_size=config.image_size,
-        channels=config.channels,
-        augment=config.augment,
-        train_transform=config.train_transform,
-        eval_transform=config.eval_transform,
-        in_memory=config.in_memory,
-        workers=config.workers,
-        device=place,
-    )
+    with one_first() if config.download else contextlib.nullcontext():
+        return get_task(
+            config.data,
+            root=config.data_root,
+            download=config.download,
+            val_from=config.val_from,
+            seed=seed,
+            normalisation=config.normalisation,
+            image_size=config.image_size,
+            channels=config.channels,
+            augment=config.augment,
+            train_transform=config.train_transform,
+            eval_transform=config.eval_transform,
+            in_memory=config.in_memory,
+            workers=config.workers,
+            device=place,
+        )
 
 
 def is_user_task(config: DataConfig) -> bool:
@@ -146,7 +153,7 @@ def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -
     Raises:
         ValueError: If the network or the weights are unknown or do not fit together.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_first():
         torch.manual_seed(seed)
         model = get_model(
             name, num_classes=task.num_outputs, in_channels=task.input_shape[0], weights=weights
@@ -189,7 +196,7 @@ def train_dense_network(
     model.eval()
     accuracy = measure(model, task, "val", limit=1024).accuracy
     log_info(f"dense network: {metric_name(task)} {accuracy:.2f} % on val")
-    write_tensors(folder.path / f"{name}.safetensors", model.state_dict())
+    folder.write(lambda path: write_tensors(path / f"{name}.safetensors", model.state_dict()))
 
 
 def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:

@@ -276,7 +276,7 @@ def _normalisation_name(data: DataConfig) -> str:
 def _own_task_lines(task: Task) -> list[str]:
     shape = "x".join(map(str, task.input_shape))
     sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
-    return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}"]
+    return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}", *task.notes]
 
 
 def _data_lines(data: DataConfig, task: Task, *, is_trained: bool) -> list[str]:

@@ -10,6 +10,7 @@ from ...envs.cost.latency_bounds import check_latency_target
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import with_latency
 from ...envs.modules.activations import require_memory_for
+from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import check_prunable
 from ...envs.recovery.training_check import check_training
 from ...envs.surgery.constrained_trace import trace_constrained
@@ -71,10 +72,18 @@ def prepare(
     if latency is not None:
         network = dataclasses.replace(network, latency=latency)
     elif config.target_latency is not None:
-        check_latency_target(model, network, task.input_shape, config.latency, config.target_latency)
-        log_info("timing the network's layers")
-        network = with_latency(model, network, task.input_shape, config.latency)
+        network = first_decides(lambda: _timed(model, network, task.input_shape, config))
     return Prepared(network, Goal.resolve(config, network), notes)
+
+
+def _timed(
+    model: nn.Module, network: TracedNetwork, shape: tuple[int, ...], config: PruningConfig
+) -> TracedNetwork:
+    """Add a latency table to a trace, if its network can reach the target latency."""
+    assert config.target_latency is not None
+    check_latency_target(model, network, shape, config.latency, config.target_latency)
+    log_info("timing the network's layers")
+    return with_latency(model, network, shape, config.latency)
 
 
 def trace_for_task(

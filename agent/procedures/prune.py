@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.data_parallel import sharing_notes
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.cutting import save_pruned
@@ -22,6 +24,7 @@ from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
 from ..run.recovery_monitor import RecoveryMonitor
 from .config import PruningConfig
+from .devices import engine_of
 from .layerwise import prune_layer_by_layer
 from .preparation import Prepared, prepare
 from .rounding import measure_plan
@@ -82,34 +85,42 @@ def prune(
     config, clock = config or PruningConfig(), clock or Stopwatch()
     prepared = prepared or prepare(model, task, config, name=name)
     network, goal = prepared.network, prepared.goal
-    problem = PruningProblem.build(
-        name,
-        model.eval(),
-        task,
-        network=network,
-        images=config.search_images,
-        compensation_images=config.recovery.compensation_images,
-        journal=folder.journal if folder else None,
-        seed=config.seed,
-    )
-    if folder is not None:
-        folder.log_text("pinned", pinned_markdown(network))
     teacher = teacher_for(teacher, model, config.recovery)
     tutor = teacher.model if teacher else None
-    schedule = Schedule.estimate(problem, goal, config, tutor)
-    limit = schedule.search_limit(config.minutes, clock)
-    schedule.announce(config, limit)
-    if config.procedure == "layerwise":
-        result = prune_layer_by_layer(problem, goal, config, folder, tutor)
-    else:
-        result = prune_at_once(problem, goal, config, folder, limit)
+    journal = folder.journal if folder else None
+    with engine_of(config, model, journal) as engine:
+        problem = PruningProblem.build(
+            name,
+            model.eval(),
+            task,
+            network=network,
+            images=config.search_images,
+            compensation_images=config.recovery.compensation_images,
+            engine=engine,
+            journal=journal,
+            seed=config.seed,
+        )
+        if folder is not None:
+            folder.log_text("pinned", pinned_markdown(network))
+        schedule = Schedule.estimate(problem, goal, config, tutor)
+        limit = schedule.search_limit(config.minutes, clock)
+        schedule.announce(config, limit)
+        if config.procedure == "layerwise":
+            result = prune_layer_by_layer(problem, goal, config, folder, tutor)
+        else:
+            result = prune_at_once(problem, goal, config, folder, limit)
     pruned, plan = result.model, result.plan
     recovery = _recover(pruned, teacher, task, config, folder)
     report = summarize_run(
         problem,
         pruned,
         plan,
-        [*prepared.notes, *notes, *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else [])],
+        [
+            *prepared.notes,
+            *notes,
+            *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else []),
+            *(sharing_notes(pruned) if config.recovery.epochs else ()),
+        ],
         method=_method_label(result.decider, config),
         search=result.search,
         recovery=recovery,
@@ -119,7 +130,8 @@ def prune(
         command=folder.command if folder else "",
     )
     if result.unrounded is not None:  # timed right after the pruned network, as the two are compared
-        report["unrounded"] = measure_plan(result.unrounded, problem, config.latency)
+        unrounded = result.unrounded
+        report["unrounded"] = first_decides(lambda: measure_plan(unrounded, problem, config.latency))
     if folder is not None:
         _save(folder, problem, pruned, plan, goal.reward, config, report)
     return PruningResult(pruned, plan, report)
@@ -190,6 +202,6 @@ def _save(
     report: dict[str, Any],
 ) -> None:
     """Write the pruned network, TensorBoard's summary and the report."""
-    save_pruned(model, plan, folder.path)
+    folder.write(lambda path: save_pruned(model, plan, path))
     log_result(folder, problem, plan, reward, config, report)
-    write_report(folder.path, report)
+    folder.write(lambda path: write_report(path, report))

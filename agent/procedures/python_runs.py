@@ -10,9 +10,10 @@ from ...envs.io.untrusted import parse_json, read_text
 from ...envs.modules.copying import replica
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
-from ..run.flat_options import flat_options, read_config
+from ..run.flat_options import flat_options, options_of, read_config
 from .config import PruningConfig
 from .data_config import FOUND_OUT, DataConfig
+from .options import EngineOptions
 from .prune import PruningResult
 
 
@@ -42,6 +43,8 @@ def is_resumed(out: Path, run: Python, resume: bool) -> bool:
     if not resume:
         raise ValueError(f"{out} holds a run; give resume=True to go on with it, or another out")
     before, now, default = read_config(out), flat_options(run), flat_options(Python(run.model))
+    for engine in options_of(EngineOptions):
+        del now[engine.name]  # they change no result
     for option, value in now.items():
         is_found_out = option in FOUND_OUT and value == default[option]
         if before.get(option, value) != value and not is_found_out:

@@ -5,6 +5,7 @@ import json
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -62,7 +63,8 @@ class RunFolder:
         else:
             check_new_folder(path)
         self.path, self._resumed = path, resumed
-        self._stopping = GracefulStop(advice or shlex.join(["secateur", "resume", str(path)]))
+        self.advice = advice or shlex.join(["secateur", "resume", str(path)])
+        self._stopping = GracefulStop(self.advice)
         self.check = self._stopping.check
         with contextlib.ExitStack() as cleanup:
             self._made = make_folder(path)
@@ -97,15 +99,14 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stopping.__exit__()
-        try:
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self._stopping.__exit__)  # last, as signals should not interrupt the others
+            # A stopped run, or one whose disk was full, may go on; what was refused once is refused again.
+            refused = kind is not None and issubclass(kind, Exception) and not issubclass(kind, OSError)
+            cleanup.callback(self._leave, failed=refused)
             self.logger.close()
             if kind is None:
                 shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        finally:
-            # A stopped run, or one whose disk was full, may go on; what was refused once is refused again.
-            refused = kind is not None and issubclass(kind, Exception) and not issubclass(kind, OSError)
-            self._leave(failed=refused)
 
     def _leave(self, *, failed: bool) -> None:
         """Unlock the folder; if a new run failed without results, delete its files, too."""
@@ -122,11 +123,23 @@ class RunFolder:
         """Return the checkpoint of one of the run's trainings."""
         return Checkpoint(self.path / CHECKPOINTS / f"{name}.checkpoint")
 
+    def write(self, results: Callable[[Path], Any]) -> None:
+        """Let a function write results into the folder.
+
+        Args:
+            results: The function; it gets the path of the folder.
+        """
+        results(self.path)
+
     def save_latency_table(self, table: LatencyTable) -> None:
         """Save a latency table for :func:`load_latency_table`."""
-        path = self.path / CHECKPOINTS / LATENCY
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, lambda aside: aside.write_text(json.dumps(table.to_dict())))
+
+        def save(path: Path) -> None:
+            file = path / CHECKPOINTS / LATENCY
+            file.parent.mkdir(exist_ok=True)
+            write_atomically(file, lambda aside: aside.write_text(json.dumps(table.to_dict())))
+
+        self.write(save)
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Write scalars to TensorBoard."""

@@ -16,6 +16,17 @@ def working_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def device_kind(device: torch.device) -> str:
+    """Name the working data type and the kind of processor, such as ``float32 on a CPU with AVX2``.
+
+    On the same kind the same operations give the same numbers.
+    """
+    dtype = str(working_dtype(device)).removeprefix("torch.")
+    if device.type == "cuda":
+        return f"{dtype} on {torch.cuda.get_device_name(device)}"
+    return f"{dtype} on a CPU with {torch.backends.cpu.get_cpu_capability()}"
+
+
 def autocast(device: torch.device, precision: str = "auto", *, cache: bool = True) -> torch.autocast:
     """Run convolutions and matrix products in the working data type; weights keep theirs.
 

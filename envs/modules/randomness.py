@@ -23,8 +23,10 @@ def fixed_randomness(seed: int = 0, *, device: torch.device | None = None) -> It
     """
     of_python, of_numpy, default_rng = random.getstate(), np.random.get_state(), np.random.default_rng
 
-    def seeded(given: Any = None) -> np.random.Generator:
-        return default_rng(seed if given is None else given)
+    fixed = seed
+
+    def seeded(seed: Any = None) -> np.random.Generator:
+        return default_rng(fixed if seed is None else seed)
 
     gpus = [] if device is None or device.type != "cuda" else [device]
     with torch.random.fork_rng(devices=gpus):
@@ -33,8 +35,8 @@ def fixed_randomness(seed: int = 0, *, device: torch.device | None = None) -> It
             with torch.cuda.device(gpu):
                 torch.cuda.manual_seed(seed)
         random.seed(seed)
-        np.random.seed(seed)
-        np.random.default_rng = seeded  # type: ignore[assignment]
+        np.random.seed(seed % 2**32)  # which takes no larger ones
+        np.random.default_rng = seeded
         try:
             yield
         finally:

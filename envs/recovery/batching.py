@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from typing import Any
 
 from torch import Tensor
 
@@ -41,34 +39,6 @@ class Batching:
         """Images whose gradient a step follows."""
         return self.images * self.passes
 
-    def losses(self, loss: Callable[[Any, Any], Tensor], inputs: Any, targets: Any) -> Iterator[Tensor]:
-        """Yield the loss of each pass, weighted by its share of the images; their sum is the step's loss.
-
-        Args:
-            loss: Function from inputs and targets of a pass to their mean loss.
-            inputs: Inputs of a step: a tensor, a list of examples, or a mapping of these.
-            targets: Targets of the step, likewise.
-        """
-        if self.passes == 1:
-            yield loss(inputs, targets)
-            return
-        whole = _length(inputs)
-        for part, of_part in zip(_split(inputs, self.passes), _split(targets, self.passes), strict=True):
-            if count := _length(part):
-                yield loss(part, of_part) * (count / whole)
-
-
-def _length(batch: Any) -> int:
-    return _length(next(iter(batch.values()))) if isinstance(batch, Mapping) else len(batch)
-
-
-def _split(batch: Any, parts: int) -> list[Any]:
-    """Split a batch as ``Tensor.tensor_split`` does."""
-    if isinstance(batch, Tensor):
-        return list(batch.tensor_split(parts))
-    if isinstance(batch, Mapping):
-        split = {key: _split(value, parts) for key, value in batch.items()}
-        return [{key: values[number] for key, values in split.items()} for number in range(parts)]
-    size, larger = divmod(len(batch), parts)
-    bounds = accumulate((size + (number < larger) for number in range(parts)), initial=0)
-    return [batch[low:high] for low, high in pairwise(bounds)]
+    def of_epoch(self, order: Tensor) -> Sequence[Tensor]:
+        """Split the images of an epoch, (N,) int64 in order, into the batches of its passes."""
+        return order.split(self.images)[: self.steps * self.passes]

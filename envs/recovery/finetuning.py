@@ -7,6 +7,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -17,13 +18,14 @@ from ..modules.cuda_graphs import capture_graph, capture_training_graph
 from ..modules.modes import fastest_layout, restored_modes
 from ..modules.nonfinite import explain_nonfinite
 from ..modules.precision import autocast
-from ..modules.ranks import rank, ranks
+from ..modules.ranks import in_unison, rank, ranks
 from ..tasks.base import Task
 from ..tasks.optional_members import has_training_loss
 from ..tasks.passes import DataError, Pass, stream
 from .batching import Batching
 from .checkpoint import Checkpoint, Stopped
 from .config import RecoveryConfig
+from .data_parallel import SharedStep, synchronised_batchnorm
 from .distillation import WithFeatures, compares_features
 from .training_loss import StepLoss, own_run, shape_of_answer
 from .training_state import TrainingState
@@ -82,8 +84,8 @@ def finetune(
     """Train a network in place on the training images; the weights after the last epoch are final.
 
     With ``config.ema_decay`` their average over the steps is final: re-estimate batch-norm statistics then.
-
-    The same seed gives the same weights on the same machine, up to cuDNN's choice of kernels on a GPU.
+    The same seed gives the same weights on the same machine, up to cuDNN's choice of kernels on a GPU. Under
+    torchrun every rank trains on its share of each batch; see :mod:`.data_parallel`.
     Training updates batch-norm statistics. torch's random generators and the network's modes are restored.
 
     Args:
@@ -117,30 +119,37 @@ def finetune(
         else:
             step = functools.partial(step_loss, model)
         stack.enter_context(_resumable(state, checkpoint))
+        stack.enter_context(synchronised_batchnorm(model))
+        shared_step = SharedStep(model, step)
         while state.epoch < epochs:
-            if state.step == 0:
-                state.begin_epoch()
             seen, began = 0, time.perf_counter()
-            batches = state.order(size).split(batching.images_per_step)[:steps]
             passed = Pass(
-                "train", batches, augment=True, seed=seed, epoch=state.epoch, first=state.step,
-                rank=rank(), ranks=ranks(),
+                "train", batching.of_epoch(state.order(size)), augment=True, seed=seed, epoch=state.epoch,
+                first=state.step * batching.passes, rank=rank(), ranks=ranks(),
             )  # fmt: skip
-            for indices, (inputs, targets) in zip(batches[state.step :], stream(task, passed), strict=True):
-                inputs = inputs.contiguous(memory_format=layout)
+            read = zip(passed.weights, in_unison(stream(task, passed)), strict=True)
+            while state.step < steps:
                 when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
-                run = own_run(task, model, targets)
-                with explain_nonfinite(model, inputs, when, advice, run, config.precision):
-                    value = state.take_step(batching.losses(step, inputs, targets))
-                seen += len(indices)
+                state.begin_step()
+                for number, (weight, (inputs, targets)) in enumerate(islice(read, batching.passes), start=1):
+                    inputs = inputs.contiguous(memory_format=layout)
+                    run, is_last = own_run(task, model, targets), number == batching.passes
+                    with (
+                        explain_nonfinite(model, inputs, when, advice, run, config.precision),
+                        shared_step.exchanges(is_last),
+                    ):
+                        state.add(shared_step(inputs, targets, weight) / batching.passes)
+                        if is_last:
+                            state.take_step()
+                seen += batching.images_per_step
                 if checkpoint is not None and checkpoint.due:
                     checkpoint.save(state.snapshot())
                 if on_step:
-                    speed = seen / (time.perf_counter() - began)
-                    rate = state.learning_rate
-                    on_step(Progress(state.epoch + 1, epochs, state.step, steps, value, rate, speed))
+                    speed, rate = seen / (time.perf_counter() - began), state.learning_rate
+                    on_step(Progress(state.epoch + 1, epochs, state.step, steps, state.loss, rate, speed))
             speed, rate = seen / (time.perf_counter() - began), state.learning_rate
             state.end_epoch()
+            shared_step.share_buffers()
             if on_epoch:
                 on_epoch(Progress(state.epoch, epochs, steps, steps, state.losses[-1], rate, speed))
         state.keep_average()
@@ -170,7 +179,10 @@ def make_step(
     config: RecoveryConfig,
     layout: torch.memory_format,
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Build the function from inputs and targets to the loss; compiled, or on a GPU with CUDA graphs."""
+    """Build the function from inputs and targets to the loss; compiled, or on a GPU with CUDA graphs.
+
+    Several ranks do without graphs, as DistributedDataParallel has to see the backward pass.
+    """
     count = min(Batching.of(task, config).images, task.size("train"))
     example = task.batch("train", torch.arange(count))[0].contiguous(memory_format=layout)
     shape = shape_of_answer(model, example[:2], task)
@@ -183,12 +195,16 @@ def make_step(
         with torch.no_grad(), autocast(inputs.device, config.precision, cache=False):
             return teacher(inputs)
 
-    fast_teacher = None if teacher is None else capture_graph(run_teacher, example) or teacher
+    is_shared = ranks() > 1
+    fast_teacher: Callable[..., Any] | None = teacher
+    if teacher is not None and not is_shared:
+        fast_teacher = capture_graph(run_teacher, example) or teacher
     loss = StepLoss(task, fast_teacher, config, shape)
-    if has_training_loss(task):  # it calls the network as it likes, which no graph can foresee
+    if config.compile and not has_training_loss(task):
+        return functools.partial(loss, compiled_for_training(model, example, config.precision))
+    if is_shared or has_training_loss(task):  # the latter calls the network as it likes: no graph foresees it
         return functools.partial(loss, model)
-    prepare = compiled_for_training if config.compile else capture_training_graph
-    return functools.partial(loss, prepare(model, example, config.precision))
+    return functools.partial(loss, capture_training_graph(model, example, config.precision))
 
 
 @contextlib.contextmanager

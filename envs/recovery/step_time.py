@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..modules.copying import replica
+from ..modules.ranks import rank, ranks
 from ..tasks.base import Task
 from ..tasks.passes import Pass, stream
 from .batching import Batching
@@ -40,19 +41,21 @@ def training_seconds(
     teacher = replica(teacher) if teacher is not None and recipe.distillation_weight else None
     state = TrainingState(model, config, batching.steps, seed=0)
     generator = torch.Generator().manual_seed(0)
-    shape = (min(_STEPS, batching.steps) + 1, min(batching.images_per_step, size))
+    passes = batching.steps * batching.passes
+    shape = (min(_STEPS, passes) + 1, min(batching.images, size))
     batches = torch.randint(size, shape, generator=generator).unbind()
     times: list[float] = []
     with training_setup(model, teacher, task) as layout, torch.random.fork_rng():
         step = make_step(model, teacher, task, config, layout)
         began = time.perf_counter()
-        for inputs, targets in stream(task, Pass("train", batches, augment=True)):
+        for inputs, targets in stream(task, Pass("train", batches, True, rank=rank(), ranks=ranks())):
             with contextlib.suppress(FloatingPointError):  # the training says where it is
-                inputs = inputs.contiguous(memory_format=layout)
-                state.take_step(batching.losses(step, inputs, targets))
+                state.begin_step()
+                state.add(step(inputs.contiguous(memory_format=layout), targets))
+                state.take_step()
             times.append(time.perf_counter() - began)
             if sum(times[1:]) >= _SECONDS:
                 break
             began = time.perf_counter()
-    times = times[1:]  # the first step allocates memory and chooses kernels
-    return recipe.epochs * batching.steps * sum(times) / len(times)
+    times = times[1:]  # the first pass allocates memory and chooses kernels
+    return recipe.epochs * passes * sum(times) / len(times)

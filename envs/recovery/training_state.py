@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..modules.nonfinite import gradient_norm
+from ..modules.ranks import rank
 from ..tasks.draws import derived_seed
 from .averaging import averaged_model, copy_average
 from .config import RecoveryConfig
@@ -22,7 +22,7 @@ _ORDER, _DROPOUT = -1, -2
 
 
 class TrainingState:
-    """Hold the state of a training run: network, its average, optimiser, schedule and random generators.
+    """Hold the state of a training run: network, its average, optimiser, schedule and progress.
 
     Args:
         model: The network, on its device.
@@ -38,6 +38,8 @@ class TrainingState:
         """Finished steps of the current epoch."""
         self.losses: list[float] = []
         """Mean training loss of each finished epoch."""
+        self.loss = 0.0
+        """Sum of the losses that were added in the last step."""
         self.learning_rate = 0.0
         """Learning rate of the last step."""
         self._model, self._optimizer, self._seed = model, make_optimizer(model, config), seed
@@ -55,46 +57,50 @@ class TrainingState:
         """Wall-clock time so far, including that of earlier processes."""
         return self._clock.seconds
 
-    def begin_epoch(self) -> None:
-        """Seed dropout."""
-        torch.manual_seed(derived_seed(self._seed, self.epoch, _DROPOUT))
-        self._total = 0.0
+    def begin_step(self) -> None:
+        """Forget the last step's gradient, and seed dropout.
+
+        Each rank has its own dropout, and none has a state that would have to be saved.
+        """
+        self.loss = 0.0
+        self._optimizer.zero_grad()
+        torch.manual_seed(derived_seed(self._seed, self.epoch, _DROPOUT, self.step, rank()))
 
     def order(self, images: int) -> Tensor:
         """Return the indices of the current epoch's images, in order, (images,) int64."""
         generator = torch.Generator().manual_seed(derived_seed(self._seed, self.epoch, _ORDER))
         return torch.randperm(images, generator=generator)
 
-    def take_step(self, losses: Iterable[Tensor]) -> float:
-        """Update the weights by the gradient of the sum of losses, and return the sum.
-
-        Args:
-            losses: Each is computed when it is its turn, so that only one graph is in memory.
+    def add(self, loss: Tensor) -> None:
+        """Add the gradient of a loss to that of the step.
 
         Raises:
-            FloatingPointError: If the loss or the gradient is not finite; weights are then unchanged.
+            FloatingPointError: If the loss is not finite.
+        """
+        self.loss += loss.item()
+        if not math.isfinite(self.loss):
+            raise FloatingPointError(f"the loss became {self.loss}")
+        self._scaler.scale(loss).backward()
+
+    def take_step(self) -> None:
+        """Update the weights by the gradient of the losses that were added.
+
+        Raises:
+            FloatingPointError: If the gradient is not finite; weights are then unchanged.
         """
         factor = learning_rate_factor(self._finished, self._steps, self._recipe.warmup)
         self.learning_rate = self._recipe.learning_rate * factor
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
-        self._optimizer.zero_grad()
-        value = 0.0
-        for loss in losses:
-            value += loss.item()
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the loss became {value}")
-            self._scaler.scale(loss).backward()
         self._scaler.unscale_(self._optimizer)
         self._clip()
         self._scaler.step(self._optimizer)  # which it leaves out if the scaled gradient was infinite
         self._scaler.update()
         if self._average is not None:
             self._average.update_parameters(self._model)
-        self._total += value
+        self._total += self.loss
         self._finished += 1
         self.step += 1
-        return value
 
     def _clip(self) -> None:
         """Scale a gradient down to the largest norm, and refuse one that is not finite."""
@@ -114,7 +120,7 @@ class TrainingState:
     def end_epoch(self) -> None:
         """Record the epoch's mean loss and count the epoch."""
         self.losses.append(self._total / self.step)
-        self.epoch, self.step = self.epoch + 1, 0
+        self.epoch, self.step, self._total = self.epoch + 1, 0, 0.0
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state, for :class:`.checkpoint.Checkpoint`."""
@@ -124,8 +130,6 @@ class TrainingState:
             "scaler": self._scaler.state_dict(),
             "average": self._average.state_dict() if self._average is not None else {},
             "finished": self._finished,
-            "dropout": torch.get_rng_state(),
-            "dropout_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "epoch": self.epoch,
             "step": self.step,
             "losses": self.losses,
@@ -142,9 +146,6 @@ class TrainingState:
         if self._average is not None:
             self._average.load_state_dict(snapshot["average"])
         self._finished = snapshot["finished"]
-        torch.set_rng_state(snapshot["dropout"])
-        if snapshot["dropout_cuda"]:
-            torch.cuda.set_rng_state_all(snapshot["dropout_cuda"])
         self.epoch, self.step = snapshot["epoch"], snapshot["step"]
         self.losses = list(snapshot["losses"])
         self.learning_rate, self._total = snapshot["learning_rate"], snapshot["total"]

@@ -40,6 +40,8 @@ class Task(Protocol):
     * ``largest_batch: int``: largest number of examples in one pass, for large images.
     * ``loader(passed: Pass) -> Iterable[tuple[Tensor, Tensor]]``: yields what ``batch`` would return for each
       batch of a pass over a split, read ahead; see :class:`.passes.Pass`. Fine-tuning and measuring read so.
+    * ``all_targets(split) -> Tensor | None``: all targets of a split, if they are at hand without reading
+      inputs; all labels are checked then before a search, else those of a few examples.
     * ``to(device)``: returns the same task with its data on a device; by default batches are moved one by
       one.
     """

@@ -45,16 +45,23 @@ class AveragePrecision:
             outputs: For each image ``boxes`` (D, 4) with corners x1, y1, x2, y2; ``labels`` (D,); and
                 ``scores`` (D,) in [0, 1].
             targets: For each image ``boxes`` (T, 4) and ``labels`` (T,).
+
+        Boxes of classes without a name do not count.
         """
         counts = torch.zeros(2 * _STEPS + 1, len(self.classes), dtype=torch.int64)
-        for found, true in zip(outputs, targets, strict=True):
-            true_labels = true["labels"].cpu() - self.first_label
-            counts[-1] += torch.bincount(true_labels, minlength=len(self.classes))
-            labels, steps = found["labels"].cpu() - self.first_label, _steps(found["scores"].cpu())
-            right = _matched(found, true, self.overlap)
-            rows = torch.where(right, steps, steps + _STEPS)
-            counts.index_put_((rows, labels), torch.ones_like(labels), accumulate=True)
+        for found, true in zip(map(self._named, outputs), map(self._named, targets), strict=True):
+            counts[-1] += torch.bincount(true["labels"], minlength=len(self.classes))
+            steps = (found["scores"] * _STEPS).long().clamp(0, _STEPS - 1)
+            rows = torch.where(_matched(found, true, self.overlap), steps, steps + _STEPS)
+            counts.index_put_((rows, found["labels"]), torch.ones_like(rows), accumulate=True)
         return counts
+
+    def _named(self, boxes: Boxes) -> dict[str, Tensor]:
+        """Return the boxes of the named classes, on the CPU, with labels from 0."""
+        labels = boxes["labels"].cpu() - self.first_label
+        named = (labels >= 0) & (labels < len(self.classes))
+        known = {key: boxes[key].cpu()[named] for key in ("boxes", "scores") if key in boxes}
+        return {**known, "labels": labels[named]}
 
     def value(self, statistics: Tensor) -> float:
         """Average over the classes that occur, percent; 0 if none does."""
@@ -76,21 +83,17 @@ class AveragePrecision:
         return [float(area) if count else None for area, count in zip(areas, true, strict=True)]
 
 
-def _steps(scores: Tensor) -> Tensor:
-    return (scores * _STEPS).long().clamp(0, _STEPS - 1)
-
-
 def _matched(found: Boxes, true: Boxes, overlap: float) -> Tensor:
     """Return which boxes (D,) are right: each takes the free true box of its class that it overlaps most.
 
     Boxes with higher scores choose first.
     """
-    ious = box_iou(found["boxes"].cpu().double(), true["boxes"].cpu().double())
-    ious[found["labels"].cpu()[:, None] != true["labels"].cpu()[None]] = 0.0
+    ious = box_iou(found["boxes"].double(), true["boxes"].double())
+    ious[found["labels"][:, None] != true["labels"][None]] = 0.0
     right = torch.zeros(len(ious), dtype=torch.bool)
     if not ious.numel():
         return right
-    for box in found["scores"].cpu().argsort(descending=True, stable=True).tolist():
+    for box in found["scores"].argsort(descending=True, stable=True).tolist():
         best = int(ious[box].argmax())
         if ious[box, best] >= overlap:
             right[box] = True

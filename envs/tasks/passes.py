@@ -50,8 +50,23 @@ class Pass:
 
     @property
     def shares(self) -> list[Tensor]:
-        """Indices of this rank's examples in each batch that is left; those of a small batch may be none."""
-        return [batch.tensor_split(self.ranks)[self.rank] for batch in self.batches[self.first :]]
+        """Indices of this rank's examples in each batch that is left, at least one.
+
+        Of a batch with fewer examples than ranks, the last ranks get the first example, with a weight of 0.
+        """
+        left = self.batches[self.first :]
+        return [
+            share if len(share) else batch[:1] for batch, share in zip(left, self._split(left), strict=True)
+        ]
+
+    @property
+    def weights(self) -> list[float]:
+        """This rank's examples as a share of each batch that is left; those of all ranks add up to 1."""
+        left = self.batches[self.first :]
+        return [len(share) / len(batch) for batch, share in zip(left, self._split(left), strict=True)]
+
+    def _split(self, batches: Sequence[Tensor]) -> list[Tensor]:
+        return [batch.tensor_split(self.ranks)[self.rank] for batch in batches]
 
 
 def stream(task: Task, passed: Pass) -> Iterator[tuple[Tensor, Tensor]]:

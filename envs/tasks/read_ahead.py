@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -71,6 +74,7 @@ def read_ahead(
     *,
     batch_bytes: int = 0,
     is_pinned: bool = False,
+    begin: Callable[[int], object] | None = None,
 ) -> Iterator[Batch]:
     """Yield batches in order while others are read.
 
@@ -84,24 +88,14 @@ def read_ahead(
             ahead would not fit into shared memory.
         batch_bytes: Bytes of a batch.
         is_pinned: Whether batches are put into memory from which a GPU copies fast.
+        begin: Called in each process that reads, with its number; it has to be picklable like ``prepare``.
 
     Raises:
         DataError: If an example cannot be read, or a process is killed.
     """
     workers = min(workers, len(shares), _shared_memory() // max(1, (_AHEAD + 1) * batch_bytes))
-    iterator = iter(
-        DataLoader(
-            _Batches(prepare),
-            batch_size=None,
-            sampler=[share.tolist() for share in shares],
-            collate_fn=_unchanged,
-            num_workers=workers,
-            prefetch_factor=_AHEAD if workers else None,
-            worker_init_fn=_begin_worker,
-            pin_memory=is_pinned,
-            generator=torch.Generator(),  # else it would draw a seed from the global one
-        )
-    )
+    with _no_signals_of_children():
+        iterator = iter(_loader(prepare, shares, workers, begin, is_pinned=is_pinned))
     try:
         while (batch := _next(iterator)) is not None:
             if isinstance(batch, _Fault):
@@ -112,23 +106,61 @@ def read_ahead(
             iterator._shutdown_workers()  # type: ignore[attr-defined]  # at once, not with the last reference
 
 
+def _loader(
+    prepare: Callable[[Tensor], Batch],
+    shares: Sequence[Tensor],
+    workers: int,
+    begin: Callable[[int], object] | None,
+    *,
+    is_pinned: bool,
+) -> DataLoader[Batch | _Fault]:
+    return DataLoader(
+        _Batches(prepare),
+        batch_size=None,
+        sampler=(share.tolist() for share in shares),  # iterated once
+        collate_fn=_unchanged,
+        num_workers=workers,
+        prefetch_factor=_AHEAD if workers else None,
+        worker_init_fn=partial(_begin_worker, begin),
+        pin_memory=is_pinned,
+        generator=torch.Generator(),  # else it would draw a seed from the global one
+    )
+
+
+@contextlib.contextmanager
+def _no_signals_of_children() -> Iterator[None]:
+    """Keep torch from raising an error wherever the main process is when a reading process dies.
+
+    :func:`_next` finds it out within some seconds.
+    """
+    is_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+    before = signal.getsignal(signal.SIGCHLD) if is_main else None
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
+
+
 def _next(iterator: Iterator[Batch | _Fault]) -> Batch | _Fault | None:
     """Return the next batch; None after the last one."""
     try:
         return next(iterator, None)
-    except RuntimeError as error:
-        if "exited unexpectedly" not in str(error):
+    except (RuntimeError, EOFError, OSError) as error:  # all but the first while a batch was handed over
+        if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
             raise
         raise DataError(
-            "a process that reads images was killed, perhaps as memory ran out: give fewer --workers, or a "
-            "smaller --image-size"
+            "a process that reads the data was killed, perhaps as memory ran out: give fewer workers, or "
+            "smaller images (--image-size)"
         ) from error
 
 
-def _begin_worker(number: int) -> None:
+def _begin_worker(begin: Callable[[int], object] | None, number: int) -> None:
     """Leave Ctrl-C to the main process, and its objects uncopied: counting them writes to their memory."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
+    if begin is not None:
+        begin(number)
 
 
 def _unchanged(batch: T) -> T:

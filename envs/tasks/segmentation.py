@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .images import ImageTask
+from .metrics import confusion_matrix, intersections_over_unions
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,7 @@ class SegmentationTask(ImageTask):
             ValueError: If the outputs have another shape.
         """
         self._check(outputs, targets)
-        labelled = targets != self.ignore_label
-        pairs = targets[labelled] * self.num_outputs + outputs.argmax(1)[labelled]
-        return torch.bincount(pairs, minlength=self.num_outputs**2).view(self.num_outputs, -1)
+        return confusion_matrix(outputs, targets, self.ignore_label)
 
     def metric(self, statistics: Tensor) -> float:
         """Average the intersection over union of classes that occur or are predicted, percent."""
@@ -115,11 +114,8 @@ class SegmentationTask(ImageTask):
 
     def details(self, statistics: Tensor) -> dict[str, float | None]:
         """Return the intersection over union of each class, percent; None if it never occurs."""
-        intersections = statistics.diagonal().tolist()
-        unions = (statistics.sum(0) + statistics.sum(1) - statistics.diagonal()).tolist()
-        defined = [k != self.ignore_label and union > 0 for k, union in enumerate(unions)]
-        rows = zip(self.classes, intersections, unions, defined, strict=True)
-        return {name: 100.0 * both / union if valid else None for name, both, union, valid in rows}
+        each = intersections_over_unions(statistics, self.ignore_label)
+        return dict(zip(self.classes, each, strict=True))
 
     def _check(self, outputs: Tensor, targets: Tensor) -> None:
         expected = (len(targets), self.num_outputs, *targets.shape[1:])

@@ -22,7 +22,7 @@ Splits = dict[SplitName, Split]
 InMemory = Literal["auto", "always", "never"]
 IN_MEMORY: tuple[str, ...] = get_args(InMemory)
 
-_BY_FAR = 4
+BY_FAR = 4
 """Images are held in memory if that many times their size is available: training, the search and other
 programs need memory, too."""
 
@@ -89,7 +89,7 @@ class Storage:
         is_resident = self.in_memory == "always"
         if self.in_memory == "auto":
             room = _room(self.device)
-            is_resident = room is None or images * each * local_ranks() * _BY_FAR + decoding <= room
+            is_resident = room is None or images * each * local_ranks() * BY_FAR + decoding <= room
         few = min(images, _FEW)
         which = "the" if is_resident or few == images else f"even {few} of the"
         needed = images * each if is_resident else few * each * (1 + _FLOAT)

@@ -24,6 +24,7 @@ from .joined import with_val_in_train
 from .network_loss import measured_loss
 from .optional_members import has_loss, has_training_loss
 from .passes import Pass, stream
+from .target_checks import check_data, check_extremes, float_labels
 
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 _MEMBERS = (
@@ -98,7 +99,7 @@ def check_task(task: Any, name: str = "the task") -> None:
 
 
 def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
-    """Check the loss and the metric on a network's outputs for two examples.
+    """Check the loss and the metric on a network's outputs for two examples, and the targets of all splits.
 
     Args:
         model: The network, on the CPU or the task's device; it is not changed.
@@ -108,8 +109,9 @@ def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
         What the user should know of the network's answers, in sentences; often nothing.
 
     Raises:
-        ValueError: If the loss or the metric fails or returns wrong values, or the network returns
-            probabilities of classes without their logits.
+        ValueError: If the loss or the metric fails or returns wrong values, inputs or targets are not finite,
+            the loss does not take a label, or the network returns probabilities of classes without their
+            logits.
         TypeError: If the network, the loss or the metric returns a wrong type.
     """
     inputs, targets = task.batch("train", torch.arange(min(2, task.size("train"))))
@@ -132,9 +134,16 @@ def _check_outputs(given: Any, task: Task, targets: Tensor) -> tuple[tuple[str, 
     notes = check_logits(given, classes=not targets.is_floating_point())
     outputs = main_output(given).detach().requires_grad_()
     what = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
+    check_data(task, outputs)  # before the loss, as a label out of range ends all work on a GPU
     with _naming(f"the loss of {task.name} failed on {what}"):
-        loss = task.loss(outputs, targets)
+        try:
+            loss = task.loss(outputs, targets)
+        except Exception as error:
+            if advice := float_labels(outputs, targets):
+                raise ValueError(f"the loss of {task.name} failed on {what}: {advice}") from error
+            raise
     _demand_scalar(task, "loss", loss)
+    check_extremes(task, outputs)
     with _naming(f"the statistics of {task.name} failed on {what}"):
         statistics = task.statistics(outputs.detach(), targets)
         task.statistics(outputs[:1].detach(), targets[:1])  # the report does this, hours later
@@ -251,8 +260,8 @@ class MovedTask:
 def _advice(given: object) -> str:
     """Say what to give instead of what is often taken for a task; "" for all else."""
     parts = "train=..., val=..., test=..., loss=..., metric=..."
-    if isinstance(given, (DataLoader, Dataset)):
-        return f"give secateur.envs.tasks.LoaderTask({parts}), whose parts are data loaders"
+    if isinstance(given, (DataLoader, Dataset)) or type(given).__module__.startswith("datasets."):
+        return f"give secateur.envs.tasks.LoaderTask({parts}), whose parts are data sets or data loaders"
     if isinstance(given, (Tensor, tuple, list, dict)):
         return f"give secateur.TensorTask({parts}), whose parts are pairs of tensors: inputs and targets"
     if given is None or isinstance(given, (str, Path)):

@@ -18,8 +18,10 @@ from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.recovery.optimisation import make_optimizer
 from secateur.envs.recovery.training_check import check_training
 from secateur.envs.recovery.training_state import TrainingState
-from secateur.envs.tasks import ClassificationTask, SegmentationTask, Split, TensorTask, get_task
+from secateur.envs.tasks import ClassificationTask, TensorTask, get_task
 from secateur.envs.tasks.metrics import R2, Accuracy
+from secateur.envs.tasks.segmentation import SegmentationTask
+from secateur.envs.tasks.splits import Split
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,17 @@ def few() -> ClassificationTask:
     digits = get_task("digits", root=Path())
     train = digits.splits["train"].take(torch.arange(0, 1000, 5))
     return dataclasses.replace(digits, splits={**digits.splits, "train": train}, padding=0)
+
+
+def take_step(state: TrainingState, loss: torch.Tensor) -> None:
+    state.begin_step()
+    state.add(loss)
+    state.take_step()
+
+
+def take_steps(state: TrainingState, model: nn.Module, steps: int) -> None:
+    for _ in range(steps):
+        take_step(state, model(torch.ones(1, 3)).sum())
 
 
 def plain(seed: int = 0) -> nn.Module:
@@ -59,7 +72,7 @@ def test_only_weights_of_convolutions_and_linear_layers_decay(optimiser: Any) ->
 def gradient_after(max_norm: float | None, scale: float) -> Tensor:
     model = nn.Linear(3, 1, bias=False)
     config = RecoveryConfig(max_grad_norm=max_norm, weight_decay=0.0)
-    TrainingState(model, config, 10, 0).take_step([scale * model(torch.tensor([[1.0, 2.0, 2.0]])).sum()])
+    take_step(TrainingState(model, config, 10, 0), scale * model(torch.tensor([[1.0, 2.0, 2.0]])).sum())
     assert model.weight.grad is not None
     return model.weight.grad
 
@@ -91,21 +104,6 @@ def test_few_images_make_passes_smaller_not_steps_fewer(few: ClassificationTask)
     assert batching(batch_size=64, accumulation_steps=2) == Batching(64, 2, 1)
     assert batching(batch_size=64, accumulation_steps=5) == Batching(40, 5, 1)
     assert batching(batch_size=512) == Batching(200, 1, 1)
-
-
-def test_lists_and_mappings_of_examples_are_divided_like_tensors() -> None:
-    images, boxes = torch.arange(5.0), [f"box {number}" for number in range(5)]
-    seen = []
-
-    def loss(inputs: Any, targets: Any) -> Tensor:
-        seen.append((inputs["image"].tolist(), targets))
-        return inputs["image"].mean()
-
-    total = sum(Batching(2, 3, 1).losses(loss, {"image": images}, boxes))
-    assert seen == [
-        ([0.0, 1.0], ["box 0", "box 1"]), ([2.0, 3.0], ["box 2", "box 3"]), ([4.0], ["box 4"]),
-    ]  # fmt: skip
-    assert total == images.mean()
 
 
 def test_the_average_is_the_one_by_hand_and_copies_what_is_no_number() -> None:
@@ -186,7 +184,7 @@ def test_training_with_label_smoothing_has_its_loss(few: ClassificationTask) -> 
 def test_label_smoothing_without_classes_is_refused_before_training() -> None:
     pairs = {split: (torch.rand(20, 1, 8, 8), torch.rand(20, 10)) for split in ("train", "val", "test")}
     task = TensorTask(**pairs, loss=F.mse_loss, metric=R2(), name="numbers")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"^label smoothing is for cross-entropy .*, and numbers has"):
+    with pytest.raises(ValueError, match=r"^label smoothing is for cross-entropy .*, and numbers has a loss"):
         check_training(plain(), task, RecoveryConfig(label_smoothing=0.1), None)
 
 
@@ -194,11 +192,11 @@ def test_half_precision_scales_the_loss_and_leaves_out_steps_whose_gradient_is_i
     model = nn.Linear(3, 1, bias=False)
     state = TrainingState(model, RecoveryConfig(precision="fp16", weight_decay=0.0), 10, 0)
     before = model.weight.detach().clone()
-    state.take_step([1e34 * model(torch.ones(1, 3)).sum()])  # finite, but not 65,536 times as much
+    take_step(state, 1e34 * model(torch.ones(1, 3)).sum())  # finite, but not 65,536 times as much
     assert torch.equal(model.weight, before)
     scale = state.snapshot()["scaler"]["scale"]
     assert scale == 2**15
-    state.take_step([model(torch.ones(1, 3)).sum()])
+    take_step(state, model(torch.ones(1, 3)).sum())
     assert not torch.equal(model.weight, before)
 
 
@@ -206,10 +204,8 @@ def test_half_precision_gives_up_when_no_scale_is_small_enough() -> None:
     model = nn.Linear(3, 1, bias=False)
     state = TrainingState(model, RecoveryConfig(precision="fp16"), 100, 0)
     model.weight.register_hook(lambda gradient: gradient * float("inf"))
-    for _ in range(16):  # from 2^16 to 1
-        state.take_step([model(torch.ones(1, 3)).sum()])
     with pytest.raises(FloatingPointError, match="the norm of the gradient became"):
-        state.take_step([model(torch.ones(1, 3)).sum()])
+        take_steps(state, model, 30)
 
 
 @pytest.mark.parametrize("precision", ["auto", "bf16", "fp16", "fp32"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from secateur.envs.tasks.user_task import check_task
 
 
 class Plain:
-    """A task of the user's own, whose members are the required ones only. The sign tells the parts."""
+    """A task of the user's own with the required members alone; it tells its parts by their sign."""
 
     name, input_shape, num_outputs, notes = "plain", (1, 2, 2), 2, ()
 
@@ -113,7 +114,7 @@ def test_the_ranks_share_each_batch(task: Any, ranks: int) -> None:
     joined = with_val_in_train(task)
     shares = [marks(joined, Pass("train", batches, rank=rank, ranks=ranks)) for rank in range(ranks)]
     for number, batch in enumerate(batches):
-        assert [mark for share in shares for mark in share[number]] == expected(batch)
+        assert list(chain.from_iterable(share[number] for share in shares)) == expected(batch)
 
 
 def test_the_loader_of_the_task_reads_both_parts_with_its_seed_and_epoch() -> None:

@@ -1,0 +1,254 @@
+"""Ranks of ``torch.distributed`` as real processes, and the work that tests give them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from secateur.envs.modules.process_group import join
+from secateur.envs.modules.ranks import (
+    any_rank,
+    broadcast,
+    first_decides,
+    gather,
+    in_unison,
+    one_first,
+    rank,
+    ranks,
+    together,
+)
+from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.data_parallel import SharedStep
+from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.tasks import ClassificationTask, get_task, measure
+from secateur.envs.tasks.passes import DataError
+from support.processes import PROCESSES, perform
+
+
+def on_ranks(work: Callable[..., Any], *arguments: Any, number: int = 2) -> list[Any]:
+    """Run a function of this module on several ranks; return what it returns on each, in their order."""
+    pipes = [PROCESSES.Pipe(duplex=False) for _ in range(number)]
+    port = _free_port()
+    processes = [
+        PROCESSES.Process(target=_work, args=(k, number, port, answer, work, arguments))
+        for k, (_, answer) in enumerate(pipes)
+    ]
+    for process in processes:
+        process.start()
+    for _, answer in pipes:
+        answer.close()
+    results = [torch.load(io.BytesIO(result.recv_bytes()), weights_only=False) for result, _ in pipes]
+    for process in processes:
+        process.join()
+    return results
+
+
+def begin_ranks(words: Sequence[str], errors: Path, number: int = 2) -> list[Any]:
+    """Run the command line on several ranks; each writes what it says on stderr to ``errors.<rank>``."""
+    port = _free_port()
+    processes = [
+        PROCESSES.Process(target=_perform, args=(k, number, port, list(words), errors.with_suffix(f".{k}")))
+        for k in range(number)
+    ]
+    for process in processes:
+        process.start()
+    return processes
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _become_rank(number: int, ranks: int, port: int) -> None:
+    os.environ |= {
+        "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    torch.set_num_threads(1)
+
+
+def _work(
+    number: int, ranks: int, port: int, answer: Connection, work: Callable[..., Any], arguments: Any
+) -> None:
+    _become_rank(number, ranks, port)
+    join()
+    content = io.BytesIO()  # tensors in a pipe would be shared with a process that has ended
+    torch.save(work(*arguments), content)
+    answer.send_bytes(content.getvalue())
+
+
+def _perform(number: int, ranks: int, port: int, words: list[str], errors: Path) -> None:
+    _become_rank(number, ranks, port)
+    perform(words, errors)
+
+
+def use_everything() -> dict[str, Any]:
+    """Call every function of the ranks; return what this rank has got."""
+    got: dict[str, Any] = {
+        "broadcast": broadcast(f"from {rank()}"),
+        "gather": gather(rank() * 10),
+        "any": (any_rank(False), any_rank(rank() == 1)),
+        "decided": first_decides(lambda: os.getpid()),
+        "pid": os.getpid(),
+    }
+    got["decided error"] = _error(lambda: first_decides(partial(_fail, "decided on", rank())))
+    got["together"] = _error(lambda: _fail_together(1))
+    seen: list[int] = []
+    got["in unison"] = _error(lambda: seen.extend(in_unison(_failing_numbers(fails=rank() == 1))))
+    got["seen"] = seen
+    with one_first():
+        if rank() == 0:
+            time.sleep(0.2)
+        got["entered"] = time.monotonic()
+    return got
+
+
+def _fail(what: str, number: int) -> None:
+    raise ValueError(f"{what} {number}")
+
+
+def _fail_together(number: int) -> None:
+    with together():
+        if rank() == number:
+            _fail("together with", number)
+
+
+def _failing_numbers(*, fails: bool) -> Any:
+    yield from (0, 1)
+    if fails:
+        raise DataError("a file vanished")
+    yield 2
+
+
+def _error(function: Callable[[], Any]) -> str:
+    try:
+        function()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def network(dropout: float = 0.0, *, batchnorm: bool = False) -> nn.Module:
+    """Build a small network for digits."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1),
+            nn.BatchNorm2d(6) if batchnorm else nn.Identity(),
+            nn.ReLU(),
+            nn.Conv2d(6, 6, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(96, 10),
+        )
+
+
+def few_digits() -> ClassificationTask:
+    """Keep 200 digits for training, without augmentation."""
+    digits = get_task("digits", root=Path())
+    train = digits.splits["train"].take(torch.arange(0, 1000, 5))
+    return dataclasses.replace(digits, splits={**digits.splits, "train": train}, padding=0)
+
+
+class TwoHeads(nn.Module):
+    """A network one of whose two answers does not count in the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head, self.other = network()[:7], nn.Linear(96, 10), nn.Linear(96, 3)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.body(inputs)
+        return self.head(features), self.other(features)
+
+
+def gradients_of(examples: int) -> tuple[float, dict[str, Tensor]]:
+    """Return loss and gradients of a batch of digits in float64, each rank with its share."""
+    torch.manual_seed(rank())
+    model = TwoHeads().double()
+    with torch.no_grad():  # ranks begin with rank 0's weights, whatever theirs are
+        model.head.weight += rank()
+    inputs, targets = few_digits().batch("train", torch.arange(examples))
+    share = torch.arange(examples).tensor_split(ranks())[rank()]
+    chosen = share if len(share) else torch.arange(1)
+    step = SharedStep(model, lambda inputs, targets: F.cross_entropy(model(inputs.double())[0], targets))
+    loss = step(inputs[chosen], targets[chosen], len(share) / examples)
+    loss.backward()
+    return loss.item(), {
+        name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None
+    }
+
+
+def train(
+    checkpoint: Path | None = None,
+    stop: tuple[int, int] | None = None,
+    dropout: float = 0.0,
+    *,
+    batchnorm: bool = False,
+    batch_size: int = 64,
+) -> dict[str, Any]:
+    """Fine-tune for two epochs; stop if asked to after a step, if a rank of that number says so."""
+    model, task, steps = network(dropout, batchnorm=batchnorm), few_digits(), [0]
+
+    def on_step(progress: Progress) -> None:
+        steps[0] += 1
+        if stop is not None and any_rank(stop == (steps[0], rank())):
+            raise Stopped
+
+    config = RecoveryConfig(epochs=2, batch_size=batch_size, learning_rate=0.05)
+    saved = None if checkpoint is None else Checkpoint(checkpoint)
+    losses: tuple[float, ...] = ()
+    # bfloat16 rounds the gradients of each share by itself.
+    in_float32 = mock.patch("secateur.envs.modules.precision.working_dtype", return_value=torch.float32)
+    with contextlib.suppress(Stopped), in_float32:
+        losses = finetune(model, task, config, checkpoint=saved, on_step=on_step, seed=3).losses
+    return {"steps": steps[0], "losses": losses, "weights": model.state_dict()}
+
+
+def measured(limit: int | None = None) -> Any:
+    """Measure a network on test, in batches that do not divide it."""
+    found = measure(network(), get_task("digits", root=Path()), "test", batch_size=50, by_example=True)
+    return dataclasses.asdict(found)
+
+
+def train_on_vanishing_data(checkpoint: Path) -> str:
+    """Train on data that cannot be read on one rank in the third step."""
+    task = few_digits()
+
+    class Vanishing:
+        reads = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(task, name)
+
+        def loader(self, passed: Any) -> Any:
+            for number, share in enumerate(passed.shares):
+                if number == 2 and passed.rank == 1:
+                    raise DataError("img.png vanished")
+                yield task.batch("train", share)
+
+    config = RecoveryConfig(epochs=1, batch_size=32)
+    return _error(lambda: finetune(network(), Vanishing(), config, checkpoint=Checkpoint(checkpoint)))
+
+
+def train_with(options: dict[str, Any]) -> dict[str, Any]:
+    """Fine-tune with options of :func:`train`."""
+    return train(**options)
