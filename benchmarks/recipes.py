@@ -9,7 +9,6 @@ nothing here.
 """
 
 import argparse
-import copy
 import dataclasses
 import json
 import statistics
@@ -21,6 +20,7 @@ from torch import nn
 
 import secateur
 from secateur.envs.models import get_model
+from secateur.envs.modules.copying import replica
 from secateur.envs.recovery.batchnorm import reestimate_batchnorm
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import Progress, finetune
@@ -39,13 +39,13 @@ def recovered(
     model: nn.Module, teacher: nn.Module, task: Task, config: RecoveryConfig, seed: int
 ) -> dict[str, float]:
     """Fine-tune a copy, and return the test accuracy of the averaged and of the last weights, percent."""
-    model, last = copy.deepcopy(model), copy.deepcopy(model)
+    model, last = replica(model), replica(model)
 
     def note(progress: Progress) -> None:
         if progress.epoch == progress.epochs:
             last.load_state_dict(model.state_dict())
 
-    finetune(model, task, config, teacher=copy.deepcopy(teacher), seed=seed, on_epoch=note)
+    finetune(model, task, config, teacher=replica(teacher), seed=seed, on_epoch=note)
     accuracies = {}
     for name, network in (("averaged", model), ("last", last)):
         reestimate_batchnorm(network, task, seed=seed)
