@@ -84,7 +84,9 @@ def test_the_number_of_cores_and_the_company_change_no_outcome(
     assert torch.get_num_threads() == number
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize(
+    "workers", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_any_number_of_workers_gives_the_same_outcomes(problem: PruningProblem, workers: int) -> None:
     evaluator = evaluator_of(problem)
     expected = evaluator(some(problem)), evaluator(late(problem))
@@ -182,7 +184,14 @@ with LocalPool(2, torch.device("cpu")) as pool:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_workers_end_with_the_process_that_began_them(number: signal.Signals) -> None:
     """The script has no ``if __name__``, which a new process that imported it would need."""
     with subprocess.Popen(
