@@ -18,16 +18,6 @@ from support.candidates import candidate
 CPU = torch.device("cpu")
 
 
-def wait_and_square(number: int) -> int:
-    time.sleep(0.2)
-    return number * number
-
-
-def pid_of(number: int) -> int:
-    time.sleep(0.2)
-    return os.getpid()
-
-
 @pytest.mark.slow
 def test_actors_of_ray_measure_what_this_process_does_and_a_killed_one_loses_nothing(
     problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
@@ -51,14 +41,14 @@ def test_actors_of_ray_measure_what_this_process_does_and_a_killed_one_loses_not
         expected = problem.evaluator(candidates)
         assert evaluator(candidates) == expected
         pool = engine._pool
-        actors = set(pool.map(pid_of, [], [(k,) for k in range(4)]))
+        actors = {place: next(iter(pool.map(os.getpid, [], [()]))) for place in range(2)}
         found = []
-        for square in pool.map(wait_and_square, [], [(k,) for k in range(6)]):
-            if square == 0:
-                for pid in actors:
-                    os.kill(pid, signal.SIGKILL)
-            found.append(square)
-        assert found == [k * k for k in range(6)]
+        for outcome in pool.map(time.sleep, [], [(0.3,)] * 6):
+            if not found:
+                os.kill(actors[0], signal.SIGKILL)
+            found.append(outcome)
+        assert found == [None] * 6
+        assert next(iter(pool.map(os.getpid, [], [()]))) != actors[0]
         assert evaluator(candidates) == expected
     assert not ray.is_initialized()
 
