@@ -59,7 +59,7 @@ def cotrain(
     """
     student, teacher = replica(model), replica(model).eval()
     loss = _SharedLoss(
-        StepLoss(task, teacher, config.distillation_weight, config.temperature),
+        StepLoss(task, teacher, config),
         teacher,
         network,
         draw,
@@ -85,7 +85,7 @@ class _SharedLoss:
             part = main_output(functional_call(model, weights, (inputs,)))
             with torch.no_grad():
                 answers = main_output(self.teacher(inputs))
-        task, temperature = self.whole.task, self.whole.temperature
+        task, temperature = self.whole.task, self.whole.config.temperature
         return self.whole(model, inputs, targets) + distill(task, part, answers, temperature)
 
 

@@ -57,7 +57,7 @@ def main() -> None:
     if args.teacher:
         name, weights = args.teacher.split("=", 1)
         teacher, share = build_dense_network(name, task, weights, seed=args.seed), TEACHERS_SHARE
-    config = RecoveryConfig(args.epochs, learning_rate=args.learning_rate, distillation_weight=share)
+    config = RecoveryConfig(epochs=args.epochs, learning_rate=args.learning_rate, distillation_weight=share)
     checkpoint = Checkpoint(args.out.with_suffix(".checkpoint"))
     finetune(model, task, config, teacher=teacher, seed=args.seed, checkpoint=checkpoint, on_epoch=note)
     print(f"after: {measure(model, task, 'test').accuracy:.2f} % on test", flush=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 from tyro.conf import Suppress
 
@@ -52,7 +53,17 @@ class DataConfig:
     device: str = "auto"
     """Device of the run: cpu, cuda, cuda:1, or auto, which is the GPU if there is one."""
     workers: int | None = None
-    """Threads that read image files, at least 1; by default one for each core."""
+    """Processes that read images from disk, at least 0; 0 reads them in the process itself; by default one
+    for each core."""
+    in_memory: Literal["auto", "always", "never"] = "auto"
+    """Whether images are held in memory; auto holds them if they fit by far, else reads them when they are
+    needed."""
+    train_transform: str | None = None
+    """Transform of training images, package.module:thing; such as a Compose of torchvision.transforms.v2, for
+    an image folder. It takes the decoded image (in segmentation also the mask), gives float32, and replaces
+    resizing, augmentation and normalisation; by default that of all other images."""
+    eval_transform: str | None = None
+    """Transform of all other images, package.module:thing; has to be given with the one for training."""
     channels: Suppress[int | None] = None
     """Channels of the images, 1 or 3, if the network takes another number than the files have. The program
     finds it out and records it."""

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from torch import nn
 
 from ...envs.cost.counts import size_ratio, smallest_ratio
 from ...envs.evaluation.evaluator import CandidateEvaluator
@@ -63,7 +64,11 @@ SAMPLES = 4
 
 
 def prune_layer_by_layer(
-    problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
+    problem: PruningProblem,
+    goal: Goal,
+    config: PruningConfig,
+    folder: RunFolder | None,
+    teacher: nn.Module | None,
 ) -> SearchResult:
     """Prune and fine-tune the layers of a network one after the other.
 
@@ -74,12 +79,13 @@ def prune_layer_by_layer(
             update.
         folder: Folder of the run, for each layer's agent (under ``layers``) and the scalars ``layerwise/*``
             (one step per layer); None writes nothing.
+        teacher: The network to distil from, or None.
 
     Raises:
         ValueError: If no layer can lose a filter within the drop bound.
         InexactCutError: If a cut network does not compute what the masked one does.
     """
-    pruning = _LayerwisePruning(problem, goal, config, folder)
+    pruning = _LayerwisePruning(problem, goal, config, folder, teacher)
     for index in pruning.layers:
         pruning.prune_layer(index)
     if config.drop_bound is not None and pruning.plan == PruningPlan.dense(problem.network):
@@ -99,10 +105,16 @@ class _LayerwisePruning:
         goal: The goal of the run.
         config: The options of the run.
         folder: Folder of the run; None writes nothing.
+        teacher: The network to distil from, or None.
     """
 
     def __init__(
-        self, problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
+        self,
+        problem: PruningProblem,
+        goal: Goal,
+        config: PruningConfig,
+        folder: RunFolder | None,
+        teacher: nn.Module | None,
     ) -> None:
         self._dense, self._goal, self._config, self._folder = problem, goal, config, folder
         self.model = replica(problem.model)
@@ -114,7 +126,7 @@ class _LayerwisePruning:
         self._finetuning_seconds = 0.0
         if folder is not None and isinstance(goal.decider, FrozenAgent):
             folder.write(goal.decider.save)
-        self._teacher = replica(problem.model) if config.recovery.distillation_weight else None
+        self._teacher = teacher
         journal = folder.journal if folder else None
         self._clock = journal.begin() if journal else Stopwatch()
         self._search = self._factory(config.search_images, config.seed, journal)
@@ -124,8 +136,9 @@ class _LayerwisePruning:
 
     def _factory(self, images: int, seed: int, journal: Journal | None) -> EvaluatorFactory:
         """Create a factory of evaluators that compare with the dense network, measured on the same images."""
-        factory = EvaluatorFactory(self._dense.task, images, seed=seed, journal=journal)
-        return factory.against(_evaluator(factory, self._dense, "dense"))
+        dense = self._dense
+        factory = EvaluatorFactory(dense.task, images, seed=seed, journal=journal, engine=dense.engine)
+        return factory.against(_evaluator(factory, dense, "dense"))
 
     def _planned_counts(self) -> npt.NDArray[np.int64]:
         """Return the number of filters (L,) that each layer keeps; with a drop bound the smallest allowed.

@@ -83,11 +83,11 @@ def load_task(config: DataConfig, seed: int) -> Task:
     if config.task not in TASKS:
         raise ValueError(unknown_name("task", config.task, (*TASKS, "package.module:Task")))
     if config.task == SEGMENTATION:
-        return _segmentation(config, seed).to(place)
+        return _segmentation(config, seed, place)
     if flag := _first_changed(config, "ignore_label", "balance_classes"):
         raise ValueError(f"{flag} is for --task segmentation only; leave it out, or give --task segmentation")
     with one_first() if config.download else contextlib.nullcontext():
-        task = get_task(
+        return get_task(
             config.data,
             root=config.data_root,
             download=config.download,
@@ -97,9 +97,12 @@ def load_task(config: DataConfig, seed: int) -> Task:
             image_size=config.image_size,
             channels=config.channels,
             augment=config.augment,
+            train_transform=config.train_transform,
+            eval_transform=config.eval_transform,
+            in_memory=config.in_memory,
             workers=config.workers,
+            device=place,
         )
-    return task.to(place)
 
 
 def is_user_task(config: DataConfig) -> bool:
@@ -114,7 +117,7 @@ def _first_changed(config: DataConfig, *names: str) -> str | None:
     return next((f"--{name.replace('_', '-')}" for name in changed), None)
 
 
-def _segmentation(config: DataConfig, seed: int) -> SegmentationTask:
+def _segmentation(config: DataConfig, seed: int, place: torch.device) -> SegmentationTask:
     if not Path(config.data).is_dir():
         raise ValueError(
             f"there is no folder {config.data!r}; --task segmentation needs --data FOLDER with "
@@ -130,7 +133,11 @@ def _segmentation(config: DataConfig, seed: int) -> SegmentationTask:
         image_size=config.image_size,
         channels=config.channels,
         augment=config.augment,
+        train_transform=config.train_transform,
+        eval_transform=config.eval_transform,
+        in_memory=config.in_memory,
         workers=config.workers,
+        device=place,
     )
 
 

@@ -145,7 +145,7 @@ def open_job(
         if this
     ]
     if checked and isinstance(task, Images) and not is_user_task(data):
-        if data.normalisation is None:
+        if data.normalisation is None and task.transforms is None:
             for name, model in checked:
                 _require_best_normalisation(name, model, task, data)
         if is_open and given_parts(data.data) != {"train"}:
@@ -192,7 +192,7 @@ def _load(
     except ValueError as error:
         channels = _OTHER_CHANNELS.get(task.input_shape[0])
         is_fixed = is_user_task(data) or data.channels is not None
-        if is_fixed or channels is None or not isinstance(task, Images):
+        if is_fixed or channels is None or not isinstance(task, Images) or task.transforms is not None:
             raise
         try:
             models = _build(networks, sample(task, "train", 2).with_channels(channels), seed)
@@ -276,7 +276,7 @@ def _normalisation_name(data: DataConfig) -> str:
 def _own_task_lines(task: Task) -> list[str]:
     shape = "x".join(map(str, task.input_shape))
     sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
-    return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}"]
+    return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}", *task.notes]
 
 
 def _data_lines(data: DataConfig, task: Task, *, is_trained: bool) -> list[str]:
@@ -289,22 +289,30 @@ def _data_lines(data: DataConfig, task: Task, *, is_trained: bool) -> list[str]:
         f"{task.name} ({data.data})" if Path(data.data).is_dir() and data.data != task.name else task.name
     )
     lines = [f"data: {source}, {task.num_outputs} classes, images of {shape}; {sizes}"]
+    lines.append(f"images: {task.storage}")
     if data.channels is not None:
         how = "each grey image is repeated" if data.channels == 3 else "the images are converted to grey"
         lines.append(f"channels: the network takes {data.channels}, so {how}")
-    mean, std = (" ".join(f"{value:.3g}" for value in values) for values in (task.mean, task.std))
-    lines.append(f"normalisation: {_normalisation_name(data)} (mean {mean}, deviation {std})")
-    more = "; --augment flip, crop or flip-crop adds one"
-    if is_trained:  # batch-norm statistics should be those of the network's training
-        more = " (give that of the network's training: --augment flip, crop or flip-crop)"
-    more = more if task.augmentation == "none" else ""
-    lines.append(f"augmentation of training images: {task.augmentation}{more}")
+    lines += [task.transforms.note] if task.transforms is not None else _preparation(data, task, is_trained)
     if is_trained and "test" not in given_parts(data.data):
         lines.append(
             "warning: there is no test part, so test is taken from the images that the weights may know, and "
             "its accuracies may be far too good; put images that they have not seen into a folder test/"
         )
     return lines
+
+
+def _preparation(data: DataConfig, task: Images, is_trained: bool) -> list[str]:
+    """Say how images are normalised and augmented."""
+    mean, std = (" ".join(f"{value:.3g}" for value in values) for values in (task.mean, task.std))
+    more = "; --augment flip, crop or flip-crop adds one"
+    if is_trained:  # batch-norm statistics should be those of the network's training
+        more = " (give that of the network's training: --augment flip, crop or flip-crop)"
+    more = more if task.augmentation == "none" else ""
+    return [
+        f"normalisation: {_normalisation_name(data)} (mean {mean}, deviation {std})",
+        f"augmentation of training images: {task.augmentation}{more}",
+    ]
 
 
 def _log_dense(name: str, model: nn.Module, task: Task, *, to_prune: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 import tyro
 
 from ...envs.cost.config import LatencyConfig, Precision
+from ...envs.evaluation.engine_names import ENGINES, LOCAL
 from ...envs.io.ranges import check_real, check_seed, check_whole
 from ...envs.io.suggestions import unknown_name
 from ...envs.surgery.constraints import Constraints
@@ -72,8 +73,8 @@ class SearchOptions:
     """
 
     effort: Effort = "normal"
-    """Effort of the search. quick compares the frozen agent with the heuristics and does not search; normal
-    searches until the candidates no longer improve; thorough measures 2000 candidates."""
+    """Effort of the run. quick only compares the frozen agent with the heuristics; normal searches until the
+    candidates no longer improve; thorough measures 2000 candidates and fine-tunes longer."""
     minutes: float | None = None
     """Time limit of the run, minutes, > 0; the search takes what the choice and the fine-tuning leave."""
     method: str = PPO
@@ -187,6 +188,32 @@ class LatencyOptions:
         return LatencyConfig(
             self.latency_batch, self.latency_threads, self.latency_dtype, self.latency_device
         )
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Processes of the search; they change no result.
+
+    Raises:
+        ValueError: If a number is out of its range, or a name is unknown.
+    """
+
+    engine: str = LOCAL
+    """Where candidates are measured: local, ray, or ADDRESS; that of a Ray cluster. ray takes the cluster
+    that the environment variable RAY_ADDRESS names, or else starts one on this machine for the time of the
+    search (pip install 'secateur[ray]')."""
+    search_workers: int | None = None
+    """Processes that measure candidates, at least 1; each on a GPU, or on a core. By default this process
+    measures alone, with ray as many processes as the cluster has GPUs or cores."""
+
+    advanced: ClassVar[bool] = True
+    """Whether the short help only names the options."""
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES and ":" not in self.engine:
+            raise ValueError(unknown_name("engine", self.engine, ENGINES))
+        if self.search_workers is not None:
+            check_whole("search_workers", self.search_workers, 1)
 
 
 def _words(given: Any) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ def prepare(
     latency: LatencyTable | None = None,
     name: str = "the network",
     trains: bool = True,
+    teacher: nn.Module | None = None,
 ) -> Prepared:
     """Trace a network and check that it can reach the goal of a run.
 
@@ -56,6 +57,7 @@ def prepare(
         latency: Latency table of the network if it was timed before.
         name: Name of the network, for messages.
         trains: Whether the network is trained after the cut.
+        teacher: The network to distil from; None is the dense network.
 
     Raises:
         ValueError: If the network does not run on the task's images or cannot be trained on them, the task's
@@ -66,7 +68,7 @@ def prepare(
     network, notes = trace_for_task(model, task, config.constraints)
     check_prunable(network, name)
     if trains and config.recovery.epochs:
-        notes += logged(check_training(model, task, config.recovery, teacher=model))
+        notes += logged(check_training(model, task, config.recovery, teacher=teacher or model))
     if latency is not None:
         network = dataclasses.replace(network, latency=latency)
     elif config.target_latency is not None:

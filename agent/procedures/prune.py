@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from ...envs.modules.copying import replica
 from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
@@ -16,6 +15,7 @@ from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.cutting import save_pruned
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task, measure
+from ...envs.tasks.joined import with_val_in_train
 from ...rewards import Reward
 from ..deciders.names import PPO
 from ..reporting.report import write_report
@@ -24,12 +24,18 @@ from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
 from ..run.recovery_monitor import RecoveryMonitor
 from .config import PruningConfig
+from .devices import engine_of
 from .layerwise import prune_layer_by_layer
 from .preparation import Prepared, prepare
 from .rounding import measure_plan
 from .schedule import Schedule
 from .search import prune_at_once
+from .teacher import Teacher, teacher_for
 from .tensorboard_summary import log_result
+
+_KNOWS_VAL = (
+    "The recovery trained on the images of val, too (--train-on-val): no accuracy on val is given after it."
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ def prune(
     name: str = "model",
     notes: Sequence[str] = (),
     clock: Stopwatch | None = None,
+    teacher: Teacher | None = None,
 ) -> PruningResult:
     """Prune a trained network.
 
@@ -69,6 +76,7 @@ def prune(
         name: Name of the network, for logs and the report.
         notes: Sentences for the report.
         clock: The time that the job has taken so far, for its time limit; None begins now.
+        teacher: The network to distil from, checked by :func:`.check_teacher`; None is the dense network.
 
     Raises:
         ValueError: If nothing can be pruned, or the target or drop bound cannot be met.
@@ -77,32 +85,42 @@ def prune(
     config, clock = config or PruningConfig(), clock or Stopwatch()
     prepared = prepared or prepare(model, task, config, name=name)
     network, goal = prepared.network, prepared.goal
-    problem = PruningProblem.build(
-        name,
-        model.eval(),
-        task,
-        network=network,
-        images=config.search_images,
-        compensation_images=config.recovery.compensation_images,
-        journal=folder.journal if folder else None,
-        seed=config.seed,
-    )
-    if folder is not None:
-        folder.log_text("pinned", pinned_markdown(network))
-    schedule = Schedule.estimate(problem, goal, config)
-    limit = schedule.search_limit(config.minutes, clock)
-    schedule.announce(config, limit)
-    if config.procedure == "layerwise":
-        result = prune_layer_by_layer(problem, goal, config, folder)
-    else:
-        result = prune_at_once(problem, goal, config, folder, limit)
+    teacher = teacher_for(teacher, model, config.recovery)
+    tutor = teacher.model if teacher else None
+    journal = folder.journal if folder else None
+    with engine_of(config, model, journal) as engine:
+        problem = PruningProblem.build(
+            name,
+            model.eval(),
+            task,
+            network=network,
+            images=config.search_images,
+            compensation_images=config.recovery.compensation_images,
+            engine=engine,
+            journal=journal,
+            seed=config.seed,
+        )
+        if folder is not None:
+            folder.log_text("pinned", pinned_markdown(network))
+        schedule = Schedule.estimate(problem, goal, config, tutor)
+        limit = schedule.search_limit(config.minutes, clock)
+        schedule.announce(config, limit)
+        if config.procedure == "layerwise":
+            result = prune_layer_by_layer(problem, goal, config, folder, tutor)
+        else:
+            result = prune_at_once(problem, goal, config, folder, limit)
     pruned, plan = result.model, result.plan
-    recovery = _recover(pruned, model, task, config, folder)
+    recovery = _recover(pruned, teacher, task, config, folder)
     report = summarize_run(
         problem,
         pruned,
         plan,
-        [*prepared.notes, *notes, *(sharing_notes(pruned) if config.recovery.epochs else ())],
+        [
+            *prepared.notes,
+            *notes,
+            *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else []),
+            *(sharing_notes(pruned) if config.recovery.epochs else ()),
+        ],
         method=_method_label(result.decider, config),
         search=result.search,
         recovery=recovery,
@@ -128,38 +146,45 @@ def _method_label(decider: str, config: PruningConfig) -> str:
 
 
 def _recover(
-    pruned: nn.Module, dense: nn.Module, task: Task, config: PruningConfig, folder: RunFolder | None
+    pruned: nn.Module, teacher: Teacher | None, task: Task, config: PruningConfig, folder: RunFolder | None
 ) -> dict[str, Any]:
     """Re-estimate batch-norm statistics, fine-tune with distillation, and re-estimate again."""
     recovery, logger = config.recovery, folder.logger if folder else None
+    knows_val = recovery.train_on_val and recovery.recipe.epochs > 0
+    training = with_val_in_train(task) if knows_val else task
 
-    def reestimate() -> float:
-        reestimate_batchnorm(pruned, task, images=recovery.batchnorm_images, seed=config.seed)
+    def reestimate(training: Task) -> float:
+        reestimate_batchnorm(pruned, training, images=recovery.batchnorm_images, seed=config.seed)
         return measure(pruned, task, "val", limit=config.choice_images).accuracy
 
-    before = after = reestimate()
+    before = reestimate(task)
+    after: float | None = before
     if logger is not None:
         logger.record("recovery/val_accuracy", before)
         logger.dump(0)
     seconds, losses = 0.0, []
     if recovery.epochs:
-        with RecoveryMonitor(pruned, task, folder, prefix="recovery") as monitor:
+        measured = None if knows_val else task
+        with RecoveryMonitor(pruned, measured, folder, prefix="recovery") as monitor:
             summary = finetune(
                 pruned,
-                task,
+                training,
                 recovery,
-                teacher=replica(dense) if recovery.distillation_weight else None,
+                teacher=teacher.model if teacher else None,
                 seed=config.seed,
                 checkpoint=folder.checkpoint("recovery") if folder else None,
                 on_step=monitor.on_step,
                 on_epoch=monitor.on_epoch,
             )
-        after = reestimate()
+        after = reestimate(training)
+        if knows_val:
+            after = None  # it would say nothing
         seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
     pruned.eval()
     return {
         **asdict(recovery),
-        "learning_rate": recovery.peak_learning_rate,
+        **asdict(recovery.recipe),
+        "teacher": teacher.name if teacher else None,
         "seconds": round(seconds, 1),
         "losses": losses,
         "val_accuracy_before": before,

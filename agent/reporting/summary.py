@@ -126,7 +126,7 @@ def is_built_by_name(name: str) -> bool:
 def _normalisation(task: Task) -> dict[str, list[float]] | None:
     """Return mean and standard deviation for normalising images in [0, 1]; None if the task has none."""
     mean, std = getattr(task, "mean", None), getattr(task, "std", None)
-    return None if mean is None or std is None else {"mean": list(mean), "std": list(std)}
+    return None if not mean or not std else {"mean": list(mean), "std": list(std)}
 
 
 def _size(network: TracedNetwork, kept: Ints) -> dict[str, float]:

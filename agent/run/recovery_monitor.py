@@ -22,14 +22,20 @@ class RecoveryMonitor:
 
     Args:
         model: The network that is trained.
-        task: The task with its validation images.
+        task: The task with its validation images; None does not measure on them.
         folder: Folder of the run, which is logged to and checked for a stop; None does neither.
         prefix: Label and prefix of the scalars, such as ``recovery`` or ``dense``.
         leave: Whether the progress bar stays when the training is over.
     """
 
     def __init__(
-        self, model: nn.Module, task: Task, folder: RunFolder | None, prefix: str, *, leave: bool = True
+        self,
+        model: nn.Module,
+        task: Task | None,
+        folder: RunFolder | None,
+        prefix: str,
+        *,
+        leave: bool = True,
     ) -> None:
         self._model, self._task, self._folder, self._prefix = model, task, folder, prefix
         self._leave = leave
@@ -61,16 +67,18 @@ class RecoveryMonitor:
         """Measure the accuracy on val and log the epoch."""
         if self._folder is None:
             return
-        accuracy = measure(self._model, self._task, "val", limit=_VAL_IMAGES).accuracy
         scalars = {
             "loss": progress.loss,
             "learning_rate": progress.learning_rate,
             "images_per_second": progress.images_per_second,
-            "val_accuracy": accuracy,
         }
+        on_val = ""
+        if self._task is not None:
+            accuracy = measure(self._model, self._task, "val", limit=_VAL_IMAGES).accuracy
+            scalars["val_accuracy"] = accuracy
+            on_val = f"{metric_name(self._task)} {accuracy:.2f} % on val, "
         self._folder.log({f"{self._prefix}/{name}": value for name, value in scalars.items()}, progress.epoch)
         log_verbose(
             f"{self._prefix}, epoch {progress.epoch} of {progress.epochs}: loss {progress.loss:.4f}, "
-            f"{metric_name(self._task)} {accuracy:.2f} % on val, learning rate {progress.learning_rate:.2g}, "
-            f"{progress.images_per_second:.0f} images/s"
+            f"{on_val}learning rate {progress.learning_rate:.2g}, {progress.images_per_second:.0f} images/s"
         )

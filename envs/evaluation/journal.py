@@ -24,6 +24,10 @@ _SYNC_SECONDS = 5.0
 """Interval of fsync, seconds, against a crash of the machine; a crash of the process alone loses nothing."""
 
 
+_KIND = "measured in "
+"""Beginning of the keys that name kinds of processors."""
+
+
 class CachedMeasurement(NamedTuple):
     """The measurement of one candidate, as in :class:`secateur.envs.tasks.measuring.Measurement`."""
 
@@ -100,6 +104,20 @@ class Journal:
         self.measured += 1
         self._write(_key(scope, masks), found)
         self._after()
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of processors that have measured its candidates."""
+        return {key.removeprefix(_KIND) for key in self._known if key.startswith(_KIND)}
+
+    def mark_kind(self, kind: str) -> None:
+        """Record the kind of processor that measures, for :attr:`kinds`.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        if not self.is_marked(_KIND + kind):
+            self.mark(_KIND + kind)
 
     def mark(self, event: str) -> None:
         """Record an event of the search, for :meth:`is_marked` in a resumed run.

@@ -59,9 +59,9 @@ class SharedStep:
         # DistributedDataParallel averages over the ranks.
         return _WithValue.apply(loss * (weight * ranks()), value)
 
-    def no_sync(self) -> contextlib.AbstractContextManager[None]:
-        """Return a context in which gradients are added up on each rank, and not exchanged."""
-        return contextlib.nullcontext() if self._parallel is None else self._parallel.no_sync()
+    def exchanges(self, now: bool) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which gradients are exchanged, or only added up on each rank."""
+        return contextlib.nullcontext() if now or self._parallel is None else self._parallel.no_sync()
 
     def share_buffers(self) -> None:
         """Give every rank the buffers of rank 0, such as running statistics."""

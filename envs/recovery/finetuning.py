@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
 
+from ..modules.compilation import compiled_for_training
 from ..modules.cuda_graphs import capture_graph, capture_training_graph
 from ..modules.modes import fastest_layout, restored_modes
 from ..modules.nonfinite import explain_nonfinite
 from ..modules.precision import autocast
 from ..modules.ranks import in_unison, rank, ranks
 from ..tasks.base import Task
-from ..tasks.optional_members import batch_size_for
+from ..tasks.optional_members import has_training_loss
 from ..tasks.passes import DataError, Pass, stream
+from .batching import Batching
 from .checkpoint import Checkpoint, Stopped
 from .config import RecoveryConfig
 from .data_parallel import SharedStep, synchronised_batchnorm
-from .training_loss import StepLoss, shape_of_answer
+from .distillation import WithFeatures, compares_features
+from .training_loss import StepLoss, own_run, shape_of_answer
 from .training_state import TrainingState
 
 
@@ -81,6 +83,7 @@ def finetune(
 ) -> TrainingSummary:
     """Train a network in place on the training images; the weights after the last epoch are final.
 
+    With ``config.ema_decay`` their average over the steps is final: re-estimate batch-norm statistics then.
     The same seed gives the same weights on the same machine, up to cuDNN's choice of kernels on a GPU. Under
     torchrun every rank trains on its share of each batch; see :mod:`.data_parallel`.
     Training updates batch-norm statistics. torch's random generators and the network's modes are restored.
@@ -103,10 +106,11 @@ def finetune(
             the step.
         DataError: If the data cannot be read; the training can be resumed.
     """
-    size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
-    steps = max(1, size // batch_size)  # the last, smaller batch is dropped: it would disturb batch-norm
-    state = TrainingState(model, make_optimizer(model, config), config.epochs * steps, seed)
-    teacher = teacher if config.distillation_weight else None
+    recipe, batching, size = config.recipe, Batching.of(task, config), task.size("train")
+    epochs, steps = recipe.epochs, batching.steps
+    state = TrainingState(model, config, epochs * steps, seed)
+    teacher = teacher if recipe.distillation_weight else None
+    advice = f"lower the learning rate, now {recipe.learning_rate}"
     with contextlib.ExitStack() as stack:
         layout = stack.enter_context(training_setup(model, teacher, task))
         stack.enter_context(torch.random.fork_rng())
@@ -117,40 +121,38 @@ def finetune(
         stack.enter_context(_resumable(state, checkpoint))
         stack.enter_context(synchronised_batchnorm(model))
         shared_step = SharedStep(model, step)
-        while state.epoch < config.epochs:
+        while state.epoch < epochs:
             seen, began = 0, time.perf_counter()
-            batches = state.order(size).split(batch_size)[:steps]
             passed = Pass(
-                "train", batches, augment=True, seed=seed, epoch=state.epoch, first=state.step,
-                rank=rank(), ranks=ranks(),
+                "train", batching.of_epoch(state.order(size)), augment=True, seed=seed, epoch=state.epoch,
+                first=state.step * batching.passes, rank=rank(), ranks=ranks(),
             )  # fmt: skip
-            read = in_unison(stream(task, passed))
-            for weight, indices, (inputs, targets) in zip(
-                passed.weights, batches[state.step :], read, strict=True
-            ):
-                inputs = inputs.contiguous(memory_format=layout)
+            read = zip(passed.weights, in_unison(stream(task, passed)), strict=True)
+            while state.step < steps:
                 when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
-                with explain_nonfinite(
-                    model, inputs, when, f"lower the learning rate, now {config.peak_learning_rate}"
-                ):
-                    state.begin_step()
-                    loss = shared_step(inputs, targets, weight)
-                    value = loss.item()
-                    if not math.isfinite(value):
-                        raise FloatingPointError(f"the loss became {value}")
-                    state.take_step(loss)
-                seen += len(indices)
+                state.begin_step()
+                for number, (weight, (inputs, targets)) in enumerate(islice(read, batching.passes), start=1):
+                    inputs = inputs.contiguous(memory_format=layout)
+                    run, is_last = own_run(task, model, targets), number == batching.passes
+                    with (
+                        explain_nonfinite(model, inputs, when, advice, run, config.precision),
+                        shared_step.exchanges(is_last),
+                    ):
+                        state.add(shared_step(inputs, targets, weight) / batching.passes)
+                        if is_last:
+                            state.take_step()
+                seen += batching.images_per_step
                 if checkpoint is not None and checkpoint.due:
                     checkpoint.save(state.snapshot())
                 if on_step:
-                    speed = seen / (time.perf_counter() - began)
-                    rate = state.learning_rate
-                    on_step(Progress(state.epoch + 1, config.epochs, state.step, steps, value, rate, speed))
+                    speed, rate = seen / (time.perf_counter() - began), state.learning_rate
+                    on_step(Progress(state.epoch + 1, epochs, state.step, steps, state.loss, rate, speed))
             speed, rate = seen / (time.perf_counter() - began), state.learning_rate
             state.end_epoch()
             shared_step.share_buffers()
             if on_epoch:
-                on_epoch(Progress(state.epoch, config.epochs, steps, steps, state.losses[-1], rate, speed))
+                on_epoch(Progress(state.epoch, epochs, steps, steps, state.losses[-1], rate, speed))
+        state.keep_average()
     return TrainingSummary(state.epoch, state.seconds, tuple(state.losses))
 
 
@@ -177,34 +179,32 @@ def make_step(
     config: RecoveryConfig,
     layout: torch.memory_format,
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Build the function from inputs and targets to the loss; on a GPU with CUDA graphs where possible.
+    """Build the function from inputs and targets to the loss; compiled, or on a GPU with CUDA graphs.
 
     Several ranks do without graphs, as DistributedDataParallel has to see the backward pass.
     """
-    batch_size = min(batch_size_for(task, config.batch_size), task.size("train"))
-    example = task.batch("train", torch.arange(batch_size))[0].contiguous(memory_format=layout)
+    count = min(Batching.of(task, config).images, task.size("train"))
+    example = task.batch("train", torch.arange(count))[0].contiguous(memory_format=layout)
+    shape = shape_of_answer(model, example[:2], task)
+    if teacher is not None and compares_features(config):
+        model = WithFeatures(model, example[:2], "the network")
+        teacher = WithFeatures(teacher, example[:2], "the teacher")
 
     def run_teacher(inputs: Tensor) -> Any:
         assert teacher is not None
-        with torch.no_grad(), autocast(inputs.device, cache=False):
+        with torch.no_grad(), autocast(inputs.device, config.precision, cache=False):
             return teacher(inputs)
 
-    shape = shape_of_answer(model, example[:2])
     is_shared = ranks() > 1
     fast_teacher: Callable[..., Any] | None = teacher
     if teacher is not None and not is_shared:
         fast_teacher = capture_graph(run_teacher, example) or teacher
-    loss = StepLoss(task, fast_teacher, config.distillation_weight, config.temperature, shape)
-    return functools.partial(loss, model if is_shared else capture_training_graph(model, example))
-
-
-def make_optimizer(model: nn.Module, config: RecoveryConfig) -> Optimizer:
-    """Create the optimiser of a training, with the largest learning rate of its schedule."""
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    rate, decay = config.peak_learning_rate, config.weight_decay
-    if config.optimiser == "adamw":
-        return AdamW(weights, lr=rate, betas=(config.momentum, 0.999), weight_decay=decay)
-    return SGD(weights, lr=rate, momentum=config.momentum, weight_decay=decay, nesterov=True)
+    loss = StepLoss(task, fast_teacher, config, shape)
+    if config.compile and not has_training_loss(task):
+        return functools.partial(loss, compiled_for_training(model, example, config.precision))
+    if is_shared or has_training_loss(task):  # the latter calls the network as it likes: no graph foresees it
+        return functools.partial(loss, model)
+    return functools.partial(loss, capture_training_graph(model, example, config.precision))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""Image classification with images held in memory as bytes and augmented in batches.
+"""Image classification, with images augmented in batches.
 
-Shapes: B images of a batch, N images of a split, C channels, H and W pixels, K classes.
+Shapes: B images of a batch, C channels, H and W pixels, K classes.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import SplitName
 from .images import ImageTask
-from .splits import Split
 
 
 @dataclass(frozen=True)
-class ClassificationTask(ImageTask[Split]):
+class ClassificationTask(ImageTask):
     """Classify images, with cross-entropy and accuracy.
 
     Args in addition to those of :class:`.images.ImageTask`:
@@ -33,32 +31,19 @@ class ClassificationTask(ImageTask[Split]):
     @property
     def augmentation(self) -> str:
         """Description of the augmentation of training images; "none" without one."""
+        if self.transforms is not None:
+            return self.transforms.names[0]
         crops = f"random crops with a black border of {self.padding} pixels" if self.padding else ""
         return " and ".join(filter(None, (crops, "flips" if self.flip else ""))) or "none"
 
-    def batch(
-        self,
-        split: SplitName,
-        indices: Tensor,
-        *,
-        augment: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return images as normalised float32 (B, C, H, W), and labels (B,), on the task's device.
+    @property
+    def draws(self) -> int:
+        """Random numbers for an image: where it is cropped, and whether it is flipped."""
+        return 3
 
-        Args:
-            split: The split.
-            indices: Indices of the images, (B,) int64, in [0, size), on any device.
-            augment: Whether to crop and flip at random, as in training.
-            generator: Random generator for that, on the CPU; None uses torch's global one.
-        """
-        part = self.splits[split]
-        indices = indices.to(part.labels.device)
-        images = part.images[indices]
-        if augment:
-            # Before normalising, as black is 0 only there.
-            images = random_crops(images, self.padding, self.flip, generator)
-        return self.normalised(images), part.labels[indices]
+    def augmented(self, images: Tensor, targets: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Crop and flip images (B, C, H, W) uint8 by random numbers (B, 3); before normalising black is 0."""
+        return random_crops(images, self.padding, self.flip, draws), targets
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross-entropy of outputs (B, K).
@@ -66,8 +51,16 @@ class ClassificationTask(ImageTask[Split]):
         Raises:
             ValueError: If the network does not have one output per class.
         """
+        return self.smoothed_loss(outputs, targets, 0.0)
+
+    def smoothed_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+        """Return the mean cross-entropy of outputs (B, K) with label smoothing in [0, 1).
+
+        Raises:
+            ValueError: If the network does not have one output per class.
+        """
         self._check(outputs)
-        return F.cross_entropy(outputs, targets)
+        return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Count correct predictions and all predictions of outputs (B, K): (2,) int64.
@@ -92,24 +85,22 @@ class ClassificationTask(ImageTask[Split]):
             )
 
 
-def random_crops(
-    images: Tensor, padding: int, flip: bool, generator: torch.Generator | None = None
-) -> Tensor:
+def random_crops(images: Tensor, padding: int, flip: bool, draws: Tensor) -> Tensor:
     """Crop every image at random from itself with a black border, and flip half of them, in one gather.
 
     Args:
         images: Images (B, C, H, W), black is 0.
         padding: Width of the border, pixels, at least 0.
         flip: Whether to flip left to right, with probability 0.5.
-        generator: Random generator, always on the CPU; None uses torch's global one.
+        draws: Random numbers in [0, 1), (B, 3), on the CPU.
     """
     count, _, height, width = images.shape
     device = images.device
-    shifts = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=generator).to(device)
+    shifts = (draws[:, :2] * (2 * padding + 1)).long().T[..., None].to(device)  # (2, B, 1)
     rows = shifts[0] + torch.arange(height, device=device)  # (B, H)
     columns = shifts[1] + torch.arange(width, device=device)  # (B, W)
     if flip:
-        mirrored = (torch.rand(count, 1, generator=generator) < 0.5).to(device)
+        mirrored = (draws[:, 2:] < 0.5).to(device)
         columns = torch.where(mirrored, columns.flip(1), columns)
     padded = F.pad(images, (padding,) * 4).permute(0, 2, 3, 1)
     each = torch.arange(count, device=device)[:, None, None]

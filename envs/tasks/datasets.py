@@ -5,7 +5,7 @@ Shapes: N images, C channels, H and W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,25 +13,23 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
-from torch import Tensor
-from torchvision.transforms.v2.functional import resize
 
-from ..io.memory import require_memory
 from ..io.suggestions import did_you_mean, unknown_name
 from .augmentation import Augmentation, resolve_augmentation
 from .base import SplitName
 from .classification import ClassificationTask
 from .folder import USUAL_VAL, open_folder, part_folders
 from .image_files import check_image_size
-from .images import with_channels
 from .normalisation import FOR_FOLDERS, Normalisation, resolve_normalisation
-from .splits import VAL_FRACTION, Split, complete_splits, stratified_split
+from .sources import Resident, Resized, Source
+from .splits import VAL_FRACTION, Split, complete_splits, stratified_split, with_source
+from .storage import Splits, Storage
+from .user_transforms import Transform, load_transforms
 
 # Digits have no test set. The split does not depend on a run's seed, so that seeds can be compared.
 _DIGITS_TEST_FRACTION = 0.2
 _DIGITS_TEST_SEED = 0
-# Pixels to resize at a time: some CPUs need a float32 copy of them.
-_PIXELS_AT_A_TIME = 2**22
+_AT_A_TIME = 256  # images to resize
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,13 @@ def get_task(
     image_size: int | None = None,
     channels: int | None = None,
     augment: str = "auto",
+    train_transform: str | Transform | None = None,
+    eval_transform: str | Transform | None = None,
+    in_memory: str = "auto",
     workers: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> ClassificationTask:
-    """Load data into memory as a task with disjoint train, val and test parts, on the CPU.
+    """Load data as a task with disjoint train, val and test parts.
 
     Args:
         data: A name from :func:`list_datasets`, or an image folder with ``train/<class>/*`` and optionally
@@ -89,51 +91,77 @@ def get_task(
         augment: Augmentation of training images: "none", "flip", "crop" (from the image with a black border
             of an eighth of its size), or "flip-crop". "auto" is what is customary for a known data set, and
             "none" for a folder.
-        workers: Threads that read the files of a folder, at least 1; None is one for each core.
+        train_transform: Transform of a folder's training images, or its name ``package.module:thing``; with
+            ``eval_transform`` it replaces resizing, augmentation and normalisation, see
+            :class:`.user_transforms.Transforms`. None is ``eval_transform``.
+        eval_transform: Transform of all other images, or its name.
+        in_memory: "auto" holds images in memory if they fit by far and else reads them when they are needed,
+            "always" holds them, "never" does not.
+        workers: Processes that read images from disk, at least 0; None is one for each core.
+        device: Device on which the images are given.
 
     Raises:
         ValueError: If the data are unknown, missing or unreadable, or an argument is out of its range.
     """
     check_image_size(image_size)
+    storage = Storage(in_memory, workers, torch.device(device))
     dataset = _DATASETS.get(data)
-    notes: tuple[str, ...] = ()
     customary = Augmentation(dataset.flip, True) if dataset else Augmentation(False, False)
     augmentation = resolve_augmentation(augment, customary)
     share = default_val_fraction(data) if val_fraction is None else val_fraction
     complete = partial(complete_splits, val_from=val_from, val_fraction=share, seed=seed)
+    transforms = load_transforms(train_transform, eval_transform)
+    if transforms is not None:
+        storage.check_transforms(normalisation=normalisation, image_size=image_size, augment=augment)
+    notes: tuple[str, ...] = ()
     if dataset is not None:
         if val_from not in USUAL_VAL:
             raise ValueError(unknown_name(f"part of {data} for val", val_from, USUAL_VAL))
+        if transforms is not None:
+            raise ValueError(f"transforms of one's own are for image folders; leave them out for {data}")
         given, classes = dataset.load(Path(root), download)
         splits, split_notes = complete(given)
         if image_size is not None:
-            splits = _resized(data, splits, image_size)
+            splits = with_source(splits, partial(_resized, data, image_size, storage))
     elif Path(data).is_dir():
-        folder = open_folder(Path(data), image_size, val_from=val_from, workers=workers)
+        folder = open_folder(
+            Path(data), image_size, val_from=val_from, threads=storage.threads, as_stored=bool(transforms)
+        )
         classes, notes = folder.classes, folder.notes
-        files, split_notes = complete(folder.parts)
-        splits = {name: folder.read(part) for name, part in files.items()}
+        splits, split_notes = complete(folder.parts)
+        if transforms is None:
+            splits = storage.keep(splits, folder.survey, data)
     else:
         raise ValueError(
             f"there is no data set and no folder {data!r}{did_you_mean(data, _DATASETS)}; "
             f"give {', '.join(_DATASETS)}, or a folder with train/<class>/*.png"
         )
-    splits = {name: Split(with_channels(part.images, channels), part.labels) for name, part in splits.items()}
-    padding = dataset.padding if dataset else 0
-    if dataset is None or image_size is not None:
-        shorter = min(splits["train"].images.shape[-2:])
-        padding = max(1, round(shorter / 8))  # 4 pixels for images of 32, as usual for CIFAR
-    mean, std = resolve_normalisation(normalisation or default_normalisation(data), splits["train"].images)
+    splits = with_source(splits, lambda source: source.to(device))
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    padding, where = 0, storage.on_disk()
+    if transforms is not None:
+        transforms = transforms.tried(splits["train"])
+        notes = (*notes, transforms.note)
+    else:
+        if channels is not None:
+            splits = with_source(splits, lambda source: source.with_channels(channels))
+        mean, std = resolve_normalisation(normalisation or default_normalisation(data), splits["train"])
+        where = storage.sentence(splits)
+        padding = _padding(dataset if image_size is None else None, splits) if augmentation.crop else 0
     return ClassificationTask(
-        data if dataset else Path(data).resolve().name,
-        splits,
-        classes,
-        mean,
-        std,
-        padding if augmentation.crop else 0,
-        augmentation.flip,
-        (*notes, *split_notes),
-    )
+        data if dataset else Path(data).resolve().name, splits, classes, mean, std, padding,
+        augmentation.flip, (*notes, *split_notes), workers=storage.processes, transforms=transforms,
+        storage=where,
+    )  # fmt: skip
+
+
+def _padding(dataset: _Dataset | None, splits: Splits) -> int:
+    """Return the border for random crops: that of a known data set, or an eighth of the images."""
+    if dataset is not None:
+        return dataset.padding
+    shorter = min(splits["train"].source.shape[-2:])
+    return max(1, round(shorter / 8))  # 4 pixels for images of 32, as usual for CIFAR
 
 
 def default_normalisation(data: str) -> str:
@@ -155,27 +183,20 @@ def given_parts(data: str) -> set[SplitName]:
     return {"train", "test"} if data in _DATASETS else set(part_folders(Path(data)))
 
 
-def _resized(data: str, parts: Mapping[SplitName, Split], size: int) -> dict[SplitName, Split]:
-    """Resize all images to squares, a batch at a time.
+def _resized(data: str, side: int, storage: Storage, source: Source) -> Source:
+    """Resize all images to squares: at once if they fit into memory by far, else when they are read.
 
     Raises:
-        ValueError: If they do not fit into memory.
+        ValueError: If they have to be held in memory and do not fit, or not even a few fit.
     """
-    images = sum(map(len, parts.values()))
-    require_memory(
-        images * parts["train"].images.shape[1] * size**2,
-        f"the {images:,} images of {data}, {size}x{size} pixels each,",
-        "give a smaller image size (--image-size), or a machine with more memory",
-    )
-    return {name: Split(_resized_images(part.images, size), part.labels) for name, part in parts.items()}
-
-
-def _resized_images(images: Tensor, size: int) -> Tensor:
-    resized_images = images.new_empty((*images.shape[:2], size, size))
-    count = max(1, _PIXELS_AT_A_TIME // size**2)
-    for batch, target in zip(images.split(count), resized_images.split(count), strict=True):
-        target.copy_(resize(batch, [size, size], antialias=True))
-    return resized_images
+    assert isinstance(source, Resident)
+    resized = Resized(source, side)
+    if not storage.is_resident(len(source), resized.shape, data):
+        return resized
+    images = torch.empty((len(source), *resized.shape), dtype=torch.uint8)
+    for some in torch.arange(len(source)).split(_AT_A_TIME):
+        images[some], _ = resized.read(some)
+    return Resident(images, source.targets)
 
 
 def _digits(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[str, ...]]:
@@ -183,8 +204,8 @@ def _digits(root: Path, download: bool) -> tuple[dict[SplitName, Split], tuple[s
 
     bundle = load_digits()
     images = torch.from_numpy((bundle.images * (255 / 16)).round().astype(np.uint8))[:, None]
-    everything = Split(images, torch.from_numpy(bundle.target).long())
-    train, test = stratified_split(everything.labels, _DIGITS_TEST_FRACTION, _DIGITS_TEST_SEED)
+    everything = Split.held(images, torch.from_numpy(bundle.target).long())
+    train, test = stratified_split(everything.targets, _DIGITS_TEST_FRACTION, _DIGITS_TEST_SEED)
     parts: dict[SplitName, Split] = {"train": everything.take(train), "test": everything.take(test)}
     return parts, tuple(str(digit) for digit in bundle.target_names)
 
@@ -201,16 +222,19 @@ def _from_torchvision(
         except (RuntimeError, OSError) as error:
             remedy = "try again" if download else "give --download (download=True) to download it"
             raise ValueError(f"{name} is not complete under {root} ({error}): {remedy}") from error
-        parts: dict[SplitName, Split] = {"train": _split_of(train), "test": _split_of(test)}
-        return parts, tuple(train.classes)
+        return _parts_of(train, test), tuple(train.classes)
 
     return load
 
 
-def _split_of(dataset: torchvision.datasets.VisionDataset) -> Split:
-    images = torch.as_tensor(dataset.data)  # (N, H, W) or (N, H, W, C) uint8
+def _parts_of(*datasets: torchvision.datasets.VisionDataset) -> dict[SplitName, Split]:
+    """Make one source of train and test, so that splits of it share their memory."""
+    images = torch.cat([torch.as_tensor(dataset.data) for dataset in datasets])  # (N, H, W[, C]) uint8
     images = images[:, None] if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
-    return Split(images, torch.as_tensor(dataset.targets))
+    source = Resident(images, torch.cat([torch.as_tensor(dataset.targets) for dataset in datasets]))
+    indices = torch.arange(len(source)).split([len(dataset) for dataset in datasets])
+    train, test = (Split(source, some) for some in indices)
+    return {"train": train, "test": test}
 
 
 _DATASETS = {

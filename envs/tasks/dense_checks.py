@@ -17,9 +17,10 @@ from .intervals import drop_interval, gap_interval
 from .measuring import Measurement, measure
 from .normalisation import CUSTOMARY, resolve_normalisation
 from .segmentation import SegmentationTask
+from .splits import Split
 
 Images = ClassificationTask | SegmentationTask
-"""A task with images of classes, held in memory as bytes."""
+"""A task with images of classes, in memory or on disk."""
 
 SAMPLE = 1024
 """Largest number of images on which a dense network is measured before a run."""
@@ -42,7 +43,9 @@ class Difference(NamedTuple):
 
 
 def sample(task: Images, split: SplitName, count: int = SAMPLE, indices: Tensor | None = None) -> Images:
-    """Return a task of which each split has the same few images, evenly spread over one split.
+    """Return a task of which each split has the same few images, evenly spread over one split, in memory.
+
+    With transforms of the user's own they stay on disk.
 
     Args:
         task: The task.
@@ -53,8 +56,9 @@ def sample(task: Images, split: SplitName, count: int = SAMPLE, indices: Tensor 
     indices = torch.arange(task.size(split)) if indices is None else indices
     count = min(count, len(indices))
     part = task.splits[split].take(indices[torch.arange(count) * len(indices) // count])
-    splits = {"train": part, "val": part, "test": part}
-    return dataclasses.replace(task, splits=splits)  # type: ignore[arg-type]
+    if task.transforms is None and not part.source.is_resident:
+        part = Split.held(*part.read(torch.arange(count)))
+    return dataclasses.replace(task, splits={"train": part, "val": part, "test": part})
 
 
 def better_normalisation(model: nn.Module, task: Images) -> tuple[str, Difference] | None:
@@ -91,7 +95,7 @@ def better_normalisation(model: nn.Module, task: Images) -> tuple[str, Differenc
 def _other_normalisations(task: Images) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
     """Return means and deviations of the customary normalisations that differ from the task's, by name."""
     in_use = torch.tensor([task.mean, task.std])
-    named = {name: resolve_normalisation(name, task.splits["train"].images) for name in CUSTOMARY}
+    named = {name: resolve_normalisation(name, task.splits["train"]) for name in CUSTOMARY}
     return {
         name: values
         for name, values in named.items()

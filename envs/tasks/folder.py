@@ -1,33 +1,21 @@
-"""Folders of images, one folder per class, read into memory.
+"""Folders of images, one folder per class.
 
-Images are assigned to splits before their pixels are read, so that they are in memory once and never copied.
+Headers alone are read here: what is in memory, and who reads the pixels when, is decided later.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
 from ..io.suggestions import unknown_name
 from .base import SplitName
-from .image_files import (
-    SUFFIXES,
-    Header,
-    OnDisk,
-    check_image_size,
-    naming_the_file,
-    read_header,
-    reading_pool,
-    require_memory_for,
-    resized,
-)
+from .file_list import FileList, folders_in, images_under
+from .image_files import Decoder, Survey, check_image_size, read_header, survey
+from .on_disk import ImageFiles, Labels
 from .splits import Split
 
 _FOLDERS: dict[SplitName, tuple[str, ...]] = {
@@ -41,43 +29,40 @@ USUAL_VAL = ("auto", "train", "test")
 _DEFAULT_SIZE = 224
 # torchvision's presets for ImageNet: resize the shorter side to 256 pixels, then crop the central 224.
 _RESIZE_MARGIN = 256 / 224
-_CHUNK = 256  # number of images that a thread reads at a time
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """An image folder whose headers have been read, and which fits into memory.
+    """An image folder whose headers have been read.
 
     Args:
-        parts: Files of the parts; the strata are the labels.
+        source: All images, with the classes as labels.
+        parts: The images of each part.
         classes: Names of the classes, in the order of the labels.
-        notes: Sentences for the report.
-        reader: Decodes the images.
-        workers: Threads that read files, at least 1; None is one for each core.
+        survey: The headers.
     """
 
-    parts: Mapping[SplitName, OnDisk[Path]]
+    source: ImageFiles
+    parts: dict[SplitName, Split]
     classes: tuple[str, ...]
-    notes: tuple[str, ...]
-    reader: _Reader
-    workers: int | None = None
+    survey: Survey
 
-    def read(self, part: OnDisk[Path]) -> Split:
-        """Read the pixels of some of the images.
-
-        Raises:
-            ValueError: If an image cannot be read.
-        """
-        images = self.reader.empty(len(part))
-        chunks = [part.items[i : i + _CHUNK] for i in range(0, len(part), _CHUNK)]
-        with reading_pool(self.workers) as pool:
-            for _ in pool.map(self.reader, chunks, images.split(_CHUNK)):
-                pass  # raises the exceptions of threads
-        return Split(images, part.strata)
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the report."""
+        decoder = self.source.decoder
+        is_resized = decoder.size is not None and decoder.resize
+        resized = f"Images of {len(self.survey.sizes)} sizes were {decoder}." if is_resized else ""
+        return tuple(filter(None, (resized, self.survey.note)))
 
 
 def open_folder(
-    root: Path, image_size: int | None = None, *, val_from: str = "train", workers: int | None = None
+    root: Path,
+    image_size: int | None = None,
+    *,
+    val_from: str = "train",
+    threads: int = 1,
+    as_stored: bool = False,
 ) -> ImageFolder:
     """Open ``root/<train|val|test>/<class>/*`` and read the headers of its images.
 
@@ -89,94 +74,47 @@ def open_folder(
         root: The folder; ``valid`` and ``validation`` are other names of ``val``. Only ``train`` must exist.
         image_size: Height and width, pixels. None keeps the images' size, or is 224 if sizes differ.
         val_from: As in :func:`part_folders`.
-        workers: Threads that read files, at least 1; None is one for each core.
+        threads: Threads that read files, at least 1.
+        as_stored: Whether images keep their own sizes and are RGB, as torchvision's ``ImageFolder`` gives
+            them, for transforms of one's own.
 
     Raises:
-        ValueError: If there is no train folder, a class folder is empty or in one part only, an image cannot
-            be read, or all of them do not fit into memory.
+        ValueError: If there is no train folder, a class folder is empty or in one part only, or an image
+            cannot be read.
     """
+    check_image_size(image_size)
     layout = "an image folder has train/<class>/*.png and optionally val/ and test/"
     folders = part_folders(root, layout, val_from)
     classes = _classes(folders)
-    files = {part: [_images_in(folder / name) for name in classes] for part, folder in folders.items()}
-    everything = [path for part in files.values() for paths in part for path in paths]
-    with reading_pool(workers) as pool:
-        chunks = [everything[i : i + _CHUNK] for i in range(0, len(everything), _CHUNK)]
-        headers = sum(pool.map(_headers, chunks), Counter[Header]())
-    mode = "L" if all(header.mode in ("1", "L") for header in headers) else "RGB"
-    sizes = {header.size for header in headers}
-    reader = _Reader.choose(mode, sizes, image_size)
-    require_memory_for(
-        headers, reader.size, len(mode), resize=reader.resize, source=str(root), workers=workers
-    )
-    parts: dict[SplitName, OnDisk[Path]] = {}
-    for part, per_class in files.items():
-        labels = torch.cat([torch.full((len(paths),), k) for k, paths in enumerate(per_class)])
-        parts[part] = OnDisk(tuple(path for paths in per_class for path in paths), labels)
-    notes = (f"Images of {len(sizes)} sizes were {reader}.",) if reader.resize else ()
-    return ImageFolder(parts, tuple(classes), notes, reader, workers)
+    counts: list[int] = []
+
+    def names() -> Iterator[str]:
+        for folder in folders.values():
+            for name in classes:
+                found = _images_in(folder / name)
+                counts.append(len(found))
+                yield from (f"{folder.name}/{name}/{image}" for image in found)
+
+    files = FileList.of(root, names())
+    labels = torch.arange(len(classes)).repeat(len(folders)).repeat_interleave(torch.tensor(counts))
+    headers = survey(len(files), lambda index: read_header(files[index]), threads)
+    decoder = Decoder("RGB") if as_stored else _decoder(headers, image_size)
+    source = ImageFiles(files, Labels(labels), decoder, threads)
+    of_part = torch.tensor(counts).view(len(folders), -1).sum(1).tolist()
+    indices = torch.arange(len(files)).split(of_part)
+    parts = {part: Split(source, some) for part, some in zip(folders, indices, strict=True)}
+    return ImageFolder(source, parts, tuple(classes), headers)
 
 
-class _Reader:
-    """Decode images to one mode and size.
-
-    Args:
-        mode: Pillow's mode, "L" or "RGB".
-        size: Width and height of the results, pixels.
-        resize: Length of the shorter side before the central crop, pixels; 0 does not resize or crop.
-    """
-
-    def __init__(self, mode: str, size: tuple[int, int], resize: int = 0) -> None:
-        self.mode = mode
-        self.size = size
-        self.resize = resize
-
-    @classmethod
-    def choose(cls, mode: str, sizes: set[tuple[int, int]], image_size: int | None) -> _Reader:
-        """Choose between the native size and resizing."""
-        check_image_size(image_size)
-        side = image_size or _DEFAULT_SIZE
-        if len(sizes) > 1:
-            return cls(mode, (side, side), round(side * _RESIZE_MARGIN))
-        native = next(iter(sizes))
-        if image_size is None or native == (side, side):
-            return cls(mode, native)
-        return cls(mode, (side, side), side)
-
-    def empty(self, count: int) -> Tensor:
-        """Allocate memory for images: (count, C, H, W) uint8."""
-        width, height = self.size
-        return torch.empty((count, len(self.mode), height, width), dtype=torch.uint8)
-
-    def __call__(self, paths: Sequence[Path], images: Tensor) -> None:
-        """Decode files into ``images``, (len(paths), C, H, W) uint8."""
-        for image, path in zip(images.numpy(), paths, strict=True):
-            image[:] = self._decode(path).transpose(2, 0, 1)
-
-    def __str__(self) -> str:
-        side, (width, height) = self.resize, self.size
-        return f"resized to a shorter side of {side} pixels and cropped to the central {width}x{height}"
-
-    def _decode(self, path: Path) -> np.ndarray:
-        with naming_the_file(path), Image.open(path) as opened:
-            image = opened.convert(self.mode)
-        if self.resize:
-            width, height = resized(image.size, self.resize)
-            left, top = (width - self.size[0]) // 2, (height - self.size[1]) // 2
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-            image = image.crop((left, top, left + self.size[0], top + self.size[1]))
-        return np.asarray(image).reshape(image.height, image.width, -1)
-
-
-def _headers(paths: Sequence[Path]) -> Counter[Header]:
-    """Count the headers of images."""
-    headers: Counter[Header] = Counter()
-    for path in paths:
-        header = read_header(path)
-        if header.mode.startswith(("I", "F")):
-            raise ValueError(f"{path} has more than 8 bits per channel: convert the images to 8 bits first")
-        headers[header] += 1
-    return headers
+def _decoder(headers: Survey, image_size: int | None) -> Decoder:
+    """Choose between the native size and resizing."""
+    side = image_size or _DEFAULT_SIZE
+    if len(headers.sizes) > 1:
+        return Decoder(headers.mode, (side, side), round(side * _RESIZE_MARGIN))
+    native = next(iter(headers.sizes))
+    if image_size is None or native == (side, side):
+        return Decoder(headers.mode, native)
+    return Decoder(headers.mode, (side, side), side)
 
 
 def part_folders(root: Path, layout: str = "", val_from: str = "train") -> dict[SplitName, Path]:
@@ -194,7 +132,7 @@ def part_folders(root: Path, layout: str = "", val_from: str = "train") -> dict[
     folders: dict[SplitName, Path] = {}
     named = val_from not in USUAL_VAL
     if named and not (Path(val_from).name == val_from and (root / val_from).is_dir()):
-        others = sorted({path.name for path in root.iterdir() if _is_class(path)} - set(USUAL_VAL))
+        others = sorted(set(folders_in(root)) - set(USUAL_VAL))
         raise ValueError(unknown_name(f"part of {root} for val", val_from, (*USUAL_VAL, *others)))
     for part, names in _FOLDERS.items():
         names = (val_from,) if named and part == "val" else names
@@ -209,7 +147,7 @@ def part_folders(root: Path, layout: str = "", val_from: str = "train") -> dict[
 
 
 def _classes(folders: dict[SplitName, Path]) -> list[str]:
-    found = {part: {p.name for p in folder.iterdir() if _is_class(p)} for part, folder in folders.items()}
+    found = {part: set(folders_in(folder)) for part, folder in folders.items()}
     for part, folder in folders.items():
         differing = sorted(found[part] ^ found["train"])
         if differing:
@@ -224,12 +162,8 @@ def _classes(folders: dict[SplitName, Path]) -> list[str]:
     return sorted(found["train"])
 
 
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
-
-
-def _images_in(folder: Path) -> list[Path]:
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
-    if not paths:
+def _images_in(folder: Path) -> list[str]:
+    names = images_under(folder)
+    if not names:
         raise ValueError(f"the class folder {folder} has no images: fill it or remove it from every part")
-    return paths
+    return names

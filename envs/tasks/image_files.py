@@ -1,49 +1,31 @@
-"""Image files on disk: their headers, the memory for reading them, and errors for broken ones."""
+"""Image files on disk: their headers, their pixels, and errors for broken ones."""
 
 from __future__ import annotations
 
-import os
+import io
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple, Self, TypeVar
+from typing import NamedTuple
 
+import numpy as np
+import torch
+import torchvision
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import center_crop, resize, to_image
 
-from ..io.memory import require_memory
-from ..io.ranges import check_whole
+from .passes import DataError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
+MOST_HEADERS = 20_000
+"""Largest number of files whose headers are read: it takes some seconds, and hours for a million on a network
+drive."""
 
-_DECODING, _RESIZING = 8, 10
-"""Temporary memory of Pillow 13, bytes per pixel of a colour image (measured: 8.2), and of the resized image
-(9.7)."""
-
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class OnDisk(Generic[Item]):
-    """A part of a data set of which only the headers have been read.
-
-    Args:
-        items: N files, or groups of files that belong together.
-        strata: (N,) int64; see :class:`.splits.Part`.
-    """
-
-    items: tuple[Item, ...]
-    strata: Tensor
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def take(self, indices: Tensor) -> Self:
-        """Return the items at the indices (M,), in their order."""
-        return type(self)(tuple(self.items[k] for k in indices.tolist()), self.strata[indices])
+_CHUNK = 256  # number of files that a thread reads at a time
 
 
 class Header(NamedTuple):
@@ -52,42 +34,177 @@ class Header(NamedTuple):
     mode: str
     size: tuple[int, int]
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has more than 8 bits per channel."""
+        return self.mode.startswith(("I", "F"))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the headers of a folder's images say.
+
+    Args:
+        headers: The headers that were read, and how many files have each.
+        images: Number of all images.
+    """
+
+    headers: Mapping[Header, int]
+    images: int
+
+    @property
+    def mode(self) -> str:
+        """Pillow's mode in which to read all images, "L" or "RGB"."""
+        return "L" if all(header.mode in ("1", "L") for header in self.headers) else "RGB"
+
+    @property
+    def sizes(self) -> set[tuple[int, int]]:
+        """All widths and heights, pixels."""
+        return {header.size for header in self.headers}
+
+    @property
+    def note(self) -> str:
+        """A sentence about the headers that were not read; "" if all were."""
+        read = sum(self.headers.values())
+        if read == self.images:
+            return ""
+        return (
+            f"The headers of {read:,} of the {self.images:,} images were read, evenly spread; images of "
+            "another size are resized like the rest."
+        )
+
+
+def survey(count: int, header: Callable[[int], Header], threads: int) -> Survey:
+    """Read headers of at most :data:`MOST_HEADERS` images, evenly spread.
+
+    Args:
+        count: Number of images.
+        header: Reads the header of the image with an index.
+        threads: Threads that read, at least 1.
+
+    Raises:
+        ValueError: If a header cannot be read or an image cannot be used.
+    """
+    chosen = np.arange(min(count, MOST_HEADERS)) * count // min(count, MOST_HEADERS)
+    chunks = [chosen[i : i + _CHUNK].tolist() for i in range(0, len(chosen), _CHUNK)]
+    with ThreadPoolExecutor(threads) as pool:
+        counts = pool.map(lambda chunk: Counter(map(header, chunk)), chunks)
+        return Survey(sum(counts, Counter[Header]()), count)
+
 
 def read_header(path: Path) -> Header:
     """Read the header of an image.
 
     Raises:
-        ValueError: If it is not an image, or has more pixels than Pillow opens.
+        ValueError: If it is not an image, has more than 8 bits per channel or more pixels than Pillow opens.
     """
-    with naming_the_file(path), Image.open(path) as image:
-        return Header(image.mode, image.size)
+    with naming_the_file(path, ValueError), Image.open(path) as image:
+        header = Header(image.mode, image.size)
+    if header.is_deep:
+        raise ValueError(f"{path} has more than 8 bits per channel: convert the images to 8 bits first")
+    return header
 
 
-def reading_pool(workers: int | None) -> ThreadPoolExecutor:
-    """Create the threads that read files.
+@dataclass(frozen=True)
+class Decoder:
+    """Decode images to one mode, and to one size.
 
     Args:
-        workers: Their number, at least 1; None is one for each core.
-
-    Raises:
-        ValueError: If the number is out of its range.
+        mode: Pillow's mode, "L" or "RGB".
+        size: Width and height of the results, pixels; None keeps those of each image.
+        resize: Length of the shorter side before the central crop, pixels; 0 keeps images of the right size.
     """
-    if workers is not None:
-        check_whole("workers", workers, 1)
-    return ThreadPoolExecutor(workers or os.cpu_count())
+
+    mode: str
+    size: tuple[int, int] | None = None
+    resize: int = 0
+
+    def __call__(self, path: Path) -> Tensor:
+        """Decode a file to (C, H, W) uint8.
+
+        Raises:
+            DataError: If it cannot be read as an image.
+        """
+        return self.fitted(self.decoded(path))
+
+    def decoded(self, path: Path) -> Tensor:
+        """Decode a file to (C, h, w) uint8, of any size.
+
+        Raises:
+            DataError: If it cannot be read as an image.
+        """
+        with naming_the_file(path, DataError):
+            return self._decoded(path.read_bytes())
+
+    def fitted(self, image: Tensor, **resampling: object) -> Tensor:
+        """Resize and crop an image (C, h, w) as torchvision's evaluation scripts do.
+
+        An image of an unexpected size, whose header was not read, is made to cover the size and cropped.
+
+        Args:
+            image: The image.
+            resampling: Keywords for torchvision's ``resize``.
+        """
+        if self.size is None or (not self.resize and tuple(image.shape[1:]) == self.size[::-1]):
+            return image
+        (width, height), (h, w) = self.size, image.shape[1:]
+        scale = max(height / h, width / w)
+        size = [self.resize] if self.resize else [math.ceil(h * scale), math.ceil(w * scale)]
+        return center_crop(resize(image, size, antialias=True, **resampling), [height, width])
+
+    def __str__(self) -> str:
+        assert self.size is not None
+        width, height = self.size
+        return (
+            f"resized to a shorter side of {self.resize} pixels and cropped to the central {width}x{height}"
+        )
+
+    def _decoded(self, content: bytes) -> Tensor:
+        with Image.open(io.BytesIO(content)) as opened:
+            if Header(opened.mode, opened.size).is_deep:
+                raise ValueError("more than 8 bits per channel")
+            if opened.format == "JPEG" and opened.mode in ("L", "RGB") and self.mode in (opened.mode, "RGB"):
+                image = _fast_jpeg(content)
+                if image is not None:
+                    return image.expand(len(self.mode), -1, -1)
+            return to_image(opened.convert(self.mode)).as_subclass(Tensor)
+
+
+def _fast_jpeg(content: bytes) -> Tensor | None:
+    """Decode a JPEG in half of Pillow's time to the same pixels, with torchvision's operation.
+
+    Its Python function is deprecated and warns with each call, as later versions may leave it to TorchCodec.
+
+    Returns:
+        The image (C, h, w) uint8; None if it is damaged, or this torchvision does not decode.
+    """
+    try:
+        unchanged = torchvision.io.ImageReadMode.UNCHANGED.value
+        data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        image: Tensor = torch.ops.image.decode_jpeg(data, unchanged, False)
+    except (AttributeError, RuntimeError):
+        return None  # Pillow decodes it, or says what is wrong
+    return image
 
 
 @contextmanager
-def naming_the_file(path: Path) -> Iterator[None]:
-    """Convert Pillow's errors to a ValueError that names the file."""
+def naming_the_file(path: Path, kind: type[Exception]) -> Iterator[None]:
+    """Convert Pillow's errors to one that names the file.
+
+    Args:
+        path: The file.
+        kind: Type of the error: ValueError before a job, DataError in the middle of it.
+    """
     try:
         yield
+    except FileNotFoundError as error:
+        raise kind(f"{path} is no longer there: put it back, or begin a new run without it") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(
+        raise kind(
             f"{path} claims to have more pixels than can be opened safely: make the image smaller"
         ) from error
     except (OSError, SyntaxError, ValueError) as error:  # PIL reports broken PNGs as SyntaxError
-        raise ValueError(f"{path} cannot be read as an image: repair or remove it") from error
+        raise kind(f"{path} cannot be read as an image: repair or remove it") from error
 
 
 def check_image_size(image_size: int | None) -> None:
@@ -105,46 +222,3 @@ def resized(size: tuple[int, int], side: int) -> tuple[int, int]:
     scale = side / min(size)
     width, height = (max(round(length * scale), side) for length in size)
     return width, height
-
-
-def require_memory_for(
-    headers: Counter[Header],
-    size: tuple[int, int],
-    depth: int,
-    *,
-    resize: int = 0,
-    source: str,
-    workers: int | None = None,
-) -> None:
-    """Check that images fit into memory.
-
-    Args:
-        headers: Headers of all images.
-        size: Width and height of the images in memory, pixels.
-        depth: Bytes per pixel in memory.
-        resize: Length of the shorter side before the central crop, pixels; 0 does not resize or crop.
-        source: Name of the data, for the message.
-        workers: Threads that read files, at least 1; None is one for each core.
-
-    Raises:
-        ValueError: If reading them needs more memory than is available.
-    """
-    width, height = size
-    decoding = 0
-    readers = workers or os.cpu_count() or 1  # in the worst case, each reads one of the largest images
-    needs = ((_temporary_memory(header.size, resize), count) for header, count in headers.items())
-    for needed, count in sorted(needs, reverse=True):
-        decoding += min(count, readers) * needed
-        readers -= min(count, readers)
-    images = headers.total()
-    require_memory(
-        images * width * height * depth + decoding,
-        f"the {images:,} images of {source}, {width}x{height} pixels each,",
-        "give fewer images, a smaller image size (--image-size), or a machine with more memory",
-    )
-
-
-def _temporary_memory(size: tuple[int, int], resize: int) -> int:
-    """Return the bytes of temporary memory for reading an image."""
-    (width, height), (new_width, new_height) = size, resized(size, resize) if resize else size
-    return _DECODING * width * height + _RESIZING * new_width * new_height

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..modules.inputs import run_on_copy
 from ..modules.modes import fastest_layout, restored_modes
-from ..modules.outputs import main_output
 from ..modules.ranks import gather, rank, ranks, together
 from .base import SplitName, Task
-from .optional_members import class_names, details_of, measuring_batch
+from .network_loss import measured_loss, outputs_for
+from .optional_members import class_names, details_of, has_loss, measuring_batch
 from .passes import Pass, stream
 
 _MAX_STORED = 2**24
@@ -76,17 +77,21 @@ def measure(
     indices = (
         torch.arange(images) * size // images
     )  # spread over the split, as image folders are sorted by class
-    batches = indices.split(measuring_batch(task, batch_size))
     statistics: Tensor | None = None
     example_statistics: list[Tensor] = []
     labels: list[Tensor] = []
     loss = 0.0
     with restored_modes(model), torch.no_grad():
         model.eval()
-        measured = _BatchMeasurer(model, task, images if by_example else None)
-        for found in _shared_batches(task, split, batches, measured):
+        # Outputs and targets of any kind cannot be split, so each example is a batch.
+        single = by_example and not has_loss(task)
+        batches = indices.split(1 if single else measuring_batch(task, batch_size))
+        measured = _BatchMeasurer(model, task, images if by_example and not single else None)
+        for number, found in enumerate(_shared_batches(task, split, batches, measured)):
             statistics = found.statistics if statistics is None else statistics + found.statistics
             loss += found.loss
+            if single:
+                _add_example(example_statistics, found.statistics, number, images)
             if found.by_example is not None:
                 example_statistics.append(found.by_example)
             if found.labels is not None:
@@ -97,6 +102,15 @@ def measure(
     return Measurement(
         task.metric(statistics), loss / images, images, details, stored, torch.cat(labels) if labels else None
     )
+
+
+def _add_example(stored: list[Tensor], statistics: Tensor, number: int, images: int) -> None:
+    """Store the statistics of one more example, or add them to those of its group."""
+    group = math.ceil(images * statistics.numel() / _MAX_STORED)
+    if number % group:
+        stored[-1] += statistics.cpu()
+    else:
+        stored.append(statistics[None].clone().cpu())
 
 
 @dataclass(frozen=True)
@@ -122,12 +136,14 @@ class _BatchMeasurer:
         self._model, self._task, self._stored = model, task, stored
         self._layout: torch.memory_format | None = None
 
-    def __call__(self, inputs: Tensor, targets: Tensor) -> _Measured:
+    def __call__(self, inputs: Tensor, targets: Any) -> _Measured:
         """Measure a batch."""
-        task = self._task
-        self._layout = self._layout or fastest_layout(self._model, inputs)
-        outputs = main_output(run_on_copy(self._model, inputs.contiguous(memory_format=self._layout)))
-        statistics, loss = task.statistics(outputs, targets), float(task.loss(outputs, targets)) * len(inputs)
+        task, model = self._task, self._model
+        self._layout = self._layout or fastest_layout(model, inputs)
+        inputs = inputs.contiguous(memory_format=self._layout)
+        outputs = outputs_for(task, run_on_copy(model, inputs))
+        statistics = task.statistics(outputs, targets)
+        loss = float(measured_loss(task, model, inputs, targets, outputs)) * len(inputs)
         if self._stored is None:
             return _Measured(loss, statistics)
         group = math.ceil(self._stored * statistics.numel() / _MAX_STORED)

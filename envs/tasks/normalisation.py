@@ -1,16 +1,17 @@
 """Means and standard deviations for normalising images, by name or as numbers.
 
-Shapes: N images, C channels, H and W pixels.
+Shapes: C channels, H and W pixels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from ..io.suggestions import did_you_mean
+from .splits import Split
 
 Normalisation = tuple[Sequence[float], Sequence[float]]
 
@@ -39,9 +40,12 @@ CUSTOMARY = ("imagenet", DATA, "half", "none", "0-255")
 _MOST_VALUES, _AT_A_TIME = 2**28, 2**22
 """Largest number of values for the statistics of images, which take half a second, and of one pass."""
 
+_MOST_READ = 2_000
+"""Largest number of images that are read from disk for them."""
+
 
 def resolve_normalisation(
-    normalisation: str | Normalisation, train: Tensor
+    normalisation: str | Normalisation, train: Split
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation for the channels of images.
 
@@ -49,12 +53,12 @@ def resolve_normalisation(
         normalisation: A name in :data:`PRESETS`; or ``data`` for the statistics of the training images; or
             means and deviations for pixels in [0, 1], one or one per channel; or the same as text,
             "0.49,0.48,0.45/0.25,0.24,0.26".
-        train: The training images (N, C, H, W) uint8. Grey images get the average over a preset's channels.
+        train: The training images. Grey ones get the average over a preset's channels.
 
     Raises:
         ValueError: If the name is unknown, or the numbers do not match the channels.
     """
-    channels = train.shape[1]
+    channels = train.source.shape[0]
     if normalisation == DATA:
         return image_statistics(train)
     if isinstance(normalisation, str):
@@ -71,20 +75,24 @@ def resolve_normalisation(
     return _per_channel(mean, channels), _per_channel(std, channels)
 
 
-def image_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def image_statistics(part: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Compute mean and standard deviation of each channel, for pixels in [0, 1].
 
     Args:
-        images: Images (N, C, H, W) uint8; if they are very many, some are taken, evenly spread.
+        part: The images; if they are very many, some are taken, evenly spread.
 
     Returns:
         C means in [0, 1] and C deviations, rounded to four digits; a constant channel has the deviation 1.
     """
-    values = images[0].numel()
-    chosen = images[:: max(1, len(images) * values // _MOST_VALUES)]
-    counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
+    values = math.prod(part.source.shape)
+    step = max(1, len(part) * values // _MOST_VALUES)
+    if not part.source.is_resident:
+        step = max(step, math.ceil(len(part) / _MOST_READ))
+    chosen = torch.arange(0, len(part), step)
+    counts = torch.zeros(part.source.shape[0], 256, dtype=torch.float64)
     for some in chosen.split(max(1, _AT_A_TIME // values)):
-        levels_of = [torch.bincount(channel.flatten(), minlength=256) for channel in some.unbind(1)]
+        images, _ = part.read(some)
+        levels_of = [torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)]
         counts += torch.stack(levels_of).cpu()
     shares, levels = counts / counts.sum(1, keepdim=True), torch.arange(256, dtype=torch.float64) / 255
     mean = shares @ levels

@@ -1,65 +1,22 @@
-"""Semantic segmentation with images and masks held in memory as bytes.
+"""Semantic segmentation of images with masks of class indices.
 
-Shapes: B images of a batch, N images of a split, C channels, H and W pixels, K classes.
+Shapes: B images of a batch, N masks, C channels, H and W pixels, K classes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import SplitName
 from .images import ImageTask
+from .metrics import confusion_matrix, intersections_over_unions
 
 
 @dataclass(frozen=True)
-class SegmentationSplit:
-    """Images and masks held in memory.
-
-    Args:
-        images: Images (N, C, H, W) uint8.
-        masks: Masks (N, H, W) uint8 with class indices or the ignore label.
-
-    Raises:
-        ValueError: If a shape or data type is wrong.
-    """
-
-    images: Tensor
-    masks: Tensor
-
-    def __post_init__(self) -> None:
-        shape = (*self.images.shape[:1], *self.images.shape[-2:])
-        bytes_alone = self.images.dtype == self.masks.dtype == torch.uint8
-        if not bytes_alone or self.images.dim() != 4 or tuple(self.masks.shape) != shape:
-            raise ValueError(
-                "images are (N, C, H, W) uint8 and masks (N, H, W) uint8, got "
-                f"{tuple(self.images.shape)} {self.images.dtype} and "
-                f"{tuple(self.masks.shape)} {self.masks.dtype}"
-            )
-
-    def __len__(self) -> int:
-        return len(self.masks)
-
-    @property
-    def strata(self) -> Tensor:
-        """Strata for splitting: the same for all images, as an image has many classes."""
-        return torch.zeros(len(self), dtype=torch.int64)
-
-    def take(self, indices: Tensor) -> Self:
-        """Return the images with the indices (M,), in that order."""
-        return type(self)(self.images[indices], self.masks[indices])
-
-    def to(self, device: torch.device | str) -> Self:
-        """Return the same images on a device."""
-        return type(self)(self.images.to(device), self.masks.to(device))
-
-
-@dataclass(frozen=True)
-class SegmentationTask(ImageTask[SegmentationSplit]):
+class SegmentationTask(ImageTask):
     """Segment images, with cross-entropy and mean intersection over union.
 
     Args in addition to those of :class:`.images.ImageTask`:
@@ -82,10 +39,13 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
     notes: tuple[str, ...] = ()
 
     metric_name = "mean IoU"
+    augments_to_floats = True
 
     @property
     def augmentation(self) -> str:
         """Description of the augmentation of training images; "none" without one."""
+        if self.transforms is not None:
+            return self.transforms.names[0]
         low, high = self.scales
         views = f"random scaling by {low:g} to {high:g} with crops" if self.scales != (1, 1) else ""
         return " and ".join(filter(None, (views, "flips" if self.flip else ""))) or "none"
@@ -102,31 +62,25 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
         if not 0 < self.scales[0] <= self.scales[1]:
             raise ValueError(f"scales are two positive numbers, the smaller first, got {self.scales}")
 
-    def batch(
-        self,
-        split: SplitName,
-        indices: Tensor,
-        *,
-        augment: bool = False,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return images as normalised float32 (B, C, H, W), and masks (B, H, W) int64.
+    @property
+    def draws(self) -> int:
+        """Random numbers for an image: its scale, two shifts, and whether it is flipped."""
+        return 4
 
-        Args:
-            split: The split.
-            indices: Indices of the images, (B,) int64, in [0, size), on any device.
-            augment: Whether to scale, shift and flip at random, as in training.
-            generator: Random generator for that, on the CPU; None uses torch's global one.
-        """
-        part = self.splits[split]
-        indices = indices.to(part.masks.device)
-        images, masks = part.images[indices].float(), part.masks[indices].long()
-        if augment and self.augmentation != "none":
-            images, masks = random_views(images, masks, self.scales, self.flip, self.ignore_label, generator)
-        return self.normalised(images), masks
+    def augmented(self, images: Tensor, targets: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale, shift and flip images (B, C, H, W) and masks (B, H, W) uint8 by random numbers (B, 4)."""
+        return random_views(images.float(), targets.long(), self.scales, self.flip, self.ignore_label, draws)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the cross-entropy of outputs (B, K, H, W), averaged over pixels with class weights.
+
+        Raises:
+            ValueError: If the outputs have another shape.
+        """
+        return self.smoothed_loss(outputs, targets, 0.0)
+
+    def smoothed_loss(self, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+        """Return the loss with label smoothing in [0, 1).
 
         Raises:
             ValueError: If the outputs have another shape.
@@ -135,8 +89,13 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
         weights = torch.tensor(self.class_weights or [1.0] * self.num_outputs, device=outputs.device)
         labelled = targets != self.ignore_label
         total = F.cross_entropy(
-            outputs, targets, weights, ignore_index=self.ignore_label, reduction="sum"
-        )  # reduction="mean" is undefined if every pixel is ignored
+            outputs,
+            targets,
+            weights,
+            ignore_index=self.ignore_label,
+            reduction="sum",  # "mean" is undefined if every pixel is ignored
+            label_smoothing=label_smoothing,
+        )
         return total / weights[targets[labelled]].sum().clamp_min(1e-9)
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -146,9 +105,7 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
             ValueError: If the outputs have another shape.
         """
         self._check(outputs, targets)
-        labelled = targets != self.ignore_label
-        pairs = targets[labelled] * self.num_outputs + outputs.argmax(1)[labelled]
-        return torch.bincount(pairs, minlength=self.num_outputs**2).view(self.num_outputs, -1)
+        return confusion_matrix(outputs, targets, self.ignore_label)
 
     def metric(self, statistics: Tensor) -> float:
         """Average the intersection over union of classes that occur or are predicted, percent."""
@@ -157,11 +114,8 @@ class SegmentationTask(ImageTask[SegmentationSplit]):
 
     def details(self, statistics: Tensor) -> dict[str, float | None]:
         """Return the intersection over union of each class, percent; None if it never occurs."""
-        intersections = statistics.diagonal().tolist()
-        unions = (statistics.sum(0) + statistics.sum(1) - statistics.diagonal()).tolist()
-        defined = [k != self.ignore_label and union > 0 for k, union in enumerate(unions)]
-        rows = zip(self.classes, intersections, unions, defined, strict=True)
-        return {name: 100.0 * both / union if valid else None for name, both, union, valid in rows}
+        each = intersections_over_unions(statistics, self.ignore_label)
+        return dict(zip(self.classes, each, strict=True))
 
     def _check(self, outputs: Tensor, targets: Tensor) -> None:
         expected = (len(targets), self.num_outputs, *targets.shape[1:])
@@ -179,7 +133,7 @@ def random_views(
     scales: tuple[float, float],
     flip: bool,
     ignore_label: int,
-    generator: torch.Generator | None = None,
+    draws: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Scale, shift and flip every image and its mask at random, in one gather.
 
@@ -192,30 +146,41 @@ def random_views(
         scales: Smallest and largest scale factor, > 0.
         flip: Whether to flip left to right, with probability 0.5.
         ignore_label: Label for pixels outside the image.
-        generator: Random generator, always on the CPU; None uses torch's global one.
+        draws: Random numbers in [0, 1), (B, 4), on the CPU.
     """
-    draws = torch.rand(4, len(images), generator=generator)
-    inverse = 1 / (scales[0] + (scales[1] - scales[0]) * draws[0])
-    # In grid_sample's coordinates the image extends from -1 to 1; this is the largest shift inside it.
-    down, right = (2 * draws[1:3] - 1) * (1 - inverse).abs()
-    mirror = torch.where(draws[3] < 0.5, -1.0, 1.0) if flip else torch.ones(len(images))
-    zero = torch.zeros_like(inverse)
-    across = torch.stack([inverse * mirror, zero, right], 1)
-    theta = torch.stack([across, torch.stack([zero, inverse, down], 1)], 1).to(images.device)  # (B, 2, 3)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    scale, down, right, mirror = draws.float().to(images.device).T[..., None, None]  # (B, 1, 1) each
+    inverse = 1 / (scales[0] + (scales[1] - scales[0]) * scale)
+    # In grid_sample's coordinates the image extends from -1 to 1; this is the largest shift inside it. The
+    # grid is made number by number: a matrix product would round differently in a batch of another size.
+    shift = (1 - inverse).abs()
+    sign = torch.where(mirror < 0.5, -1.0, 1.0) if flip else torch.ones_like(mirror)
+    rows, columns = (_centres(size, images.device) for size in images.shape[-2:])
+    x = inverse * sign * columns + (2 * right - 1) * shift  # (B, 1, W)
+    y = inverse * rows[:, None] + (2 * down - 1) * shift  # (B, H, 1)
+    grid = torch.stack(torch.broadcast_tensors(x, y), -1)  # (B, H, W, 2)
     shifted = masks[:, None].float() + 1  # so that 0, sampled outside the image, is not a label
     views = F.grid_sample(images, grid, align_corners=False)
     labels = F.grid_sample(shifted, grid, mode="nearest", align_corners=False)[:, 0].round().long() - 1
     return views, labels.masked_fill(labels < 0, ignore_label)
 
 
-def balanced_weights(masks: Tensor, classes: int, ignore_label: int) -> tuple[float, ...]:
+def _centres(size: int, device: torch.device) -> Tensor:
+    """Return the centres of pixels along a side in grid_sample's coordinates, (size,)."""
+    return (2 * torch.arange(size, device=device) + 1) / size - 1
+
+
+def label_counts(mask: Tensor) -> Tensor:
+    """Count the pixels of each label of a mask (H, W) uint8: (256,) int64."""
+    return torch.bincount(mask.flatten().long(), minlength=256)
+
+
+def balanced_weights(counts: Tensor, classes: int, ignore_label: int) -> tuple[float, ...]:
     """Compute class weights by median frequency balancing.
 
     Source: Eigen and Fergus 2015, arXiv 1411.4734, section 6.3.2.
 
     Args:
-        masks: Masks (N, H, W) uint8 of the training images.
+        counts: Pixels of each label in each mask of training images, (N, 256); see :func:`label_counts`.
         classes: Number of classes, K.
         ignore_label: Label of ignored pixels.
 
@@ -223,9 +188,7 @@ def balanced_weights(masks: Tensor, classes: int, ignore_label: int) -> tuple[fl
         K weights: the median of all classes' frequencies divided by the class's frequency, which is its share
         of the pixels of the images that contain it; 1 for a class that no image contains.
     """
-    counts = torch.stack(
-        [torch.bincount(mask.flatten().long(), minlength=256)[:classes] for mask in masks]
-    )  # (N, K)
+    counts = counts[:, :classes].clone()  # (N, K)
     if ignore_label < classes:
         counts[:, ignore_label] = 0
     pixels = counts.sum(1, keepdim=True).expand_as(counts)

@@ -1,55 +1,45 @@
-"""Folders of images and masks, read into memory.
+"""Folders of images and masks.
 
-Images are assigned to splits before their pixels are read, so that they are in memory once and never copied.
+Headers alone are read here, and masks to count the classes: what is in memory is decided in :mod:`.storage`.
 
 Shapes: N images, C channels, H and W pixels.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image
+from torch import Tensor
 
 from .augmentation import Augmentation, resolve_augmentation
 from .base import SplitName
+from .file_list import FileList, is_image
 from .folder import part_folders
-from .image_files import (
-    SUFFIXES,
-    Header,
-    OnDisk,
-    check_image_size,
-    naming_the_file,
-    read_header,
-    reading_pool,
-    require_memory_for,
-    resized,
-)
-from .images import with_channels
+from .image_files import Decoder, Header, check_image_size, read_header, survey
+from .masks import INDEXED, MOST_MASKS, Masks, largest_label
 from .normalisation import FOR_FOLDERS, Normalisation, resolve_normalisation
-from .segmentation import SegmentationSplit, SegmentationTask, balanced_weights
-from .splits import VAL_FRACTION, complete_splits
+from .on_disk import ImageFiles
+from .passes import DataError
+from .segmentation import SegmentationTask, balanced_weights, label_counts
+from .sources import Source
+from .splits import VAL_FRACTION, Split, complete_splits, with_source
+from .storage import Splits, Storage
+from .user_transforms import Transform, load_transforms
+
+T = TypeVar("T")
 
 _LAYOUT = (
     "it needs train/images/*.jpg and train/masks/*.png with class indices, optionally also val/ and test/"
 )
 _NAMES = "classes.txt"
 _DEFAULT_SIZE = 256
-_INDEXED = ("L", "P", "1")
-"""Pillow's modes of masks whose bytes are class indices."""
-
-
-@dataclass(frozen=True)
-class _Example:
-    image: Path
-    mask: Path
 
 
 def load_segmentation(
@@ -64,9 +54,13 @@ def load_segmentation(
     image_size: int | None = None,
     channels: int | None = None,
     augment: str = "auto",
+    train_transform: str | Transform | None = None,
+    eval_transform: str | Transform | None = None,
+    in_memory: str = "auto",
     workers: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> SegmentationTask:
-    """Read ``root/<train|val|test>/images/*`` and ``masks/*.png`` into a task, on the CPU.
+    """Open ``root/<train|val|test>/images/*`` and ``masks/*.png`` as a task.
 
     An image and its mask have the same name except for the suffix. The lines of ``root/classes.txt`` name the
     classes; without that file, the largest label gives their number, and they are numbered.
@@ -85,133 +79,166 @@ def load_segmentation(
         channels: Channels of the images, 1 or 3; None keeps those of the files.
         augment: Augmentation of training images: "none", "flip", "crop" (random scaling by 0.75 to 1.5 and
             cropping), or "flip-crop". "auto" is "none".
-        workers: Threads that read files, at least 1; None is one for each core.
+        train_transform: Transform of a training image and its mask; see :func:`.datasets.get_task`.
+        eval_transform: Transform of all other images and their masks.
+        in_memory: As in :func:`.datasets.get_task`.
+        workers: As in :func:`.datasets.get_task`.
+        device: Device on which the images are given.
 
     Raises:
         ValueError: If a folder, an image or a mask is missing or unreadable, or does not fit the others, or
-            all of them do not fit into memory.
+            images that have to be held do not fit into memory.
     """
     if not 0 <= ignore_label <= 255:
         raise ValueError(f"the ignore label is {ignore_label}; masks hold 0 to 255")
     check_image_size(image_size)
+    storage = Storage(in_memory, workers, torch.device(device))
     augmentation = resolve_augmentation(augment, Augmentation(False, False))
-    parts = {part: _examples(folder) for part, folder in part_folders(root, _LAYOUT, val_from).items()}
-    everything = [example for part in parts.values() for example in part.items]
-    with reading_pool(workers) as pool:
-        headers = Counter(pool.map(_header, everything))
-    sizes = {header.size for header in headers}
-    side = image_size or (_DEFAULT_SIZE if len(sizes) > 1 else None)
-    mode = "L" if all(header.mode in ("1", "L") for header in headers) else "RGB"
-    size = (side, side) if side else next(iter(sizes))
-    require_memory_for(headers, size, len(mode) + 1, resize=side or 0, source=str(root), workers=workers)
-    files, split_notes = complete_splits(parts, val_from=val_from, val_fraction=val_fraction, seed=seed)
-    splits: dict[SplitName, SegmentationSplit] = {}
-    largest: dict[_Example, int] = {}
-    for name, part in files.items():
-        width, height = size
-        images = torch.empty(len(part), len(mode), height, width, dtype=torch.uint8)
-        masks = torch.empty(len(part), height, width, dtype=torch.uint8)
-        read = partial(_read, mode=mode, side=side, ignore_label=ignore_label)
-        with reading_pool(workers) as pool:
-            labels = pool.map(read, part.items, images.numpy(), masks.numpy())
-            largest |= zip(part.items, labels, strict=True)
-        splits[name] = SegmentationSplit(with_channels(images, channels), masks)
-    classes = _classes(root, largest, ignore_label)
-    mean, std = resolve_normalisation(normalisation or FOR_FOLDERS, splits["train"].images)
-    weights = balanced_weights(splits["train"].masks, len(classes), ignore_label) if balance else ()
-    notes = [f"Pixels with the label {ignore_label} are ignored."]
-    if side is not None:
-        notes.append(
-            f"Images were resized to a shorter side of {side} pixels and cropped to a central square."
-        )
+    transforms = load_transforms(train_transform, eval_transform)
+    if transforms is not None:
+        storage.check_transforms(normalisation=normalisation, image_size=image_size, augment=augment)
+    images, masks, parts = _list(part_folders(root, _LAYOUT, val_from), root)
+    headers = survey(len(images), partial(_header, images, masks), storage.threads)
+    side = image_size or (_DEFAULT_SIZE if len(headers.sizes) > 1 else None)
+    decoder = Decoder(headers.mode, (side, side) if side else next(iter(headers.sizes)), side or 0)
+    if transforms is not None:
+        decoder = Decoder("RGB")
+    files = ImageFiles(images, Masks(masks, decoder, ignore_label), decoder, storage.threads)
+    splits, split_notes = complete_splits(
+        {part: Split(files, indices) for part, indices in parts.items()},
+        val_from=val_from, val_fraction=val_fraction, seed=seed,
+    )  # fmt: skip
+    notes = [f"Pixels with the label {ignore_label} are ignored.", *filter(None, [headers.note])]
+    if transforms is None:
+        splits = storage.keep(splits, headers, str(root))
+        if side is not None:
+            notes.append(
+                f"Images were resized to a shorter side of {side} pixels and cropped to a central square."
+            )
+    splits, classes, counted = _with_classes(root, splits, masks, ignore_label)
+    if len(counted) < sum(map(len, splits.values())):
+        notes.append(f"Classes were counted in {len(counted):,} masks, evenly spread.")
+    weights: tuple[float, ...] = ()
     if balance:
+        in_train = counted[torch.isin(counted, splits["train"].indices)]
+        counts = torch.stack(_of_masks(splits["train"].source, in_train, label_counts))
+        weights = balanced_weights(counts, len(classes), ignore_label)
         notes.append("The loss weighs classes by median frequency balancing.")
+    splits = with_source(splits, lambda source: source.to(device))
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    where = storage.on_disk()
+    if transforms is not None:
+        transforms = transforms.tried(splits["train"])
+        notes.append(transforms.note)
+    else:
+        if channels is not None:
+            splits = with_source(splits, lambda source: source.with_channels(channels))
+        mean, std = resolve_normalisation(normalisation or FOR_FOLDERS, splits["train"])
+        where = storage.sentence(splits)
     return SegmentationTask(
-        root.resolve().name,
-        splits,
-        classes,
-        mean,
-        std,
-        ignore_label=ignore_label,
-        class_weights=weights,
-        scales=(0.75, 1.5) if augmentation.crop else (1.0, 1.0),
-        flip=augmentation.flip,
-        notes=(*notes, *split_notes),
-    )
+        root.resolve().name, splits, classes, mean, std, ignore_label=ignore_label, class_weights=weights,
+        scales=(0.75, 1.5) if augmentation.crop else (1.0, 1.0), flip=augmentation.flip,
+        notes=(*notes, *split_notes), workers=storage.processes, transforms=transforms, storage=where,
+    )  # fmt: skip
 
 
-def _examples(part: Path) -> OnDisk[_Example]:
+def _list(folders: dict[SplitName, Path], root: Path) -> tuple[FileList, FileList, dict[SplitName, Tensor]]:
+    """List the images and masks of the parts, and the indices of each part."""
+    images: list[str] = []
+    masks: list[str] = []
+    parts = {}
+    for part, folder in folders.items():
+        before = len(images)
+        for image, mask in _pairs(folder):
+            images.append(f"{folder.name}/images/{image}")
+            masks.append(f"{folder.name}/masks/{mask}")
+        parts[part] = torch.arange(before, len(images))
+    return FileList.of(root, images), FileList.of(root, masks), parts
+
+
+def _pairs(part: Path) -> list[tuple[str, str]]:
     """Pair the images of a part with its masks by name."""
     found = []
     for name in ("images", "masks"):
         folder = part / name
         if not folder.is_dir():
             raise ValueError(f"{part} has no {name}/ folder: {_LAYOUT}")
-        files = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.name[0] != "."]
-        found.append({path.stem: path for path in sorted(files)})
+        names = sorted(entry.name for entry in os.scandir(folder) if is_image(entry.name))
+        found.append({os.path.splitext(name)[0]: name for name in names})  # noqa: PTH122
     images, masks = found
     if not images:
         raise ValueError(f"{part / 'images'} has no images: fill it or remove {part}")
     if unpaired := sorted(set(images) ^ set(masks)):
-        what, path = ("image", images[unpaired[0]]) if unpaired[0] in images else ("mask", masks[unpaired[0]])
-        other = "mask" if what == "image" else "image"
+        is_image_left = unpaired[0] in images
+        what, other = ("image", "mask") if is_image_left else ("mask", "image")
+        path = part / f"{what}s" / (images if is_image_left else masks)[unpaired[0]]
         raise ValueError(
             f"the {what} {path} has no {other} of the same name in {part / (other + 's')}"
             + (f" ({len(unpaired)} have none)" if len(unpaired) > 1 else "")
         )
-    pairs = tuple(_Example(images[stem], masks[stem]) for stem in sorted(images))
-    return OnDisk(pairs, torch.zeros(len(pairs), dtype=torch.int64))  # one stratum
+    return [(images[stem], masks[stem]) for stem in sorted(images)]
 
 
-def _header(example: _Example) -> Header:
+def _header(images: FileList, masks: FileList, index: int) -> Header:
     """Return the header of an image, and check that the mask matches it."""
-    (mode, size), (mask_mode, mask_size) = (read_header(path) for path in (example.image, example.mask))
-    if mode.startswith(("I", "F")):
-        raise ValueError(f"{example.image} has more than 8 bits per channel: convert the images to 8 bits")
-    if mask_mode not in _INDEXED:
+    header, of_mask = read_header(images[index]), read_header(masks[index])
+    if of_mask.mode not in INDEXED:
         raise ValueError(
-            f"the mask {example.mask} has the mode {mask_mode}: masks are PNGs with one 8-bit channel of "
+            f"the mask {masks[index]} has the mode {of_mask.mode}: masks are PNGs with one 8-bit channel of "
             "class indices, convert colours to indices first"
         )
-    if size != mask_size:
+    if header.size != of_mask.size:
+        (width, height), (w, h) = of_mask.size, header.size
         raise ValueError(
-            f"the mask {example.mask} has {mask_size[0]}x{mask_size[1]} pixels, its image "
-            f"{size[0]}x{size[1]}: make the sizes equal"
+            f"the mask {masks[index]} has {width}x{height} pixels, its image {w}x{h}: make the sizes equal"
         )
-    return Header(mode, size)
+    return header
 
 
-def _read(
-    example: _Example,
-    image: npt.NDArray[np.uint8],
-    mask: npt.NDArray[np.uint8],
-    *,
-    mode: str,
-    side: int | None,
-    ignore_label: int,
-) -> int:
-    """Decode an image into (C, H, W) and its mask into (H, W), and return the largest label not ignored."""
-    pixels = np.asarray(_decoded(example.image, mode, side, Image.Resampling.BILINEAR))
-    image[:] = pixels.reshape(*mask.shape, -1).transpose(2, 0, 1)
-    mask[:] = np.asarray(_decoded(example.mask, None, side, Image.Resampling.NEAREST))
-    return int(mask[mask != ignore_label].max(initial=0))
+def _with_classes(
+    root: Path, splits: Splits, masks: FileList, ignore_label: int
+) -> tuple[Splits, tuple[str, ...], Tensor]:
+    """Find the classes, and return them and the indices of the masks in which they were counted.
+
+    All masks in memory are looked at. Of those on disk some are, evenly spread; the others are checked when
+    they are read.
+    """
+    source = splits["train"].source
+    used = torch.cat([part.indices for part in splits.values()]).sort().values
+    count = len(used) if source.is_resident else min(len(used), MOST_MASKS)
+    counted = used[torch.arange(count) * len(used) // count]
+    largest = torch.tensor(_of_masks(source, counted, partial(largest_label, ignore_label=ignore_label)))
+    highest, place = largest.max(0)
+    classes = _classes(root, int(highest), masks[int(counted[place])], ignore_label)
+
+    def checked(source: Source) -> Source:
+        if not isinstance(source, ImageFiles):
+            return source
+        assert isinstance(source.targets_on_disk, Masks)
+        return replace(source, targets_on_disk=replace(source.targets_on_disk, classes=len(classes)))
+
+    return with_source(splits, checked), classes, counted
 
 
-def _decoded(path: Path, mode: str | None, side: int | None, resampling: Image.Resampling) -> Image.Image:
-    with naming_the_file(path), Image.open(path) as opened:
-        opened.load()
-        image = opened.copy() if mode is None else opened.convert(mode)
-    if side is None:
-        return image
-    width, height = resized(image.size, side)
-    left, top = (width - side) // 2, (height - side) // 2
-    return image.resize((width, height), resampling).crop((left, top, left + side, top + side))
+def _of_masks(source: Source, indices: Tensor, compute: Callable[[Tensor], T]) -> list[T]:
+    """Compute something of each mask, of those on disk as they are stored.
+
+    Raises:
+        ValueError: If a mask cannot be read.
+    """
+    if not isinstance(source, ImageFiles):
+        return [compute(source.read_one(index)[1]) for index in indices.tolist()]
+    read = source.targets_on_disk.read_one
+    try:
+        with ThreadPoolExecutor(source.threads) as pool:
+            return list(pool.map(lambda index: compute(read(index)), indices.tolist()))
+    except DataError as error:  # no job has begun that could be resumed
+        raise ValueError(str(error)) from error
 
 
-def _classes(root: Path, largest: Mapping[_Example, int], ignore_label: int) -> tuple[str, ...]:
-    """Read the names of the classes, or number them, and check that all labels have a class."""
-    worst = max(largest, key=largest.__getitem__)
-    highest = largest[worst]
+def _classes(root: Path, highest: int, mask: Path, ignore_label: int) -> tuple[str, ...]:
+    """Read the names of the classes, or number them, and check that the highest label has one."""
     names = root / _NAMES
     if names.is_file():
         classes = tuple(
@@ -223,7 +250,7 @@ def _classes(root: Path, largest: Mapping[_Example, int], ignore_label: int) -> 
         raise ValueError(f"{names} names a class twice; give each its own name")
     if highest >= len(classes):
         raise ValueError(
-            f"the mask {worst.mask} has the label {highest}, but {names} names only "
+            f"the mask {mask} has the label {highest}, but {names} names only "
             f"{len(classes)} classes: give --ignore-label {highest} to ignore it, or name all classes"
         )
     if len(classes) < 2:

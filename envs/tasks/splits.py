@@ -1,22 +1,23 @@
-"""Disjoint train, val and test parts: seeded and stratified by class.
+"""Disjoint train, val and test parts, as indices into a source: seeded and stratified by class.
 
-Shapes: N images, C channels, H and W pixels.
+Shapes: M examples of a split, B of a batch, C channels, H and W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from .base import SplitName
+from .sources import Resident, Source
 
 VAL_FRACTION = 0.1
 """Share of train that becomes a missing part."""
 
+_TENSORS = ("images", "targets")
 _HELD_OUT: tuple[SplitName, ...] = ("test", "val")
 
 
@@ -26,60 +27,87 @@ class TooFewError(ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """Images and labels held in memory.
+    """A choice of the examples of a source, in an order.
 
     Args:
-        images: Images (N, C, H, W) uint8.
-        labels: Labels (N,) int64.
-
-    Raises:
-        ValueError: If a shape or data type is wrong.
+        source: The examples.
+        indices: Indices into the source, (M,) int64, on the CPU.
     """
 
-    images: Tensor
-    labels: Tensor
+    source: Source
+    indices: Tensor
 
-    def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.dim() != 4:
-            raise ValueError(
-                f"images are (N, C, H, W) uint8, got {tuple(self.images.shape)} {self.images.dtype}"
-            )
-        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
-            raise ValueError(
-                f"labels are ({len(self.images)},) int64, got {tuple(self.labels.shape)} {self.labels.dtype}"
-            )
+    @classmethod
+    def of(cls, source: Source) -> Split:
+        """Choose all examples of a source."""
+        return cls(source, torch.arange(len(source)))
+
+    @classmethod
+    def held(cls, images: Tensor, targets: Tensor) -> Split:
+        """Choose all of some images (M, C, H, W) uint8 and labels (M,) int64 or masks (M, H, W) uint8."""
+        return cls.of(Resident(images, targets))
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.indices)
 
     @property
     def strata(self) -> Tensor:
-        """Strata for splitting: the labels (N,)."""
-        return self.labels
+        """Strata for splitting, (M,) int64: each part gets the same share of each stratum."""
+        return self.source.strata[self.indices]
+
+    @property
+    def images(self) -> Tensor:
+        """All images (M, C, H, W) uint8, read into memory."""
+        return self.read(torch.arange(len(self)))[0]
+
+    @property
+    def targets(self) -> Tensor:
+        """All targets, read into memory: labels (M,) int64, or masks (M, H, W) uint8."""
+        return self.source.read_targets(self.indices)
 
     def take(self, indices: Tensor) -> Split:
-        """Return the images with the indices (M,), in that order."""
-        return Split(self.images[indices], self.labels[indices])
+        """Choose the examples with these indices (K,) of the split, in that order; nothing is copied."""
+        return Split(self.source, self.indices[indices.cpu()])
+
+    def read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Read images (B, C, H, W) uint8 and their targets.
+
+        Args:
+            indices: Indices into the split, (B,) int64.
+
+        Raises:
+            DataError: If an example cannot be read.
+        """
+        return self.source.read(self.indices[indices.cpu()])
+
+    def described(self, index: int) -> str:
+        """Name the example with an index, for messages: its file if it has one."""
+        files = getattr(self.source, "files", None)
+        return f"the example {index}" if files is None else str(files[int(self.indices[index])])
 
     def to(self, device: torch.device | str) -> Split:
-        """Return the same images on a device."""
-        return Split(self.images.to(device), self.labels.to(device))
+        """Return the same examples, given on a device."""
+        return Split(self.source.to(device), self.indices)
 
 
-class Part(Protocol):
-    """Examples of a data set that can be split."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def strata(self) -> Tensor:
-        """Strata for splitting, (N,) int64: each part gets the same share of each stratum."""
-
-    def take(self, indices: Tensor) -> Self:
-        """Return the examples with these indices."""
+def with_source(
+    splits: Mapping[SplitName, Split], change: Callable[[Source], Source]
+) -> dict[SplitName, Split]:
+    """Return the same choices of changed sources; a source of several splits is changed once."""
+    changed = {id(part.source): part.source for part in splits.values()}
+    changed = {key: change(source) for key, source in changed.items()}
+    return {name: Split(changed[id(part.source)], part.indices) for name, part in splits.items()}
 
 
-AnyPart = TypeVar("AnyPart", bound=Part)
+def joined(first: Split, second: Split) -> Split:
+    """Return the examples of one split and then those of another.
+
+    Splits of one source share it, as those of all data sets and folders do; others are copied into memory.
+    """
+    if first.source is second.source:
+        return Split(first.source, torch.cat([first.indices, second.indices]))
+    images, targets = (torch.cat([getattr(part, name) for part in (first, second)]) for name in _TENSORS)
+    return Split.held(images, targets)
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
@@ -103,8 +131,7 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     labels = labels.cpu()
     generator = torch.Generator().manual_seed(seed)
     taken = torch.zeros(len(labels), dtype=torch.bool)
-    for label in labels.unique():
-        members = (labels == label).nonzero().flatten()
+    for members in labels.argsort(stable=True).split(labels.unique(return_counts=True)[1].tolist()):
         count = min(max(round(fraction * len(members)), 1), len(members) - 1)
         taken[members[torch.randperm(len(members), generator=generator)[:count]]] = True
     if not taken.any():
@@ -113,12 +140,12 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
 
 
 def complete_splits(
-    given: Mapping[SplitName, AnyPart],
+    given: Mapping[SplitName, Split],
     *,
     val_from: str = "train",
     val_fraction: float = VAL_FRACTION,
     seed: int = 0,
-) -> tuple[dict[SplitName, AnyPart], tuple[str, ...]]:
+) -> tuple[dict[SplitName, Split], tuple[str, ...]]:
     """Make train, val and test from the existing parts; no image is in two of them.
 
     Args:

@@ -87,9 +87,10 @@ def test_a_job_begins_with_its_data_its_normalisation_its_augmentation_and_the_d
         ["prune", NET, *weights_of(easy, "own"), *QUICK, "--normalisation", "none"], capsys
     ).splitlines()
     assert lines[0] == (f"data: shades ({easy}), 3 classes, images of 3x8x8; train 270, val 30, test 180")
-    assert lines[1] == "normalisation: none (mean 0 0 0, deviation 1 1 1)"
-    assert lines[2].startswith("augmentation of training images: none (give that of the network's training")
-    dense = re.fullmatch(rf"dense network {NET}: accuracy (\d+\.\d\d) % on val", lines[3])
+    assert lines[1] == "images: held in memory (92.2 kB)"
+    assert lines[2] == "normalisation: none (mean 0 0 0, deviation 1 1 1)"
+    assert lines[3].startswith("augmentation of training images: none (give that of the network's training")
+    dense = re.fullmatch(rf"dense network {NET}: accuracy (\d+\.\d\d) % on val", lines[4])
     assert dense
     assert float(dense[1]) > 80
     assert "warning" not in "".join(lines)

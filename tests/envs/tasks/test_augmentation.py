@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def varied(task: ClassificationTask) -> torch.Tensor:
-    indices = torch.zeros(200, dtype=torch.int64)
-    return task.batch("train", indices, augment=True, generator=torch.Generator().manual_seed(0))[0]
+    one = task.splits["train"].take(torch.zeros(200, dtype=torch.int64))
+    task = dataclasses.replace(task, splits={**task.splits, "train": one})
+    return task.batch("train", torch.arange(200), augment=True, generator=torch.Generator().manual_seed(0))[0]
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_images_that_a_network_was_trained_on_are_told_from_others(tmp_path: Pat
 def test_a_sample_is_spread_over_its_images_and_all_splits_of_it_are_the_same(folder: Path) -> None:
     task = task_of(folder, "none")
     few = sample(task, "test", 6)
-    assert few.splits["val"].labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert few.splits["val"].targets.tolist() == [0, 0, 1, 1, 2, 2]
     assert few.splits["train"] is few.splits["test"]
     chosen = sample(task, "test", 3, torch.tensor([0, 70, 150, 170]))
     assert torch.equal(chosen.splits["val"].images, task.splits["test"].images[[0, 70, 150]])

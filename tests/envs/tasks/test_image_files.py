@@ -154,9 +154,9 @@ def test_a_scene_that_cannot_be_used_is_named_in_one_line(
 
 def test_images_are_the_same_however_many_threads_read_them(tmp_path: Path) -> None:
     root = folder_with(tmp_path, transparent)
-    one, many = (get_task(str(root), root=root, workers=workers) for workers in (1, 3))
+    one, many = (get_task(str(root), root=root, workers=workers) for workers in (0, 3))
     for name, part in one.splits.items():
         assert (part.images == many.splits[name].images).all()
-    with pytest.raises(ValueError, match="workers is 0; allowed is at least 1"):
-        get_task(str(root), root=root, workers=0)
+    with pytest.raises(ValueError, match="workers is -1; allowed is at least 0"):
+        get_task(str(root), root=root, workers=-1)
     assert main(["evaluate", "demo", "--data", str(root), "--workers", "-1"]) == 2

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from secateur.envs.tasks import ClassificationTask, Split
 from secateur.envs.tasks.normalisation import resolve_normalisation
 
 
-def blank(channels: int) -> Tensor:
-    return torch.zeros(2, channels, 2, 2, dtype=torch.uint8)
+def blank(channels: int) -> Split:
+    return Split.held(torch.zeros(2, channels, 2, 2, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
 
 
 def test_normalisations_come_by_name_and_by_number() -> None:
@@ -26,7 +25,7 @@ def test_normalisations_come_by_name_and_by_number() -> None:
 def test_the_normalisation_by_the_data_gives_images_a_mean_of_0_and_a_deviation_of_1() -> None:
     images = torch.randint(40, 120, (50, 3, 8, 8), dtype=torch.uint8)
     images[:, 1] //= 2
-    mean, std = resolve_normalisation("data", images)
+    mean, std = resolve_normalisation("data", Split.held(images, torch.zeros(50, dtype=torch.int64)))
     pixels = (images / 255 - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
     torch.testing.assert_close(pixels.mean((0, 2, 3)), torch.zeros(3), atol=2e-3, rtol=0)
     torch.testing.assert_close(pixels.std((0, 2, 3)), torch.ones(3), atol=2e-3, rtol=0)
@@ -36,7 +35,7 @@ def test_the_normalisation_by_the_data_gives_images_a_mean_of_0_and_a_deviation_
 def test_0_255_hands_pixels_on_as_they_are() -> None:
     mean, std = resolve_normalisation("0-255", blank(1))
     pixels = torch.arange(256, dtype=torch.uint8).view(64, 1, 2, 2)
-    part = Split(pixels, torch.zeros(64, dtype=torch.int64))
+    part = Split.held(pixels, torch.zeros(64, dtype=torch.int64))
     task = ClassificationTask("toy", {"train": part, "val": part, "test": part}, ("a", "b"), mean, std)
     inputs, _ = task.batch("val", torch.arange(64))
     torch.testing.assert_close(inputs, pixels.float())

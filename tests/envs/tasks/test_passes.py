@@ -31,10 +31,17 @@ def test_numbers_are_uniform_and_uncorrelated():
 
 def test_the_ranks_share_every_batch():
     batches = torch.randperm(23).split(10)
-    shares = [Pass("train", batches, rank=rank, ranks=4).shares for rank in range(4)]
-    for batch, parts in zip(batches, zip(*shares, strict=True), strict=True):
-        assert torch.equal(torch.cat(parts), batch)
-    assert [len(share) for share in Pass("train", batches, first=2, rank=3, ranks=4).shares] == [0]
+    passes = [Pass("train", batches, rank=rank, ranks=4) for rank in range(4)]
+    for number, batch in enumerate(batches):
+        own = [passed.shares[number] for passed in passes if passed.weights[number]]
+        assert torch.equal(torch.cat(own), batch)
+        assert sum(passed.weights[number] for passed in passes) == 1
+
+
+def test_a_rank_without_an_example_of_a_small_batch_gets_one_that_does_not_count():
+    passed = Pass("train", torch.arange(23).split(10), first=2, rank=3, ranks=4)
+    assert [share.tolist() for share in passed.shares] == [[20]]
+    assert passed.weights == [0]
 
 
 def test_a_task_without_a_loader_is_read_batch_by_batch():

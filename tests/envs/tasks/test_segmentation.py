@@ -20,8 +20,9 @@ from secateur.envs.modules.outputs import main_output
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.surgery.verification import trace_exactly
-from secateur.envs.tasks import SegmentationSplit, SegmentationTask, load_segmentation, measure
-from secateur.envs.tasks.segmentation import balanced_weights, random_views
+from secateur.envs.tasks import SegmentationTask, Split, load_segmentation, measure
+from secateur.envs.tasks.draws import uniform
+from secateur.envs.tasks.segmentation import balanced_weights, label_counts, random_views
 from secateur.envs.tasks.user_task import check_answers, check_task
 
 VOID = 255
@@ -66,7 +67,7 @@ def task(folder: Path) -> SegmentationTask:
 
 
 def toy(masks: Tensor, **changes: object) -> SegmentationTask:
-    part = SegmentationSplit(torch.zeros(len(masks), 3, *masks.shape[1:], dtype=torch.uint8), masks)
+    part = Split.held(torch.zeros(len(masks), 3, *masks.shape[1:], dtype=torch.uint8), masks)
     splits = dict.fromkeys(("train", "val", "test"), part)
     settings = {"mean": (0.0,) * 3, "std": (1.0,) * 3} | changes
     return SegmentationTask("toy", splits, ("a", "b", "c"), **settings)  # type: ignore[arg-type]
@@ -150,7 +151,7 @@ def test_a_folder_is_read_exactly(folder: Path, task: SegmentationTask) -> None:
     image = np.asarray(Image.open(folder / "val" / "images" / "2.png"))
     mask = np.asarray(Image.open(folder / "val" / "masks" / "2.png"))
     assert np.array_equal(task.splits["val"].images[2].numpy().transpose(1, 2, 0), image)
-    assert np.array_equal(task.splits["val"].masks[2].numpy(), mask)
+    assert np.array_equal(task.splits["val"].targets[2].numpy(), mask)
 
 
 def test_missing_parts_are_split_off_and_classes_are_named_by_a_file(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_images_of_different_sizes_are_cut_to_squares_with_their_masks(tmp_path:
     write_folder(tmp_path)
     task = load_segmentation(tmp_path, image_size=16)
     assert task.input_shape == (3, 16, 16)
-    assert set(task.splits["train"].masks.unique().tolist()) <= {0, 1, VOID}
+    assert set(task.splits["train"].targets.unique().tolist()) <= {0, 1, VOID}
 
 
 def test_the_mean_intersection_over_union_is_that_of_the_textbook() -> None:
@@ -201,7 +202,7 @@ def test_ignored_pixels_have_no_loss_and_no_gradient() -> None:
 def test_median_frequency_balancing_weighs_by_the_share_where_a_class_is() -> None:
     masks = torch.tensor([[[0, 0, 0, 1]], [[0, 0, VOID, VOID]]], dtype=torch.uint8)
     # Class 0: 5 of the 6 pixels of both images; class 1: 1 of the 4 pixels of the first; class 2 nowhere.
-    weights = balanced_weights(masks, 3, VOID)
+    weights = balanced_weights(torch.stack([label_counts(mask) for mask in masks]), 3, VOID)
     median = torch.tensor([5 / 6, 1 / 4]).median().item()
     assert weights == pytest.approx((median / (5 / 6), median / (1 / 4), 1.0))
 
@@ -209,14 +210,15 @@ def test_median_frequency_balancing_weighs_by_the_share_where_a_class_is() -> No
 def test_views_move_images_and_masks_alike_and_ignore_what_is_outside() -> None:
     masks = torch.randint(0, 3, (1, 9, 12)).expand(16, -1, -1)
     images = (masks[:, None] * 50 + 50).float()
-    views, labels = random_views(images, masks, (0.5, 0.5), True, VOID, torch.Generator().manual_seed(0))
+    draws = uniform(0, 0, torch.arange(16), 4)
+    views, labels = random_views(images, masks, (0.5, 0.5), True, VOID, draws)
     outside = labels == VOID
     assert 0.5 < outside.float().mean() < 0.9
     assert views[:, 0][outside].max() < 200
-    same, alike = random_views(images, masks, (1.0, 1.0), False, VOID)
+    same, alike = random_views(images, masks, (1.0, 1.0), False, VOID, draws)
     torch.testing.assert_close(same, images, atol=0.05, rtol=0)
     assert torch.equal(alike, masks)
-    larger, inside = random_views(images, masks, (1.5, 2.0), True, VOID)
+    larger, inside = random_views(images, masks, (1.5, 2.0), True, VOID, draws)
     assert not (inside == VOID).any()
     assert larger.shape == images.shape
 

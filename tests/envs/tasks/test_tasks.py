@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from secateur.envs.tasks import ClassificationTask, Split, get_task, measure
 from secateur.envs.tasks.classification import random_crops
+from secateur.envs.tasks.draws import uniform
 from secateur.envs.tasks.splits import complete_splits, stratified_split
 
 
 def a_split(count: int, classes: int = 4, first: int = 0) -> Split:
     """Make images that can be told apart by the value of their pixels, `first` and up."""
     values = torch.arange(first, first + count)
-    return Split(values.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2), values % classes)
+    return Split.held(values.to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2), values % classes)
 
 
 def ids(split: Split) -> set[int]:
@@ -29,8 +30,8 @@ def ids(split: Split) -> set[int]:
 
 def a_task(**changes: object) -> ClassificationTask:
     parts = {name: a_split(20, first=first) for name, first in (("train", 0), ("val", 20), ("test", 40))}
-    settings = {"mean": (0.5,), "std": (0.25,)} | changes
-    return ClassificationTask("toy", parts, ("a", "b", "c", "d"), **settings)  # type: ignore[arg-type]
+    settings = {"splits": parts, "mean": (0.5,), "std": (0.25,)} | changes
+    return ClassificationTask("toy", classes=("a", "b", "c", "d"), **settings)  # type: ignore[arg-type]
 
 
 def write_folder(root: Path, parts: dict[str, int], classes: tuple[str, ...] = ("cat", "dog")) -> Path:
@@ -113,7 +114,8 @@ def crop_by_hand(image: Tensor, down: int, right: int, padding: int, mirrored: b
 
 def test_every_augmented_image_is_a_crop_of_the_black_padded_one_and_all_crops_occur() -> None:
     image = torch.randint(1, 256, (1, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    augmented = random_crops(image.expand(600, -1, -1, -1), 1, True, torch.Generator().manual_seed(1))
+    draws = uniform(1, 0, torch.arange(600), 3)
+    augmented = random_crops(image.expand(600, -1, -1, -1), 1, True, draws)
     every = {
         crop_by_hand(image[0], down, right, 1, mirrored).numpy().tobytes()
         for down in range(3)
@@ -146,9 +148,10 @@ def test_augmentation_follows_its_generator() -> None:
 
 
 def test_the_rim_of_a_crop_is_black_before_normalising() -> None:
-    task = a_task(padding=2)
+    last = a_split(20).take(torch.full((64,), 19))
+    task = a_task(padding=2, splits=dict.fromkeys(("train", "val", "test"), last))
     inputs, _ = task.batch(
-        "train", torch.full((64,), 19), augment=True, generator=torch.Generator().manual_seed(0)
+        "train", torch.arange(64), augment=True, generator=torch.Generator().manual_seed(0)
     )
     values = inputs.unique().tolist()
     assert values == pytest.approx([(0 - 0.5) / 0.25, (19 / 255 - 0.5) / 0.25])
@@ -243,7 +246,7 @@ def test_an_image_folder_is_read_exactly(tmp_path: Path, val: str) -> None:
     assert task.classes == ("cat", "dog")
     assert task.input_shape == (3, 4, 6)
     assert [task.size(split) for split in ("train", "val", "test")] == [6, 4, 2]
-    assert task.splits["val"].labels.tolist() == [0, 0, 1, 1]
+    assert task.splits["val"].targets.tolist() == [0, 0, 1, 1]
     expected = np.asarray(Image.open(tmp_path / val / "dog" / "1.png")).transpose(2, 0, 1)
     assert np.array_equal(task.splits["val"].images[3].numpy(), expected)
     assert task.mean == (0.485, 0.456, 0.406)

@@ -1,0 +1,80 @@
+"""What a worker does: it holds objects for several jobs, and runs one job after the other.
+
+Large objects, such as networks and images, are sent to a worker once and named by numbers after that. A new
+worker in the place of a lost one has none, and gets those of its first job with it.
+"""
+
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cloudpickle
+import torch
+
+from .packing import unpack
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call of a function.
+
+    Args:
+        function: The function.
+        residents: Numbers of the objects that are its first arguments.
+        arguments: Its other arguments.
+        sent: The packed objects that the worker does not hold yet, by number.
+        dropped: Numbers of objects that are no longer needed.
+    """
+
+    function: Callable[..., Any]
+    residents: tuple[int, ...]
+    arguments: tuple[Any, ...]
+    sent: Mapping[int, Any] = field(default_factory=dict)
+    dropped: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a job.
+
+    Args:
+        value: What the function returned.
+        error: What it raised, or None.
+    """
+
+    value: Any = None
+    error: Exception | None = None
+
+
+class Worker:
+    """Hold objects and run jobs, on one core or one GPU."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+        self._held: dict[int, Any] = {}
+
+    def run(self, job: Job) -> Answer:
+        """Run a job; what its function raises is part of the answer."""
+        for number in job.dropped:
+            self._held.pop(number, None)
+        try:
+            for number, content in job.sent.items():
+                self._held[number] = unpack(self.fetch(content))
+            held = [self._held[number] for number in job.residents]
+            return Answer(job.function(*held, *job.arguments))
+        except Exception as error:
+            return Answer(error=_portable(error))
+
+    def fetch(self, content: Any) -> bytes:
+        """Return a packed object from what was sent for it."""
+        return bytes(content)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error that the other process can raise, too: the same, or one with its text."""
+    try:
+        pickle.loads(cloudpickle.dumps(error))
+    except Exception:  # errors of strangers
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

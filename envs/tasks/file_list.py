@@ -1,0 +1,71 @@
+"""Paths of very many files in little memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
+"""Suffixes of image files, in lower case."""
+
+
+@dataclass(frozen=True)
+class FileList:
+    """The paths of N files, some 40 bytes each: a million ``Path`` objects take 300 MB.
+
+    A process that reads the list copies none of it, as counting references to millions of objects would.
+
+    Args:
+        root: The folder that the names are relative to.
+        names: All names, one after the other.
+        ends: Where each name ends, (N,).
+    """
+
+    root: Path
+    names: bytes
+    ends: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, root: Path, names: Iterable[str]) -> FileList:
+        """Store names of files, relative to a folder."""
+        joined, ends = bytearray(), []
+        for name in names:
+            joined += os.fsencode(name)
+            ends.append(len(joined))
+        return cls(root, bytes(joined), np.array(ends, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> Path:
+        start = int(self.ends[index - 1]) if index else 0
+        return self.root / os.fsdecode(self.names[start : int(self.ends[index])])
+
+
+def images_under(folder: Path) -> list[str]:
+    """List the image files in a folder and its sub-folders, relative to it, sorted and without hidden ones.
+
+    torchvision's ``make_dataset`` does the same and makes a tuple of each path, several hundred bytes.
+    """
+    found: list[str] = []
+    for place, _, names in os.walk(folder, followlinks=True):
+        inner = os.path.relpath(place, folder)
+        images = [name for name in names if is_image(name)]
+        found += images if inner == "." else [os.path.join(inner, name) for name in images]  # noqa: PTH118
+    return sorted(found, key=lambda name: name.split(os.sep))  # noqa: PTH206
+
+
+def is_image(name: str) -> bool:
+    """Return whether the name of a file is that of an image, and not hidden."""
+    return name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+
+
+def folders_in(folder: Path) -> Iterator[str]:
+    """Yield the names of the folders in a folder, in any order; hidden ones are left out."""
+    with os.scandir(folder) as entries:
+        yield from (entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
