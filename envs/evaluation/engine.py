@@ -11,7 +11,7 @@ from typing import Protocol
 
 import torch
 
-from ..modules.ranks import gather, rank, ranks
+from ..modules.ranks import gather, rank, ranks, together
 from ..tasks.measuring import Measurement
 from .base import Candidate
 from .bench import Bench
@@ -55,18 +55,11 @@ class ThisProcess:
         if ranks() == 1:
             yield from _measured_here(bench, candidates, differing)
             return
-        mine: list[Measurement] = []
-        failure: Exception | None = None
-        try:
-            mine += _measured_here(bench, candidates[rank() :: ranks()], differing)
-        except Exception as error:  # told to all ranks, which would wait for this one
-            failure = error
-        shares = gather((mine, failure))
-        for _, failure in shares:
-            if failure is not None:
-                raise failure
+        with together():
+            mine = list(_measured_here(bench, candidates[rank() :: ranks()], differing))
+        shares = gather(mine)
         for k in range(len(candidates)):
-            yield shares[k % ranks()][0][k // ranks()]
+            yield shares[k % ranks()][k // ranks()]
 
 
 def _threads(bench: Bench) -> int:

@@ -5,10 +5,12 @@ Torch is imported where it is used: a process alone needs none here.
 
 import atexit
 import contextlib
+import gc
 import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,7 +90,7 @@ def joined() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not _is_speaker(store):
+        if not _is_speaker(store, error):
             raise FailedElsewhereError from error
         if _is_lost_connection(error):
             raise LostRankError(
@@ -100,26 +102,36 @@ def joined() -> Iterator[None]:
     store.add(_ENDED, 1)
 
 
-def _is_speaker(store: Any) -> bool:
+def _is_speaker(store: Any, error: BaseException) -> bool:
     """End the connections after a failure, and wait for the others; return whether this rank reports it.
 
     The first rank that fails reports. The others lose their connections to it only after that.
     """
     from torch import distributed
 
+    ranks = distributed.get_world_size() if distributed.is_initialized() else 0
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends the others when one has ended
-    is_speaker, ranks = True, distributed.get_world_size() if distributed.is_initialized() else 0
+    is_speaker = True
     with contextlib.suppress(Exception):  # the store may have gone with the process that had it
         is_speaker = store.add(_SPEAKERS, 1) == 1
-        if distributed.group.WORLD is not None:
-            distributed.group.WORLD.abort()
+        _disconnect(error)
         until = time.monotonic() + _PATIENCE
         ended = store.add(_ENDED, 1)
         while ended < ranks and time.monotonic() < until:
             time.sleep(0.05)
             ended = store.add(_ENDED, 0)
     return is_speaker
+
+
+def _disconnect(error: BaseException) -> None:
+    """End the connections to the other ranks, which a network in training holds, too."""
+    failed: BaseException | None = error
+    while failed is not None:
+        traceback.clear_frames(failed.__traceback__)
+        failed = failed.__context__
+    gc.collect()
+    _leave()
 
 
 def _is_lost_connection(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,6 +41,8 @@ from secateur.envs.tasks import ClassificationTask, get_task, measure
 from secateur.envs.tasks.passes import DataError
 from support.processes import PROCESSES, perform
 
+_WORKING_DTYPE = "secateur.envs.modules.precision.working_dtype"
+
 
 def on_ranks(work: Callable[..., Any], *arguments: Any, number: int = 2) -> list[Any]:
     """Run a function of this module on several ranks; return what it returns on each, in their order."""
@@ -59,8 +62,8 @@ def on_ranks(work: Callable[..., Any], *arguments: Any, number: int = 2) -> list
     return results
 
 
-def begin_ranks(words: Sequence[str], errors: Path, number: int = 2) -> list[Any]:
-    """Run the command line on several ranks; each writes what it says on stderr to ``errors.<rank>``."""
+def begin_ranks(words: Sequence[str], errors: Path, number: int = 2) -> list[BaseProcess]:
+    """Run the command line on ranks; each writes what it says on stderr to ``errors.<rank>``."""
     port = _free_port()
     processes = [
         PROCESSES.Process(target=_perform, args=(k, number, port, list(words), errors.with_suffix(f".{k}")))
@@ -69,6 +72,22 @@ def begin_ranks(words: Sequence[str], errors: Path, number: int = 2) -> list[Any
     for process in processes:
         process.start()
     return processes
+
+
+def finish_ranks(words: Sequence[str], errors: Path, number: int = 2) -> tuple[list[int | None], list[str]]:
+    """Run the command line on ranks to its end; return their exit codes, and what each said on stderr."""
+    processes = begin_ranks(words, errors, number)
+    return join_ranks(processes, errors)
+
+
+def join_ranks(processes: Sequence[BaseProcess], errors: Path) -> tuple[list[int | None], list[str]]:
+    """Wait for the end of ranks; return their exit codes, and what each said on stderr."""
+    for process in processes:
+        process.join()
+    files = [errors.with_suffix(f".{k}") for k in range(len(processes))]
+    return [process.exitcode for process in processes], [
+        file.read_text() if file.is_file() else "" for file in files
+    ]
 
 
 def _free_port() -> int:
@@ -96,8 +115,11 @@ def _work(
 
 
 def _perform(number: int, ranks: int, port: int, words: list[str], errors: Path) -> None:
-    _become_rank(number, ranks, port)
-    perform(words, errors)
+    if ranks > 1:
+        _become_rank(number, ranks, port)
+    in_float32 = mock.patch(_WORKING_DTYPE, return_value=torch.float32)
+    with in_float32:  # bfloat16 rounds the gradients of each share by itself
+        perform(words, errors)
 
 
 def use_everything() -> dict[str, Any]:
@@ -218,7 +240,7 @@ def train(
     saved = None if checkpoint is None else Checkpoint(checkpoint)
     losses: tuple[float, ...] = ()
     # bfloat16 rounds the gradients of each share by itself.
-    in_float32 = mock.patch("secateur.envs.modules.precision.working_dtype", return_value=torch.float32)
+    in_float32 = mock.patch(_WORKING_DTYPE, return_value=torch.float32)
     with contextlib.suppress(Stopped), in_float32:
         losses = finetune(model, task, config, checkpoint=saved, on_step=on_step, seed=3).losses
     return {"steps": steps[0], "losses": losses, "weights": model.state_dict()}
@@ -253,3 +275,34 @@ def train_on_vanishing_data(checkpoint: Path) -> str:
 def train_with(options: dict[str, Any]) -> dict[str, Any]:
     """Fine-tune with options of :func:`train`."""
     return train(**options)
+
+
+class _Failing:
+    """A task whose loss fails on one rank, in the first epoch of a training."""
+
+    rank: int
+
+    def __init__(self) -> None:
+        self._task, self._steps = few_digits(), 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._task, name)
+
+    def to(self, device: torch.device) -> _Failing:
+        return self
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        self._steps += outputs.requires_grad
+        if self._steps == 10 and rank() == self.rank:
+            raise ValueError(f"the loss fails on rank {self.rank}")
+        return self._task.loss(outputs, targets)
+
+
+class Failing0(_Failing):
+    rank = 0
+
+
+class Failing1(_Failing):
+    rank = 1
