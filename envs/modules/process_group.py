@@ -5,21 +5,16 @@ Torch is imported where it is used: a process alone needs none here.
 
 import atexit
 import contextlib
-import gc
 import os
 import signal
 import threading
-import time
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
-_PATIENCE = 5.0
-"""Seconds for which a failed rank waits for the others to end, too."""
-
-_SPEAKERS, _ENDED = "secateur: ranks that report a failure", "secateur: ranks that have ended"
+_SPEAKERS = "secateur: ranks that would report a failure"
+"""Their number in the store of the processes."""
 
 
 class FailedElsewhereError(Exception):
@@ -90,7 +85,7 @@ def joined() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not _is_speaker(store, error):
+        if not _is_speaker(store):
             raise FailedElsewhereError from error
         if _is_lost_connection(error):
             raise LostRankError(
@@ -99,39 +94,19 @@ def joined() -> Iterator[None]:
             ) from error
         raise
     _leave()
-    store.add(_ENDED, 1)
 
 
-def _is_speaker(store: Any, error: BaseException) -> bool:
-    """End the connections after a failure, and wait for the others; return whether this rank reports it.
+def _is_speaker(store: Any) -> bool:
+    """Return whether this rank reports a failure: the first one that fails does.
 
-    The first rank that fails reports. The others lose their connections to it only after that.
+    The others lose their connections to it only when it has ended, and then find that it has spoken.
     """
-    from torch import distributed
-
-    ranks = distributed.get_world_size() if distributed.is_initialized() else 0
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun ends the others when one has ended
-    is_speaker = True
-    with contextlib.suppress(Exception):  # the store may have gone with the process that had it
-        is_speaker = store.add(_SPEAKERS, 1) == 1
-        _disconnect(error)
-        until = time.monotonic() + _PATIENCE
-        ended = store.add(_ENDED, 1)
-        while ended < ranks and time.monotonic() < until:
-            time.sleep(0.05)
-            ended = store.add(_ENDED, 0)
-    return is_speaker
-
-
-def _disconnect(error: BaseException) -> None:
-    """End the connections to the other ranks, which a network in training holds, too."""
-    failed: BaseException | None = error
-    while failed is not None:
-        traceback.clear_frames(failed.__traceback__)
-        failed = failed.__context__
-    gc.collect()
-    _leave()
+    try:
+        return bool(store.add(_SPEAKERS, 1) == 1)
+    except Exception:  # the store has gone with the process that had it
+        return True
 
 
 def _is_lost_connection(error: BaseException) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
+import itertools
 import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed import TCPStore
 
 from secateur.envs.modules.process_group import join
 from secateur.envs.modules.ranks import (
@@ -47,9 +49,9 @@ _WORKING_DTYPE = "secateur.envs.modules.precision.working_dtype"
 def on_ranks(work: Callable[..., Any], *arguments: Any, number: int = 2) -> list[Any]:
     """Run a function of this module on several ranks; return what it returns on each, in their order."""
     pipes = [PROCESSES.Pipe(duplex=False) for _ in range(number)]
-    port = _free_port()
+    job = _new_job(number)
     processes = [
-        PROCESSES.Process(target=_work, args=(k, number, port, answer, work, arguments))
+        PROCESSES.Process(target=_work, args=(job | _place(k), answer, work, arguments))
         for k, (_, answer) in enumerate(pipes)
     ]
     for process in processes:
@@ -64,9 +66,9 @@ def on_ranks(work: Callable[..., Any], *arguments: Any, number: int = 2) -> list
 
 def begin_ranks(words: Sequence[str], errors: Path, number: int = 2) -> list[BaseProcess]:
     """Run the command line on ranks; each writes what it says on stderr to ``errors.<rank>``."""
-    port = _free_port()
+    job = _new_job(number) if number > 1 else {}
     processes = [
-        PROCESSES.Process(target=_perform, args=(k, number, port, list(words), errors.with_suffix(f".{k}")))
+        PROCESSES.Process(target=_perform, args=(job | _place(k), list(words), errors.with_suffix(f".{k}")))
         for k in range(number)
     ]
     for process in processes:
@@ -90,33 +92,41 @@ def join_ranks(processes: Sequence[BaseProcess], errors: Path) -> tuple[list[int
     ]
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+@functools.cache
+def _store() -> TCPStore:
+    """Begin the store in which ranks find each other; as with torchrun, none of them has it."""
+    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
 
-def _become_rank(number: int, ranks: int, port: int) -> None:
-    os.environ |= {
-        "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(ranks),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
+_jobs = itertools.count()
+
+
+def _new_job(ranks: int) -> dict[str, str]:
+    """Return the variables that torchrun sets for all ranks of a job; the store tells jobs apart."""
+    return {
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_store().port),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "TORCHELASTIC_RESTART_COUNT": str(next(_jobs)),
+    }
+
+
+def _place(rank: int) -> dict[str, str]:
+    return {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+
+
+def _work(variables: dict[str, str], answer: Connection, work: Callable[..., Any], arguments: Any) -> None:
+    os.environ |= variables
     torch.set_num_threads(1)
-
-
-def _work(
-    number: int, ranks: int, port: int, answer: Connection, work: Callable[..., Any], arguments: Any
-) -> None:
-    _become_rank(number, ranks, port)
     join()
     content = io.BytesIO()  # tensors in a pipe would be shared with a process that has ended
     torch.save(work(*arguments), content)
     answer.send_bytes(content.getvalue())
 
 
-def _perform(number: int, ranks: int, port: int, words: list[str], errors: Path) -> None:
-    if ranks > 1:
-        _become_rank(number, ranks, port)
+def _perform(variables: dict[str, str], words: list[str], errors: Path) -> None:
+    os.environ |= variables
     in_float32 = mock.patch(_WORKING_DTYPE, return_value=torch.float32)
     with in_float32:  # bfloat16 rounds the gradients of each share by itself
         perform(words, errors)
