@@ -57,7 +57,7 @@ def run_within(limit: int, words: list[str], folder: Path) -> tuple[int, int, st
         peak = 0
         while process.poll() is None:
             peak = max(peak, sum(map(_memory, _tree(process.pid))))
-            time.sleep(0.1)
+            time.sleep(0.5)
     return process.returncode, peak, (folder / "stderr").read_text()
 
 
