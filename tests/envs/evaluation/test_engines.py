@@ -144,6 +144,7 @@ def test_a_worker_that_is_killed_loses_nothing(
     assert evaluator(some(problem)) == expected
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_every_worker_ends_in_one_line(pool: LocalPool) -> None:
     with pytest.raises(WorkerLostError, match=r"3 workers died on the same job \(.* status -9\)"):
         list(pool.map(die, [], [(0,)]))
