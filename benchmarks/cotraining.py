@@ -18,8 +18,9 @@ from torch.func import functional_call
 from secateur.envs.modules.copying import replica
 from secateur.envs.modules.outputs import main_output
 from secateur.envs.modules.precision import autocast
+from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.recovery.training_loss import StepLoss
 from secateur.envs.surgery.plan import Mask
 from secateur.envs.tasks.base import Task

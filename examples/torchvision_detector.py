@@ -83,8 +83,8 @@ class Detection:
     classes = ("square", "disc")
     metric_name = "AP50"
 
-    def __init__(self, train: int) -> None:
-        self.parts = {"train": scenes(train, 0), "val": scenes(64, 1), "test": scenes(64, 2)}
+    def __init__(self, train: int, others: int = 64) -> None:
+        self.parts = {"train": scenes(train, 0), "val": scenes(others, 1), "test": scenes(others, 2)}
         self.precision = AveragePrecision(self.classes)
 
     def size(self, split: str) -> int:

@@ -20,6 +20,13 @@ from ultralytics.utils.nms import non_max_suppression
 import secateur
 
 
+def build() -> DetectionModel:
+    """Build the detector, untrained; yours is ``YOLO("mine.pt").model``."""
+    detector = DetectionModel("yolov8n.yaml", nc=2, verbose=False)
+    detector.args = get_cfg()  # with the weights of its losses
+    return detector
+
+
 class YoloDetection(Detection):
     """Images with boxes, for the losses of a YOLO."""
 
@@ -59,10 +66,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
     task = YoloDetection(given.images)
     torch.manual_seed(0)
-    detector = DetectionModel("yolov8n.yaml", nc=2, verbose=False)  # or YOLO("mine.pt").model
-    detector.args = get_cfg()  # the weights of its losses
     training: dict[str, Any] = {"epochs": given.epochs, "batch_size": 16, "optimiser": "adamw"}
-    dense = secateur.recover(detector, task, learning_rate=2e-3, **training)
+    dense = secateur.recover(build(), task, learning_rate=2e-3, **training)
     result = secateur.prune(
         dense, task, target_macs=0.5, effort="quick", out=given.out, resume=True, **training
     )

@@ -87,7 +87,7 @@ class Prune:
         prepared = prepare(model, task, config, latency=latency, name=self.model, teacher=tutor)
         network = prepared.network
         choose_threads(network)
-        digest = weights_digest(model)
+        digest = weights_digest(model, *([tutor] if tutor else []))
         options = replace(self, data=opened.data)
         with open_folder(out, options, resumed=resumed, dense_weights=digest) as folder:
             if isinstance(network.latency, LatencyTable):

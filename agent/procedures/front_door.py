@@ -22,21 +22,17 @@ from ...envs.modules.modes import restored_modes
 from ...envs.modules.process_group import join
 from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
-from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.callbacks import Callback, Callbacks
 from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.config import RecoveryConfig
-from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.stopwatch import Stopwatch
-from ...envs.recovery.training_check import check_training
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
-from ...envs.tasks.joined import with_val_in_train
 from ...envs.tasks.user_task import check_task, on_device
 from ..run.folder import check_same_weights
 from ..run.following import open_folder
-from ..run.recovery_monitor import RecoveryMonitor
 from . import prune as procedure
 from .config import PruningConfig, recovery_for
 from .data_config import DataConfig, read_data_config
@@ -48,6 +44,7 @@ from .options import Effort
 from .preparation import logged, prepare
 from .prune import PruningResult
 from .python_runs import Python, finished, is_resumed
+from .recovery import recover_in_place
 from .search import prune_at_once
 from .teacher import Teacher, check_teacher
 from .val_in_train import without_held_out
@@ -147,6 +144,8 @@ def recover(
     teacher: nn.Module | None = None,
     effort: Effort = "normal",
     seed: int = 0,
+    on_step: Callback | None = None,
+    on_epoch: Callback | None = None,
     **options: Any,
 ) -> nn.Module:
     """Fine-tune a cut network in place, with its batch-norm statistics re-estimated before and after.
@@ -157,6 +156,9 @@ def recover(
         teacher: The network to distil from, such as the dense one; None trains on the labels alone.
         effort: quick, normal or thorough: how long it is trained if ``epochs`` are not given.
         seed: Seed of the order of images and their augmentation.
+        on_step: Called after every step with a :class:`~secateur.envs.recovery.callbacks.Progress`; ends the
+            training by returning True.
+        on_epoch: The same after every epoch, measured on val.
         **options: Options of the recovery and of the data, such as ``epochs=10`` and ``learning_rate=0.01``.
 
     Returns:
@@ -172,15 +174,7 @@ def recover(
     config, notes = without_held_out(recovery_for(effort, **recovery), data_config)
     logged(notes)
     loaded = _task(model, task, data_config, seed)
-    if config.train_on_val:
-        loaded = with_val_in_train(loaded)
-    if config.epochs:
-        logged(check_training(model, loaded, config, teacher))
-    reestimate_batchnorm(model, loaded, images=config.batchnorm_images, seed=seed)
-    if config.epochs:
-        with RecoveryMonitor(model, loaded, None, prefix="recovery") as monitor:
-            finetune(model, loaded, config, teacher=teacher, seed=seed, on_step=monitor.on_step)
-        reestimate_batchnorm(model, loaded, images=config.batchnorm_images, seed=seed)
+    recover_in_place(model, loaded, config, teacher, seed, Callbacks(on_step, on_epoch))
     return model.eval()
 
 
@@ -192,6 +186,8 @@ def prune(
     resume: bool = False,
     name: str | None = None,
     teacher: nn.Module | None = None,
+    on_step: Callback | None = None,
+    on_epoch: Callback | None = None,
     **options: Any,
 ) -> PruningResult:
     """Prune a trained network: choose the filters, cut, fine-tune, and report.
@@ -204,6 +200,8 @@ def prune(
             A finished run is loaded; a new one begins if there is none.
         name: Name of the network in the report; by default that of its class.
         teacher: The network to distil from in the fine-tuning; None is the dense network.
+        on_step: Called after every step of the fine-tuning of the cut network, as in :func:`recover`.
+        on_epoch: The same after every epoch. A resumed run has to get the same callbacks.
         **options: Options of ``secateur prune``, such as ``target_macs=0.5``, ``effort="quick"``.
 
     Returns:
@@ -248,6 +246,7 @@ def prune(
             notes=(*notes, *logged(more)),
             clock=clock,
             teacher=tutor,
+            callbacks=Callbacks(on_step, on_epoch),
         )
         if out is None:
             return run()

@@ -256,7 +256,7 @@ class _LayerwisePruning:
         recovery = replace(config.recovery, epochs=config.layer_epochs)
         if recovery.epochs:
             folder = self._folder
-            monitoring = RecoveryMonitor(self.model, task, folder, label, leave=False)
+            monitoring = RecoveryMonitor(task, folder, label, leave=False)
             with self._clock.paused(), monitoring as monitor:
                 self._finetuning_seconds += finetune(
                     self.model,

@@ -183,13 +183,14 @@ def train_dense_network(
     recipe = RecoveryConfig.from_scratch(epochs)
     seconds = estimated_duration(training_seconds(model, task, recipe))
     log_info(f"no weights given: training the dense network for {epochs} epochs, {seconds}")
-    with RecoveryMonitor(model, task, folder, prefix="dense") as monitor:
+    with RecoveryMonitor(task, folder, prefix="dense") as monitor:
         finetune(
             model,
             task,
             recipe,
             seed=seed,
             checkpoint=folder.checkpoint(name),
+            val_images=monitor.val_images,
             on_step=monitor.on_step,
             on_epoch=monitor.on_epoch,
         )

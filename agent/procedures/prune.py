@@ -1,32 +1,30 @@
 """The pruning pipeline: trace, search, cut, recover, measure, save, report."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
-from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.callbacks import NO_CALLBACKS, Callbacks
 from ...envs.recovery.data_parallel import sharing_notes
-from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.cutting import save_pruned
 from ...envs.surgery.plan import PruningPlan
-from ...envs.tasks import Task, measure
-from ...envs.tasks.joined import with_val_in_train
+from ...envs.tasks import Task
 from ...rewards import Reward
 from ..deciders.names import PPO
 from ..reporting.report import write_report
 from ..reporting.summary import summarize_run
 from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
-from ..run.recovery_monitor import RecoveryMonitor
 from .config import PruningConfig
 from .devices import engine_of
 from .layerwise import prune_layer_by_layer
-from .preparation import Prepared, prepare
+from .preparation import Prepared, logged, prepare
+from .recovery import recover_pruned
 from .rounding import measure_plan
 from .schedule import Schedule
 from .search import prune_at_once
@@ -64,6 +62,7 @@ def prune(
     notes: Sequence[str] = (),
     clock: Stopwatch | None = None,
     teacher: Teacher | None = None,
+    callbacks: Callbacks = NO_CALLBACKS,
 ) -> PruningResult:
     """Prune a trained network.
 
@@ -77,6 +76,7 @@ def prune(
         notes: Sentences for the report.
         clock: The time that the job has taken so far, for its time limit; None begins now.
         teacher: The network to distil from, checked by :func:`.check_teacher`; None is the dense network.
+        callbacks: What is called while the cut network is fine-tuned.
 
     Raises:
         ValueError: If nothing can be pruned, or the target or drop bound cannot be met.
@@ -110,7 +110,7 @@ def prune(
         else:
             result = prune_at_once(problem, goal, config, folder, limit)
     pruned, plan = result.model, result.plan
-    recovery = _recover(pruned, teacher, task, config, folder)
+    recovery, ended = recover_pruned(pruned, teacher, task, config, folder, callbacks)
     report = summarize_run(
         problem,
         pruned,
@@ -118,6 +118,7 @@ def prune(
         [
             *prepared.notes,
             *notes,
+            *logged(ended),
             *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else []),
             *(sharing_notes(pruned) if config.recovery.epochs else ()),
         ],
@@ -143,53 +144,6 @@ def _method_label(decider: str, config: PruningConfig) -> str:
     variant += [config.procedure] if config.procedure != "network" else []
     variant += [f"{decider} was better"] if decider != config.method else []
     return f"{config.method} ({', '.join(variant)})" if variant else config.method
-
-
-def _recover(
-    pruned: nn.Module, teacher: Teacher | None, task: Task, config: PruningConfig, folder: RunFolder | None
-) -> dict[str, Any]:
-    """Re-estimate batch-norm statistics, fine-tune with distillation, and re-estimate again."""
-    recovery, logger = config.recovery, folder.logger if folder else None
-    knows_val = recovery.train_on_val and recovery.recipe.epochs > 0
-    training = with_val_in_train(task) if knows_val else task
-
-    def reestimate(training: Task) -> float:
-        reestimate_batchnorm(pruned, training, images=recovery.batchnorm_images, seed=config.seed)
-        return measure(pruned, task, "val", limit=config.choice_images).accuracy
-
-    before = reestimate(task)
-    after: float | None = before
-    if logger is not None:
-        logger.record("recovery/val_accuracy", before)
-        logger.dump(0)
-    seconds, losses = 0.0, []
-    if recovery.epochs:
-        measured = None if knows_val else task
-        with RecoveryMonitor(pruned, measured, folder, prefix="recovery") as monitor:
-            summary = finetune(
-                pruned,
-                training,
-                recovery,
-                teacher=teacher.model if teacher else None,
-                seed=config.seed,
-                checkpoint=folder.checkpoint("recovery") if folder else None,
-                on_step=monitor.on_step,
-                on_epoch=monitor.on_epoch,
-            )
-        after = reestimate(training)
-        if knows_val:
-            after = None  # it would say nothing
-        seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
-    pruned.eval()
-    return {
-        **asdict(recovery),
-        **asdict(recovery.recipe),
-        "teacher": teacher.name if teacher else None,
-        "seconds": round(seconds, 1),
-        "losses": losses,
-        "val_accuracy_before": before,
-        "val_accuracy_after": after,
-    }
 
 
 def _save(

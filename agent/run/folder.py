@@ -166,7 +166,8 @@ def check_same_weights(path: Path, dense_weights: str) -> None:
     before = read_config(path).get(DENSE_WEIGHTS, "")
     if before and dense_weights and before != dense_weights:
         raise ValueError(
-            f"{path} was begun with other weights of the dense network; give the same, or a new folder"
+            f"{path} was begun with other weights of the dense network or the teacher; give the same, or a "
+            "new folder"
         )
 
 

@@ -12,12 +12,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any
 
-import cloudpickle
 import torch
 
 from .pool import Pool, WorkerLostError
-from .worker import Answer, Job
+from .worker import Answer
 
 _MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {module} import main; main({end})"
 
@@ -68,9 +68,9 @@ class LocalPool(Pool[_Local]):
         devices = given.split(",") if given else [str(k) for k in range(torch.cuda.device_count())]
         return threads | {"CUDA_VISIBLE_DEVICES": devices[place % len(devices)]}
 
-    def _send(self, worker: _Local, job: Job) -> None:
+    def _send(self, worker: _Local, job: bytes, sent: dict[int, Any]) -> None:
         try:
-            worker.pipe.send_bytes(cloudpickle.dumps(job))
+            worker.pipe.send_bytes(pickle.dumps((job, sent)))
         except OSError as error:
             raise _lost(worker) from error
 

@@ -27,7 +27,7 @@ def main(end: int) -> None:
             content = pipe.recv_bytes()
         except (EOFError, OSError):
             return
-        answer = cloudpickle.dumps(worker.run(pickle.loads(content)))
+        answer = cloudpickle.dumps(worker.run(*pickle.loads(content)))
         try:
             pipe.send_bytes(answer)
         except OSError:

@@ -7,7 +7,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 
 from .packing import pack
@@ -70,8 +70,8 @@ class Pool(ABC, Generic[W]):
         """Start a worker."""
 
     @abstractmethod
-    def _send(self, worker: W, job: Job) -> None:
-        """Give a job to an idle worker.
+    def _send(self, worker: W, job: bytes, sent: dict[int, Any]) -> None:
+        """Give a packed job to an idle worker, with the objects that it needs and does not hold.
 
         Raises:
             WorkerLostError: If the worker has died.
@@ -202,6 +202,6 @@ class Pool(ABC, Generic[W]):
         worker, holds = self._worker(place), self._holds[place]
         missing = {number: self._sent[number] for number in job.residents if number not in holds}
         dropped = frozenset(holds - self._sent.keys())
-        self._send(worker, Job(job.function, job.residents, job.arguments, missing, dropped))
+        self._send(worker, pack(replace(job, dropped=dropped)), missing)
         holds.update(missing)
         holds.difference_update(dropped)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from .pool import Pool, WorkerLostError
-from .worker import Answer, Job, Worker
+from .worker import Answer, Worker
 
 OWN_CLUSTER = "local"
 """The address with which Ray starts a cluster on this machine."""
@@ -72,8 +72,8 @@ class RayPool(Pool[Any]):
     def _start(self, place: int) -> Any:
         return self._actor.remote()
 
-    def _send(self, worker: Any, job: Job) -> None:
-        self._running[worker] = worker.run.remote(job)
+    def _send(self, worker: Any, job: bytes, sent: dict[int, Any]) -> None:
+        self._running[worker] = worker.run.remote(job, sent)
 
     def _wait(self, workers: list[Any]) -> list[Any]:
         ready, _ = self._ray.wait([self._running[worker] for worker in workers])
@@ -83,7 +83,8 @@ class RayPool(Pool[Any]):
         try:
             answer: Answer = self._ray.get(self._running.pop(worker))
         except self._ray.exceptions.RayError as error:
-            raise WorkerLostError(f"an actor of Ray was lost, {type(error).__name__}") from error
+            reason = str(error).strip().splitlines()[-1]
+            raise WorkerLostError(f"an actor of Ray was lost: {reason}") from error
         return answer
 
     def _stop(self, worker: Any) -> None:

@@ -6,7 +6,7 @@ worker in the place of a lost one has none, and gets those of its first job with
 
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
@@ -23,14 +23,12 @@ class Job:
         function: The function.
         residents: Numbers of the objects that are its first arguments.
         arguments: Its other arguments.
-        sent: The packed objects that the worker does not hold yet, by number.
-        dropped: Numbers of objects that are no longer needed.
+        dropped: Numbers of objects that the worker needs no longer.
     """
 
     function: Callable[..., Any]
     residents: tuple[int, ...]
     arguments: tuple[Any, ...]
-    sent: Mapping[int, Any] = field(default_factory=dict)
     dropped: frozenset[int] = frozenset()
 
 
@@ -54,12 +52,18 @@ class Worker:
         torch.set_num_threads(1)
         self._held: dict[int, Any] = {}
 
-    def run(self, job: Job) -> Answer:
-        """Run a job; what its function raises is part of the answer."""
-        for number in job.dropped:
-            self._held.pop(number, None)
+    def run(self, packed_job: bytes, sent: Mapping[int, Any]) -> Answer:
+        """Run a job; whatever goes wrong is part of the answer.
+
+        Args:
+            packed_job: The job.
+            sent: The packed objects that the worker does not hold yet, by number.
+        """
         try:
-            for number, content in job.sent.items():
+            job: Job = unpack(packed_job)
+            for number in job.dropped:
+                self._held.pop(number, None)
+            for number, content in sent.items():
                 self._held[number] = unpack(self.fetch(content))
             held = [self._held[number] for number in job.residents]
             return Answer(job.function(*held, *job.arguments))

@@ -30,7 +30,8 @@ class Batching:
     @classmethod
     def of(cls, task: Task, config: RecoveryConfig) -> Batching:
         """Divide the training images of a task; with few images, passes get smaller."""
-        size, passes = task.size("train"), config.accumulation_steps
+        size = task.size("train")
+        passes = max(1, min(config.accumulation_steps, size))
         images = max(1, min(batch_size_for(task, config.batch_size), size // passes))
         return cls(images, passes, max(1, size // (images * passes)))
 

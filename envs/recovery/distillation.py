@@ -139,6 +139,8 @@ class WithFeatures(nn.Module):
             outputs = self.model(inputs)
         finally:
             hook.remove()
+        if not features:
+            raise RuntimeError("the last linear layer does not run, or its inputs cannot be seen")
         return outputs, features[-1]
 
 

@@ -20,38 +20,17 @@ from ..modules.nonfinite import explain_nonfinite
 from ..modules.precision import autocast
 from ..modules.ranks import in_unison, rank, ranks
 from ..tasks.base import Task
+from ..tasks.measuring import measure
 from ..tasks.optional_members import has_training_loss
 from ..tasks.passes import DataError, Pass, stream
 from .batching import Batching
+from .callbacks import Callback, wants_end
 from .checkpoint import Checkpoint, Stopped
 from .config import RecoveryConfig
 from .data_parallel import SharedStep, synchronised_batchnorm
 from .distillation import WithFeatures, compares_features
 from .training_loss import StepLoss, own_run, shape_of_answer
 from .training_state import TrainingState
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress of fine-tuning.
-
-    Args:
-        epoch: Current epoch, from 1.
-        epochs: Number of epochs.
-        step: Current step of the epoch, from 1.
-        steps: Steps per epoch.
-        loss: Training loss of this step; at the end of an epoch, its mean.
-        learning_rate: Learning rate of this step.
-        images_per_second: Training speed since the epoch began.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    images_per_second: float
 
 
 @dataclass(frozen=True)
@@ -62,11 +41,13 @@ class TrainingSummary:
         epochs: Finished epochs.
         seconds: Wall-clock time, callbacks included.
         losses: Mean training loss of each epoch.
+        stopped: When a callback ended it, such as ``epoch 3, step 5 of 20``; "" if none did.
     """
 
     epochs: int
     seconds: float
     losses: tuple[float, ...]
+    stopped: str = ""
 
 
 def finetune(
@@ -78,8 +59,9 @@ def finetune(
     checkpoint: Checkpoint | None = None,
     step_loss: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
     seed: int = 0,
-    on_step: Callable[[Progress], None] | None = None,
-    on_epoch: Callable[[Progress], None] | None = None,
+    val_images: int = 0,
+    on_step: Callback | None = None,
+    on_epoch: Callback | None = None,
 ) -> TrainingSummary:
     """Train a network in place on the training images; the weights after the last epoch are final.
 
@@ -98,8 +80,10 @@ def finetune(
         step_loss: Computes the loss from network, inputs and targets; None takes the task's loss and the
             distillation.
         seed: Seed for the order of images, augmentation and dropout.
-        on_step: Called after every step.
-        on_epoch: Called after every epoch, with its mean loss; may measure the network.
+        val_images: Images of val on which the network is measured after each epoch, for the callbacks; 0
+            does not measure.
+        on_step: Called after every step; returns True to end the training with the weights of that moment.
+        on_epoch: The same after every epoch, with its mean loss; may measure the network.
 
     Raises:
         FloatingPointError: If the loss or the gradient is not finite. The network is then as it was before
@@ -121,14 +105,14 @@ def finetune(
         stack.enter_context(_resumable(state, checkpoint))
         stack.enter_context(synchronised_batchnorm(model))
         shared_step = SharedStep(model, step)
-        while state.epoch < epochs:
-            seen, began = 0, time.perf_counter()
+        while state.epoch < epochs and not state.stopped:
+            seen, began, speed = 0, time.perf_counter(), 0.0
             passed = Pass(
                 "train", batching.of_epoch(state.order(size)), augment=True, seed=seed, epoch=state.epoch,
                 first=state.step * batching.passes, rank=rank(), ranks=ranks(),
             )  # fmt: skip
             read = zip(passed.weights, in_unison(stream(task, passed)), strict=True)
-            while state.step < steps:
+            while state.step < steps and not state.stopped:
                 when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
                 state.begin_step()
                 for number, (weight, (inputs, targets)) in enumerate(islice(read, batching.passes), start=1):
@@ -144,16 +128,21 @@ def finetune(
                 seen += batching.images_per_step
                 if checkpoint is not None and checkpoint.due:
                     checkpoint.save(state.snapshot())
-                if on_step:
-                    speed, rate = seen / (time.perf_counter() - began), state.learning_rate
-                    on_step(Progress(state.epoch + 1, epochs, state.step, steps, state.loss, rate, speed))
-            speed, rate = seen / (time.perf_counter() - began), state.learning_rate
-            state.end_epoch()
+                speed = seen / (time.perf_counter() - began)
+                if wants_end(on_step, state.progress(epochs, steps, speed)):
+                    state.stopped = when
             shared_step.share_buffers()
-            if on_epoch:
-                on_epoch(Progress(state.epoch, epochs, steps, steps, state.losses[-1], rate, speed))
+            if state.step < steps:
+                break
+            state.end_epoch(_val_accuracy(model, task, val_images))
+            if wants_end(on_epoch, state.progress(epochs, steps, speed)) and not state.stopped:
+                state.stopped = f"epoch {state.epoch}"
         state.keep_average()
-    return TrainingSummary(state.epoch, state.seconds, tuple(state.losses))
+    return TrainingSummary(state.epoch, state.seconds, tuple(state.losses), state.stopped)
+
+
+def _val_accuracy(model: nn.Module, task: Task, images: int) -> float | None:
+    return measure(model, task, "val", limit=images).accuracy if images else None
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from ..modules.nonfinite import gradient_norm
 from ..modules.ranks import rank
 from ..tasks.draws import derived_seed
 from .averaging import averaged_model, copy_average
+from .callbacks import Progress
 from .config import RecoveryConfig
 from .optimisation import make_optimizer
 from .schedules import learning_rate_factor
@@ -42,6 +43,10 @@ class TrainingState:
         """Sum of the losses that were added in the last step."""
         self.learning_rate = 0.0
         """Learning rate of the last step."""
+        self.val_accuracies: list[float] = []
+        """The metric on val after each finished epoch, percent, where it is measured."""
+        self.stopped = ""
+        """When a callback ended the training, in words; "" while none did."""
         self._model, self._optimizer, self._seed = model, make_optimizer(model, config), seed
         self._recipe, self._max_norm = config.recipe, config.max_grad_norm
         self._steps, self._finished = steps, 0
@@ -117,10 +122,25 @@ class TrainingState:
         if self._average is not None:
             copy_average(self._average, self._model)
 
-    def end_epoch(self) -> None:
-        """Record the epoch's mean loss and count the epoch."""
+    def end_epoch(self, val_accuracy: float | None) -> None:
+        """Record the epoch's mean loss and the metric on val, percent, if measured; and count the epoch."""
+        self.val_accuracies += [] if val_accuracy is None else [val_accuracy]
         self.losses.append(self._total / self.step)
         self.epoch, self.step, self._total = self.epoch + 1, 0, 0.0
+
+    def progress(self, epochs: int, steps: int, speed: float) -> Progress:
+        """Describe the progress for callbacks: of a step, or of an epoch that has just ended.
+
+        Args:
+            epochs: Epochs of the whole training.
+            steps: Steps of an epoch.
+            speed: Images per second.
+        """
+        epoch, step, loss = self.epoch + 1, self.step, self.loss
+        if not step:
+            epoch, step, loss = self.epoch, steps, self.losses[-1]
+        measured = tuple(self.val_accuracies)
+        return Progress(epoch, epochs, step, steps, loss, self.learning_rate, speed, measured)
 
     def snapshot(self) -> dict[str, Any]:
         """Return the whole state, for :class:`.checkpoint.Checkpoint`."""
@@ -133,6 +153,8 @@ class TrainingState:
             "epoch": self.epoch,
             "step": self.step,
             "losses": self.losses,
+            "val_accuracies": self.val_accuracies,
+            "stopped": self.stopped,
             "learning_rate": self.learning_rate,
             "total": self._total,
             "seconds": self.seconds,
@@ -148,5 +170,6 @@ class TrainingState:
         self._finished = snapshot["finished"]
         self.epoch, self.step = snapshot["epoch"], snapshot["step"]
         self.losses = list(snapshot["losses"])
+        self.val_accuracies, self.stopped = list(snapshot["val_accuracies"]), snapshot["stopped"]
         self.learning_rate, self._total = snapshot["learning_rate"], snapshot["total"]
         self._clock = Stopwatch(snapshot["seconds"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif")
 """Suffixes of image files, in lower case."""
 
 
@@ -33,11 +34,11 @@ class FileList:
     @classmethod
     def of(cls, root: Path, names: Iterable[str]) -> FileList:
         """Store names of files, relative to a folder."""
-        joined, ends = bytearray(), []
+        joined, ends = bytearray(), array("q")
         for name in names:
             joined += os.fsencode(name)
             ends.append(len(joined))
-        return cls(root, bytes(joined), np.array(ends, np.int64))
+        return cls(root, bytes(joined), np.frombuffer(ends, np.int64))
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -57,12 +58,13 @@ def images_under(folder: Path) -> list[str]:
         inner = os.path.relpath(place, folder)
         images = [name for name in names if is_image(name)]
         found += images if inner == "." else [os.path.join(inner, name) for name in images]  # noqa: PTH118
-    return sorted(found, key=lambda name: name.split(os.sep))  # noqa: PTH206
+    is_flat = not any(os.sep in name for name in found)
+    return sorted(found, key=None if is_flat else lambda name: name.split(os.sep))  # noqa: PTH206
 
 
 def is_image(name: str) -> bool:
     """Return whether the name of a file is that of an image, and not hidden."""
-    return name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+    return name[0] != "." and name.lower().endswith(SUFFIXES)
 
 
 def folders_in(folder: Path) -> Iterator[str]:

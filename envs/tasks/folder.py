@@ -93,7 +93,8 @@ def open_folder(
             for name in classes:
                 found = _images_in(folder / name)
                 counts.append(len(found))
-                yield from (f"{folder.name}/{name}/{image}" for image in found)
+                where = f"{folder.name}/{name}/"
+                yield from (where + image for image in found)
 
     files = FileList.of(root, names())
     labels = torch.arange(len(classes)).repeat(len(folders)).repeat_interleave(torch.tensor(counts))

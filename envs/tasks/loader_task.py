@@ -34,7 +34,8 @@ class LoaderTask(SourceTask):
       often and in which order they come. Random numbers that ``collate_fn`` draws depend on the batch, too.
     * An iterable data set of torch, Hugging Face or webdataset, a ``DataLoader`` of one, or any iterable of
       batches that can be iterated again. A pass reads it in its own order, from the beginning. Statistics
-      and candidates use its first examples, at most 4,096; see :class:`.iterable_source.IterableSource`.
+      and candidates use its first examples, at most 4,096, or a random choice of them where it has to be
+      counted; see :class:`.iterable_source.IterableSource`.
     * An iterator, which is read into memory.
 
     Examples and batches are pairs, tuples or dicts of tensors, arrays, PIL images and numbers. Images become

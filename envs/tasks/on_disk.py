@@ -127,7 +127,8 @@ class ImageFiles:
 
     def read_targets(self, indices: Tensor) -> Tensor:
         """Read the targets alone."""
-        targets = self.targets_on_disk.empty(len(indices), self.shape[1:])
+        size = self.shape[1:] if self.decoder.size else ()  # masks of their own sizes cannot be joined
+        targets = self.targets_on_disk.empty(len(indices), size)
 
         def fill(place: int, index: int) -> None:
             targets[place] = self.targets_on_disk.read(index)

@@ -81,10 +81,20 @@ def stream(task: Task, passed: Pass) -> Iterator[tuple[Tensor, Tensor]]:
         DataError: If the data cannot be read.
     """
     loader = getattr(task, "loader", None)
-    if loader is not None:
+    if loader is not None and not _overrides_batch_alone(task):
         yield from loader(passed)
         return
     for number, share in enumerate(passed.shares, start=passed.first):
         seed = derived_seed(passed.seed, passed.epoch, number, passed.rank)
         generator = torch.Generator().manual_seed(seed) if passed.augment else None
         yield task.batch(passed.split, share, augment=passed.augment, generator=generator)
+
+
+def _overrides_batch_alone(task: Task) -> bool:
+    """Return whether a subclass or a wrapper has a ``batch`` of its own that the inherited loader ignores."""
+    if "loader" in vars(task):
+        return False
+    classes = [
+        next((c for c in type(task).__mro__ if name in vars(c)), object) for name in ("batch", "loader")
+    ]
+    return classes[0] is not classes[1] and issubclass(*classes)

@@ -246,7 +246,10 @@ class SourceTask:
 def _check_shapes(examples: Mapping[SplitName, Pair]) -> None:
     """Check that the splits have inputs of one shape, and targets of one shape and kind."""
     shapes = {tuple(inputs.shape) for inputs, _ in examples.values()}
-    answers = {(tuple(target.shape), target.is_floating_point()) for _, target in examples.values()}
+    answers = {
+        (tuple(target.shape) or (1,) * target.is_floating_point(), target.is_floating_point())
+        for _, target in examples.values()
+    }
     if len(shapes) > 1 or len(answers) > 1:
         what, found = ("inputs", shapes) if len(shapes) > 1 else ("targets", {shape for shape, _ in answers})
         raise ValueError(

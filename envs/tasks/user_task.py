@@ -20,6 +20,7 @@ from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import check_logits, main_output
 from .base import SplitName, Task
+from .joined import with_val_in_train
 from .network_loss import measured_loss
 from .optional_members import has_loss, has_training_loss
 from .passes import Pass, stream
@@ -245,6 +246,10 @@ class MovedTask:
     def loader(self, passed: Pass) -> Iterator[tuple[Tensor, Any]]:
         """Yield the batches of a pass, on the device."""
         yield from map(self._moved, stream(self._task, passed))
+
+    def with_val_in_train(self) -> Task:
+        """Return the same task whose train has the examples of val, too."""
+        return cast(Task, MovedTask(with_val_in_train(self._task), self._device))
 
     def _moved(self, batch: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
         """Move all tensors of a batch, in lists and dicts too."""

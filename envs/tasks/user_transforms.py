@@ -98,41 +98,46 @@ class Transforms:
         with _restored_generators():
             for index in indices.tolist():
                 _seed_generators(derived_seed(seed or 0, epoch, index))
-                image, target = part.source.read_one(int(part.indices[index]))
+                example = part.source.read_one(int(part.indices[index]))
+                what = f"the transform {self.names[which]}, given {part.described(index)},"
                 try:
-                    results.append(self._applied((self.train, self.evaluation)[which], image, target))
+                    result = _applied((self.train, self.evaluation)[which], *example)
                 except Exception as error:  # the user's code may raise anything
                     if is_out_of_memory(error):
                         raise
-                    raise DataError(
-                        f"the transform {self.names[which]} fails on {part.described(index)}: "
-                        f"{with_type(error)}"
-                    ) from error
+                    raise DataError(f"{what} fails: {with_type(error)}") from error
+                if complaint := self._complaint(result, has_mask=example[1].dim() == 2):
+                    raise DataError(f"{what} gives {complaint}")
+                results.append(result if example[1].dim() == 2 else (result, example[1]))
         if not results:
             return torch.empty(0, *self.shape), part.source.read_targets(indices)
-        images, targets = zip(*results, strict=True)
-        return torch.stack(images), torch.stack(targets)
+        images, targets = (
+            torch.stack([x.as_subclass(Tensor) for x in each]) for each in zip(*results, strict=True)
+        )
+        return images, targets
 
-    def _applied(self, transform: Transform, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Transform an image and, in segmentation, its mask."""
-        has_mask = target.dim() == 2
-        given = (tv_tensors.Image(image), *([tv_tensors.Mask(target)] if has_mask else []))
-        result = transform(*given)
+    def _complaint(self, result: Any, *, has_mask: bool) -> str:
+        """Return what is wrong with a result, "" if nothing is."""
+        mask = None
         if has_mask:
             if not isinstance(result, tuple | list) or len(result) != 2:
-                raise TypeError(f"it gives {_kind(result)}; it has to give an image and a mask")
-            result, target = result
+                return f"{_kind(result)}; it has to give an image and a mask"
+            result, mask = result
         if not isinstance(result, Tensor) or result.dtype != torch.float32 or result.dim() != 3:
-            raise TypeError(f"it gives {_kind(result)}; it has to give a float32 tensor (C, H, W)")
+            return f"{_kind(result)}; it has to give a float32 tensor (C, H, W)"
         if self.shape and tuple(result.shape) != self.shape:
-            raise ValueError(f"it gives {_kind(result)}; all images have to get one shape, here {self.shape}")
-        if has_mask:
-            is_mask = isinstance(target, Tensor) and not target.is_floating_point()
-            if not is_mask or target.shape != result.shape[1:]:
-                raise TypeError(
-                    f"it gives the mask {_kind(target)}; it has to be whole numbers of the image's size"
-                )
-        return result.as_subclass(Tensor), target.as_subclass(Tensor)
+            return f"{_kind(result)}, others have {self.shape}; it has to give one shape"
+        if has_mask and not (isinstance(mask, Tensor) and not mask.is_floating_point()):
+            return f"the mask {_kind(mask)}; it has to be a tensor of whole numbers"
+        if isinstance(mask, Tensor) and mask.shape != result.shape[1:]:
+            return f"the mask {_kind(mask)} with an image of {tuple(result.shape)}; give them one size"
+        return ""
+
+
+def _applied(transform: Transform, image: Tensor, target: Tensor) -> Any:
+    """Transform an image and, in segmentation, its mask."""
+    given = (tv_tensors.Image(image), *([tv_tensors.Mask(target)] if target.dim() == 2 else []))
+    return transform(*given)
 
 
 def _kind(thing: object) -> str:

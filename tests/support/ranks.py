@@ -32,10 +32,11 @@ from secateur.envs.modules.ranks import (
     ranks,
     together,
 )
+from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.data_parallel import SharedStep
-from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.tasks import ClassificationTask, get_task, measure
 from secateur.envs.tasks.passes import DataError
 from support.processes import PROCESSES, perform

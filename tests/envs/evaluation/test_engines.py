@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +27,7 @@ from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.plan import Mask
 from secateur.envs.tasks.tensors import TensorTask
 from support.candidates import candidate
+from support.jobs import die, score, wait_and_square
 
 CPU = torch.device("cpu")
 
@@ -84,7 +87,9 @@ def test_the_number_of_cores_and_the_company_change_no_outcome(
     assert torch.get_num_threads() == number
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize(
+    "workers", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_any_number_of_workers_gives_the_same_outcomes(problem: PruningProblem, workers: int) -> None:
     evaluator = evaluator_of(problem)
     expected = evaluator(some(problem)), evaluator(late(problem))
@@ -102,9 +107,9 @@ def test_what_is_large_is_sent_to_a_worker_once_and_dropped_when_it_is_not_neede
     sent: list[int] = []
     send = pool._send
 
-    def count(worker: object, job: object) -> None:
-        sent.append(len(job.sent))  # type: ignore[attr-defined]
-        send(worker, job)  # type: ignore[arg-type]
+    def count(worker: Any, job: bytes, needed: dict[int, Any]) -> None:
+        sent.append(len(needed))
+        send(worker, job, needed)
 
     monkeypatch.setattr(pool, "_send", count)
     evaluator = evaluator_of(problem, engine)
@@ -139,15 +144,6 @@ def test_a_worker_that_is_killed_loses_nothing(
     assert evaluator(some(problem)) == expected
 
 
-def wait_and_square(number: int) -> int:
-    time.sleep(0.1)
-    return number * number
-
-
-def die(number: int) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_a_job_that_kills_every_worker_ends_in_one_line(pool: LocalPool) -> None:
     with pytest.raises(WorkerLostError, match=r"3 workers died on the same job \(.* status -9\)"):
         list(pool.map(die, [], [(0,)]))
@@ -157,6 +153,21 @@ def test_what_a_job_raises_is_raised_here_and_the_workers_go_on(pool: LocalPool)
     with pytest.raises(ZeroDivisionError, match="division"):
         list(pool.map(divmod, [], [(1, 1), (1, 0)]))
     assert list(pool.map(divmod, [], [(7, 2)])) == [(3, 1)]
+
+
+def test_a_function_that_workers_cannot_import_is_an_error_and_kills_none(pool: LocalPool) -> None:
+    before = list(pool._places)
+    lost = types.FunctionType((lambda: 0).__code__, {}, "lost")
+    lost.__module__, lost.__qualname__ = "no_such_module", "lost"
+    module = types.ModuleType("no_such_module")
+    module.lost = lost  # type: ignore[attr-defined]
+    sys.modules["no_such_module"] = module
+    try:
+        with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+            list(pool.map(lost, [], [()]))
+    finally:
+        del sys.modules["no_such_module"]
+    assert pool._places == before
 
 
 def test_a_call_that_is_given_up_leaves_no_work_behind(pool: LocalPool) -> None:
@@ -182,7 +193,14 @@ with LocalPool(2, torch.device("cpu")) as pool:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
+)
 def test_workers_end_with_the_process_that_began_them(number: signal.Signals) -> None:
     """The script has no ``if __name__``, which a new process that imported it would need."""
     with subprocess.Popen(
@@ -215,10 +233,6 @@ def test_a_task_of_lambdas_goes_to_workers_without_its_data(pool: LocalPool) -> 
     assert len(content) < 100_000 < len(pack(task))
     (found,) = pool.map(score, [pool.put(None)], [(content, outputs, targets[:20])])
     assert found == float(task.loss(outputs, targets[:20]))
-
-
-def score(nothing: None, content: bytes, outputs: torch.Tensor, targets: torch.Tensor) -> float:
-    return float(unpack(content).loss(outputs, targets))
 
 
 def test_a_loss_that_reads_a_large_tensor_gets_it() -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.tasks import ClassificationTask, get_task
 from secateur.envs.tasks.joined import with_val_in_train
 

@@ -16,8 +16,9 @@ from torchvision.models.googlenet import GoogLeNetOutputs
 from secateur.envs.models import get_model
 from secateur.envs.modules.outputs import main_and_auxiliary
 from secateur.envs.recovery.batchnorm import reestimate_batchnorm
+from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.recovery.schedules import learning_rate_factor
 from secateur.envs.tasks import ClassificationTask, get_task, measure
 from secateur.envs.tasks.optional_members import distillation_loss

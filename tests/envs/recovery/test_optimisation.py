@@ -104,6 +104,7 @@ def test_few_images_make_passes_smaller_not_steps_fewer(few: ClassificationTask)
     assert batching(batch_size=64, accumulation_steps=2) == Batching(64, 2, 1)
     assert batching(batch_size=64, accumulation_steps=5) == Batching(40, 5, 1)
     assert batching(batch_size=512) == Batching(200, 1, 1)
+    assert batching(accumulation_steps=500) == Batching(1, 200, 1)
 
 
 def test_the_average_is_the_one_by_hand_and_copies_what_is_no_number() -> None:

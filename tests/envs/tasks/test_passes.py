@@ -65,3 +65,30 @@ def test_a_task_with_a_loader_reads_a_pass_itself():
     (inputs, _), *rest = stream(Streamed(), Pass("val", (torch.arange(3), torch.arange(3, 5))))
     assert inputs.tolist() == [0, 1, 2]
     assert len(rest) == 1
+
+
+class Doubled(TensorTask):
+    def batch(self, *given, **named):
+        inputs, targets = super().batch(*given, **named)
+        return 2 * inputs, targets
+
+
+class Wrapped:
+    def __init__(self, task):
+        self._task = task
+
+    def __getattr__(self, name):
+        return getattr(self._task, name)
+
+    def batch(self, *given, **named):
+        inputs, targets = self._task.batch(*given, **named)
+        return 2 * inputs, targets
+
+
+def test_a_batch_that_is_overridden_alone_is_what_a_pass_reads():
+    tensors = torch.rand(12, 3), torch.arange(12) % 2
+    parts = {name: tensors for name in ("train", "val", "test")}
+    settings = {"loss": torch.nn.functional.cross_entropy, "metric": Accuracy()}
+    for task in (Doubled(**parts, **settings), Wrapped(TensorTask(**parts, **settings))):
+        ((inputs, _),) = stream(task, Pass("val", [torch.arange(12)]))
+        assert torch.equal(inputs, 2 * tensors[0])
