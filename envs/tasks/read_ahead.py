@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..io.memory import return_freed_memory
 from .passes import DataError
 
 Batch = tuple[Tensor, Tensor]
@@ -148,9 +149,10 @@ def _next(iterator: Iterator[Batch | _Fault]) -> Batch | _Fault | None:
 
 
 def _begin_worker(number: int) -> None:
-    """Leave Ctrl-C to the main process, and its objects uncopied: counting them writes to their memory."""
+    """Leave Ctrl-C to the main process and its objects uncopied, and keep no memory of batches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
+    return_freed_memory()
 
 
 def _unchanged(batch: T) -> T:
