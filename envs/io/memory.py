@@ -66,8 +66,8 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
 def return_freed_memory() -> None:
     """Let glibc map blocks of a megabyte and more on their own, so that freed ones go back to the system.
 
-    Otherwise blocks of different lifetimes leave gaps: a process that read batches of 25 MB grew by 25 MB with
-    every batch. Does nothing if the C library is not glibc.
+    Otherwise blocks of different lifetimes leave gaps: a process that read batches of 25 MB grew by 25 MB
+    with every batch. Does nothing if the C library is not glibc.
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(_MMAP_THRESHOLD, 2**20)
