@@ -191,7 +191,7 @@ def test_inputs_without_pixels_are_checked() -> None:
 
 
 class Chosen(nn.Module):
-    """Give back the two largest of scores that differ by rounding alone, and needs targets to train."""
+    """Choose two of eight places by scores that differ by rounding alone; targets are needed to train."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,9 +201,8 @@ class Chosen(nn.Module):
         if self.training and targets is None:
             raise RuntimeError("targets are missing")
         maps = self.second(self.first(x).relu())
-        scores = maps.mean((1, 2, 3))[:, None].expand(-1, 16) + 1e-16 * maps.flatten(1)[:, :16]
-        best = scores.topk(2, 1).indices
-        return torch.gather(maps.flatten(1)[:, :16], 1, best)
+        scores = torch.stack([maps.roll(k, 3).sum((1, 2, 3)) for k in range(8)], 1)
+        return torch.gather(maps[:, 0, 0], 1, scores.topk(2, 1).indices)
 
 
 def test_rounding_does_not_choose_among_scores_that_are_equal() -> None:
