@@ -36,10 +36,10 @@ def available_memory(root: Path = Path("/")) -> int | None:
         root: Root of the file system.
 
     Returns:
-        The smallest of the amounts left by the machine, the control groups and the limit of the address
-        space; None if all are unknown.
+        The smallest of the amounts left by the machine, the control groups and the limits of the process;
+        None if all are unknown.
     """
-    known = [*_left_on_machine(root), *_left_in_groups(root), *_left_of_address_space(root)]
+    known = [*_left_on_machine(root), *_left_in_groups(root), *_left_of_limits(root)]
     return max(0, min(known)) if known else None
 
 
@@ -125,15 +125,17 @@ def _left_in(group: Path, names: _Names) -> Iterator[int]:
     yield limit - used + sum(int(counts.get(name, 0)) for name in names.cached)
 
 
-def _left_of_address_space(root: Path) -> Iterator[int]:
+def _left_of_limits(root: Path) -> Iterator[int]:
+    """Yield what is left of the process's own limits: of its address space, and of its data in it."""
     if sys.platform == "win32":
         return
     import resource
 
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    pages = next((line.split()[0] for line in _lines(root / "proc/self/statm")), None)
-    if limit != resource.RLIM_INFINITY and pages is not None:
-        yield limit - int(pages) * resource.getpagesize()
+    pages = next((line.split() for line in _lines(root / "proc/self/statm")), None)
+    for kind, column in ((resource.RLIMIT_AS, 0), (resource.RLIMIT_DATA, 5)):
+        limit, _ = resource.getrlimit(kind)
+        if limit != resource.RLIM_INFINITY and pages is not None:
+            yield limit - int(pages[column]) * resource.getpagesize()
 
 
 def _lines(path: Path) -> list[str]:

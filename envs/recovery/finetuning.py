@@ -93,7 +93,7 @@ def finetune(
     recipe, batching, size = config.recipe, Batching.of(task, config), task.size("train")
     epochs, steps = recipe.epochs, batching.steps
     state = TrainingState(model, config, epochs * steps, seed)
-    teacher = teacher if recipe.distillation_weight else None
+    teacher = teacher if config.distillation_weight else None
     advice = f"lower the learning rate, now {recipe.learning_rate}"
     with contextlib.ExitStack() as stack:
         layout = stack.enter_context(training_setup(model, teacher, task))

@@ -55,7 +55,7 @@ def check_training(
         _check_smoothing(model, task, config, inputs, targets)
     copied = replica(model).train()
     shape = shape_of_answer(model, inputs, task)
-    teacher = replica(teacher).eval() if teacher is not None and config.recipe.distillation_weight else None
+    teacher = replica(teacher).eval() if teacher is not None and config.distillation_weight else None
     runs: nn.Module = copied
     if teacher is not None and compares_features(config):
         if has_training_loss(task):

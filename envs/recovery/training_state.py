@@ -52,8 +52,7 @@ class TrainingState:
         self._steps, self._finished = steps, 0
         device = next(model.parameters()).device.type
         self._scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
-        decay = self._recipe.ema_decay
-        self._average = averaged_model(model, decay) if decay else None
+        self._average = averaged_model(model, config.ema_decay) if config.ema_decay else None
         self._total = 0.0
         self._clock = Stopwatch()
 

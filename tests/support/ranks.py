@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import io
-import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -92,23 +90,17 @@ def join_ranks(processes: Sequence[BaseProcess], errors: Path) -> tuple[list[int
     ]
 
 
-@functools.cache
-def _store() -> TCPStore:
-    """Begin the store in which ranks find each other; as with torchrun, none of them has it."""
-    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-
-
-_jobs = itertools.count()
+_stores: list[TCPStore] = []
 
 
 def _new_job(ranks: int) -> dict[str, str]:
-    """Return the variables that torchrun sets for all ranks of a job; the store tells jobs apart."""
+    """Return the variables of a job, with a store for it that, as torchrun's, none of the ranks has."""
+    _stores.append(TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False))
     return {
         "WORLD_SIZE": str(ranks),
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_store().port),
+        "MASTER_PORT": str(_stores[-1].port),
         "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "TORCHELASTIC_RESTART_COUNT": str(next(_jobs)),
     }
 
 

@@ -188,3 +188,33 @@ def test_inputs_without_pixels_are_checked() -> None:
     model, words = Words(), torch.randint(0, 10, (2, 12))
     network = trace_exactly(model, words)
     assert verify_cut(model, network, random_plan(network, 0.4), words) < 1e-9
+
+
+class Chosen(nn.Module):
+    """Give back the two largest of scores that differ by rounding alone, and needs targets to train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
+        if self.training and targets is None:
+            raise RuntimeError("targets are missing")
+        maps = self.second(self.first(x).relu())
+        scores = maps.mean((1, 2, 3))[:, None].expand(-1, 16) + 1e-16 * maps.flatten(1)[:, :16]
+        best = scores.topk(2, 1).indices
+        return torch.gather(maps.flatten(1)[:, :16], 1, best)
+
+
+def test_rounding_does_not_choose_among_scores_that_are_equal() -> None:
+    network = trace_exactly(Chosen().eval(), torch.randn(2, 3, 8, 8))
+    assert [layer.name for layer in network.layers] == ["first"]
+
+
+def test_a_network_that_needs_targets_to_train_is_traced_in_evaluation_mode_and_says_so() -> None:
+    model = Chosen().eval()
+    network = trace_exactly(model, torch.randn(2, 3, 8, 8))
+    assert [call.trains for call in network.calls] == [False]
+    (note,) = network.notes
+    assert "evaluation mode" in note
+    assert verify_cut(model, network, random_plan(network, 0.5), torch.randn(2, 3, 8, 8)) < 1e-9

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from secateur.envs.tasks import ClassificationTask, Split, get_task, measure
-from secateur.envs.tasks.classification import random_crops
+from secateur.envs.tasks.classification import gathered_crops, random_crops, sliced_crops
 from secateur.envs.tasks.draws import uniform
 from secateur.envs.tasks.splits import complete_splits, stratified_split
 
@@ -123,6 +123,19 @@ def test_every_augmented_image_is_a_crop_of_the_black_padded_one_and_all_crops_o
         for mirrored in (False, True)
     }
     assert {crop.contiguous().numpy().tobytes() for crop in augmented} == every
+
+
+def test_crops_are_the_same_by_slices_and_by_a_gather() -> None:
+    images, draws = (
+        torch.randint(0, 256, (32, 3, 7, 9), dtype=torch.uint8),
+        uniform(0, 0, torch.arange(32), 3),
+    )
+    corners, mirrored = (draws[:, :2] * 3).long(), draws[:, 2] < 0.5
+    cut = [
+        crops(images, corners, mirrored, torch.empty(32, 3, 5, 7, dtype=torch.uint8))
+        for crops in (sliced_crops, gathered_crops)
+    ]
+    assert torch.equal(*cut)
 
 
 def test_without_padding_and_flip_augmentation_changes_nothing() -> None:
