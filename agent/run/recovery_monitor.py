@@ -56,8 +56,8 @@ class RecoveryMonitor:
         return _VAL_IMAGES if is_read and self._task is not None else 0
 
     def on_step(self, progress: Progress) -> bool:
-        """Advance the progress bar, and stop after a signal; return whether the other callback ends it."""
-        is_over = wants_end(self._callbacks.on_step, progress)
+        """Advance the progress bar, and stop if a signal was received; return whether the training ends."""
+        ends = wants_end(self._callbacks.on_step, progress)
         if self._stage is None:
             total = progress.epochs * progress.steps
             self._stage = Stage(self._prefix, total, "steps", leave=self._leave)
@@ -66,16 +66,16 @@ class RecoveryMonitor:
             f"{progress.images_per_second:.0f} images/s"
         )
         self._stage.advance(progress.finished_steps, note)
-        if self._folder is not None and not is_over:  # what ends is saved anyway
+        if self._folder is not None and not ends:  # what ends is saved anyway
             self._folder.check()
-        return is_over
+        return ends
 
     def on_epoch(self, progress: Progress) -> bool:
-        """Log the epoch; return whether the other callback ends the training."""
-        is_over = wants_end(self._callbacks.on_epoch, progress)
+        """Log the epoch; return whether the training ends."""
+        ends = wants_end(self._callbacks.on_epoch, progress)
         if self._folder is not None:
             self._log(progress, self._folder)
-        return is_over
+        return ends
 
     def _log(self, progress: Progress, folder: RunFolder) -> None:
         scalars = {
