@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from secateur.envs.recovery import data_parallel
 from secateur.envs.recovery.checkpoint import Checkpoint
 from secateur.envs.recovery.data_parallel import sharing_notes, synchronised_batchnorm
-from support.ranks import (
+from support.ranks import on_ranks
+from support.shared_training import (
     average_without_reestimation,
     gradients_of,
     measured,
     measured_stream,
-    on_ranks,
     train,
     train_on_vanishing_data,
     train_with,
