@@ -168,6 +168,7 @@ def describe_own_task(task: Task, name: str, model: nn.Module) -> None:
     """
     for line in _own_task_lines(task):
         log_info(line)
+    _check_runs(name, model, task)
     _log_dense(name, model, task, to_prune=True)
 
 
@@ -206,19 +207,29 @@ def _build(networks: Sequence[Dense], task: Task, seed: int) -> tuple[nn.Module,
     models = []
     for network in networks:
         model = network.build(task, seed)
-        try:
-            check_answers(model, task)
-        except (ValueError, TypeError):
-            raise
-        except Exception as error:  # the network's code may raise anything
-            if is_out_of_memory(error):
-                raise
-            shape = "x".join(map(str, task.input_shape))
-            raise ValueError(
-                f"the network {network.name} does not run on inputs of {shape}: {first_line(error)}"
-            ) from error
+        _check_runs(network.name, model, task)
         models.append(model)
     return tuple(models)
+
+
+def _check_runs(name: str, model: nn.Module, task: Task) -> None:
+    """Check that a network runs on a task's inputs, and its answers.
+
+    Raises:
+        ValueError: If it does not, or the task does not accept its answers.
+        TypeError: If something is of the wrong type.
+    """
+    try:
+        check_answers(model, task)
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:  # the network's code may raise anything
+        if is_out_of_memory(error):
+            raise
+        shape = "x".join(map(str, task.input_shape))
+        raise ValueError(
+            f"the network {name} does not run on inputs of {shape}: {first_line(error)}"
+        ) from error
 
 
 def _require_best_normalisation(name: str, model: nn.Module, task: Images, data: DataConfig) -> None:

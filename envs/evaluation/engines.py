@@ -76,12 +76,15 @@ def open_engine(name: str, workers: int | None, device: torch.device) -> Iterato
         device: The device of the networks.
 
     Raises:
-        ValueError: If there is no such engine.
+        ValueError: If there is no such engine, or the ranks of torchrun measure already.
     """
     if name == LOCAL and (workers or 1) == 1:
         yield ThisProcess()
         return
-    assert ranks() == 1, "ranks share the candidates"
+    if ranks() > 1:
+        raise ValueError(
+            "the ranks of torchrun share the candidates; leave out --search-workers and --engine"
+        )
     pool: Pool[Any]
     if name == LOCAL:
         assert workers is not None

@@ -6,6 +6,7 @@ arrive on the other process's own.
 
 import io
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import cloudpickle
@@ -51,27 +52,27 @@ def unpack(content: bytes) -> Any:
     return _Unpickler(io.BytesIO(content)).load()
 
 
-def pack_scoring(task: Task, outputs: Tensor, targets: Tensor) -> bytes:
+def pack_scoring(task: Task, pieces: Sequence[tuple[Tensor, Any]]) -> bytes:
     """Pickle the loss and the metric of a task, without the task's data if they do not read them.
 
     Args:
         task: The task.
-        outputs: Some outputs, on which that is tried.
-        targets: Their targets.
+        pieces: Outputs and targets of pieces of val, on which that is tried.
 
     Raises:
         ValueError: If the task cannot be pickled.
     """
     try:
         content = pack(task, data=False)
-        if _scores(unpack(content), outputs, targets) == _scores(task, outputs, targets):
+        sent = unpack(content)
+        if all(_scores(sent, *piece) == _scores(task, *piece) for piece in pieces):
             return content
     except Exception:  # whatever the task does without its data
         pass
     return pack(task)
 
 
-def _scores(task: Task, outputs: Tensor, targets: Tensor) -> list[str]:
+def _scores(task: Task, outputs: Tensor, targets: Any) -> list[str]:
     with torch.inference_mode():
         statistics = task.statistics(outputs, targets)
         scores = [float(task.loss(outputs, targets)), task.metric(statistics), statistics.tolist()]

@@ -129,13 +129,16 @@ def finetune(
                 if checkpoint is not None and checkpoint.due:
                     checkpoint.save(state.snapshot())
                 speed = seen / (time.perf_counter() - began)
-                if wants_end(on_step, state.progress(epochs, steps, speed)):
-                    state.stopped = when
+                with restored_modes(model):  # a callback may run the network in evaluation mode
+                    if wants_end(on_step, state.progress(epochs, steps, speed)):
+                        state.stopped = when
             shared_step.share_buffers()
             if state.step < steps:
                 break
             state.end_epoch(_val_accuracy(model, task, val_images))
-            if wants_end(on_epoch, state.progress(epochs, steps, speed)) and not state.stopped:
+            with restored_modes(model):
+                is_over = wants_end(on_epoch, state.progress(epochs, steps, speed))
+            if is_over and not state.stopped:
                 state.stopped = f"epoch {state.epoch}"
         state.keep_average()
         shared_step.share_buffers()

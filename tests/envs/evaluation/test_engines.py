@@ -230,7 +230,7 @@ def test_a_task_of_lambdas_goes_to_workers_without_its_data(pool: LocalPool) -> 
         metric=lambda outputs, targets: 100 * (outputs.argmax(1) == targets).float().mean(),
     )
     outputs = torch.rand(20, 10)
-    content = pack_scoring(task, outputs, targets[:20])
+    content = pack_scoring(task, [(outputs, targets[:20])])
     assert len(content) < 100_000 < len(pack(task))
     (found,) = pool.map(score, [pool.put(None)], [(content, outputs, targets[:20])])
     assert found == float(task.loss(outputs, targets[:20]))
@@ -249,7 +249,7 @@ def test_a_loss_that_reads_a_large_tensor_gets_it() -> None:
     )
     outputs = torch.rand(20, 600)
     assert len(pack(task, data=False)) < table.nbytes
-    sent = unpack(pack_scoring(task, outputs, targets))
+    sent = unpack(pack_scoring(task, [(outputs, targets)]))
     assert sent.loss(outputs, targets) == task.loss(outputs, targets)
 
 
