@@ -58,7 +58,7 @@ def sample(task: Images, split: SplitName, count: int = SAMPLE, indices: Tensor 
     indices = torch.arange(task.size(split)) if indices is None else indices
     count = min(count, len(indices))
     part = task.splits[split].take(indices[torch.arange(count) * len(indices) // count])
-    if task.transforms is None and not part.source.is_resident:
+    if task.transforms is None:
         part = Split.held(*part.read(torch.arange(count)))
     return dataclasses.replace(task, splits={"train": part, "val": part, "test": part})
 
