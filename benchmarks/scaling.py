@@ -1,12 +1,12 @@
-"""What a second and a third process bring: candidates and training images a second, and what is sent.
+"""Candidates and training images a second with one and two processes, and what is sent to them.
 
-    python benchmarks/scaling.py --json benchmarks/scaling.json
-    python benchmarks/scaling.py --model resnet20 --weights resnet20.pt --data cifar10
+    python benchmarks/scaling.py --ray --train --json benchmarks/scaling.json
 
-Each engine measures the same candidates in several calls; every process, and every thread, has one core.
-Then a simulation takes the measured seconds and bytes to more workers: it is marked as such, and knows no
-network but its rate and its delay. With ``--train``, fine-tuning runs under torchrun with one and two ranks
-on the same images. It needs an idle machine.
+By default a ResNet-20 with random weights on random images of 32x32: the numbers do not change the time.
+Each engine measures the same candidates in several calls; every process, and every thread, has one core. Then
+a simulation takes the measured seconds and bytes to more workers: it is marked as such, and knows no network
+but its rate and its delay. With ``--train``, fine-tuning runs under torchrun with one and two ranks on the
+same images and the same batches. It needs an idle machine.
 
 Shapes: B candidates of a call.
 """
@@ -26,15 +26,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from secateur.agent.procedures.loading import build_dense_network
 from secateur.envs.environment.demo import demo_problem
 from secateur.envs.evaluation.engines import open_engine
 from secateur.envs.evaluation.evaluator import CandidateEvaluator
 from secateur.envs.evaluation.packing import pack
+from secateur.envs.modules.process_group import joined
+from secateur.envs.modules.ranks import is_first
 from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.surgery.plan import Mask
-from secateur.envs.tasks import get_task
+from secateur.envs.tasks import Task, get_task
+from secateur.envs.tasks.tensors import TensorTask
 
 _GIGABIT = 125e6
 """Bytes a second of a network between machines, for the simulation."""
@@ -42,35 +48,17 @@ _GIGABIT = 125e6
 _DELAY = 5e-4
 """Seconds that a message takes beside its bytes, for the simulation."""
 
-_TRAINING = """
-import sys, time, torch
-from pathlib import Path
-from torch import distributed
-import secateur
-from secateur.envs.models import get_model
-from secateur.envs.modules.ranks import is_first
-from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.finetuning import finetune
-from secateur.envs.tasks import get_task
-torch.set_num_threads(1)
-distributed.init_process_group("gloo")
-task = get_task(sys.argv[2], root=Path(sys.argv[3]))
-torch.manual_seed(0)
-model = get_model(sys.argv[1], num_classes=task.num_outputs, in_channels=task.input_shape[0])
-epochs = int(sys.argv[4])
-finetune(model, task, RecoveryConfig(epochs=1, distillation_weight=0.0), seed=0)  # to warm up
-began = time.perf_counter()
-finetune(model, task, RecoveryConfig(epochs=epochs, distillation_weight=0.0), seed=0)
-if is_first():
-    print(epochs * task.size("train") / (time.perf_counter() - began))
-distributed.destroy_process_group()
-"""
+_RANDOM = {"train": 2048, "val": 512, "test": 128}
+"""Numbers of random images."""
 
 
 def main() -> None:
     """Measure, simulate, print and write."""
     args = parse()
     torch.set_num_threads(1)
+    if args.as_rank:
+        train_here(args)
+        return
     problem = load(args)
     drawn = np.random.default_rng(0)
     candidates = [draw(problem, drawn) for _ in range(args.candidates)]
@@ -101,11 +89,29 @@ def main() -> None:
 
 def load(args: argparse.Namespace) -> PruningProblem:
     """Return the network of the arguments, with its data."""
-    if args.model == "demo" and args.data == "digits":
+    if (args.model, args.data) == ("demo", "digits"):
         return demo_problem()
-    task = get_task(args.data, root=args.data_root)
+    task = load_task(args)
     model = build_dense_network(args.model, task, args.weights, 0).eval()
     return PruningProblem.build(args.model, model, task, images=256)
+
+
+def load_task(args: argparse.Namespace) -> Task:
+    """Return the data of the arguments."""
+    if args.data != "random":
+        return get_task(args.data, root=args.data_root)
+    generator = torch.Generator().manual_seed(0)
+    parts = {
+        split: (torch.rand(size, 3, 32, 32, generator=generator), torch.arange(size) % 10)
+        for split, size in _RANDOM.items()
+    }
+    return TensorTask(
+        train=parts["train"],
+        val=parts["val"],
+        test=parts["test"],
+        loss=functional.cross_entropy,
+        metric=lambda outputs, targets: 100 * (outputs.argmax(1) == targets).float().mean(),
+    )
 
 
 def draw(problem: PruningProblem, drawn: np.random.Generator) -> list[Mask]:
@@ -183,14 +189,24 @@ def simulate(workers: int, candidates: int, seconds: float, sizes: dict[str, int
 
 def train(ranks: int, args: argparse.Namespace) -> float:
     """Return the training images a second of fine-tuning on ranks of torchrun."""
-    script = Path(args.scratch) / "train.py"
-    script.parent.mkdir(parents=True, exist_ok=True)
-    script.write_text(_TRAINING)
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
-    words = [str(script), args.model, args.data, str(args.data_root), str(args.epochs)]
+    launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--standalone"]
+    words = ["--model", args.model, "--data", args.data, "--data-root", str(args.data_root), "--as-rank"]
     one_core = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, *words], env=one_core, capture_output=True, text=True, check=True)
+    command = [*launch, __file__, *words, "--epochs", str(args.epochs)]
+    done = subprocess.run(command, env=one_core, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.split()[-1])
+
+
+def train_here(args: argparse.Namespace) -> None:
+    """Fine-tune as one of the ranks; the first one prints the training images a second."""
+    with joined():
+        task = load_task(args)
+        model = build_dense_network(args.model, task, None, 0)
+        finetune(model, task, RecoveryConfig(epochs=1), seed=0)  # to warm up
+        began = time.perf_counter()
+        finetune(model, task, RecoveryConfig(epochs=args.epochs), seed=0)
+        if is_first():
+            print(args.epochs * task.size("train") / (time.perf_counter() - began))
 
 
 def show(content: dict[str, Any]) -> None:
@@ -219,16 +235,16 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="demo")
+    parser.add_argument("--model", default="resnet20")
     parser.add_argument("--weights")
-    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data", default="random", help="random, or a data set")
     parser.add_argument("--data-root", type=Path, default=Path("data"))
     parser.add_argument("--candidates", type=int, default=16, help="candidates of a call")
     parser.add_argument("--rounds", type=int, default=9, help="calls that count")
     parser.add_argument("--ray", action="store_true", help="also with actors of Ray")
     parser.add_argument("--train", action="store_true", help="also training, under torchrun")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of the training")
-    parser.add_argument("--scratch", default="build/scaling", help="folder for the script of the training")
+    parser.add_argument("--as-rank", action="store_true", help="train under torchrun, and print the rate")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

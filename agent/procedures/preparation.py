@@ -9,6 +9,7 @@ from torch import nn
 from ...envs.cost.latency_bounds import check_latency_target
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import with_latency
+from ...envs.evaluation.engines import check_engine
 from ...envs.modules.activations import require_memory_for
 from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import check_prunable
@@ -65,6 +66,7 @@ def prepare(
             unreachable, a constraint matches no layer, or the agent cannot be loaded.
         TypeError: If the network or the task returns a value of the wrong type.
     """
+    check_engine(config.engine)
     network, notes = trace_for_task(model, task, config.constraints)
     check_prunable(network, name)
     if trains and config.recovery.epochs:

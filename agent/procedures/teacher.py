@@ -76,7 +76,7 @@ def check_teacher(teacher: Teacher, task: Task, config: RecoveryConfig) -> Teach
     """
     if not isinstance(teacher.model, nn.Module):
         raise TypeError(f"the teacher is {type(teacher.model).__name__}; give an nn.Module")
-    if not config.recipe.distillation_weight or not config.recipe.epochs:
+    if not config.distillation_weight or not config.recipe.epochs:
         option = "epochs" if not config.recipe.epochs else "distillation_weight"
         raise ValueError(f"a teacher is not used with {option} 0; leave one of them out")
     model = replica(teacher.model).to(device_of(task)).eval()
@@ -96,6 +96,6 @@ def check_teacher(teacher: Teacher, task: Task, config: RecoveryConfig) -> Teach
 
 def teacher_for(teacher: Teacher | None, dense: nn.Module, config: RecoveryConfig) -> Teacher | None:
     """Return the teacher of a recovery: the given one, else a copy of the dense network; None without one."""
-    if not config.recipe.distillation_weight:
+    if not config.distillation_weight:
         return None
     return teacher or Teacher(DENSE, replica(dense))

@@ -74,10 +74,10 @@ def _hyperparameters(
         "optimiser": config.optimiser,
         "schedule": recipe.schedule,
         "learning_rate": recipe.learning_rate,
-        "ema_decay": recipe.ema_decay,
+        "ema_decay": config.ema_decay,
         "batch_size": float(config.batch_size),
         "weight_decay": config.weight_decay,
         "distillation": config.distillation or "",
-        "distillation_weight": recipe.distillation_weight,
+        "distillation_weight": config.distillation_weight,
         "seed": float(config.seed),
     }

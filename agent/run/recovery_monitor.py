@@ -3,6 +3,7 @@
 from types import TracebackType
 from typing import Self
 
+from ...envs.modules.ranks import any_rank
 from ...envs.recovery.callbacks import NO_CALLBACKS, Callbacks, Progress, wants_end
 from ...envs.tasks import Task
 from ...envs.tasks.optional_members import metric_name
@@ -51,7 +52,7 @@ class RecoveryMonitor:
     @property
     def val_images(self) -> int:
         """Images of val that are measured after each epoch, for whoever reads the accuracy."""
-        is_read = self._folder is not None or self._callbacks.on_epoch is not None
+        is_read = any_rank(self._folder is not None or self._callbacks.on_epoch is not None)
         return _VAL_IMAGES if is_read and self._task is not None else 0
 
     def on_step(self, progress: Progress) -> bool:

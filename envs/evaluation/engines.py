@@ -16,7 +16,7 @@ from .engine import Engine, ThisProcess
 from .engine_names import LOCAL, RAY
 from .local_pool import LocalPool
 from .pool import Pool, Resident
-from .ray_pool import RayPool
+from .ray_pool import RayPool, check_ray
 
 
 class Workers:
@@ -52,6 +52,19 @@ class Workers:
         return self._residents[thing]
 
 
+def check_engine(name: str) -> None:
+    """Check at once that an engine can be opened, as far as that is known then.
+
+    Args:
+        name: As for :func:`open_engine`.
+
+    Raises:
+        ValueError: If Ray is not installed, or nothing answers at the address.
+    """
+    if name != LOCAL:
+        check_ray(None if name == RAY else name)
+
+
 @contextlib.contextmanager
 def open_engine(name: str, workers: int | None, device: torch.device) -> Iterator[Engine]:
     """Open an engine, and stop its workers in the end.
@@ -63,15 +76,12 @@ def open_engine(name: str, workers: int | None, device: torch.device) -> Iterato
         device: The device of the networks.
 
     Raises:
-        ValueError: If there is no such engine, or the ranks of torchrun measure already.
+        ValueError: If there is no such engine.
     """
     if name == LOCAL and (workers or 1) == 1:
         yield ThisProcess()
         return
-    if ranks() > 1:
-        raise ValueError(
-            "the ranks of torchrun share the candidates; leave out --search-workers and --engine"
-        )
+    assert ranks() == 1, "ranks share the candidates"
     pool: Pool[Any]
     if name == LOCAL:
         assert workers is not None

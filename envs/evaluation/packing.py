@@ -17,8 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 from ..io.untrusted import first_line
 from ..tasks.base import Task
 
-_LARGEST = 2**20
-"""Tensors and arrays of more bytes are data, which a loss is not expected to read."""
+_LARGEST_TENSOR, _LONGEST = 2**20, 10_000
+"""Tensors and arrays of more bytes, and lists of more entries, are data, of which a loss is not expected to
+read more than the shape and the type."""
+
+_SAMPLE = 2
+"""Entries of the data that go along."""
 
 
 def pack(thing: Any, *, data: bool = True) -> bytes:
@@ -26,7 +30,7 @@ def pack(thing: Any, *, data: bool = True) -> bytes:
 
     Args:
         thing: The object.
-        data: Whether data sets, and tensors and arrays that are large, go along.
+        data: Whether data go along as a whole; else the first entries of what is large, and no data sets.
 
     Raises:
         ValueError: If the object cannot be pickled.
@@ -74,10 +78,6 @@ def _scores(task: Task, outputs: Tensor, targets: Tensor) -> list[str]:
     return [*map(repr, scores)]  # as texts, undefined numbers are equal
 
 
-class Withheld:
-    """Stand in the place of data that stayed in the process that has them."""
-
-
 class _Pickler(cloudpickle.Pickler):
     """Pickle tensors of a GPU as such of any; optionally leave out data.
 
@@ -90,9 +90,9 @@ class _Pickler(cloudpickle.Pickler):
         self._bare = without_data_of
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
 
-    def persistent_id(self, thing: Any) -> str | None:
-        """Name what is left out."""
-        return "data" if self._bare is not None and thing is not self._bare and _is_data(thing) else None
+    def persistent_id(self, thing: Any) -> tuple[Any] | None:
+        """Return what goes along in the place of data; None for other objects."""
+        return None if self._bare is None or thing is self._bare else _sample_of(thing)
 
     def reducer_override(self, thing: Any) -> Any:
         """Reduce a tensor on a GPU to one on the CPU."""
@@ -102,14 +102,20 @@ class _Pickler(cloudpickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def persistent_load(self, name: str) -> Withheld:
-        return Withheld()
+    def persistent_load(self, sample: tuple[Any]) -> Any:
+        return sample[0]
 
 
-def _is_data(thing: Any) -> bool:
+def _sample_of(thing: Any) -> tuple[Any] | None:
+    """Return the first entries of data, in a tuple; None for what is no data."""
+    if isinstance(thing, (Dataset, DataLoader)):
+        return (None,)
     if isinstance(thing, (Tensor, np.ndarray)):
-        return thing.nbytes > _LARGEST
-    return isinstance(thing, (Dataset, DataLoader))
+        if thing.nbytes <= _LARGEST_TENSOR or len(thing) <= _SAMPLE:
+            return None
+        first = thing[:_SAMPLE]  # a view, whose pickle would have the whole storage
+        return (first.clone() if isinstance(first, Tensor) else first.copy(),)
+    return (thing[:_SAMPLE],) if isinstance(thing, (list, tuple)) and len(thing) > _LONGEST else None
 
 
 def _to_gpu(tensor: Tensor) -> Tensor:

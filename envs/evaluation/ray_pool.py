@@ -5,9 +5,11 @@ as any other worker.
 """
 
 import contextlib
+import importlib.util
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -17,8 +19,36 @@ import torch
 from .pool import Pool, WorkerLostError
 from .worker import Answer, Worker
 
+_PATIENCE = 5.0
+"""Seconds in which the head of a cluster has to answer."""
+
 OWN_CLUSTER = "local"
 """The address with which Ray starts a cluster on this machine."""
+
+
+def check_ray(address: str | None) -> None:
+    """Check that Ray is installed, and that something answers at the address of a cluster.
+
+    Ray itself tries an address for minutes, and writes lines of its own meanwhile.
+
+    Args:
+        address: Such as ``10.0.0.1:6379``; None checks none.
+
+    Raises:
+        ValueError: If it is not, or nothing does.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError("Ray is not installed; install secateur[ray], or leave out --engine")
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no Ray cluster answers at {address} ({error}); give the address of its head, such as "
+            "10.0.0.1:6379, or --engine ray"
+        ) from error
 
 
 class RayPool(Pool[Any]):

@@ -58,8 +58,9 @@ NO_CALLBACKS = Callbacks()
 
 
 def wants_end(callback: Callback | None, progress: Progress) -> bool:
-    """Call a callback, if there is one, and return whether it ends the training, on every rank alike."""
-    if callback is None:
-        return False
-    answer = callback(progress)
+    """Call a callback, if there is one, and return whether it ends the training, on every rank alike.
+
+    One rank may have a callback that others do not have.
+    """
+    answer = None if callback is None else callback(progress)
     return any_rank(isinstance(answer, bool | np.bool_) and bool(answer))

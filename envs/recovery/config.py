@@ -31,7 +31,8 @@ the long recipe has paid: structured pruning of ResNet-56 gains 0.5 points with 
 epochs, and 0.1 between 30 and 90 without (the data of Renda et al. 2020, arXiv 2003.02389)."""
 
 LONG = 50
-"""Epochs from which on a training is long: below some 50 epochs, rewinding does not pay in the same data."""
+"""Epochs from which on a training is long: below some 50, rewinding does not pay in the same data. With both
+schedules ten epochs give the same, and 50 give 1.6 points more with rewinding (benchmarks/recipes.py)."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,16 @@ class Recipe:
         schedule: Course of the learning rate.
         learning_rate: Largest learning rate.
         warmup: Share of the steps in which the learning rate rises, in [0, 1).
-        ema_decay: Decay of the average of the weights, in [0, 1); 0 keeps the last weights.
-        distillation_weight: Weight of the distillation loss, in [0, 1].
     """
 
     epochs: int
     schedule: Schedule
     learning_rate: float
     warmup: float
-    ema_decay: float
-    distillation_weight: float
 
 
 _LEARNING_RATES: Mapping[tuple[Optimiser, Schedule], float] = {
-    ("sgd", "one-cycle"): 0.02,  # a fifth of 0.1: ten epochs at a higher rate end before they have annealed
+    ("sgd", "one-cycle"): 0.02,  # after ten epochs as good as 0.1, see benchmarks/recipes.py
     ("sgd", "rewinding"): 0.1,  # that of the dense networks' training, to which rewinding goes back
     ("adamw", "one-cycle"): 1e-3,
     ("adamw", "rewinding"): 1e-3,  # Adam's own default, Kingma and Ba 2015, arXiv 1412.6980
@@ -66,14 +63,6 @@ _WARMUPS: Mapping[Schedule, float] = {
     "one-cycle": 0.2,  # Smith and Topin 2018, arXiv 1708.07120, warm up longer, for a higher peak
     "rewinding": 0.05,  # 5 of 90 epochs, Goyal et al. 2017, arXiv 1706.02677
 }
-
-_SHORT_DISTILLATION, _LONG_DISTILLATION = 0.5, 0.9
-"""Weights of the distillation loss. In a short training the labels count as much as the teacher. Over 200
-epochs, 0.9 at temperature 4 takes a ResNet-20 from 92.4 to 93.1 % with its own kind as the teacher."""
-
-_LONG_EMA = 0.999
-"""Decay of the average in a long training: a horizon of 1,000 steps, 3 epochs of CIFAR-10."""
-
 
 _NAMES: Mapping[str, object] = {
     "optimiser": Optimiser,
@@ -143,10 +132,9 @@ class RecoveryConfig:
     """Weight decay, >= 0; norms and biases have none."""
     max_grad_norm: float | None = None
     """Largest norm of the gradient, > 0; a longer one is scaled down to it; by default it is not clipped."""
-    ema_decay: float | None = None
+    ema_decay: float = 0.0
     """Decay of the exponential average of weights, in [0, 1); the average over the steps is kept instead of
-    the last weights; 0 turns it off. Early steps decay faster, (1 + step) / (10 + step). By default 0.999
-    from 50 epochs on, else 0."""
+    the last weights; 0 turns it off. Early steps decay faster, (1 + step) / (10 + step)."""
     label_smoothing: float = 0.0
     """Label smoothing, in [0, 1); the share of each target that all classes share. For tasks with classes."""
     distillation: Distillation | None = None
@@ -154,9 +142,8 @@ class RecoveryConfig:
     et al. 2015, arXiv 1503.02531) and logits (mean squared error) compare the outputs, similarity (Tung and
     Mori 2019, arXiv 1907.09682) and relational (Park et al. 2019, arXiv 1904.05068) the relations of examples
     before the last linear layer. By default the task's own, which is soft-targets for classes."""
-    distillation_weight: float | None = None
-    """Weight of the distillation loss, in [0, 1]; 0 trains on the labels alone. By default 0.5, from 50
-    epochs on 0.9."""
+    distillation_weight: float = 0.5
+    """Weight of the distillation loss, in [0, 1]; 0 trains on the labels alone."""
     temperature: float = 4.0
     """Temperature of the soft targets, > 0."""
     train_on_val: bool = False
@@ -182,11 +169,13 @@ class RecoveryConfig:
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; give true or false")
-        numbers = {name: getattr(self, name) for name in (*_WHOLE, *_REAL)}
-        for name, value in numbers.items():
-            if value is not None and name in _WHOLE:
+        for name in (*_WHOLE, *_REAL):
+            value = getattr(self, name)
+            if value is None and getattr(type(self), name) is None:
+                continue
+            if name in _WHOLE:
                 check_whole(name, value, _WHOLE[name])
-            elif value is not None:
+            else:
                 least, most, ends = _REAL[name]
                 check_real(name, value, least, most, ends=ends)
             if value == 1 and name in _BELOW_ONE:
@@ -196,26 +185,12 @@ class RecoveryConfig:
     def recipe(self) -> Recipe:
         """The settings that depend on the length of the training, with defaults resolved."""
         epochs = EPOCHS["normal"] if self.epochs is None else self.epochs
-        is_long = epochs >= LONG
-        schedule: Schedule = self.schedule or ("rewinding" if is_long else "one-cycle")
-        rate = _LEARNING_RATES[self.optimiser, schedule]
-        share = _LONG_DISTILLATION if is_long else _SHORT_DISTILLATION
-        return Recipe(
-            epochs,
-            schedule,
-            learning_rate=_given(self.learning_rate, rate),
-            warmup=_given(self.warmup, _WARMUPS[schedule]),
-            ema_decay=_given(self.ema_decay, _LONG_EMA if is_long else 0.0),
-            distillation_weight=_given(self.distillation_weight, share),
-        )
+        schedule: Schedule = self.schedule or ("rewinding" if epochs >= LONG else "one-cycle")
+        rate = _LEARNING_RATES[self.optimiser, schedule] if self.learning_rate is None else self.learning_rate
+        warmup = _WARMUPS[schedule] if self.warmup is None else self.warmup
+        return Recipe(epochs, schedule, rate, warmup)
 
     @classmethod
     def from_scratch(cls, epochs: int = DENSE_EPOCHS) -> RecoveryConfig:
         """Return settings for training a dense network from random weights."""
-        return cls(
-            epochs=epochs, schedule="one-cycle", learning_rate=0.1, ema_decay=0.0, distillation_weight=0.0
-        )
-
-
-def _given(value: float | None, default: float) -> float:
-    return default if value is None else value
+        return cls(epochs=epochs, schedule="one-cycle", learning_rate=0.1, distillation_weight=0.0)

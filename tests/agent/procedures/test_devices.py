@@ -111,6 +111,7 @@ def test_an_engine_is_a_name_or_an_address() -> None:
     assert PruningConfig(engine="ray://head:10001").engine == "ray://head:10001"
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_sent_to_workers_is_refused_in_one_line(
     digit_task: ClassificationTask,
 ) -> None:

@@ -232,7 +232,7 @@ def test_a_run_whose_val_is_of_test_trains_on_train_alone(
 
 def test_the_report_says_the_recipe_that_was_followed(few: ClassificationTask) -> None:
     recovery = prune(plain_network(), few, PruningConfig(**BRIEF)).report["recovery"]
-    recipe = {"schedule": "one-cycle", "learning_rate": 0.02, "warmup": 0.2, "ema_decay": 0.0}
+    recipe = {"schedule": "one-cycle", "learning_rate": 0.02, "warmup": 0.2}
     assert recipe | {"distillation_weight": 0.5, "epochs": 1} == {
         name: recovery[name] for name in (*recipe, "distillation_weight", "epochs")
     }

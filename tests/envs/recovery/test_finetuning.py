@@ -321,6 +321,7 @@ NUMBERS = [field.name for field in dataclasses.fields(RecoveryConfig) if field.n
         {"label_smoothing": 1.0},
         {"weight_decay": -1.0},
         {"distillation_weight": 1.5},
+        {"distillation_weight": None},
         {"temperature": 0.0},
         {"batchnorm_images": -1},
         {"compensation_images": -1},

@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from secateur.envs.tasks import ClassificationTask, Split, get_task, measure
-from secateur.envs.tasks.classification import random_crops
+from secateur.envs.tasks.classification import gathered_crops, random_crops, sliced_crops
 from secateur.envs.tasks.draws import uniform
+from secateur.envs.tasks.file_list import images_under
 from secateur.envs.tasks.splits import complete_splits, stratified_split
 
 
@@ -123,6 +124,19 @@ def test_every_augmented_image_is_a_crop_of_the_black_padded_one_and_all_crops_o
         for mirrored in (False, True)
     }
     assert {crop.contiguous().numpy().tobytes() for crop in augmented} == every
+
+
+def test_crops_are_the_same_by_slices_and_by_a_gather() -> None:
+    images, draws = (
+        torch.randint(0, 256, (32, 3, 7, 9), dtype=torch.uint8),
+        uniform(0, 0, torch.arange(32), 3),
+    )
+    corners, mirrored = (draws[:, :2] * 3).long(), draws[:, 2] < 0.5
+    cut = [
+        crops(images, corners, mirrored, torch.empty(32, 3, 5, 7, dtype=torch.uint8))
+        for crops in (sliced_crops, gathered_crops)
+    ]
+    assert torch.equal(*cut)
 
 
 def test_without_padding_and_flip_augmentation_changes_nothing() -> None:
@@ -323,3 +337,12 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_line(tmp_path: Path, damage,
     with pytest.raises(ValueError, match=message) as caught:
         get_task(str(tmp_path), root=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_link_to_a_folder_around_it_does_not_multiply_images(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "one.png").touch()
+    (inner / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "again").symlink_to(inner)
+    assert images_under(tmp_path / "a") == ["again/one.png", "inner/one.png"]
