@@ -191,10 +191,10 @@ def network(dropout: float = 0.0, *, batchnorm: bool = False) -> nn.Module:
 
 
 def few_digits() -> ClassificationTask:
-    """Keep 200 digits for training, without augmentation."""
+    """Keep 200 digits for training, augmented by random crops."""
     digits = get_task("digits", root=Path())
     train = digits.splits["train"].take(torch.arange(0, 1000, 5))
-    return dataclasses.replace(digits, splits={**digits.splits, "train": train}, padding=0)
+    return dataclasses.replace(digits, splits={**digits.splits, "train": train})
 
 
 class TwoHeads(nn.Module):
