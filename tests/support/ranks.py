@@ -1,38 +1,25 @@
-"""Ranks of ``torch.distributed`` as real processes, and the work that tests give them."""
+"""Ranks of ``torch.distributed`` as real processes."""
 
 from __future__ import annotations
 
 import io
 import os
-import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch.distributed import TCPStore
 
 from secateur.envs.modules.process_group import join
-from secateur.envs.modules.ranks import (
-    any_rank,
-    broadcast,
-    first_decides,
-    gather,
-    in_unison,
-    one_first,
-    rank,
-    together,
-)
-from secateur.envs.tasks.passes import DataError
 from support.processes import PROCESSES, perform
+from support.rank_work import IN_FLOAT32
 
 
 def on_ranks(work: Callable[..., Any], *arguments: Any, number: int = 2) -> list[Any]:
-    """Run a function of this module on several ranks; return what it returns on each, in their order."""
+    """Run an importable function on several ranks; return what it returns on each, in their order."""
     pipes = [PROCESSES.Pipe(duplex=False) for _ in range(number)]
     job = _new_job(number)
     processes = [
@@ -106,52 +93,5 @@ def _work(variables: dict[str, str], answer: Connection, work: Callable[..., Any
 
 def _perform(variables: dict[str, str], words: list[str], errors: Path) -> None:
     os.environ |= variables
-    in_float32 = mock.patch("secateur.envs.modules.precision.working_dtype", return_value=torch.float32)
-    with in_float32:  # bfloat16 rounds the gradients of each share by itself
+    with IN_FLOAT32():  # bfloat16 rounds the gradients of each share by itself
         perform(words, errors)
-
-
-def use_everything() -> dict[str, Any]:
-    """Call every function of the ranks; return what this rank has got."""
-    got: dict[str, Any] = {
-        "broadcast": broadcast(f"from {rank()}"),
-        "gather": gather(rank() * 10),
-        "any": (any_rank(False), any_rank(rank() == 1)),
-        "decided": first_decides(lambda: os.getpid()),
-        "pid": os.getpid(),
-    }
-    got["decided error"] = error_line(lambda: first_decides(partial(_fail, "decided on", rank())))
-    got["together"] = error_line(lambda: _fail_together(1))
-    seen: list[int] = []
-    got["in unison"] = error_line(lambda: seen.extend(in_unison(_failing_numbers(fails=rank() == 1))))
-    got["seen"] = seen
-    with one_first():
-        if rank() == 0:
-            time.sleep(0.2)
-        got["entered"] = time.monotonic()
-    return got
-
-
-def _fail(what: str, number: int) -> None:
-    raise ValueError(f"{what} {number}")
-
-
-def _fail_together(number: int) -> None:
-    with together():
-        if rank() == number:
-            _fail("together with", number)
-
-
-def _failing_numbers(*, fails: bool) -> Any:
-    yield from (0, 1)
-    if fails:
-        raise DataError("a file vanished")
-    yield 2
-
-
-def error_line(function: Callable[[], Any]) -> str:
-    try:
-        function()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""

@@ -3,7 +3,8 @@
 import pytest
 
 from secateur.envs.modules.ranks import any_rank, broadcast, first_decides, gather, in_unison, ranks, together
-from support.ranks import on_ranks, use_everything
+from support.rank_work import use_everything
+from support.ranks import on_ranks
 
 
 def test_a_process_alone_agrees_with_itself() -> None:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from secateur.envs.recovery import data_parallel
 from secateur.envs.recovery.checkpoint import Checkpoint
 from secateur.envs.recovery.data_parallel import sharing_notes, synchronised_batchnorm
-from support.ranks import on_ranks
-from support.shared_training import (
+from support.rank_work import (
     average_without_reestimation,
     gradients_of,
     measured,
@@ -22,6 +21,7 @@ from support.shared_training import (
     train_with,
     train_with_callbacks,
 )
+from support.ranks import on_ranks
 
 
 def close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float) -> bool:

@@ -1,9 +1,13 @@
-"""What ranks train and measure in tests."""
+"""The work that tests give to ranks, which import it by name."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,9 +21,15 @@ import secateur
 from secateur.envs.modules.digest import weights_digest
 from secateur.envs.modules.ranks import (
     any_rank,
+    broadcast,
+    first_decides,
+    gather,
+    in_unison,
     is_first,
+    one_first,
     rank,
     ranks,
+    together,
 )
 from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
@@ -28,9 +38,55 @@ from secateur.envs.recovery.data_parallel import SharedStep
 from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.tasks import Accuracy, ClassificationTask, LoaderTask, get_task, measure
 from secateur.envs.tasks.passes import DataError
-from support.ranks import error_line
 
-_WORKING_DTYPE = "secateur.envs.modules.precision.working_dtype"
+IN_FLOAT32 = partial(mock.patch, "secateur.envs.modules.precision.working_dtype", return_value=torch.float32)
+"""bfloat16 rounds the gradients of each share by itself."""
+
+
+def use_everything() -> dict[str, Any]:
+    """Call every function of the ranks; return what this rank has got."""
+    got: dict[str, Any] = {
+        "broadcast": broadcast(f"from {rank()}"),
+        "gather": gather(rank() * 10),
+        "any": (any_rank(False), any_rank(rank() == 1)),
+        "decided": first_decides(lambda: os.getpid()),
+        "pid": os.getpid(),
+    }
+    got["decided error"] = _error(lambda: first_decides(partial(_fail, "decided on", rank())))
+    got["together"] = _error(lambda: _fail_together(1))
+    seen: list[int] = []
+    got["in unison"] = _error(lambda: seen.extend(in_unison(_failing_numbers(fails=rank() == 1))))
+    got["seen"] = seen
+    with one_first():
+        if rank() == 0:
+            time.sleep(0.2)
+        got["entered"] = time.monotonic()
+    return got
+
+
+def _fail(what: str, number: int) -> None:
+    raise ValueError(f"{what} {number}")
+
+
+def _fail_together(number: int) -> None:
+    with together():
+        if rank() == number:
+            _fail("together with", number)
+
+
+def _failing_numbers(*, fails: bool) -> Any:
+    yield from (0, 1)
+    if fails:
+        raise DataError("a file vanished")
+    yield 2
+
+
+def _error(function: Callable[[], Any]) -> str:
+    try:
+        function()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def network(dropout: float = 0.0, *, batchnorm: bool = False) -> nn.Module:
@@ -50,10 +106,10 @@ def network(dropout: float = 0.0, *, batchnorm: bool = False) -> nn.Module:
 
 
 def few_digits() -> ClassificationTask:
-    """Keep 200 digits for training, without augmentation."""
+    """Keep 200 digits for training, augmented by random crops."""
     digits = get_task("digits", root=Path())
     train = digits.splits["train"].take(torch.arange(0, 1000, 5))
-    return dataclasses.replace(digits, splits={**digits.splits, "train": train}, padding=0)
+    return dataclasses.replace(digits, splits={**digits.splits, "train": train})
 
 
 class TwoHeads(nn.Module):
@@ -105,7 +161,7 @@ def train(
     saved = None if checkpoint is None else Checkpoint(checkpoint)
     losses: tuple[float, ...] = ()
     # bfloat16 rounds the gradients of each share by itself.
-    in_float32 = mock.patch(_WORKING_DTYPE, return_value=torch.float32)
+    in_float32 = IN_FLOAT32()
     with contextlib.suppress(Stopped), in_float32:
         losses = finetune(model, task, config, checkpoint=saved, on_step=on_step, seed=3).losses
     return {"steps": steps[0], "losses": losses, "weights": model.state_dict()}
@@ -179,7 +235,7 @@ def train_on_vanishing_data(checkpoint: Path) -> str:
                 yield task.batch("train", share)
 
     config = RecoveryConfig(epochs=1, batch_size=32)
-    return error_line(lambda: finetune(network(), Vanishing(), config, checkpoint=Checkpoint(checkpoint)))
+    return _error(lambda: finetune(network(), Vanishing(), config, checkpoint=Checkpoint(checkpoint)))
 
 
 def train_with(options: dict[str, Any]) -> dict[str, Any]:
