@@ -15,9 +15,10 @@ from pathlib import Path
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.loading import build_dense_network, load_task
 from secateur.envs.io.tensor_files import write_tensors
+from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.checkpoint import Checkpoint
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.tasks import measure
 
 TEACHERS_SHARE = 0.9

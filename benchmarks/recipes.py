@@ -22,8 +22,9 @@ import secateur
 from secateur.envs.models import get_model
 from secateur.envs.modules.copying import replica
 from secateur.envs.recovery.batchnorm import reestimate_batchnorm
+from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.tasks import Task, get_task, measure
 
 RECIPES: dict[str, dict[str, Any]] = {

@@ -222,11 +222,11 @@ def prune(
         digest = weights_digest(model, *([teacher] if isinstance(teacher, nn.Module) else []))
         folder_of_run, run_now = out, Python(name, data, config)
         resumed = first_decides(lambda: is_resumed(folder_of_run, run_now, resume))
-        if resumed and (out / REPORT).is_file():
-            check_same_weights(out, digest)
-            return finished(model, out)
+        if resumed and first_decides(lambda: (folder_of_run / REPORT).is_file()):
+            first_decides(lambda: check_same_weights(folder_of_run, digest))
+            return first_decides(lambda: finished(model, folder_of_run))
         if resumed:
-            data = read_data_config(out)  # with what was found out
+            data = first_decides(lambda: read_data_config(folder_of_run))  # with what was found out
     clock = Stopwatch()
     with restored_modes(model):
         loaded, data, notes = _open(model, task, data, config.seed, name, resumed=resumed)

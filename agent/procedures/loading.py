@@ -23,7 +23,7 @@ from ...envs.recovery.step_time import training_seconds
 from ...envs.surgery.cutting import load_pruned
 from ...envs.tasks import SegmentationTask, Task, get_task, load_segmentation, measure
 from ...envs.tasks.optional_members import metric_name
-from ...envs.tasks.user_task import load_user_task, on_device
+from ...envs.tasks.user_task import check_answers, load_user_task, on_device
 from ..run.flat_options import read_config
 from ..run.folder import RunFolder
 from ..run.progress import estimated_duration, log_info
@@ -164,6 +164,31 @@ def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -
         raise ValueError(
             f"the network {name} has no training mode ({first_line(error)}); "
             "give the module that it was made from"
+        ) from error
+
+
+def check_answers_of(name: str, model: nn.Module, task: Task) -> None:
+    """Check that a network runs on a task's inputs, and that the task accepts its answers.
+
+    Args:
+        name: Name of the network, for messages.
+        model: The network, on the CPU or the task's device.
+        task: The task.
+
+    Raises:
+        ValueError: If it does not, or the task does not accept its answers.
+        TypeError: If something is of the wrong type.
+    """
+    try:
+        check_answers(model, task)
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:  # the network's code may raise anything
+        if is_out_of_memory(error):
+            raise
+        shape = "x".join(map(str, task.input_shape))
+        raise ValueError(
+            f"the network {name} does not run on inputs of {shape}: {first_line(error)}"
         ) from error
 
 

@@ -17,8 +17,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ...envs.io.memory import is_out_of_memory
-from ...envs.io.untrusted import first_line
 from ...envs.models import is_user_defined
 from ...envs.problem.problem import check_prunable
 from ...envs.tasks import Measurement, SplitName, Task, list_datasets, measure
@@ -34,11 +32,10 @@ from ...envs.tasks.dense_checks import (
 from ...envs.tasks.normalisation import FOR_FOLDERS
 from ...envs.tasks.optional_members import metric_name
 from ...envs.tasks.splits import VAL_FRACTION, TooFewError, stratified_split
-from ...envs.tasks.user_task import check_answers
 from ...envs.tracing import trace
 from ..run.progress import log_info
 from .data_config import SEGMENTATION, DataConfig
-from .loading import build_dense_network, is_user_task, load_task
+from .loading import build_dense_network, check_answers_of, is_user_task, load_task
 
 _OTHER_CHANNELS = {1: 3, 3: 1}
 """Numbers of channels that images are converted between."""
@@ -168,6 +165,7 @@ def describe_own_task(task: Task, name: str, model: nn.Module) -> None:
     """
     for line in _own_task_lines(task):
         log_info(line)
+    check_answers_of(name, model, task)
     _log_dense(name, model, task, to_prune=True)
 
 
@@ -206,17 +204,7 @@ def _build(networks: Sequence[Dense], task: Task, seed: int) -> tuple[nn.Module,
     models = []
     for network in networks:
         model = network.build(task, seed)
-        try:
-            check_answers(model, task)
-        except (ValueError, TypeError):
-            raise
-        except Exception as error:  # the network's code may raise anything
-            if is_out_of_memory(error):
-                raise
-            shape = "x".join(map(str, task.input_shape))
-            raise ValueError(
-                f"the network {network.name} does not run on inputs of {shape}: {first_line(error)}"
-            ) from error
+        check_answers_of(network.name, model, task)
         models.append(model)
     return tuple(models)
 

@@ -9,8 +9,10 @@ from torch import nn
 from ...envs.cost.latency_bounds import check_latency_target
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import with_latency
+from ...envs.evaluation.engines import check_engine
 from ...envs.modules.activations import require_memory_for
-from ...envs.modules.ranks import first_decides
+from ...envs.modules.digest import weights_digest
+from ...envs.modules.ranks import first_decides, gather
 from ...envs.problem.problem import check_prunable
 from ...envs.recovery.training_check import check_training
 from ...envs.surgery.constrained_trace import trace_constrained
@@ -65,6 +67,8 @@ def prepare(
             unreachable, a constraint matches no layer, or the agent cannot be loaded.
         TypeError: If the network or the task returns a value of the wrong type.
     """
+    check_engine(config.engine)
+    _check_same_on_ranks(model, name)
     network, notes = trace_for_task(model, task, config.constraints)
     check_prunable(network, name)
     if trains and config.recovery.epochs:
@@ -74,6 +78,19 @@ def prepare(
     elif config.target_latency is not None:
         network = first_decides(lambda: _timed(model, network, task.input_shape, config))
     return Prepared(network, Goal.resolve(config, network), notes)
+
+
+def _check_same_on_ranks(model: nn.Module, name: str) -> None:
+    """Refuse a network of which the ranks have different weights.
+
+    Raises:
+        ValueError: If they have.
+    """
+    if len(set(gather(weights_digest(model)))) > 1:
+        raise ValueError(
+            f"the processes of torchrun have different weights of {name}; load the same weights in each, or "
+            "seed them alike before the network is built"
+        )
 
 
 def _timed(

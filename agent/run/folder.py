@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 import yaml
@@ -19,6 +20,7 @@ from ...envs.evaluation.journal import Journal
 from ...envs.io.atomic_write import write_atomically
 from ...envs.io.run_files import CHECKPOINTS, CONFIG, JOURNAL, LATENCY
 from ...envs.io.untrusted import parse_json, read_text
+from ...envs.modules.process_group import is_lost_connection
 from ...envs.recovery.checkpoint import Checkpoint
 from .flat_options import DENSE_WEIGHTS, flat_options, read_config
 from .graceful_stop import GracefulStop
@@ -98,11 +100,15 @@ class RunFolder:
         self._stopping.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._stopping.__exit__)  # last, as signals should not interrupt the others
-            # A stopped run, or one whose disk was full, may go on; what was refused once is refused again.
-            refused = kind is not None and issubclass(kind, Exception) and not issubclass(kind, OSError)
+            # A run that was stopped, whose disk was full or one of whose processes was killed may go on; what
+            # was refused once is refused again.
+            may_go_on = isinstance(error, OSError) or (error is not None and is_lost_connection(error))
+            refused = isinstance(error, Exception) and not may_go_on
             cleanup.callback(self._leave, failed=refused)
             self.logger.close()
             if kind is None:

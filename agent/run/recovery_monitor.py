@@ -1,9 +1,10 @@
 """Progress on the terminal and in TensorBoard while weights are trained."""
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from ...envs.recovery.callbacks import NO_CALLBACKS, Callback, Callbacks, Progress
+from ...envs.modules.ranks import any_rank
+from ...envs.recovery.callbacks import NO_CALLBACKS, Callbacks, Progress, wants_end
 from ...envs.tasks import Task
 from ...envs.tasks.optional_members import metric_name
 from .folder import RunFolder
@@ -51,12 +52,12 @@ class RecoveryMonitor:
     @property
     def val_images(self) -> int:
         """Images of val that are measured after each epoch, for whoever reads the accuracy."""
-        is_read = self._folder is not None or self._callbacks.on_epoch is not None
+        is_read = any_rank(self._folder is not None or self._callbacks.on_epoch is not None)
         return _VAL_IMAGES if is_read and self._task is not None else 0
 
-    def on_step(self, progress: Progress) -> Any:
-        """Advance the progress bar, and stop if a signal was received; return the other callback's answer."""
-        answer = _asked(self._callbacks.on_step, progress)
+    def on_step(self, progress: Progress) -> bool:
+        """Advance the progress bar, and stop if a signal was received; return whether the training ends."""
+        ends = wants_end(self._callbacks.on_step, progress)
         if self._stage is None:
             total = progress.epochs * progress.steps
             self._stage = Stage(self._prefix, total, "steps", leave=self._leave)
@@ -65,16 +66,16 @@ class RecoveryMonitor:
             f"{progress.images_per_second:.0f} images/s"
         )
         self._stage.advance(progress.finished_steps, note)
-        if self._folder is not None and answer is not True:  # what ends is saved anyway
+        if self._folder is not None and not ends:  # what ends is saved anyway
             self._folder.check()
-        return answer
+        return ends
 
-    def on_epoch(self, progress: Progress) -> Any:
-        """Log the epoch; return the other callback's answer."""
-        answer = _asked(self._callbacks.on_epoch, progress)
+    def on_epoch(self, progress: Progress) -> bool:
+        """Log the epoch; return whether the training ends."""
+        ends = wants_end(self._callbacks.on_epoch, progress)
         if self._folder is not None:
             self._log(progress, self._folder)
-        return answer
+        return ends
 
     def _log(self, progress: Progress, folder: RunFolder) -> None:
         scalars = {
@@ -92,7 +93,3 @@ class RecoveryMonitor:
             f"{self._prefix}, epoch {progress.epoch} of {progress.epochs}: loss {progress.loss:.4f}, "
             f"{on_val}learning rate {progress.learning_rate:.2g}, {progress.images_per_second:.0f} images/s"
         )
-
-
-def _asked(callback: Callback | None, progress: Progress) -> Any:
-    return None if callback is None else callback(progress)

@@ -85,8 +85,8 @@ class Bench:
         """Pickle what the bench was made from, with the outputs of the network to try the task's loss on."""
         images = torch.cat([self._example[:0], *self.candidates.statistics_images])
         if self._gives_outputs:
-            outputs = self.candidates.dense_answer(self.pieces[0])
-            scoring = pack_scoring(self._task, outputs, self.targets[0])
+            outputs = [self.candidates.dense_answer(piece).clone() for piece in self.pieces]
+            scoring = pack_scoring(self._task, list(zip(outputs, self.targets, strict=True)))
         else:
             scoring = pack(self._task)
         made_from = (self._dense, self._network, self._example, images, self._compensation, scoring)

@@ -11,10 +11,11 @@ from typing import Protocol
 
 import torch
 
-from ..modules.ranks import gather, rank, ranks, together
+from ..modules.ranks import broadcast, gather, rank, ranks, together
 from ..tasks.measuring import Measurement
 from .base import Candidate
 from .bench import Bench
+from .shared_prefix import SharedPrefix
 
 
 class Engine(Protocol):
@@ -52,14 +53,18 @@ class ThisProcess:
         self, bench: Bench, candidates: Sequence[Candidate], differing: Collection[str]
     ) -> Generator[Measurement, None, None]:
         """Measure candidates; see :class:`Engine`."""
+        shared = bench.prefix(differing)
         if ranks() == 1:
-            yield from _measured_here(bench, candidates, differing)
+            yield from _measured_here(bench, candidates, shared)
             return
-        with together():
-            mine = list(_measured_here(bench, candidates[rank() :: ranks()], differing))
-        shares = gather(mine)
-        for k in range(len(candidates)):
-            yield shares[k % ranks()][k // ranks()]
+        at_once = broadcast(self.at_once(bench))
+        for start in range(0, len(candidates), at_once):  # in rounds, after which the run may be stopped
+            some = candidates[start : start + at_once]
+            with together():
+                mine = list(_measured_here(bench, some[rank() :: ranks()], shared))
+            shares = gather(mine)
+            for k in range(len(some)):
+                yield shares[k % ranks()][k // ranks()]
 
 
 def _threads(bench: Bench) -> int:
@@ -68,13 +73,13 @@ def _threads(bench: Bench) -> int:
 
 
 def _measured_here(
-    bench: Bench, candidates: Sequence[Candidate], differing: Collection[str]
+    bench: Bench, candidates: Sequence[Candidate], shared: SharedPrefix | None
 ) -> Generator[Measurement, None, None]:
     """Measure candidates one per core, which is faster than one on all cores.
 
     The first of those that share a prefix computes it. A single candidate has its images shared out.
     """
-    shared, threads = bench.prefix(differing), _threads(bench)
+    threads = _threads(bench)
     if threads == 1:
         for masks in candidates:
             yield bench.measure(masks, shared)

@@ -16,7 +16,7 @@ from .engine import Engine, ThisProcess
 from .engine_names import LOCAL, RAY
 from .local_pool import LocalPool
 from .pool import Pool, Resident
-from .ray_pool import RayPool
+from .ray_pool import RayPool, check_ray
 
 
 class Workers:
@@ -50,6 +50,19 @@ class Workers:
         if thing not in self._residents:
             self._residents[thing] = self._pool.put(thing)
         return self._residents[thing]
+
+
+def check_engine(name: str) -> None:
+    """Check at once that an engine can be opened, as far as that is known then.
+
+    Args:
+        name: As for :func:`open_engine`.
+
+    Raises:
+        ValueError: If Ray is not installed, or nothing answers at the address.
+    """
+    if name != LOCAL:
+        check_ray(None if name == RAY else name)
 
 
 @contextlib.contextmanager

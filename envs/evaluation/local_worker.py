@@ -16,11 +16,11 @@ def main(end: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):  # schedulers send it to all processes of a job
         signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_other, args=(end,), daemon=True).start()
     import cloudpickle
 
     from .worker import Worker
 
-    threading.Thread(target=_end_with_the_other, args=(end,), daemon=True).start()
     worker, pipe = Worker(), Connection(end)
     while True:
         try:

@@ -6,6 +6,7 @@ arrive on the other process's own.
 
 import io
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import cloudpickle
@@ -17,8 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 from ..io.untrusted import first_line
 from ..tasks.base import Task
 
-_LARGEST = 2**20
-"""Tensors and arrays of more bytes are data, which a loss is not expected to read."""
+_LARGEST_TENSOR, _LONGEST = 2**20, 10_000
+"""Tensors and arrays of more bytes, and lists of more entries, are data, of which a loss is not expected to
+read more than the shape and the type."""
+
+_SAMPLE = 2
+"""Entries of the data that go along."""
 
 
 def pack(thing: Any, *, data: bool = True) -> bytes:
@@ -26,7 +31,7 @@ def pack(thing: Any, *, data: bool = True) -> bytes:
 
     Args:
         thing: The object.
-        data: Whether data sets, and tensors and arrays that are large, go along.
+        data: Whether data go along as a whole; else the first entries of what is large, and no data sets.
 
     Raises:
         ValueError: If the object cannot be pickled.
@@ -47,35 +52,31 @@ def unpack(content: bytes) -> Any:
     return _Unpickler(io.BytesIO(content)).load()
 
 
-def pack_scoring(task: Task, outputs: Tensor, targets: Tensor) -> bytes:
+def pack_scoring(task: Task, pieces: Sequence[tuple[Tensor, Any]]) -> bytes:
     """Pickle the loss and the metric of a task, without the task's data if they do not read them.
 
     Args:
         task: The task.
-        outputs: Some outputs, on which that is tried.
-        targets: Their targets.
+        pieces: Outputs and targets of pieces of val, on which that is tried.
 
     Raises:
         ValueError: If the task cannot be pickled.
     """
     try:
         content = pack(task, data=False)
-        if _scores(unpack(content), outputs, targets) == _scores(task, outputs, targets):
+        sent = unpack(content)
+        if all(_scores(sent, *piece) == _scores(task, *piece) for piece in pieces):
             return content
     except Exception:  # whatever the task does without its data
         pass
     return pack(task)
 
 
-def _scores(task: Task, outputs: Tensor, targets: Tensor) -> list[str]:
+def _scores(task: Task, outputs: Tensor, targets: Any) -> list[str]:
     with torch.inference_mode():
         statistics = task.statistics(outputs, targets)
         scores = [float(task.loss(outputs, targets)), task.metric(statistics), statistics.tolist()]
     return [*map(repr, scores)]  # as texts, undefined numbers are equal
-
-
-class Withheld:
-    """Stand in the place of data that stayed in the process that has them."""
 
 
 class _Pickler(cloudpickle.Pickler):
@@ -90,9 +91,9 @@ class _Pickler(cloudpickle.Pickler):
         self._bare = without_data_of
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
 
-    def persistent_id(self, thing: Any) -> str | None:
-        """Name what is left out."""
-        return "data" if self._bare is not None and thing is not self._bare and _is_data(thing) else None
+    def persistent_id(self, thing: Any) -> tuple[Any] | None:
+        """Return what goes along in the place of data; None for other objects."""
+        return None if self._bare is None or thing is self._bare else _sample_of(thing)
 
     def reducer_override(self, thing: Any) -> Any:
         """Reduce a tensor on a GPU to one on the CPU."""
@@ -102,14 +103,20 @@ class _Pickler(cloudpickle.Pickler):
 
 
 class _Unpickler(pickle.Unpickler):
-    def persistent_load(self, name: str) -> Withheld:
-        return Withheld()
+    def persistent_load(self, sample: tuple[Any]) -> Any:
+        return sample[0]
 
 
-def _is_data(thing: Any) -> bool:
+def _sample_of(thing: Any) -> tuple[Any] | None:
+    """Return the first entries of data, in a tuple; None for what is no data."""
+    if isinstance(thing, (Dataset, DataLoader)):
+        return (None,)
     if isinstance(thing, (Tensor, np.ndarray)):
-        return thing.nbytes > _LARGEST
-    return isinstance(thing, (Dataset, DataLoader))
+        if thing.nbytes <= _LARGEST_TENSOR or len(thing) <= _SAMPLE:
+            return None
+        first = thing[:_SAMPLE]  # a view, whose pickle would have the whole storage
+        return (first.clone() if isinstance(first, Tensor) else first.copy(),)
+    return (thing[:_SAMPLE],) if isinstance(thing, (list, tuple)) and len(thing) > _LONGEST else None
 
 
 def _to_gpu(tensor: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ as any other worker.
 """
 
 import contextlib
+import importlib.util
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -17,8 +19,36 @@ import torch
 from .pool import Pool, WorkerLostError
 from .worker import Answer, Worker
 
+_PATIENCE = 5.0
+"""Seconds in which the head of a cluster has to answer."""
+
 OWN_CLUSTER = "local"
 """The address with which Ray starts a cluster on this machine."""
+
+
+def check_ray(address: str | None) -> None:
+    """Check that Ray is installed, and that something answers at the address of a cluster.
+
+    Ray itself tries an address for minutes, and writes lines of its own meanwhile.
+
+    Args:
+        address: Such as ``10.0.0.1:6379``; None checks none.
+
+    Raises:
+        ValueError: If it is not, or nothing does.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError("Ray is not installed; install secateur[ray], or leave out --engine")
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no Ray cluster answers at {address} ({error}); give the address of its head, such as "
+            "10.0.0.1:6379, or --engine ray"
+        ) from error
 
 
 class RayPool(Pool[Any]):
@@ -45,10 +75,11 @@ class RayPool(Pool[Any]):
         if self._connected:
             _connect(address or os.environ.get("RAY_ADDRESS") or OWN_CLUSTER)
         kind = "GPU" if device.type == "cuda" else "CPU"
-        there = int(ray.cluster_resources().get(kind, 0))
+        there = int(ray.available_resources().get(kind, 0))  # an actor without one would wait for ever
         if not 1 <= (size or there) <= there:
             self._disconnect()
-            raise ValueError(f"the Ray cluster has {there} {kind}s; give --search-workers 1 to {there}")
+            free = f"give --search-workers 1 to {there}" if there else "wait until one is free"
+            raise ValueError(f"the Ray cluster has {there} free {kind}s; {free}")
         super().__init__(size or there)
         resources: dict[str, Any] = {"num_gpus": 1, "num_cpus": 0} if kind == "GPU" else {"num_cpus": 1}
         self._actor = ray.remote(**resources)(_RayWorker)
@@ -113,7 +144,7 @@ def _connect(address: str) -> None:
     with _own_signals():
         try:
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except Exception as error:  # Ray raises plain ones, too
             first = str(error).strip().partition("\n")[0]
             raise ValueError(
                 f"there is no Ray cluster at {address} ({first}); start one with `ray start --head`"
@@ -124,6 +155,8 @@ def _connect(address: str) -> None:
 def _own_signals() -> Iterator[None]:
     """Keep this program's handler of SIGTERM, which Ray replaces."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)

@@ -87,7 +87,7 @@ def joined() -> Iterator[None]:
     except BaseException as error:
         if not _is_speaker(store):
             raise FailedElsewhereError from error
-        if _is_lost_connection(error):
+        if is_lost_connection(error):
             raise LostRankError(
                 "another process of the run ended without a word, as one that is killed does; go on with "
                 "`secateur resume` and the folder of the run"
@@ -109,7 +109,8 @@ def _is_speaker(store: Any) -> bool:
         return True
 
 
-def _is_lost_connection(error: BaseException) -> bool:
+def is_lost_connection(error: BaseException) -> bool:
+    """Return whether an error means that another rank has ended."""
     from torch import distributed
 
     text = str(error).lower()

@@ -11,6 +11,9 @@ from ..tasks.base import Task
 from ..tasks.optional_members import batch_size_for
 from .config import RecoveryConfig
 
+_MOST_LEFT = 0.1
+"""Largest share of the training images that an epoch may leave out."""
+
 
 @dataclass(frozen=True)
 class Batching:
@@ -33,7 +36,11 @@ class Batching:
         size = task.size("train")
         passes = max(1, min(config.accumulation_steps, size))
         images = max(1, min(batch_size_for(task, config.batch_size), size // passes))
-        return cls(images, passes, max(1, size // (images * passes)))
+        steps, left = divmod(size, images * passes)
+        if steps and left > _MOST_LEFT * size:  # in smaller passes hardly any image is left
+            steps += 1
+            images = size // (steps * passes)
+        return cls(images, passes, max(1, steps))
 
     @property
     def images_per_step(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..modules.ranks import any_rank
+from ..modules.ranks import any_rank, together
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,10 @@ NO_CALLBACKS = Callbacks()
 
 
 def wants_end(callback: Callback | None, progress: Progress) -> bool:
-    """Call a callback, if there is one, and return whether it ends the training, on every rank alike."""
-    if callback is None:
-        return False
-    answer = callback(progress)
+    """Call a callback, if there is one, and return whether it ends the training, on every rank alike.
+
+    One rank may have a callback that others do not have. What it raises is raised on all.
+    """
+    with together():
+        answer = None if callback is None else callback(progress)
     return any_rank(isinstance(answer, bool | np.bool_) and bool(answer))

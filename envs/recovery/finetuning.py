@@ -129,15 +129,19 @@ def finetune(
                 if checkpoint is not None and checkpoint.due:
                     checkpoint.save(state.snapshot())
                 speed = seen / (time.perf_counter() - began)
-                if wants_end(on_step, state.progress(epochs, steps, speed)):
-                    state.stopped = when
+                with restored_modes(model):  # a callback may run the network in evaluation mode
+                    if wants_end(on_step, state.progress(epochs, steps, speed)):
+                        state.stopped = when
             shared_step.share_buffers()
             if state.step < steps:
                 break
             state.end_epoch(_val_accuracy(model, task, val_images))
-            if wants_end(on_epoch, state.progress(epochs, steps, speed)) and not state.stopped:
+            with restored_modes(model):
+                is_over = wants_end(on_epoch, state.progress(epochs, steps, speed))
+            if is_over and not state.stopped:
                 state.stopped = f"epoch {state.epoch}"
         state.keep_average()
+        shared_step.share_buffers()
     return TrainingSummary(state.epoch, state.seconds, tuple(state.losses), state.stopped)
 
 
@@ -148,17 +152,18 @@ def _val_accuracy(model: nn.Module, task: Task, images: int) -> float | None:
 @contextlib.contextmanager
 def _resumable(state: TrainingState, checkpoint: Checkpoint | None) -> Iterator[None]:
     """Resume from a checkpoint; save one at the end, when stopped, and on errors that may be mended."""
-    if checkpoint is None:
-        yield
-        return
-    if (snapshot := checkpoint.load()) is not None:
+    snapshot = checkpoint.load() if checkpoint is not None else None
+    if snapshot is not None:
         state.restore(snapshot)
     try:
         yield
     except (Stopped, FloatingPointError, DataError):
-        checkpoint.save(state.snapshot())
+        state.abandon_step()
+        if checkpoint is not None:
+            checkpoint.save(state.snapshot())
         raise
-    checkpoint.save(state.snapshot())
+    if checkpoint is not None:
+        checkpoint.save(state.snapshot())
 
 
 def make_step(

@@ -7,16 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..io.memory import is_out_of_memory
+from ..io.untrusted import first_line
 from ..modules.copying import replica
 from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import main_and_auxiliary, main_output, recorded_outputs
 from ..modules.randomness import fixed_randomness
+from ..modules.ranks import ranks
 from ..modules.structures import tensors_in
 from ..tasks.base import Task
 from ..tasks.optional_members import batch_size_for, has_training_loss, no_smoothing, smoothed_loss
+from .batching import Batching
 from .config import RecoveryConfig
 from .distillation import WithFeatures, compares_features
 from .training_loss import StepLoss, comparable_output, shape_of_answer
@@ -56,6 +60,8 @@ def check_training(
     copied = replica(model).train()
     shape = shape_of_answer(model, inputs, task)
     teacher = replica(teacher).eval() if teacher is not None and config.distillation_weight else None
+    if teacher is not None:
+        _check_teacher(teacher, inputs, shape)
     runs: nn.Module = copied
     if teacher is not None and compares_features(config):
         if has_training_loss(task):
@@ -66,6 +72,7 @@ def check_training(
         runs = WithFeatures(copied, inputs, "the network")
         teacher = WithFeatures(teacher, inputs, "the teacher")
     loss = StepLoss(task, teacher, config, shape)
+    _check_shares(model, task, config)
     try:
         with torch.enable_grad(), fixed_randomness(), recorded_outputs(copied) as given:
             loss(runs, inputs, targets).backward()
@@ -77,6 +84,47 @@ def check_training(
         return _left_out(given[0], shape)
     compared = teacher is None or comparable_output(given, size, shape) is not None
     return () if compared else (NO_TEACHER,)
+
+
+def _check_shares(model: nn.Module, task: Task, config: RecoveryConfig) -> None:
+    """Refuse batches of which a rank gets a single example: batch-norm cannot normalise it.
+
+    Raises:
+        ValueError: If a rank does.
+    """
+    images = Batching.of(task, config).images
+    has_norms = any(isinstance(module, _BatchNorm) for module in model.modules())
+    if ranks() > 1 and has_norms and images // ranks() < 2:
+        raise ValueError(
+            f"{ranks()} processes share batches of {images} images, and batch-norm needs two in each; give a "
+            f"batch size of at least {2 * ranks()}, or fewer processes"
+        )
+
+
+def _check_teacher(teacher: nn.Module, inputs: Tensor, shape: tuple[int, ...] | None) -> None:
+    """Refuse a teacher whose outputs cannot be compared with the network's; they would be broadcast.
+
+    Raises:
+        ValueError: If it does not run, or its outputs have another shape.
+    """
+    try:
+        with torch.no_grad(), fixed_randomness():
+            found = tuple(main_output(run_on_copy(teacher, inputs)).shape[1:])
+    except TypeError:  # it gives no output, as a detector
+        return
+    except Exception as error:  # its code may raise anything
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(f"the teacher does not run on the data: {first_line(error)}") from error
+    if shape is not None and found != shape:
+        raise ValueError(
+            f"the teacher gives outputs of {_size(found)} for an example, the network of {_size(shape)}; "
+            "give a teacher with the network's outputs"
+        )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a number"
 
 
 def _check_smoothing(

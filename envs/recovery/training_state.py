@@ -54,6 +54,7 @@ class TrainingState:
         self._scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")
         self._average = averaged_model(model, config.ema_decay) if config.ema_decay else None
         self._total = 0.0
+        self._before: list[Tensor] = []  # buffers, while a step is under way
         self._clock = Stopwatch()
 
     @property
@@ -67,8 +68,16 @@ class TrainingState:
         Each rank has its own dropout, and none has a state that would have to be saved.
         """
         self.loss = 0.0
+        self._before = [buffer.clone() for buffer in self._model.buffers()]
         self._optimizer.zero_grad()
         torch.manual_seed(derived_seed(self._seed, self.epoch, _DROPOUT, self.step, rank()))
+
+    @torch.no_grad()
+    def abandon_step(self) -> None:
+        """Undo a step that was begun and not taken: the passes so far have changed running statistics."""
+        for buffer, before in zip(self._model.buffers(), self._before, strict=bool(self._before)):
+            buffer.copy_(before)
+        self._before = []
 
     def order(self, images: int) -> Tensor:
         """Return the indices of the current epoch's images, in order, (images,) int64."""
@@ -102,6 +111,7 @@ class TrainingState:
         self._scaler.update()
         if self._average is not None:
             self._average.update_parameters(self._model)
+        self._before = []
         self._total += self.loss
         self._finished += 1
         self.step += 1

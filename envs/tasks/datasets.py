@@ -115,12 +115,12 @@ def get_task(
         storage.check_transforms(normalisation=normalisation, image_size=image_size, augment=augment)
     notes: tuple[str, ...] = ()
     if dataset is not None:
-        if val_from not in USUAL_VAL:
-            raise ValueError(unknown_name(f"part of {data} for val", val_from, USUAL_VAL))
-        if transforms is not None:
-            raise ValueError(f"transforms of one's own are for image folders; leave them out for {data}")
+        own = transforms is not None
+        _check_known(data, val_from, own_transforms=own, on_disk=in_memory == "never" and image_size is None)
         given, classes = dataset.load(Path(root), download)
         splits, split_notes = complete(given)
+        if image_size is None and in_memory == "never":
+            raise ValueError(f"{data} is read into memory as a whole; leave out --in-memory never")
         if image_size is not None:
             splits = with_source(splits, partial(_resized, data, image_size, storage))
     elif Path(data).is_dir():
@@ -162,6 +162,16 @@ def _padding(dataset: _Dataset | None, splits: Splits) -> int:
         return dataset.padding
     shorter = min(splits["train"].source.shape[-2:])
     return max(1, round(shorter / 8))  # 4 pixels for images of 32, as usual for CIFAR
+
+
+def _check_known(data: str, val_from: str, *, own_transforms: bool, on_disk: bool) -> None:
+    """Refuse what only folders have."""
+    if val_from not in USUAL_VAL:
+        raise ValueError(unknown_name(f"part of {data} for val", val_from, USUAL_VAL))
+    if own_transforms:
+        raise ValueError(f"transforms of one's own are for image folders; leave them out for {data}")
+    if on_disk:
+        raise ValueError(f"{data} is read into memory as a whole; leave out --in-memory never")
 
 
 def default_normalisation(data: str) -> str:

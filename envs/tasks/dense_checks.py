@@ -30,6 +30,8 @@ _SPLITS: tuple[SplitName, ...] = ("val", "train")
 _TRIED, _FIRST = 512, 128
 """Images for comparing normalisations, and for a first look at each of them."""
 
+_AT_A_TIME = 64  # images to read for their targets
+
 _LEVEL, _LEAST = 0.98, 1.0
 """Confidence level of the two-sided intervals, and the smallest difference that counts, percentage points."""
 
@@ -56,7 +58,7 @@ def sample(task: Images, split: SplitName, count: int = SAMPLE, indices: Tensor 
     indices = torch.arange(task.size(split)) if indices is None else indices
     count = min(count, len(indices))
     part = task.splits[split].take(indices[torch.arange(count) * len(indices) // count])
-    if task.transforms is None and not part.source.is_resident:
+    if task.transforms is None:
         part = Split.held(*part.read(torch.arange(count)))
     return dataclasses.replace(task, splits={"train": part, "val": part, "test": part})
 
@@ -113,7 +115,8 @@ def constant_accuracy(few: Images, measured: Measurement) -> float | None:
     Returns:
         The accuracy of that answer, percent, if the network is not significantly better; else None.
     """
-    _, targets = few.batch("val", torch.arange(few.size("val")))
+    batches = torch.arange(few.size("val")).split(_AT_A_TIME)  # all images at once may take a gigabyte
+    targets = torch.cat([few.batch("val", batch)[1] for batch in batches])
     classes = targets[(targets >= 0) & (targets < few.num_outputs)]
     constant = _Constant(classes.bincount(minlength=few.num_outputs), targets.shape[1:])
     answered = _measured(constant, few)

@@ -39,7 +39,11 @@ class Reading:
 
     @classmethod
     def of(cls, passed: Pass) -> Self:
-        """Return what this process reads in a pass."""
+        """Return what this process reads in a pass; in turn, nothing of the batches of others."""
+        if passed.in_turn:
+            left = enumerate(passed.batches[passed.first :])
+            turns = [(0, len(batch) if k % passed.ranks == passed.rank else 0) for k, batch in left]
+            return cls(passed.batches, turns, passed.first, passed.augment, passed.seed, passed.epoch)
         bounds = []
         for batch, share in zip(passed.batches[passed.first :], passed.shares, strict=True):
             before = sum(len(part) for part in batch.tensor_split(passed.ranks)[: passed.rank])

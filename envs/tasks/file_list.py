@@ -54,12 +54,22 @@ def images_under(folder: Path) -> list[str]:
     torchvision's ``make_dataset`` does the same and makes a tuple of each path, several hundred bytes.
     """
     found: list[str] = []
-    for place, _, names in os.walk(folder, followlinks=True):
+    above: dict[str, set[tuple[int, int]]] = {}  # of each place, the folders that it lies in
+    for place, inside, names in os.walk(folder, followlinks=True):
+        around = above.pop(place, set()) | {_identity(place)}
+        # A link to a folder around it would go round in a circle.
+        inside[:] = [name for name in inside if _identity(os.path.join(place, name)) not in around]  # noqa: PTH118
+        above |= {os.path.join(place, name): around for name in inside}  # noqa: PTH118
         inner = os.path.relpath(place, folder)
         images = [name for name in names if is_image(name)]
         found += images if inner == "." else [os.path.join(inner, name) for name in images]  # noqa: PTH118
     is_flat = not any(os.sep in name for name in found)
     return sorted(found, key=None if is_flat else lambda name: name.split(os.sep))  # noqa: PTH206
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    found = os.stat(folder)  # noqa: PTH116
+    return found.st_dev, found.st_ino
 
 
 def is_image(name: str) -> bool:

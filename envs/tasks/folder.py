@@ -52,7 +52,9 @@ class ImageFolder:
         """Sentences for the report."""
         decoder = self.source.decoder
         is_resized = decoder.size is not None and decoder.resize
-        resized = f"Images of {len(self.survey.sizes)} sizes were {decoder}." if is_resized else ""
+        sizes = len(self.survey.sizes)
+        which = f"Images of {sizes} sizes" if sizes > 1 else "Images"
+        resized = f"{which} were {decoder}." if is_resized else ""
         return tuple(filter(None, (resized, self.survey.note)))
 
 

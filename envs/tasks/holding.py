@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from ..io import memory
+from ..modules.process_group import join
+from ..modules.ranks import any_rank
 from .base import SplitName
 from .example_sources import Reading, Source, TensorSource, joined, spread
 from .examples import Fields, number_of_bytes
@@ -89,8 +91,10 @@ def memory_note(found: Mapping[SplitName, Held]) -> str:
 
 
 def _fits_by_far(needed: int) -> bool:
+    """Return whether all ranks have the memory: they have to read a stream alike."""
+    join()  # a script of the user's may make its task before anything else
     available = memory.available_memory()
-    return available is None or needed * local_ranks() * BY_FAR <= available
+    return not any_rank(available is not None and needed * local_ranks() * BY_FAR > available)
 
 
 def _needed(source: MapSource | IterableSource) -> int:

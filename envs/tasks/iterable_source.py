@@ -141,8 +141,13 @@ class IterableSource:
 
     def repeats(self, seed: int) -> bool:
         """Return whether its first examples are the same again with a seed; the first run had 0."""
-        with Run(self, 0, 0) as first, Run(self, seed, 0) as second:
-            return all(equal(first.row(), second.row()) for _ in range(min(_COMPARED, self.size)))
+        runs = [self._first_rows(0), self._first_rows(seed)]
+        return all(equal(*rows) for rows in zip(*runs, strict=True))
+
+    def _first_rows(self, seed: int) -> list[Any]:
+        """Return the first examples; one run ends before another begins, as they may share a state."""
+        with Run(self, seed, 0) as run:
+            return [run.row() for _ in range(min(_COMPARED, self.size))]
 
 
 class Run:

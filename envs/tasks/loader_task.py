@@ -7,12 +7,14 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from ..io.ranges import check_whole
 from ..io.suggestions import unknown_name
 from .base import SplitName
+from .example_sources import Source
 from .examples import Key, Transform
 from .holding import Held, hold_or_stream, memory_note
 from .passes import DataError
-from .source_opening import Options, class_names, open_source
+from .source_opening import Options, class_names, open_source, transformed
 from .source_task import SourceTask
 from .storage import IN_MEMORY, InMemory
 
@@ -81,15 +83,21 @@ class LoaderTask(SourceTask):
     ) -> None:
         if in_memory not in IN_MEMORY:
             raise ValueError(unknown_name("value of in_memory", in_memory, IN_MEMORY))
+        if workers is not None:
+            check_whole("workers", workers, 0)
         given: dict[SplitName, Any] = {"train": train, "val": val, "test": test}
+        for split, size in (sizes or {}).items():
+            if split not in given:
+                raise ValueError(unknown_name("split in sizes", split, tuple(given)))
+            check_whole(f"the size of {split}", size, 1)
         options = Options(inputs, targets, train_transform, eval_transform, workers, sizes or {})
         said: list[str] = []
         found: dict[SplitName, Held] = {}
+        opened: dict[SplitName, Source] = {}
         for split in _ORDER:
             try:
-                found[split] = hold_or_stream(
-                    split, open_source(split, given[split], options, said), in_memory
-                )
+                opened[split] = open_source(split, given[split], options, said)
+                found[split] = hold_or_stream(split, opened[split], in_memory)
             except DataError as error:
                 raise ValueError(str(error)) from error
         sources = {split: found[split].source for split in given}
@@ -100,3 +108,5 @@ class LoaderTask(SourceTask):
         super().__init__(sources, notes=(*notes, *lines), **settings)
         if names and len(names) == self.num_outputs:
             self.classes = names
+        if train_transform is not None:
+            self._val_for_training = transformed(opened["val"], train_transform)

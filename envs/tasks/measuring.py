@@ -163,7 +163,8 @@ def _shared_batches(
 
     A batch is not divided, as the sums of parts would be rounded otherwise.
     """
-    own = (measured(*batch) for batch in stream(task, Pass(split, batches[rank() :: ranks()])))
+    passed = Pass(split, batches, rank=rank(), ranks=ranks(), in_turn=True)
+    own = (measured(*batch) for batch in stream(task, passed))
     for _ in range(0, len(batches), ranks()):
         with together():
             found = next(own, None)

@@ -37,6 +37,7 @@ class Pass:
         first: Number of batches that were taken before an interruption.
         rank: Number of the process among those that share each batch.
         ranks: Number of these processes, at least 1.
+        in_turn: Whether the processes take whole batches in turn, instead of a share of each.
     """
 
     split: SplitName
@@ -47,14 +48,18 @@ class Pass:
     first: int = 0
     rank: int = 0
     ranks: int = 1
+    in_turn: bool = False
 
     @property
     def shares(self) -> list[Tensor]:
         """Indices of this rank's examples in each batch that is left, at least one.
 
         Of a batch with fewer examples than ranks, the last ranks get the first example, with a weight of 0.
+        In turn, only this rank's batches are listed.
         """
         left = self.batches[self.first :]
+        if self.in_turn:
+            return list(left[self.rank :: self.ranks])
         return [
             share if len(share) else batch[:1] for batch, share in zip(left, self._split(left), strict=True)
         ]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..io.memory import return_freed_memory
 from .passes import DataError
 
 Batch = tuple[Tensor, Tensor]
@@ -156,9 +157,10 @@ def _next(iterator: Iterator[Batch | _Fault]) -> Batch | _Fault | None:
 
 
 def _begin_worker(begin: Callable[[int], object] | None, number: int) -> None:
-    """Leave Ctrl-C to the main process, and its objects uncopied: counting them writes to their memory."""
+    """Leave Ctrl-C to the main process and its objects uncopied, and keep no memory of batches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
+    return_freed_memory()
     if begin is not None:
         begin(number)
 

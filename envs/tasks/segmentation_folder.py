@@ -165,7 +165,12 @@ def _pairs(part: Path) -> list[tuple[str, str]]:
         if not folder.is_dir():
             raise ValueError(f"{part} has no {name}/ folder: {_LAYOUT}")
         names = sorted(entry.name for entry in os.scandir(folder) if is_image(entry.name))
-        found.append({os.path.splitext(name)[0]: name for name in names})  # noqa: PTH122
+        of_stem: dict[str, str] = {}
+        for file in names:
+            other = of_stem.setdefault(os.path.splitext(file)[0], file)  # noqa: PTH122
+            if other != file:
+                raise ValueError(f"{folder} has both {other} and {file}: keep one, as masks go by the name")
+        found.append(of_stem)
     images, masks = found
     if not images:
         raise ValueError(f"{part / 'images'} has no images: fill it or remove {part}")

@@ -32,6 +32,9 @@ from .read_ahead import default_workers
 _ALL = (SequentialSampler, RandomSampler, WeightedRandomSampler, DistributedSampler)
 """Samplers that draw from all examples of a data set."""
 
+_CHANNELS = (1, 3, 4)
+"""First sides of tensors that are images."""
+
 REMEDY = "give fewer or smaller examples, a machine with more memory, or in_memory='never'"
 
 
@@ -83,6 +86,13 @@ def open_source(split: SplitName, given: Any, options: Options, said: list[str])
     if isinstance(given, Iterator):
         return _read_once(split, given, options)
     return _from_iterable(split, given, options, said)
+
+
+def transformed(source: Source, transform: Transform) -> Source:
+    """Return a source whose examples are transformed so in training; those in memory stay as they are."""
+    if not isinstance(source, (MapSource, IterableSource)):
+        return source
+    return replace(source, training=Recipe(source.training.fields, transform))
 
 
 def class_names(given: Any, source: Source, key: Key | None) -> tuple[str, ...]:
@@ -174,7 +184,14 @@ def _is_map_style(given: Any, options: Options, split: str) -> bool:
         return True
     if not len(given):
         raise ValueError(f"{split} gives nothing; give at least one example")
-    return not is_batch(given[0], options.fields(split, given[0]), split, usually=True)
+    fields = options.fields(split, given[0])
+    return _looks_like_example(fields.of(given[0])[0]) or not is_batch(given[0], fields, split, usually=True)
+
+
+def _looks_like_example(inputs: Any) -> bool:
+    """Return whether inputs are an image or a row of numbers, whatever length their targets have."""
+    shape = tuple(getattr(inputs, "shape", (0, 0)))
+    return len(shape) < 2 or (len(shape) == 3 and shape[0] in _CHANNELS)
 
 
 def _is_hugging_face(given: Any) -> bool:
@@ -188,6 +205,8 @@ def _from_iterable(split: SplitName, given: Any, options: Options, said: list[st
         given = _rebuilt(given)
     item = first_item(split, given)
     fields = options.fields(split, item)
+    if not isinstance(given, DataLoader) and _looks_like_example(fields.of(item)[0]):
+        usually = False
     batches = is_batch(item, fields, split, usually=usually)
     training, measuring = options.recipes(split, Fields(0, 1) if batches else fields)
     known = options.sizes.get(split)
@@ -208,7 +227,7 @@ def _length_of(given: Any, fields: Fields, batches: bool) -> int | None:
     """Return the number of examples of an iterable; None if it is unknown."""
     if batches and isinstance(given, (list, tuple)):
         return sum(len(fields.of(batch)[0]) for batch in given)
-    if batches and not isinstance(given, DataLoader):
+    if batches and not (isinstance(given, DataLoader) and given.batch_size):
         return None  # the number of batches says little, as the last is often smaller
     try:
         data: Any = given.dataset if isinstance(given, DataLoader) else given

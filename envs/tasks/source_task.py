@@ -71,6 +71,7 @@ class SourceTask:
         notes: tuple[str, ...] = (),
     ) -> None:
         self._sources = dict(sources)
+        self._val_for_training: Source | None = None
         _check_shapes({split: source.example for split, source in sources.items()})
         if not callable(loss):
             raise TypeError(
@@ -112,10 +113,8 @@ class SourceTask:
     def with_val_in_train(self) -> Self:
         """Return the same task whose train has the examples of val, too; val stays as it is."""
         whole = copy.copy(self)
-        whole._sources = {
-            **self._sources,
-            "train": JoinedSource(self._sources["train"], self._sources["val"]),
-        }
+        train, val = self._sources["train"], self._val_for_training or self._sources["val"]
+        whole._sources = {**self._sources, "train": JoinedSource(train, val)}
         return whole
 
     def all_targets(self, split: SplitName) -> Tensor | None:
@@ -140,6 +139,8 @@ class SourceTask:
         reading = Reading.of(passed)
         pairs = self._sources[passed.split].stream(reading)
         for share, (inputs, targets) in zip(reading.shares, pairs, strict=True):
+            if passed.in_turn and not len(share):
+                continue
             chosen = share if passed.augment else None
             yield self._finished(inputs, targets, chosen, passed.seed, passed.epoch)
 

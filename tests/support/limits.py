@@ -21,14 +21,21 @@ for _ in range(2):
     optimizer.zero_grad()
     model(torch.rand(batch, 3, side, side)).logsumexp(1).mean().backward()
     optimizer.step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+pages = int(open("/proc/self/statm").read().split()[5])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, pages * resource.getpagesize())
 """
 
 
-def memory_of_a_step(network: str, side: int, batch: int, folder: Path) -> int:
-    """Return the largest memory, bytes, of a process that imports everything and takes training steps."""
+def memory_of_a_step(network: str, side: int, batch: int, folder: Path) -> tuple[int, int]:
+    """Return the memory of a process that imports everything and takes training steps, bytes.
+
+    Returns:
+        The largest resident memory, and what counts as data for a limit.
+    """
     words = [sys.executable, "-W", "ignore", "-c", STEP, network, str(side), str(batch)]
-    return int(subprocess.run(words, capture_output=True, cwd=folder, check=True, text=True).stdout)
+    text = subprocess.run(words, capture_output=True, cwd=folder, check=True, text=True).stdout
+    resident, data = map(int, text.split())
+    return resident, data
 
 
 def run_within(limit: int, words: list[str], folder: Path) -> tuple[int, int, str]:

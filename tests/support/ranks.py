@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import io
 import os
 import time
@@ -16,8 +14,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 from torch.distributed import TCPStore
 
 from secateur.envs.modules.process_group import join
@@ -29,19 +25,10 @@ from secateur.envs.modules.ranks import (
     in_unison,
     one_first,
     rank,
-    ranks,
     together,
 )
-from secateur.envs.recovery.callbacks import Progress
-from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
-from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.data_parallel import SharedStep
-from secateur.envs.recovery.finetuning import finetune
-from secateur.envs.tasks import ClassificationTask, get_task, measure
 from secateur.envs.tasks.passes import DataError
 from support.processes import PROCESSES, perform
-
-_WORKING_DTYPE = "secateur.envs.modules.precision.working_dtype"
 
 
 def on_ranks(work: Callable[..., Any], *arguments: Any, number: int = 2) -> list[Any]:
@@ -119,7 +106,7 @@ def _work(variables: dict[str, str], answer: Connection, work: Callable[..., Any
 
 def _perform(variables: dict[str, str], words: list[str], errors: Path) -> None:
     os.environ |= variables
-    in_float32 = mock.patch(_WORKING_DTYPE, return_value=torch.float32)
+    in_float32 = mock.patch("secateur.envs.modules.precision.working_dtype", return_value=torch.float32)
     with in_float32:  # bfloat16 rounds the gradients of each share by itself
         perform(words, errors)
 
@@ -133,10 +120,10 @@ def use_everything() -> dict[str, Any]:
         "decided": first_decides(lambda: os.getpid()),
         "pid": os.getpid(),
     }
-    got["decided error"] = _error(lambda: first_decides(partial(_fail, "decided on", rank())))
-    got["together"] = _error(lambda: _fail_together(1))
+    got["decided error"] = error_line(lambda: first_decides(partial(_fail, "decided on", rank())))
+    got["together"] = error_line(lambda: _fail_together(1))
     seen: list[int] = []
-    got["in unison"] = _error(lambda: seen.extend(in_unison(_failing_numbers(fails=rank() == 1))))
+    got["in unison"] = error_line(lambda: seen.extend(in_unison(_failing_numbers(fails=rank() == 1))))
     got["seen"] = seen
     with one_first():
         if rank() == 0:
@@ -162,149 +149,9 @@ def _failing_numbers(*, fails: bool) -> Any:
     yield 2
 
 
-def _error(function: Callable[[], Any]) -> str:
+def error_line(function: Callable[[], Any]) -> str:
     try:
         function()
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
-
-
-def network(dropout: float = 0.0, *, batchnorm: bool = False) -> nn.Module:
-    """Build a small network for digits."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return nn.Sequential(
-            nn.Conv2d(1, 6, 3, padding=1),
-            nn.BatchNorm2d(6) if batchnorm else nn.Identity(),
-            nn.ReLU(),
-            nn.Conv2d(6, 6, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Dropout(dropout),
-            nn.Linear(96, 10),
-        )
-
-
-def few_digits() -> ClassificationTask:
-    """Keep 200 digits for training, without augmentation."""
-    digits = get_task("digits", root=Path())
-    train = digits.splits["train"].take(torch.arange(0, 1000, 5))
-    return dataclasses.replace(digits, splits={**digits.splits, "train": train}, padding=0)
-
-
-class TwoHeads(nn.Module):
-    """A network one of whose two answers does not count in the loss."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body, self.head, self.other = network()[:7], nn.Linear(96, 10), nn.Linear(96, 3)
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.body(inputs)
-        return self.head(features), self.other(features)
-
-
-def gradients_of(examples: int) -> tuple[float, dict[str, Tensor]]:
-    """Return loss and gradients of a batch of digits in float64, each rank with its share."""
-    torch.manual_seed(rank())
-    model = TwoHeads().double()
-    with torch.no_grad():  # ranks begin with rank 0's weights, whatever theirs are
-        model.head.weight += rank()
-    inputs, targets = few_digits().batch("train", torch.arange(examples))
-    share = torch.arange(examples).tensor_split(ranks())[rank()]
-    chosen = share if len(share) else torch.arange(1)
-    step = SharedStep(model, lambda inputs, targets: F.cross_entropy(model(inputs.double())[0], targets))
-    loss = step(inputs[chosen], targets[chosen], len(share) / examples)
-    loss.backward()
-    return loss.item(), {
-        name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None
-    }
-
-
-def train(
-    checkpoint: Path | None = None,
-    stop: tuple[int, int] | None = None,
-    dropout: float = 0.0,
-    *,
-    batchnorm: bool = False,
-    batch_size: int = 64,
-) -> dict[str, Any]:
-    """Fine-tune for two epochs; stop if asked to after a step, if a rank of that number says so."""
-    model, task, steps = network(dropout, batchnorm=batchnorm), few_digits(), [0]
-
-    def on_step(progress: Progress) -> None:
-        steps[0] += 1
-        if stop is not None and any_rank(stop == (steps[0], rank())):
-            raise Stopped
-
-    config = RecoveryConfig(epochs=2, batch_size=batch_size, learning_rate=0.05)
-    saved = None if checkpoint is None else Checkpoint(checkpoint)
-    losses: tuple[float, ...] = ()
-    # bfloat16 rounds the gradients of each share by itself.
-    in_float32 = mock.patch(_WORKING_DTYPE, return_value=torch.float32)
-    with contextlib.suppress(Stopped), in_float32:
-        losses = finetune(model, task, config, checkpoint=saved, on_step=on_step, seed=3).losses
-    return {"steps": steps[0], "losses": losses, "weights": model.state_dict()}
-
-
-def measured(limit: int | None = None) -> Any:
-    """Measure a network on test, in batches that do not divide it."""
-    found = measure(network(), get_task("digits", root=Path()), "test", batch_size=50, by_example=True)
-    return dataclasses.asdict(found)
-
-
-def train_on_vanishing_data(checkpoint: Path) -> str:
-    """Train on data that cannot be read on one rank in the third step."""
-    task = few_digits()
-
-    class Vanishing:
-        reads = 0
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(task, name)
-
-        def loader(self, passed: Any) -> Any:
-            for number, share in enumerate(passed.shares):
-                if number == 2 and passed.rank == 1:
-                    raise DataError("img.png vanished")
-                yield task.batch("train", share)
-
-    config = RecoveryConfig(epochs=1, batch_size=32)
-    return _error(lambda: finetune(network(), Vanishing(), config, checkpoint=Checkpoint(checkpoint)))
-
-
-def train_with(options: dict[str, Any]) -> dict[str, Any]:
-    """Fine-tune with options of :func:`train`."""
-    return train(**options)
-
-
-class _Failing:
-    """A task whose loss fails on one rank, in the first epoch of a training."""
-
-    rank: int
-
-    def __init__(self) -> None:
-        self._task, self._steps = few_digits(), 0
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return getattr(self._task, name)
-
-    def to(self, device: torch.device) -> _Failing:
-        return self
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        self._steps += outputs.requires_grad
-        if self._steps == 10 and rank() == self.rank:
-            raise ValueError(f"the loss fails on rank {self.rank}")
-        return self._task.loss(outputs, targets)
-
-
-class Failing0(_Failing):
-    rank = 0
-
-
-class Failing1(_Failing):
-    rank = 1

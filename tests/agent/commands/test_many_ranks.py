@@ -18,7 +18,7 @@ from support.ranks import begin_ranks, finish_ranks, join_ranks
 
 # No batch-norm, as each rank would normalise its share by itself.
 SMALL = [
-    "support.ranks:network", "--evaluations", "16", "--search-images", "64", "--epochs", "2",
+    "support.shared_training:network", "--evaluations", "16", "--search-images", "64", "--epochs", "2",
     "--dense-epochs", "2", "--seed", "1", "--augment", "none",
 ]  # fmt: skip
 
@@ -129,7 +129,7 @@ def test_bad_input_to_all_ranks_is_one_line_of_one_of_them(
 @pytest.mark.parametrize("bad", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_an_error_of_one_rank_ends_all_with_its_line(bad: int, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = ["prune", *SMALL, "--task", f"support.ranks:Failing{bad}", "--out", str(out)]
+    words = ["prune", *SMALL, "--task", f"support.shared_training:Failing{bad}", "--out", str(out)]
     codes, said = finish_ranks([word for word in words if word not in ("--augment", "none")], tmp_path / "e")
     assert codes == [2, 2]
     assert f"secateur: the loss fails on rank {bad}" in said[bad]

@@ -103,7 +103,7 @@ def test_the_layers_of_a_layerwise_run_learn_from_the_teacher_too(
         teachers.append(type(named["teacher"]).__name__)
         return finetune(*given, **named)
 
-    for module in ("layerwise", "prune"):
+    for module in ("layerwise", "recovery"):
         monkeypatch.setattr(f"secateur.agent.procedures.{module}.finetune", recorded)
     layers = len(
         secateur.prune(plain_network(), few, teacher=Wider(), procedure="layerwise", **BRIEF).report["layers"]

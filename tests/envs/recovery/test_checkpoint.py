@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.tasks import ClassificationTask, get_task
 from secateur.envs.tasks.joined import with_val_in_train
+from secateur.envs.tasks.passes import DataError, Pass
 
 CONFIG = RecoveryConfig(epochs=3, batch_size=32, distillation_weight=0.5)
 STEPS = 6  # of an epoch
@@ -183,3 +184,32 @@ def test_a_state_that_cannot_be_written_leaves_the_last_one(
             checkpoint.save({"number": 2})
     assert (checkpoint.load() or {})["number"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+class Breaking:
+    """A task whose data break at the second of the four passes of a step."""
+
+    def __init__(self, task: ClassificationTask) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def loader(self, passed: Pass) -> Iterator[Any]:
+        for number, batch in enumerate(self._task.loader(passed), start=passed.first):
+            if number == 5:
+                raise DataError("img.png vanished")
+            yield batch
+
+
+def test_data_that_break_in_the_middle_of_a_step_leave_no_trace(
+    tmp_path: Path, few: ClassificationTask
+) -> None:
+    config = RecoveryConfig(epochs=2, batch_size=16, accumulation_steps=4)
+    whole, resumed = small(), small()
+    finetune(whole, few, config)
+    with pytest.raises(DataError, match="vanished"):
+        finetune(resumed, Breaking(few), config, checkpoint=Checkpoint(tmp_path / "training"))
+    finetune(resumed, few, config, checkpoint=Checkpoint(tmp_path / "training"))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name

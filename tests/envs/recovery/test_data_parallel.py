@@ -11,7 +11,17 @@ from torch import Tensor, nn
 from secateur.envs.recovery import data_parallel
 from secateur.envs.recovery.checkpoint import Checkpoint
 from secateur.envs.recovery.data_parallel import sharing_notes, synchronised_batchnorm
-from support.ranks import gradients_of, measured, on_ranks, train, train_on_vanishing_data, train_with
+from support.ranks import on_ranks
+from support.shared_training import (
+    average_without_reestimation,
+    gradients_of,
+    measured,
+    measured_stream,
+    train,
+    train_on_vanishing_data,
+    train_with,
+    train_with_callbacks,
+)
 
 
 def close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float) -> bool:
@@ -67,6 +77,33 @@ def test_ranks_measure_what_one_process_measures_bit_by_bit() -> None:
         assert torch.equal(statistics[0], alone["example_statistics"])
         assert torch.equal(statistics[1], alone["labels"])
         assert found == {name: alone[name] for name in found}
+
+
+@pytest.mark.parametrize("limit", [None, 120])
+def test_ranks_measure_a_stream_as_one_process_does(limit: int | None) -> None:
+    alone = measured_stream(limit)
+    for found in on_ranks(measured_stream, limit):
+        assert torch.equal(found.pop("example_statistics"), alone["example_statistics"])
+        assert torch.equal(found.pop("labels"), alone["labels"])
+        assert found == {name: alone[name] for name in found}
+
+
+def test_a_callback_that_ends_the_training_on_one_rank_ends_it_on_all() -> None:
+    (first, _, weights), (second, _, others) = on_ranks(train_with_callbacks, "steps")
+    assert (first, second) == (3, 3)
+    assert weights == others
+
+
+def test_a_callback_of_one_rank_alone_gets_the_accuracy_on_val() -> None:
+    (calls, accuracies, weights), (none, _, others) = on_ranks(train_with_callbacks, "epochs of rank 0")
+    assert (calls, none) == (2, 0)
+    assert accuracies.count(",") == 1
+    assert weights == others
+
+
+def test_ranks_keep_the_same_average_of_running_statistics() -> None:
+    first, second = on_ranks(average_without_reestimation)
+    assert first == second
 
 
 def test_data_that_one_rank_cannot_read_end_the_training_of_all_and_it_can_be_resumed(tmp_path: Path) -> None:

@@ -14,15 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import (
     DataLoader,
     get_worker_info,
 )
 
+from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.recovery.finetuning import finetune
+from secateur.envs.tasks import R2, LoaderTask
 from secateur.envs.tasks.passes import DataError, Pass, stream
 from support.own_data import (
     SIZE,
@@ -214,6 +217,50 @@ def test_val_joins_train_for_the_last_training(make: Any, in_memory: Any) -> Non
     parts = [batches(task, rank=rank, ranks=3) for rank in range(3)]
     joined = [tuple(map(torch.cat, zip(*batch, strict=True))) for batch in zip(*parts, strict=True)]
     assert same(joined, whole)  # type: ignore[arg-type]
+
+
+def test_val_is_transformed_as_train_when_it_joins_it() -> None:
+    def brighter(image: Tensor) -> Tensor:
+        return image + 1000
+
+    task = task_of(Shifted(), train_transform=brighter).with_val_in_train()
+    inputs, _ = zip(*batches(task, torch.arange(2 * SIZE)), strict=True)
+    assert float(torch.cat(inputs).min()) == 1000
+    assert float(task.batch("val", torch.arange(1))[0].max()) == 0
+
+
+class Batched(Streamed):
+    """A stream of batches whose length is the number of its batches."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from DataLoader(Shifted(), batch_size=6)
+
+
+@pytest.mark.parametrize("make", [Batched, lambda: DataLoader(Batched(), batch_size=None)])
+def test_all_examples_of_a_stream_of_batches_are_used(make: Any) -> None:
+    assert task_of(make()).size("train") == SIZE
+
+
+def test_images_with_as_many_numbers_as_channels_are_examples() -> None:
+    pairs = [(torch.full((3, 8, 8), float(k)), torch.eye(3)[k % 3]) for k in range(SIZE)]
+    task = LoaderTask(train=pairs, val=pairs, test=pairs, loss=F.mse_loss, metric=R2())
+    assert (task.size("train"), task.input_shape, task.num_outputs) == (SIZE, (3, 8, 8), 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"sizes": {"trian": 5}}, "there is no split in sizes 'trian'"),
+        ({"sizes": {"train": 0}}, "the size of train is 0"),
+        ({"workers": -4}, "workers is -4"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(settings: Any, line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        task_of(Streamed(), **settings)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

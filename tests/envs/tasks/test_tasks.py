@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from secateur.envs.tasks import ClassificationTask, Split, get_task, measure
 from secateur.envs.tasks.classification import gathered_crops, random_crops, sliced_crops
 from secateur.envs.tasks.draws import uniform
+from secateur.envs.tasks.file_list import images_under
 from secateur.envs.tasks.splits import complete_splits, stratified_split
 
 
@@ -336,3 +337,12 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_line(tmp_path: Path, damage,
     with pytest.raises(ValueError, match=message) as caught:
         get_task(str(tmp_path), root=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_link_to_a_folder_around_it_does_not_multiply_images(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "one.png").touch()
+    (inner / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "again").symlink_to(inner)
+    assert images_under(tmp_path / "a") == ["again/one.png", "inner/one.png"]
