@@ -40,7 +40,7 @@ from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.surgery.plan import Mask
 from secateur.envs.tasks import Task, get_task
-from secateur.envs.tasks.tensors import TensorTask
+from secateur.envs.tasks.own.tensors import TensorTask
 
 _GIGABIT = 125e6
 """Bytes a second of a network between machines, for the simulation."""

@@ -20,8 +20,8 @@ from torch import nn
 from ...envs.models import is_user_defined
 from ...envs.problem.problem import check_prunable
 from ...envs.tasks import Measurement, SplitName, Task, list_datasets, measure
-from ...envs.tasks.datasets import default_normalisation, default_val_fraction, given_parts
-from ...envs.tasks.dense_checks import (
+from ...envs.tasks.images.datasets import default_normalisation, default_val_fraction, given_parts
+from ...envs.tasks.images.dense_checks import (
     SAMPLE,
     Images,
     better_normalisation,
@@ -29,9 +29,9 @@ from ...envs.tasks.dense_checks import (
     known_better,
     sample,
 )
-from ...envs.tasks.normalisation import FOR_FOLDERS
+from ...envs.tasks.images.normalisation import FOR_FOLDERS
+from ...envs.tasks.images.splits import VAL_FRACTION, TooFewError, stratified_split
 from ...envs.tasks.optional_members import metric_name
-from ...envs.tasks.splits import VAL_FRACTION, TooFewError, stratified_split
 from ...envs.tracing import trace
 from ..run.progress import log_info
 from .data_config import SEGMENTATION, DataConfig

@@ -12,7 +12,7 @@ from ...envs.models import is_user_defined
 from ...envs.modules.copying import replica
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.tasks import Task, measure
-from ...envs.tasks.dense_checks import SAMPLE
+from ...envs.tasks.images.dense_checks import SAMPLE
 from ...envs.tasks.optional_members import metric_name
 from ...envs.tasks.user_task import check_answers
 from ..run.progress import log_info

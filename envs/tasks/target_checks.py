@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .base import SplitName, Task
-from .example_sources import spread
 from .ignored_labels import accepts, labels_in
 from .optional_members import measuring_batch
+from .own.example_sources import spread
 
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 

@@ -15,7 +15,7 @@ from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.opening import dense_networks, open_job
 from secateur.envs.io.tensor_files import read_tensors, write_tensors
 from secateur.envs.tasks import ClassificationTask
-from secateur.envs.tasks.dense_checks import Difference, Images
+from secateur.envs.tasks.images.dense_checks import Difference, Images
 from support.folders import SHADES, shade_network, trained_weights, write_shades
 
 NET = "own_nets:build"

@@ -25,7 +25,7 @@ from secateur.envs.evaluation.packing import pack, pack_scoring, unpack
 from secateur.envs.evaluation.pool import WorkerLostError
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.plan import Mask
-from secateur.envs.tasks.tensors import TensorTask
+from secateur.envs.tasks.own.tensors import TensorTask
 from support.candidates import candidate
 from support.jobs import die, score, wait_and_square
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from secateur.envs.evaluation.candidate_network import CandidateNetwork
 from secateur.envs.recovery.compensation import Compensation
 from secateur.envs.surgery.verification import trace_exactly
-from secateur.envs.tasks.tensors import TensorTask
+from secateur.envs.tasks.own.tensors import TensorTask
 
 
 class Viewing(nn.Module):

@@ -19,9 +19,9 @@ from secateur.envs.recovery.optimisation import make_optimizer
 from secateur.envs.recovery.training_check import check_training
 from secateur.envs.recovery.training_state import TrainingState
 from secateur.envs.tasks import ClassificationTask, TensorTask, get_task
+from secateur.envs.tasks.images.segmentation import SegmentationTask
+from secateur.envs.tasks.images.splits import Split
 from secateur.envs.tasks.metrics import R2, Accuracy
-from secateur.envs.tasks.segmentation import SegmentationTask
-from secateur.envs.tasks.splits import Split
 
 
 @pytest.fixture(scope="module")

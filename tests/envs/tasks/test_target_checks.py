@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from secateur.envs.tasks import R2, Accuracy, LoaderTask, MeanIoU, SegmentationTask, TensorTask, measure
 from secateur.envs.tasks.ignored_labels import count_classes, labels_in
+from secateur.envs.tasks.images.splits import Split
 from secateur.envs.tasks.optional_members import distill
-from secateur.envs.tasks.splits import Split
 from secateur.envs.tasks.user_task import check_answers, check_task
 
 COUNT = 300

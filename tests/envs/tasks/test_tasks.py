@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from secateur.envs.tasks import ClassificationTask, Split, get_task, measure
-from secateur.envs.tasks.classification import gathered_crops, random_crops, sliced_crops
 from secateur.envs.tasks.draws import uniform
-from secateur.envs.tasks.file_list import images_under
-from secateur.envs.tasks.splits import complete_splits, stratified_split
+from secateur.envs.tasks.images.classification import gathered_crops, random_crops, sliced_crops
+from secateur.envs.tasks.images.file_list import images_under
+from secateur.envs.tasks.images.splits import complete_splits, stratified_split
 
 
 def a_split(count: int, classes: int = 4, first: int = 0) -> Split:

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 
+from ..passes import DataError
 from .file_list import FileList
 from .image_files import Decoder, naming_the_file
-from .passes import DataError
 
 INDEXED = ("L", "P", "1")
 """Pillow's modes of masks whose bytes are class indices."""

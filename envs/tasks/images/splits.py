@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .base import SplitName
+from ..base import SplitName
 from .sources import Resident, Source
 
 VAL_FRACTION = 0.1

@@ -8,13 +8,13 @@ from typing import Literal, get_args
 
 import torch
 
-from ..io import memory
-from ..io.ranges import check_whole
-from ..io.suggestions import unknown_name
-from .base import SplitName
+from ...io import memory
+from ...io.ranges import check_whole
+from ...io.suggestions import unknown_name
+from ..base import SplitName
+from ..read_ahead import default_workers, local_ranks
 from .image_files import Header, Survey, resized
 from .on_disk import CPU, ImageFiles
-from .read_ahead import default_workers, local_ranks
 from .splits import Split, with_source
 
 Splits = dict[SplitName, Split]

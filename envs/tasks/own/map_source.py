@@ -10,13 +10,13 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..modules.randomness import fixed_randomness
-from .data_errors import naming
-from .draws import derived_seed
+from ...modules.randomness import fixed_randomness
+from ..data_errors import naming
+from ..draws import derived_seed
+from ..passes import DataError
+from ..read_ahead import read_ahead
 from .example_sources import Reading, joined, spread
 from .examples import Pair, Recipe, equal, nothing
-from .passes import DataError
-from .read_ahead import read_ahead
 
 READ_AT_ONCE = 256
 """Smallest number of examples for which a bounded read starts workers."""

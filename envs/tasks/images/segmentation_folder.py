@@ -18,15 +18,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..base import SplitName
+from ..passes import DataError
 from .augmentation import Augmentation, resolve_augmentation
-from .base import SplitName
 from .file_list import FileList, is_image
 from .folder import part_folders
 from .image_files import Decoder, Header, check_image_size, read_header, survey
 from .masks import INDEXED, MOST_MASKS, Masks, largest_label
 from .normalisation import FOR_FOLDERS, Normalisation, resolve_normalisation
 from .on_disk import ImageFiles
-from .passes import DataError
 from .segmentation import SegmentationTask, balanced_weights, label_counts
 from .sources import Source
 from .splits import VAL_FRACTION, Split, complete_splits, with_source

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..modules.randomness import fixed_randomness
-from .data_errors import naming
-from .draws import derived_seed
+from ...modules.randomness import fixed_randomness
+from ..data_errors import naming
+from ..draws import derived_seed
+from ..passes import DataError
 from .example_sources import Reading
 from .examples import Fields, Pair, Recipe, check_shapes, equal, nothing, number_of_bytes
-from .passes import DataError
 
 PREFIX = 4096
 """Largest number of examples that are held for bounded reads."""

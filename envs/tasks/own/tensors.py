@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .base import SplitName
+from ..base import SplitName
 from .example_sources import TensorSource
 from .examples import Pair
 from .source_task import SourceTask

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 
-from ..io.memory import is_out_of_memory
-from ..io.plugins import imported_module, nearest_or_all
-from ..io.untrusted import with_type
-from .draws import derived_seed
-from .passes import DataError
+from ...io.memory import is_out_of_memory
+from ...io.plugins import imported_module, nearest_or_all
+from ...io.untrusted import with_type
+from ..draws import derived_seed
+from ..passes import DataError
 from .splits import Split
 
 Transform = Callable[..., Any]

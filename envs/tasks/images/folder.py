@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from ..io.suggestions import unknown_name
-from .base import SplitName
+from ...io.suggestions import unknown_name
+from ..base import SplitName
 from .file_list import FileList, folders_in, images_under
 from .image_files import Decoder, Survey, check_image_size, read_header, survey
 from .on_disk import ImageFiles, Labels

@@ -14,15 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..modules.randomness import fixed_randomness
-from .base import SplitName
-from .draws import derived_seed
+from ...modules.randomness import fixed_randomness
+from ..base import SplitName
+from ..draws import derived_seed
+from ..ignored_labels import count_classes
+from ..metrics import Average, Metric
+from ..optional_members import distillation_loss, no_smoothing
+from ..passes import Pass
 from .example_sources import JoinedSource, Reading, Source, spread
 from .examples import Pair
-from .ignored_labels import count_classes
-from .metrics import Average, Metric
-from .optional_members import distillation_loss, no_smoothing
-from .passes import Pass
 
 _LOOKED_AT = 256
 """Number of examples of each split that are read to see how many classes there are."""

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .images import ImageTask
-from .metrics import confusion_matrix, intersections_over_unions
+from ..metrics import confusion_matrix, intersections_over_unions
+from .image_task import ImageTask
 
 
 @dataclass(frozen=True)
 class SegmentationTask(ImageTask):
     """Segment images, with cross-entropy and mean intersection over union.
 
-    Args in addition to those of :class:`.images.ImageTask`:
+    Args in addition to those of :class:`.image_task.ImageTask`:
         ignore_label: Label of pixels that are ignored in loss and metric, in [0, 255].
         class_weights: Weights of the K classes in the loss, >= 0; empty means equal weights.
         scales: Smallest and largest factor of the random scaling of training images, > 0.

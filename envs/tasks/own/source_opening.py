@@ -21,13 +21,13 @@ from torch.utils.data import (
     default_convert,
 )
 
-from ..io import memory
-from .base import SplitName
+from ...io import memory
+from ..base import SplitName
+from ..read_ahead import default_workers
 from .example_sources import Source, TensorSource, joined
 from .examples import Fields, Key, Pair, Recipe, Transform, check_shapes, is_batch
 from .iterable_source import PREFIX, IterableSource, first_item, naming
 from .map_source import MapSource
-from .read_ahead import default_workers
 
 _ALL = (SequentialSampler, RandomSampler, WeightedRandomSampler, DistributedSampler)
 """Samplers that draw from all examples of a data set."""

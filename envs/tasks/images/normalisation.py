@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..io.suggestions import did_you_mean
+from ...io.suggestions import did_you_mean
 from .splits import Split
 
 Normalisation = tuple[Sequence[float], Sequence[float]]

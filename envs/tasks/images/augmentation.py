@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
-from ..io.suggestions import unknown_name
+from ...io.suggestions import unknown_name
 
 Augment = Literal["auto", "none", "flip", "crop", "flip-crop"]
 AUGMENTATIONS: tuple[str, ...] = get_args(Augment)

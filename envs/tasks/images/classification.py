@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .images import ImageTask
+from .image_task import ImageTask
 
 
 @dataclass(frozen=True)
 class ClassificationTask(ImageTask):
     """Classify images, with cross-entropy and accuracy.
 
-    Args in addition to those of :class:`.images.ImageTask`:
+    Args in addition to those of :class:`.image_task.ImageTask`:
         padding: Width of the black border for random crops of training images, pixels, at least 0.
         flip: Whether training images are flipped left to right with probability 0.5.
         notes: Sentences for the report.

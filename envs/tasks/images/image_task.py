@@ -16,11 +16,11 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from .base import SplitName
-from .draws import uniform
-from .optional_members import distillation_loss
-from .passes import Pass
-from .read_ahead import read_ahead
+from ..base import SplitName
+from ..draws import uniform
+from ..optional_members import distillation_loss
+from ..passes import Pass
+from ..read_ahead import read_ahead
 from .splits import Split, joined, with_source
 from .user_transforms import Transforms
 

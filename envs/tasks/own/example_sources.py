@@ -13,8 +13,8 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from ..passes import Pass
 from .examples import Pair
-from .passes import Pass
 
 
 @dataclass(frozen=True)

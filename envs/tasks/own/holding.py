@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ..io import memory
-from ..modules.process_group import join
-from ..modules.ranks import any_rank
-from .base import SplitName
+from ...io import memory
+from ...modules.process_group import join
+from ...modules.ranks import any_rank
+from ..base import SplitName
+from ..images.storage import BY_FAR, InMemory
+from ..read_ahead import local_ranks
 from .example_sources import Reading, Source, TensorSource, joined, spread
 from .examples import Fields, number_of_bytes
 from .iterable_source import IterableSource, Run
 from .map_source import READ_AT_ONCE, MapSource
-from .read_ahead import local_ranks
 from .source_opening import REMEDY
-from .storage import BY_FAR, InMemory
 
 _WEIGHED = 16
 """Number of examples from which the memory of all is estimated."""

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import center_crop, resize, to_image
 
-from .passes import DataError
+from ..passes import DataError
 
 MOST_HEADERS = 20_000
 """Largest number of files whose headers are read: it takes some seconds, and hours for a million on a network

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 import torchvision
 
-from ..io.suggestions import did_you_mean, unknown_name
+from ...io.suggestions import did_you_mean, unknown_name
+from ..base import SplitName
 from .augmentation import Augmentation, resolve_augmentation
-from .base import SplitName
 from .classification import ClassificationTask
 from .folder import USUAL_VAL, open_folder, part_folders
 from .image_files import check_image_size

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from ..passes import DataError
 from .file_list import FileList
 from .image_files import Decoder
-from .passes import DataError
 from .sources import Resident, with_channels
 
 CPU = torch.device("cpu")

@@ -7,16 +7,16 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from ..io.ranges import check_whole
-from ..io.suggestions import unknown_name
-from .base import SplitName
+from ...io.ranges import check_whole
+from ...io.suggestions import unknown_name
+from ..base import SplitName
+from ..images.storage import IN_MEMORY, InMemory
+from ..passes import DataError
 from .example_sources import Source
 from .examples import Key, Transform
 from .holding import Held, hold_or_stream, memory_note
-from .passes import DataError
 from .source_opening import Options, class_names, open_source, transformed
 from .source_task import SourceTask
-from .storage import IN_MEMORY, InMemory
 
 _ORDER: tuple[SplitName, ...] = ("val", "test", "train")
 """Order of reading: what is read again and again is held first."""

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .base import SplitName
+from ..base import SplitName
+from ..intervals import drop_interval, gap_interval
+from ..measuring import Measurement, measure
 from .classification import ClassificationTask
-from .intervals import drop_interval, gap_interval
-from .measuring import Measurement, measure
 from .normalisation import CUSTOMARY, resolve_normalisation
 from .segmentation import SegmentationTask
 from .splits import Split

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision import tv_tensors
 
-from ..modules.randomness import fixed_randomness
-from .passes import DataError
+from ...modules.randomness import fixed_randomness
+from ..passes import DataError
 
 Pair = tuple[Tensor, Tensor]
 Transform = Callable[..., Any]
