@@ -106,29 +106,34 @@ def measured(answering: Callable[..., None], way: str, *given: Any) -> dict[str,
 
 
 def answer(there: Connection, way: str, root: Path, workers: int, repeats: int) -> None:
-    """Read all training images several times and send the figures of the fastest pass."""
+    """Read all training images several times and send the figures of the fastest pass, and the memory of one."""
     begin()
     before = memory_of_processes()
-    peak = [before]
-    finished = threading.Event()
-
-    def watch() -> None:
-        while not finished.wait(0.1):
-            peak[0] = max(peak[0], memory_of_processes())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
     read = WAYS[way](root, workers)
+    peak_mb = (peak_memory(read) - before) / 1e6
     passes = []
     for _ in range(repeats):
         cpu, began = cpu_seconds(), time.perf_counter()
         images = read()
         passes.append((images / (time.perf_counter() - began), images / (cpu_seconds() - cpu)))
+    per_second, per_cpu_second = (max(column) for column in zip(*passes, strict=True))
+    there.send({"per_second": per_second, "per_cpu_second": per_cpu_second, "peak_mb": peak_mb})
+
+
+def peak_memory(read: Callable[[], int]) -> int:
+    """Return the largest memory during a pass; looking at it takes CPU time, so this pass is not timed."""
+    peak, finished = [memory_of_processes()], threading.Event()
+
+    def watch() -> None:
+        while not finished.wait(0.2):
+            peak[0] = max(peak[0], memory_of_processes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    read()
     finished.set()
     watcher.join()
-    per_second, per_cpu_second = (max(column) for column in zip(*passes, strict=True))
-    peak_mb = (peak[0] - before) / 1e6
-    there.send({"per_second": per_second, "per_cpu_second": per_cpu_second, "peak_mb": peak_mb})
+    return peak[0]
 
 
 def answer_share(there: Connection, way: str, root: Path, workers: int, repeats: int) -> None:
@@ -160,7 +165,7 @@ def cpu_seconds() -> float:
 
 
 def memory_of_processes() -> int:
-    """Return the bytes of this process and its children; what they share is counted once."""
+    """Return the bytes that this process and its children allocated; what they share is counted once."""
     pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
     total = 0
     for pid in pids:
@@ -168,7 +173,10 @@ def memory_of_processes() -> int:
             text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
         except OSError:  # it has ended
             continue
-        total += next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:"))
+        sizes = (
+            line.split()[1] for line in text.splitlines() if line.startswith(("Pss_Anon:", "Pss_Shmem:"))
+        )
+        total += 1024 * sum(map(int, sizes))
     return total
 
 
