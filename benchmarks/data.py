@@ -106,7 +106,7 @@ def measured(answering: Callable[..., None], way: str, *given: Any) -> dict[str,
 
 
 def answer(there: Connection, way: str, root: Path, workers: int, repeats: int) -> None:
-    """Read all training images several times and send the figures of the fastest pass, and the memory of one."""
+    """Read all training images several times; send the figures of the fastest pass, and one's memory."""
     begin()
     before = memory_of_processes()
     read = WAYS[way](root, workers)

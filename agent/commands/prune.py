@@ -33,8 +33,8 @@ class Prune:
     teacher_weights: str | None = None
     """Weights of the teacher; a file, or the name of published weights."""
     dense_epochs: int = DENSE_EPOCHS
-    """Training epochs of a dense network without weights, at least 0; 0 does not train it, for factories that
-    load weights."""
+    """Epochs for a network without weights; at least 0; 0 does not train it, for factories that load
+    weights."""
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/<model>-<data>-<method>-<time>."""
 

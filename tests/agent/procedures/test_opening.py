@@ -137,7 +137,7 @@ def test_a_resumed_run_uses_the_parts_of_its_beginning_without_measuring_again(
 
     words = ["prune", NET, *weights_of(hard, "knowing"), *QUICK]
     with monkeypatch.context() as interrupted:
-        interrupted.setattr("secateur.agent.procedures.prune._recover", stop)
+        interrupted.setattr("secateur.agent.procedures.prune.recover_pruned", stop)
         assert main(words) == 130
     assert yaml.safe_load(Path("run/config.yaml").read_text())["val_from"] == "test"
     capsys.readouterr()

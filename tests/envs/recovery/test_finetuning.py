@@ -242,10 +242,10 @@ def test_the_distillation_loss_is_zero_for_equal_answers_and_has_the_gradient_of
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("weights", r"the loss became nan in epoch 1, step 1 of 1, first in the weights of 3: lower the"),
-        ("output", r"the loss became nan in epoch 1, step 1 of 1, first in the output of 2: lower the"),
-        ("gradient", r"gradient became nan in epoch 1, step 1 of 1, first in the gradient of 3: lower the"),
-        ("target", r"the loss became nan in epoch 1, step 1 of 1, though every layer's weights and outputs"),
+        ("weights", r"the loss became nan in epoch 1, step 1 of 2, first in the weights of 3: lower the"),
+        ("output", r"the loss became nan in epoch 1, step 1 of 2, first in the output of 2: lower the"),
+        ("gradient", r"gradient became nan in epoch 1, step 1 of 2, first in the gradient of 3: lower the"),
+        ("target", r"the loss became nan in epoch 1, step 1 of 2, though every layer's weights and outputs"),
     ],
 )
 def test_a_diverged_training_says_where_and_leaves_the_network_as_it_was_before_the_step(

@@ -122,7 +122,7 @@ def test_a_teacher_with_other_outputs_is_refused_as_they_would_be_broadcast() ->
 def test_a_rank_does_not_get_single_examples_for_batchnorm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_check, "ranks", lambda: 3)
     config = RecoveryConfig(batch_size=5, distillation_weight=0.0)
-    with pytest.raises(ValueError, match=r"^3 processes share batches of 5 images"):
+    with pytest.raises(ValueError, match=r"^3 processes share batches of 4 images"):
         check_training(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), _numbers(), config, None)
     check_training(nn.Linear(4, 3), _numbers(), config, None)
 

@@ -24,7 +24,7 @@ def test_images_are_held_in_memory_where_they_fit_by_far_and_it_is_said(
 ) -> None:
     root = write_shades(tmp_path, {"train": 400, "test": 4})  # 233 kB, and little to decode
     monkeypatch.setattr("secateur.envs.io.memory.available_memory", lambda: available)
-    monkeypatch.setattr("secateur.envs.tasks.images.storage._BY_FAR", 5)
+    monkeypatch.setattr("secateur.envs.tasks.images.storage.BY_FAR", 5)
     task = get_task(str(root), root=root, workers=1)
     assert task.splits["train"].source.is_resident == is_held
     expected = "held in memory (232.7 kB)" if is_held else "read when they are needed (232.7 kB of pixels)"
