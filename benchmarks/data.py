@@ -34,6 +34,7 @@ from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.tasks import ClassificationTask, get_task
 from secateur.envs.tasks.passes import Pass, stream
+from secateur.envs.tasks.read_ahead import default_workers
 
 SIDE, CLASSES, BATCH = 224, 10, 128
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -59,7 +60,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=int, default=50_000)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, default=default_workers())
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path, help="JSON file for the rows")
     args = parser.parse_args()
@@ -106,7 +107,7 @@ def measured(answering: Callable[..., None], way: str, *given: Any) -> dict[str,
 
 
 def answer(there: Connection, way: str, root: Path, workers: int, repeats: int) -> None:
-    """Read all training images several times; send the figures of the fastest pass, and one's memory."""
+    """Read all training images several times, and send the best figures and the memory of a pass."""
     begin()
     before = memory_of_processes()
     read = WAYS[way](root, workers)

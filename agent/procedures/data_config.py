@@ -54,7 +54,7 @@ class DataConfig:
     """Device: cpu, cuda, cuda:1 or auto; auto is the GPU if there is one."""
     workers: int | None = None
     """Processes that read images from disk, at least 0; 0 reads them in the process itself; by default one
-    for each core."""
+    for each core but one, which trains."""
     in_memory: Literal["auto", "always", "never"] = "auto"
     """Whether images are held in memory; auto holds them if they fit by far, else reads them when they are
     needed."""

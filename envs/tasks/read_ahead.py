@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,6 +27,10 @@ T = TypeVar("T")
 _MOST_WORKERS = 16
 _AHEAD = 2
 """Batches that each process reads ahead."""
+
+_FORK = "fork" if sys.platform == "linux" else None
+"""How processes start: a fork takes milliseconds in each epoch, other ways import torch and copy the paths.
+None is the system's way."""
 
 _SHARED = Path("/dev/shm")
 """Where Linux keeps memory that processes share; a container often has 64 MB of it."""
@@ -55,12 +60,12 @@ class _Batches(Dataset[Batch | _Fault]):
 
 
 def default_workers() -> int:
-    """Return how many processes read data: one for each core that this process may use, at most 16.
+    """Return how many processes read data: one for each core but one, which trains, at least 1 and at most 16.
 
     Processes of ``torchrun`` on one machine share its cores.
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(_MOST_WORKERS, usable // local_ranks()))
+    return max(1, min(_MOST_WORKERS, usable // local_ranks() - 1))
 
 
 def local_ranks() -> int:
@@ -121,6 +126,7 @@ def _loader(
         sampler=(share.tolist() for share in shares),  # iterated once
         collate_fn=_unchanged,
         num_workers=workers,
+        multiprocessing_context=_FORK if workers else None,
         prefetch_factor=_AHEAD if workers else None,
         worker_init_fn=partial(_begin_worker, begin),
         pin_memory=is_pinned,

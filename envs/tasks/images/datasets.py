@@ -97,7 +97,7 @@ def get_task(
         eval_transform: Transform of all other images, or its name.
         in_memory: "auto" holds images in memory if they fit by far and else reads them when they are needed,
             "always" holds them, "never" does not.
-        workers: Processes that read images from disk, at least 0; None is one for each core.
+        workers: Processes that read images from disk, at least 0; None is one for each core but one.
         device: Device on which the images are given.
 
     Raises:

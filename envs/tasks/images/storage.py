@@ -45,7 +45,7 @@ class Storage:
         in_memory: "auto" holds them in memory if they fit by far, "always" wherever they fit, "never" reads
             them from disk when they are needed.
         workers: Processes that read images ahead, and threads that read them into memory, at least 0; None is
-            one for each core.
+            one for each core but one.
         device: Device of the task.
 
     Raises:
