@@ -59,7 +59,7 @@ class _Batches(Dataset[Batch | _Fault]):
 
 
 def default_workers() -> int:
-    """Return how many processes read data: one for each core but one, which trains, at least 1 and at most 16.
+    """Return how many processes read data: one for each core but one, which trains; 1 to 16.
 
     Processes of ``torchrun`` on one machine share its cores.
     """
