@@ -5,9 +5,10 @@ import sys
 import traceback
 import warnings
 
+from ..envs.modules.process_group import FailedElsewhereError, LostRankError, joined
 from .commands.help_page import print_page
 from .commands.parsing import VERBS, UsageError, parse
-from .commands.process import keep_freed_memory
+from .commands.process import check_shared, keep_freed_memory, one_stdout
 from .run.progress import Verbosity, verbosity
 
 _HELP = ("-h", "--help", "--help-all")
@@ -23,27 +24,26 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit status: 0 for success; 2 if the input is wrong or the memory runs out, with one line on
         stderr about the cause and the remedy; 130 if the run is stopped; 141 if the reader closes the output.
-        ``--debug`` also prints the traceback; ``--quiet`` and ``--verbose`` set the level of detail.
+        ``--debug`` also prints the traceback; ``--quiet`` and ``--verbose`` set the level of detail. Of
+        several processes that torchrun has started, one prints.
     """
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
     keep_freed_memory()
     try:
-        if any(word in _HELP for word in words):
-            print_page(VERBS, words)
-            return 0
-        verb = parse([word for word in words if word not in ("--debug", *_VERBOSITY)])
-        with verbosity(_verbosity(words)), warnings.catch_warnings():
-            if not debug:
-                warnings.simplefilter("ignore")
-            verb.run()
-        sys.stdout.flush()
+        with joined(), one_stdout():
+            _run(words, debug)
+            sys.stdout.flush()
+    except FailedElsewhereError as failure:
+        return 130 if isinstance(failure.__cause__, KeyboardInterrupt) else 2
     except BrokenPipeError:  # the reader, such as `head`, has closed the output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python prints an error at exit
         return 141  # 128 + SIGPIPE, as other commands
     except UsageError as error:
         return _print_error(str(error), debug)
     except (ValueError, TypeError, FloatingPointError, OSError) as error:
+        return _print_error(str(error), debug)
+    except LostRankError as error:
         return _print_error(str(error), debug)
     except (MemoryError, RuntimeError) as error:
         from ..envs.io.memory import is_out_of_memory, out_of_memory_line  # here, as --help has to start fast
@@ -56,6 +56,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"secateur: stopped{advice}", file=sys.stderr)
         return 130
     return 0
+
+
+def _run(words: list[str], debug: bool) -> None:
+    if any(word in _HELP for word in words):
+        print_page(VERBS, words)
+        return
+    verb = parse([word for word in words if word not in ("--debug", *_VERBOSITY)])
+    check_shared(verb)
+    with verbosity(_verbosity(words)), warnings.catch_warnings():
+        if not debug:
+            warnings.simplefilter("ignore")
+        verb.run()
 
 
 def _verbosity(words: list[str]) -> Verbosity:

@@ -18,8 +18,9 @@ from torch.func import functional_call
 from secateur.envs.modules.copying import replica
 from secateur.envs.modules.outputs import main_output
 from secateur.envs.modules.precision import autocast
+from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.recovery.training_loss import StepLoss
 from secateur.envs.surgery.plan import Mask
 from secateur.envs.tasks.base import Task
@@ -59,7 +60,7 @@ def cotrain(
     """
     student, teacher = replica(model), replica(model).eval()
     loss = _SharedLoss(
-        StepLoss(task, teacher, config.distillation_weight, config.temperature),
+        StepLoss(task, teacher, config),
         teacher,
         network,
         draw,
@@ -85,7 +86,7 @@ class _SharedLoss:
             part = main_output(functional_call(model, weights, (inputs,)))
             with torch.no_grad():
                 answers = main_output(self.teacher(inputs))
-        task, temperature = self.whole.task, self.whole.temperature
+        task, temperature = self.whole.task, self.whole.config.temperature
         return self.whole(model, inputs, targets) + distill(task, part, answers, temperature)
 
 

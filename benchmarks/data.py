@@ -29,8 +29,9 @@ from torchvision.transforms import v2
 
 from secateur.agent.commands.process import keep_freed_memory
 from secateur.envs.io.atomic_write import write_atomically
+from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.tasks import ClassificationTask, get_task
 from secateur.envs.tasks.passes import Pass, stream
 from secateur.envs.tasks.read_ahead import default_workers

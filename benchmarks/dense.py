@@ -15,9 +15,10 @@ from pathlib import Path
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.loading import build_dense_network, load_task
 from secateur.envs.io.tensor_files import write_tensors
+from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.checkpoint import Checkpoint
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.tasks import measure
 
 TEACHERS_SHARE = 0.9
@@ -57,7 +58,7 @@ def main() -> None:
     if args.teacher:
         name, weights = args.teacher.split("=", 1)
         teacher, share = build_dense_network(name, task, weights, seed=args.seed), TEACHERS_SHARE
-    config = RecoveryConfig(args.epochs, learning_rate=args.learning_rate, distillation_weight=share)
+    config = RecoveryConfig(epochs=args.epochs, learning_rate=args.learning_rate, distillation_weight=share)
     checkpoint = Checkpoint(args.out.with_suffix(".checkpoint"))
     finetune(model, task, config, teacher=teacher, seed=args.seed, checkpoint=checkpoint, on_epoch=note)
     print(f"after: {measure(model, task, 'test').accuracy:.2f} % on test", flush=True)

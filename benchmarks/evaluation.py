@@ -97,7 +97,7 @@ def compare(problem: PruningProblem, args: argparse.Namespace, which: str, image
     """Time both ways and the matrix product in turn on one kind of candidates."""
     draw = whole_network if which == "whole network" else one_layer
     candidates = draw(problem, args.target_macs, args.candidates)
-    pieces = problem.evaluator._candidates._statistics
+    pieces = problem.evaluator.bench.candidates.statistics_images
     statistics_images = torch.cat(pieces).float().contiguous() if pieces else None
     factor = torch.randn(SIDE, SIDE).to(device(), torch.bfloat16)
     jobs: dict[str, Callable[[], object]] = {

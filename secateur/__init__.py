@@ -28,7 +28,7 @@ _PUBLIC = {
     "prune": (_FRONT_DOOR, "prune"),
     "load": (_FRONT_DOOR, "load"),
     "Task": ("envs.tasks.base", "Task"),
-    "TensorTask": ("envs.tasks.tensors", "TensorTask"),
+    "TensorTask": ("envs.tasks.own.tensors", "TensorTask"),
     "PruningPlan": ("envs.surgery.plan", "PruningPlan"),
     "PruningConfig": ("agent.procedures.config", "PruningConfig"),
 }

@@ -7,7 +7,7 @@ from .agent.procedures.front_door import search as search
 from .envs.surgery.plan import PruningPlan as PruningPlan
 from .envs.surgery.verification import trace_exactly as trace
 from .envs.tasks.base import Task as Task
-from .envs.tasks.tensors import TensorTask as TensorTask
+from .envs.tasks.own.tensors import TensorTask as TensorTask
 
 __all__ = [
     "PruningConfig",

@@ -70,6 +70,18 @@ def test_the_backbone_of_an_ultralytics_detector_is_cut(capsys: pytest.CaptureFi
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "package"), [("torchvision_detector", "torchvision"), ("ultralytics_detector", "ultralytics")]
+)
+def test_a_whole_detector_is_pruned_and_recovered(name: str, package: str, tmp_path: Path) -> None:
+    pytest.importorskip(package)
+    arguments = ["--epochs", "4", "--images", "48", "--out", str(tmp_path / "run")]
+    report = example(name).main(arguments)
+    assert report["ratios"]["macs"] < 0.55
+    assert report["recovery"]["losses"][-1] < report["recovery"]["losses"][0]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_cells_of_a_notebook_run_in_order(notebook: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespace: dict[str, object] = {"__name__": "__main__"}

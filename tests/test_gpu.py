@@ -53,7 +53,7 @@ def small(dropout: float = 0.0) -> nn.Module:
 
 def without_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("secateur.envs.recovery.finetuning.capture_graph", lambda *_: None)
-    monkeypatch.setattr("secateur.envs.recovery.finetuning.capture_training_graph", lambda model, _: model)
+    monkeypatch.setattr("secateur.envs.recovery.finetuning.capture_training_graph", lambda model, *_: model)
 
 
 def test_a_network_that_looks_at_numbers_is_not_recorded(digits: ClassificationTask) -> None:

@@ -21,6 +21,7 @@ from secateur.agent.cli import main, parse
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.run.flat_options import options_of
+from secateur.envs.tasks.own.source_task import SourceTask
 from support.pages import PAGES, README, ROOT, Block, blocks, prose
 
 _SLOW_GUIDES = ("deploy", "options-file", "own-data", "runs", "segmentation", "several-sizes")
@@ -157,7 +158,10 @@ def test_dotted_names_exist(dotted: str) -> None:
 @pytest.mark.parametrize(("call", "function", "keyword"), sorted(set(calls())))
 def test_arguments_exist(call: str, function: str, keyword: str) -> None:
     parameters = inspect.signature(PUBLIC[function]).parameters
-    assert keyword in parameters or ("options" in parameters and keyword in OPTIONS), call
+    known = {*parameters, *(OPTIONS if "options" in parameters else ())}
+    if "settings" in parameters:  # those of the class above
+        known |= {*inspect.signature(SourceTask).parameters}
+    assert keyword in known, call
 
 
 @pytest.mark.parametrize(

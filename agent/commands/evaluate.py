@@ -37,6 +37,8 @@ class Evaluate:
     """Seed of the split into train and val for a dense model, 0 by default; not allowed for a run, which has
     its own."""
 
+    shared: ClassVar[bool] = True
+    """Whether several processes share the work."""
     everyday: ClassVar[tuple[str, ...]] = ("what", "weights", "data", "json", "seed")
     example: ClassVar[str] = """\
 secateur evaluate runs/mine

@@ -8,7 +8,7 @@ from typing import ClassVar
 from tyro.conf import Positional
 
 from ...envs.io.atomic_write import write_atomically
-from ...envs.io.ranges import check_seed
+from ...envs.io.ranges import check_seed, check_whole
 from ...envs.surgery.constraints import Constraints
 from ...rewards import TargetReward
 from ..learning.config import PRETRAINED
@@ -37,6 +37,8 @@ class Frontier:
     """Baselines to compare with, such as l2-uniform, taylor-global or bn-global-per-mac."""
     targets: tuple[Share, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     """Target MACs ratios, pruned / dense, each in (0, 1]."""
+    jobs: int = 1
+    """Networks pruned at the same time, at least 1; each in a process of its own on a GPU or a core."""
     seed: int = PruningConfig.seed
     """Seed of all random numbers."""
     out: Path | None = None
@@ -44,7 +46,7 @@ class Frontier:
     runs/frontier-<model>-<data>-<time>."""
 
     everyday: ClassVar[tuple[str, ...]] = (
-        "model", "weights", "data", "agent", "methods", "targets", "seed", "out",
+        "model", "weights", "data", "agent", "methods", "targets", "jobs", "seed", "out",
     )  # fmt: skip
     example: ClassVar[str] = (
         "secateur frontier resnet20 --weights resnet20.pt --data cifar10 --targets 0.3 0.5 0.7"
@@ -70,6 +72,7 @@ class Frontier:
             raise ValueError("no target was given; give at least one MACs ratio, such as 0.5")
         # All options are checked before anything takes time.
         check_seed(self.seed)
+        check_whole("jobs", self.jobs, 1)
         targets = sorted(self.targets)
         for target in targets:
             TargetReward(target)
@@ -89,7 +92,7 @@ class Frontier:
         problem = problem.choice_problem(PruningConfig().choice_images, seed=self.seed)
         stage = Stage("frontier", len(deciders) * len(self.targets), "networks")
         points = []
-        for point in frontier(problem, deciders, targets, seed=self.seed):
+        for point in frontier(problem, deciders, targets, seed=self.seed, jobs=self.jobs):
             points.append(point)
             stage.advance(len(points), f"{point.method} at {point.macs_ratio:.1%}: {point.accuracy:.2f} %")
         stage.close()

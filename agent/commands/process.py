@@ -1,9 +1,14 @@
 """Settings of the process: threads and memory."""
 
+import contextlib
 import ctypes
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...envs.modules.process_group import is_launched
 
 if TYPE_CHECKING:
     from ...envs.tracing import TracedNetwork
@@ -39,3 +44,30 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(_MMAP_THRESHOLD, 2**25)  # the largest value allowed; larger blocks are returned
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def check_shared(verb: Any) -> None:
+    """Refuse a verb that does not share its work among several processes.
+
+    Args:
+        verb: The verb; one that shares has an attribute ``shared``.
+
+    Raises:
+        ValueError: If torchrun has started several processes.
+    """
+    if is_launched() and not getattr(verb, "shared", False):
+        raise ValueError(f"{type(verb).__name__.lower()} runs in one process; start it without torchrun")
+
+
+@contextlib.contextmanager
+def one_stdout() -> Iterator[None]:
+    """Let only the first of several processes print on stdout."""
+    if not is_launched():
+        yield
+        return
+    from ...envs.modules.ranks import is_first  # here, as a process alone may not need torch
+
+    with contextlib.ExitStack() as stack:
+        if not is_first():
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
+        yield

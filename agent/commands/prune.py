@@ -27,12 +27,19 @@ class Prune:
     """Weights of the dense network: a file, or the name of published weights such as DEFAULT; by
     default the dense network is trained first."""
     options: PruningConfig = field(default_factory=PruningConfig)
+    teacher: str | None = None
+    """Network to distil from in the fine-tuning; named as MODEL, with the same outputs. By default the dense
+    network."""
+    teacher_weights: str | None = None
+    """Weights of the teacher; a file, or the name of published weights."""
     dense_epochs: int = DENSE_EPOCHS
-    """Training epochs of a dense network without weights, at least 0; 0 does not train it, for factories that
-    load weights."""
+    """Epochs for a network without weights; at least 0; 0 does not train it, for factories that load
+    weights."""
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/<model>-<data>-<method>-<time>."""
 
+    shared: ClassVar[bool] = True
+    """Whether several processes share the work."""
     everyday: ClassVar[tuple[str, ...]] = (
         "model", "weights", "data", "target_macs", "target_latency", "drop_bound", "effort", "epochs", "out",
     )  # fmt: skip
@@ -48,31 +55,41 @@ class Prune:
         """
         from ...envs.cost.latency_table import LatencyTable
         from ...envs.modules.digest import weights_digest
+        from ...envs.modules.ranks import broadcast, first_decides
         from ...envs.recovery.stopwatch import Stopwatch
         from ..procedures.loading import train_dense_network
         from ..procedures.opening import dense_networks, open_job
-        from ..procedures.preparation import prepare
+        from ..procedures.preparation import logged, prepare
         from ..procedures.prune import prune
+        from ..procedures.teacher import check_teacher, load_teacher
+        from ..procedures.val_in_train import without_held_out
         from ..reporting.report import details_table, table
-        from ..run.folder import RunFolder, default_folder, load_latency_table
+        from ..run.folder import default_folder, load_latency_table
+        from ..run.following import open_folder
         from ..run.new_folder import check_new_folder
 
-        config, seed, clock = self.options, self.options.seed, Stopwatch()
-        if self.out is not None and not resumed:
-            check_new_folder(self.out)
+        config, seed, clock, given = self.options, self.options.seed, Stopwatch(), self.out
+        if given is not None and not resumed:
+            first_decides(lambda: check_new_folder(given))
         check_whole("dense_epochs", self.dense_epochs, 0)
         networks = dense_networks([self.model], [self.weights], self.dense_epochs)
         opened = open_job(self.data, networks, seed, resumed=resumed)
         task, model = opened.task, opened.models[0]
-        out = self.out or default_folder(self.model, task.name, config.method)
+        config, more = without_held_out(config, opened.data)
+        teacher = load_teacher(self.teacher, self.teacher_weights, task, seed)
+        if teacher is not None:
+            teacher = check_teacher(teacher, task, config.recovery)
+        out = broadcast(given or default_folder(self.model, task.name, config.method))
         if not resumed:
-            check_new_folder(out)
-        latency = load_latency_table(out) if resumed else None
-        prepared = prepare(model, task, config, latency=latency, name=self.model)
+            first_decides(lambda: check_new_folder(out))
+        latency = first_decides(lambda: load_latency_table(out)) if resumed else None
+        tutor = teacher.model if teacher else None
+        prepared = prepare(model, task, config, latency=latency, name=self.model, teacher=tutor)
         network = prepared.network
         choose_threads(network)
-        digest = weights_digest(model)
-        with RunFolder(out, replace(self, data=opened.data), resumed=resumed, dense_weights=digest) as folder:
+        digest = weights_digest(model, *([tutor] if tutor else []))
+        options = replace(self, data=opened.data)
+        with open_folder(out, options, resumed=resumed, dense_weights=digest) as folder:
             if isinstance(network.latency, LatencyTable):
                 folder.save_latency_table(network.latency)
             if self.weights is None and self.dense_epochs:
@@ -84,8 +101,9 @@ class Prune:
                 prepared=prepared,
                 folder=folder,
                 name=self.model,
-                notes=opened.notes,
+                notes=(*opened.notes, *logged(more)),
                 clock=clock,
+                teacher=teacher,
             )
         page = console()
         page.print(table(result.report))

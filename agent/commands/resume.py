@@ -26,18 +26,29 @@ class Resume:
     """Folder of a prune or train run. Resume in the directory where the run was started, as its paths may be
     relative."""
 
+    shared: ClassVar[bool] = True
+    """Whether several processes share the work."""
     everyday: ClassVar[tuple[str, ...]] = ("folder",)
     example: ClassVar[str] = "secateur resume runs/mine"
 
     def run(self) -> None:
         """Resume the run, unless it is finished."""
-        verb = interrupted(self.folder)
-        if any((self.folder / name).is_file() for name in verb.results):
-            if not is_locked(self.folder):  # a process was killed between its last result and its end
-                shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
+        from ...envs.modules.ranks import first_decides
+
+        verb = first_decides(lambda: interrupted(self.folder))
+        if first_decides(lambda: _is_finished(self.folder, verb)):
             console().print(f"{self.folder} is finished already", soft_wrap=True)
         else:
             verb.run(resumed=True)
+
+
+def _is_finished(folder: Path, verb: Prune | Train) -> bool:
+    """Return whether a run has its last results; its checkpoints are of no use then, and are removed."""
+    if not any((folder / name).is_file() for name in verb.results):
+        return False
+    if not is_locked(folder):  # a process was killed between its last result and its end
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    return True
 
 
 def interrupted(folder: Path) -> Prune | Train:

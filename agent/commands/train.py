@@ -51,6 +51,8 @@ class Train:
     out: Path | None = None
     """Folder of the run, new or empty; by default runs/agent-<models>-<data>-<time>."""
 
+    shared: ClassVar[bool] = True
+    """Whether several processes share the work."""
     everyday: ClassVar[tuple[str, ...]] = (
         "models", "weights", "data", "target_macs", "drop_bound", "evaluations", "out",
     )  # fmt: skip
@@ -66,6 +68,7 @@ class Train:
         """
         from ...envs.cost.counts import cost
         from ...envs.modules.digest import weights_digest
+        from ...envs.modules.ranks import broadcast, first_decides
         from ...envs.problem.problem import PruningProblem
         from ..learning.training import train_agent
         from ..procedures.loading import train_dense_network
@@ -73,7 +76,8 @@ class Train:
         from ..procedures.preparation import prepare
         from ..procedures.search import search_callbacks
         from ..reporting.trace_page import pinned_markdown
-        from ..run.folder import RunFolder, default_folder
+        from ..run.folder import default_folder
+        from ..run.following import open_folder
         from ..run.new_folder import check_new_folder
         from ..run.search_history import SearchHistory
 
@@ -94,8 +98,9 @@ class Train:
             search_images=self.search_images,
             seed=self.seed,
         )
-        if self.out is not None and not resumed:
-            check_new_folder(self.out)
+        given = self.out
+        if given is not None and not resumed:
+            first_decides(lambda: check_new_folder(given))
         check_whole("dense_epochs", self.dense_epochs, 0)
         networks = dense_networks(self.models, self.weights or (None,) * len(self.models), self.dense_epochs)
         opened = open_job(self.data, networks, self.seed, resumed=resumed)
@@ -107,10 +112,11 @@ class Train:
         ]
         traces = [each.network for each in prepared]
         choose_threads(max(traces, key=lambda trace: cost(trace).macs))
-        out = self.out or default_folder("agent", *self.models, task.name)
+        out = broadcast(given or default_folder("agent", *self.models, task.name))
         is_any_size = self.target_macs is None and self.drop_bound is None
         digest = weights_digest(*models)
-        with RunFolder(out, replace(self, data=opened.data), resumed=resumed, dense_weights=digest) as folder:
+        options = replace(self, data=opened.data)
+        with open_folder(out, options, resumed=resumed, dense_weights=digest) as folder:
             problems = []
             for name, model, traced in zip(names, models, traces, strict=True):
                 folder.log_text(f"pinned/{name}", pinned_markdown(traced))
@@ -137,7 +143,7 @@ class Train:
                 callbacks=search_callbacks(history, search, folder),
                 history=history,
             )
-            training.decider.save(out)
+            folder.write(training.decider.save)
         console().print(
             f"trained on {training.evaluations} candidates in {clock.seconds:.0f} s; "
             f"use it with: secateur prune MODEL --agent {out}",

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from ...envs.cost.counts import smallest_ratio
-from ...envs.evaluation.evaluator import CandidateEvaluator
+from ...envs.evaluation.base import Evaluator
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask, PruningPlan
 from ...rewards import Outcome, Reward, RewardFunction, as_reward
@@ -85,7 +85,7 @@ def choose(
     reward: RewardFunction,
     *,
     heuristics: Sequence[Decider] = (),
-    first_look: CandidateEvaluator | None = None,
+    first_look: Evaluator | None = None,
 ) -> Choice:
     """Choose among a decider's proposals, and those of heuristics.
 
@@ -120,7 +120,7 @@ class _Chooser:
     problem: PruningProblem
     deciders: tuple[Decider, ...]
     reward: Reward
-    first_look: CandidateEvaluator | None
+    first_look: Evaluator | None
 
     def most_accurate(self, target: float) -> Choice:
         """Take the most accurate proposal for a target; the lower loss breaks ties."""
@@ -181,7 +181,7 @@ class _Chooser:
         self,
         proposals: list[Proposal],
         key: Callable[[Outcome], tuple[float, ...]],
-        first_look: CandidateEvaluator,
+        first_look: Evaluator,
     ) -> list[Proposal]:
         """Return the best proposals on fewer images, and the best heuristic if it is not among them."""
         outcomes = first_look([proposal.masks for proposal in proposals])

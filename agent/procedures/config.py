@@ -1,17 +1,42 @@
 """Options of a pruning run."""
 
 from dataclasses import dataclass, fields
+from typing import Any
 
-from ...envs.recovery.config import RecoveryConfig
+from ...envs.io.suggestions import unknown_name
+from ...envs.recovery.config import EPOCHS, RecoveryConfig
 from ..deciders.names import PPO
 from ..learning.config import NORMAL, PRETRAINED, RANDOM_WEIGHTS, AgentConfig
-from .options import ConstraintOptions, LatencyOptions, SearchOptions, TargetOptions
+from .options import (
+    EFFORTS,
+    ConstraintOptions,
+    Effort,
+    EngineOptions,
+    LatencyOptions,
+    SearchOptions,
+    TargetOptions,
+)
 
-_GROUPS = (TargetOptions, SearchOptions, RecoveryConfig, ConstraintOptions, LatencyOptions)
+_GROUPS = (TargetOptions, SearchOptions, RecoveryConfig, ConstraintOptions, LatencyOptions, EngineOptions)
+
+
+def recovery_for(effort: Effort, **options: Any) -> RecoveryConfig:
+    """Return the options of a recovery, with the epochs of an effort if none are given.
+
+    Raises:
+        ValueError: If the effort is unknown, or an option is out of its range.
+    """
+    if effort not in EFFORTS:
+        raise ValueError(unknown_name("effort", effort, EFFORTS))
+    if options.get("epochs") is None:
+        options["epochs"] = EPOCHS[effort]
+    return RecoveryConfig(**options)
 
 
 @dataclass(frozen=True)
-class PruningConfig(LatencyOptions, ConstraintOptions, RecoveryConfig, SearchOptions, TargetOptions):
+class PruningConfig(
+    EngineOptions, LatencyOptions, ConstraintOptions, RecoveryConfig, SearchOptions, TargetOptions
+):
     """Options of a pruning run: the size, the choice of the filters, and the recovery.
 
     All are keywords: ``PruningConfig(target_macs=0.5, effort="quick", epochs=5, round_to=8)``. They are the
@@ -49,10 +74,9 @@ class PruningConfig(LatencyOptions, ConstraintOptions, RecoveryConfig, SearchOpt
 
     @property
     def recovery(self) -> RecoveryConfig:
-        """The options of the recovery alone."""
-        return RecoveryConfig(
-            **{option.name: getattr(self, option.name) for option in fields(RecoveryConfig)}
-        )
+        """The options of the recovery alone, with the epochs of the effort."""
+        given = {option.name: getattr(self, option.name) for option in fields(RecoveryConfig)}
+        return recovery_for(self.effort, **given)
 
     @property
     def learning(self) -> AgentConfig:

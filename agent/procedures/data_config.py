@@ -32,7 +32,7 @@ class DataConfig:
     download: bool = False
     """Download the data set if it is missing."""
     val_from: str = "auto"
-    """Part that val is taken from: auto, train or test; val has the search's images. train includes a
+    """Origin of val: auto, train or test; val has the search's images. train includes a
     folder's val/; test is split in halves, the other is for the report; another sub-folder of the data will
     do, too. auto is test if the weights know the images of train or val/, else train."""
     normalisation: str | None = None
@@ -46,12 +46,12 @@ class DataConfig:
     """Height and width of the images, pixels; by default unchanged, or for a folder with images of different
     sizes 224 (segmentation 256)."""
     ignore_label: int = 255
-    """Mask label whose pixels are ignored in segmentation."""
+    """Mask label of ignored pixels; in segmentation."""
     balance_classes: bool = False
     """Let rare classes count more in segmentation; the weights of classes in the loss are those of median
     frequency balancing."""
     device: str = "auto"
-    """Device of the run: cpu, cuda, cuda:1, or auto, which is the GPU if there is one."""
+    """Device: cpu, cuda, cuda:1 or auto; auto is the GPU if there is one."""
     workers: int | None = None
     """Processes that read images from disk, at least 0; 0 reads them in the process itself; by default one
     for each core but one, which trains."""

@@ -4,7 +4,7 @@ Keywords are the options of ``secateur prune``, with underscores.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,55 +12,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...envs.io.run_files import CONFIG, PLAN, REPORT
+from ...envs.io.run_files import REPORT
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.models.factories import build_with
 from ...envs.modules.calls import AlsoTrace
 from ...envs.modules.copying import replica
 from ...envs.modules.digest import weights_digest
 from ...envs.modules.modes import restored_modes
+from ...envs.modules.process_group import join
+from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
-from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.callbacks import Callback, Callbacks
 from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.config import RecoveryConfig
-from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.stopwatch import Stopwatch
-from ...envs.recovery.training_check import check_training
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
 from ...envs.tasks.user_task import check_task, on_device
-from ..run.flat_options import flat_options, read_config
-from ..run.folder import RunFolder, check_same_weights
-from ..run.recovery_monitor import RecoveryMonitor
+from ..run.folder import check_same_weights
+from ..run.following import open_folder
 from . import prune as procedure
-from .config import PruningConfig
-from .data_config import FOUND_OUT, DataConfig, read_data_config
+from .config import PruningConfig, recovery_for
+from .data_config import DataConfig, read_data_config
+from .devices import engine_of
 from .keywords import checked_keywords, split_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
+from .options import Effort
 from .preparation import logged, prepare
 from .prune import PruningResult
+from .python_runs import Python, finished, is_resumed
+from .recovery import recover_in_place
 from .search import prune_at_once
+from .teacher import Teacher, check_teacher
+from .val_in_train import without_held_out
 
 Data = Task | str | Path
 """A task, the name of a data set, or a folder of images."""
-
-
-@dataclass(frozen=True)
-class Python:
-    """The options of a run that was started from Python, for its ``config.yaml``.
-
-    Args:
-        model: Name of the network.
-        data: Options of the data.
-        options: Options of the run.
-    """
-
-    model: str
-    data: DataConfig = field(default_factory=DataConfig)
-    options: PruningConfig = field(default_factory=PruningConfig)
 
 
 def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
@@ -77,6 +67,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     Raises:
         ValueError: If an option is unknown or wrong, nothing can be pruned, or the target cannot be met.
     """
+    join()
     config, data = _configs(search, options, task)
     if config.procedure != "network":
         raise ValueError("search prunes all layers at once; for layerwise, which trains, call prune")
@@ -84,8 +75,18 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     with restored_modes(model):
         loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
-        problem = _problem(model, loaded, config, prepared.network)
-        return prune_at_once(problem, prepared.goal, config, None).plan
+        with engine_of(config, model) as engine:
+            problem = PruningProblem.build(
+                type(model).__name__,
+                model.eval(),
+                loaded,
+                network=prepared.network,
+                images=config.search_images,
+                compensation_images=config.compensation_images,
+                engine=engine,
+                seed=config.seed,
+            )
+            return prune_at_once(problem, prepared.goal, config, None).plan
 
 
 def cut(
@@ -137,15 +138,27 @@ def cut(
 
 
 def recover(
-    model: nn.Module, task: Data, *, teacher: nn.Module | None = None, seed: int = 0, **options: Any
+    model: nn.Module,
+    task: Data,
+    *,
+    teacher: nn.Module | None = None,
+    effort: Effort = "normal",
+    seed: int = 0,
+    on_step: Callback | None = None,
+    on_epoch: Callback | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Fine-tune a cut network in place, with its batch-norm statistics re-estimated before and after.
 
     Args:
         model: The cut network.
         task: Data and loss, as for :func:`search`.
-        teacher: The dense network, whose outputs are distilled; None trains on the labels alone.
+        teacher: The network to distil from, such as the dense one; None trains on the labels alone.
+        effort: quick, normal or thorough: how long it is trained if ``epochs`` are not given.
         seed: Seed of the order of images and their augmentation.
+        on_step: Called after every step with a :class:`~secateur.envs.recovery.callbacks.Progress`; ends the
+            training by returning True.
+        on_epoch: The same after every epoch, measured on val.
         **options: Options of the recovery and of the data, such as ``epochs=10`` and ``learning_rate=0.01``.
 
     Returns:
@@ -155,16 +168,13 @@ def recover(
         ValueError: If an option is unknown or wrong, or the network cannot be trained with the task.
         FloatingPointError: If the loss or the gradient is not finite.
     """
+    join()
     recovery, data = split_keywords(checked_keywords("recover", options), RecoveryConfig, DataConfig)
-    config = RecoveryConfig(**recovery)
-    loaded = _task(model, task, _data_config(task, data), seed)
-    if config.epochs:
-        logged(check_training(model, loaded, config, teacher))
-    reestimate_batchnorm(model, loaded, images=config.batchnorm_images, seed=seed)
-    if config.epochs:
-        with RecoveryMonitor(model, loaded, None, prefix="recovery") as monitor:
-            finetune(model, loaded, config, teacher=teacher, seed=seed, on_step=monitor.on_step)
-        reestimate_batchnorm(model, loaded, images=config.batchnorm_images, seed=seed)
+    data_config = _data_config(task, data)
+    config, notes = without_held_out(recovery_for(effort, **recovery), data_config)
+    logged(notes)
+    loaded = _task(model, task, data_config, seed)
+    recover_in_place(model, loaded, config, teacher, seed, Callbacks(on_step, on_epoch))
     return model.eval()
 
 
@@ -175,6 +185,9 @@ def prune(
     out: str | Path | None = None,
     resume: bool = False,
     name: str | None = None,
+    teacher: nn.Module | None = None,
+    on_step: Callback | None = None,
+    on_epoch: Callback | None = None,
     **options: Any,
 ) -> PruningResult:
     """Prune a trained network: choose the filters, cut, fine-tune, and report.
@@ -186,6 +199,9 @@ def prune(
         resume: Whether to continue an interrupted run in ``out``, with the same options, to the same result.
             A finished run is loaded; a new one begins if there is none.
         name: Name of the network in the report; by default that of its class.
+        teacher: The network to distil from in the fine-tuning; None is the dense network.
+        on_step: Called after every step of the fine-tuning of the cut network, as in :func:`recover`.
+        on_epoch: The same after every epoch. A resumed run has to get the same callbacks.
         **options: Options of ``secateur prune``, such as ``target_macs=0.5``, ``effort="quick"``.
 
     Returns:
@@ -196,31 +212,46 @@ def prune(
             ``out`` holds another run.
         KeyboardInterrupt: If the run is interrupted; with ``out`` it can be resumed.
     """
+    join()
     config, data = _configs(prune, options, task)
     _check_network(model)
     name = name or type(model).__name__
     resumed, digest = False, ""
     if out is not None:
         out = Path(out)
-        digest = weights_digest(model)
-        resumed = _is_resumed(out, Python(name, data, config), resume)
-        if resumed and (out / REPORT).is_file():
-            check_same_weights(out, digest)
-            return _finished(model, out)
+        digest = weights_digest(model, *([teacher] if isinstance(teacher, nn.Module) else []))
+        folder_of_run, run_now = out, Python(name, data, config)
+        resumed = first_decides(lambda: is_resumed(folder_of_run, run_now, resume))
+        if resumed and first_decides(lambda: (folder_of_run / REPORT).is_file()):
+            first_decides(lambda: check_same_weights(folder_of_run, digest))
+            return first_decides(lambda: finished(model, folder_of_run))
         if resumed:
-            data = read_data_config(out)  # with what was found out
+            data = first_decides(lambda: read_data_config(folder_of_run))  # with what was found out
     clock = Stopwatch()
     with restored_modes(model):
         loaded, data, notes = _open(model, task, data, config.seed, name, resumed=resumed)
-        prepared = prepare(model, loaded, config, name=name)
+        options_of_run = Python(name, data, config)
+        config, more = without_held_out(config, data)
+        tutor = None
+        if teacher is not None:
+            tutor = check_teacher(Teacher(type(teacher).__name__, teacher), loaded, config.recovery)
+        prepared = prepare(model, loaded, config, name=name, teacher=tutor.model if tutor else None)
         run = partial(
-            procedure.prune, model, loaded, config, prepared=prepared, name=name, notes=notes, clock=clock
+            procedure.prune,
+            model,
+            loaded,
+            config,
+            prepared=prepared,
+            name=name,
+            notes=(*notes, *logged(more)),
+            clock=clock,
+            teacher=tutor,
+            callbacks=Callbacks(on_step, on_epoch),
         )
         if out is None:
             return run()
         advice = f"secateur.prune(..., out={str(out)!r}, resume=True)"
-        options_of_run = Python(name, data, config)
-        with RunFolder(out, options_of_run, resumed=resumed, advice=advice, dense_weights=digest) as folder:
+        with open_folder(out, options_of_run, resumed=resumed, advice=advice, dense_weights=digest) as folder:
             return run(folder=folder)
 
 
@@ -304,42 +335,3 @@ def _open(
         check_task(loaded)
         describe_own_task(loaded, name, model)
     return loaded, config, ()
-
-
-def _problem(model: nn.Module, task: Task, config: PruningConfig, network: Any) -> PruningProblem:
-    return PruningProblem.build(
-        type(model).__name__,
-        model.eval(),
-        task,
-        network=network,
-        images=config.search_images,
-        compensation_images=config.compensation_images,
-        seed=config.seed,
-    )
-
-
-def _is_resumed(out: Path, run: Python, resume: bool) -> bool:
-    """Return whether a folder holds the same run, to be resumed.
-
-    Raises:
-        ValueError: If it holds another run, or this one and ``resume`` is not set.
-    """
-    if not (out / CONFIG).is_file():
-        return False
-    if not resume:
-        raise ValueError(f"{out} holds a run; give resume=True to go on with it, or another out")
-    before, now, default = read_config(out), flat_options(run), flat_options(Python(run.model))
-    for option, value in now.items():
-        is_found_out = option in FOUND_OUT and value == default[option]
-        if before.get(option, value) != value and not is_found_out:
-            raise ValueError(
-                f"{out} was begun with {option}={before[option]!r}, not {value!r}; give the same options"
-            )
-    return True
-
-
-def _finished(model: nn.Module, out: Path) -> PruningResult:
-    plan = PruningPlan.from_json(read_text(out / PLAN))
-    pruned = cutting.load_pruned(lambda: replica(model).cpu(), out)
-    pruned = pruned.to(next(model.parameters()).device)
-    return PruningResult(pruned, plan, parse_json(read_text(out / REPORT)))

@@ -1,8 +1,12 @@
 """The trade-off between accuracy and size of an agent and of baselines, without fine-tuning."""
 
+import functools
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ...envs.evaluation.engine import ThisProcess
+from ...envs.evaluation.local_pool import LocalPool
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.surgery.plan import PruningPlan
@@ -41,6 +45,7 @@ def frontier(
     targets: Sequence[float],
     *,
     seed: int = 0,
+    jobs: int = 1,
 ) -> Iterator[Point]:
     """Prune to each target with each decider, and measure on test without fine-tuning.
 
@@ -49,23 +54,34 @@ def frontier(
         deciders: The deciders to compare.
         targets: Target MACs ratios, in (0, 1].
         seed: Seed for the choice of images for batch-norm statistics.
+        jobs: Networks that are pruned at the same time, each in a process of its own on one core or GPU; 1
+            prunes them in this process.
 
     Raises:
-        ValueError: If pinned filters make a target unreachable.
+        ValueError: If pinned filters make a target unreachable, or the problem cannot be sent to processes.
         InexactCutError: If a cut network does not compute what the masked one does.
     """
-    for decider in deciders:
-        for target in targets:
-            choice = choose(problem, decider, TargetReward(target))
-            plan = PruningPlan.from_masks(problem.network, choice.masks)
-            smaller = problem.cut(plan)
-            reestimate_batchnorm(smaller, problem.task, seed=seed)
-            yield Point(
-                method=decider.name,
-                target=target,
-                macs_ratio=choice.outcome.macs_ratio,
-                params_ratio=choice.outcome.params_ratio,
-                val_accuracy=choice.outcome.accuracy,
-                accuracy=measure(smaller, problem.task, "test").accuracy,
-                evaluations=choice.evaluations,
-            )
+    wanted = [(decider, target, seed) for decider in deciders for target in targets]
+    if jobs == 1:
+        yield from itertools.starmap(functools.partial(_point, problem), wanted)
+        return
+    with LocalPool(min(jobs, len(wanted)), next(problem.model.parameters()).device) as pool:
+        alone = replace(problem, engine=ThisProcess())
+        yield from pool.map(_point, [pool.put(alone)], wanted)
+
+
+def _point(problem: PruningProblem, decider: Decider, target: float, seed: int) -> Point:
+    """Prune to a target with a decider, and measure on test."""
+    choice = choose(problem, decider, TargetReward(target))
+    plan = PruningPlan.from_masks(problem.network, choice.masks)
+    smaller = problem.cut(plan)
+    reestimate_batchnorm(smaller, problem.task, seed=seed)
+    return Point(
+        method=decider.name,
+        target=target,
+        macs_ratio=choice.outcome.macs_ratio,
+        params_ratio=choice.outcome.params_ratio,
+        val_accuracy=choice.outcome.accuracy,
+        accuracy=measure(smaller, problem.task, "test").accuracy,
+        evaluations=choice.evaluations,
+    )

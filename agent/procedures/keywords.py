@@ -15,6 +15,9 @@ from .options import Repeated
 _PRUNES_OWN = ("out", "resume", "name")
 """Keywords of prune that are no options."""
 
+_TEACHER = "teacher"
+"""Keyword of prune and recover that is no option."""
+
 _RECOVERY = {option.name for option in options_of(RecoveryConfig)}
 _COMPENSATION = "compensation_images"
 """Option of the recovery that the search needs: it measures candidates after compensation."""
@@ -58,7 +61,7 @@ def _others(function: str, name: str, known: dict[str, Any]) -> str:
     """Name the functions that have an option if this one does not use it; else ""."""
     if name in _PRUNES_OWN:
         return "prune"
-    if function == "search" and name in _RECOVERY - {_COMPENSATION}:
+    if function == "search" and name in (_RECOVERY - {_COMPENSATION}) | {_TEACHER}:
         return "prune and recover"
     is_the_choice = name in {option.name for option in options_of(PruningConfig)} - _RECOVERY
     if function == "recover" and name in known and (is_the_choice or name == _COMPENSATION):

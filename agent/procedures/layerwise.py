@@ -13,18 +13,21 @@ Shapes: L layers, N filters of a layer.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from torch import nn
 
 from ...envs.cost.counts import size_ratio, smallest_ratio
 from ...envs.evaluation.evaluator import CandidateEvaluator
 from ...envs.evaluation.factory import EvaluatorFactory
 from ...envs.evaluation.journal import Journal
 from ...envs.modules.copying import replica
+from ...envs.modules.ranks import broadcast
 from ...envs.problem.features import StaticFeatures, static_features
 from ...envs.problem.importance import importance
 from ...envs.problem.problem import PruningProblem
@@ -61,7 +64,11 @@ SAMPLES = 4
 
 
 def prune_layer_by_layer(
-    problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
+    problem: PruningProblem,
+    goal: Goal,
+    config: PruningConfig,
+    folder: RunFolder | None,
+    teacher: nn.Module | None,
 ) -> SearchResult:
     """Prune and fine-tune the layers of a network one after the other.
 
@@ -72,12 +79,13 @@ def prune_layer_by_layer(
             update.
         folder: Folder of the run, for each layer's agent (under ``layers``) and the scalars ``layerwise/*``
             (one step per layer); None writes nothing.
+        teacher: The network to distil from, or None.
 
     Raises:
         ValueError: If no layer can lose a filter within the drop bound.
         InexactCutError: If a cut network does not compute what the masked one does.
     """
-    pruning = _LayerwisePruning(problem, goal, config, folder)
+    pruning = _LayerwisePruning(problem, goal, config, folder, teacher)
     for index in pruning.layers:
         pruning.prune_layer(index)
     if config.drop_bound is not None and pruning.plan == PruningPlan.dense(problem.network):
@@ -97,10 +105,16 @@ class _LayerwisePruning:
         goal: The goal of the run.
         config: The options of the run.
         folder: Folder of the run; None writes nothing.
+        teacher: The network to distil from, or None.
     """
 
     def __init__(
-        self, problem: PruningProblem, goal: Goal, config: PruningConfig, folder: RunFolder | None
+        self,
+        problem: PruningProblem,
+        goal: Goal,
+        config: PruningConfig,
+        folder: RunFolder | None,
+        teacher: nn.Module | None,
     ) -> None:
         self._dense, self._goal, self._config, self._folder = problem, goal, config, folder
         self.model = replica(problem.model)
@@ -111,8 +125,8 @@ class _LayerwisePruning:
         self._steps = 0
         self._finetuning_seconds = 0.0
         if folder is not None and isinstance(goal.decider, FrozenAgent):
-            goal.decider.save(folder.path)
-        self._teacher = replica(problem.model) if config.recovery.distillation_weight else None
+            folder.write(goal.decider.save)
+        self._teacher = teacher
         journal = folder.journal if folder else None
         self._clock = journal.begin() if journal else Stopwatch()
         self._search = self._factory(config.search_images, config.seed, journal)
@@ -122,8 +136,9 @@ class _LayerwisePruning:
 
     def _factory(self, images: int, seed: int, journal: Journal | None) -> EvaluatorFactory:
         """Create a factory of evaluators that compare with the dense network, measured on the same images."""
-        factory = EvaluatorFactory(self._dense.task, images, seed=seed, journal=journal)
-        return factory.against(_evaluator(factory, self._dense, "dense"))
+        dense = self._dense
+        factory = EvaluatorFactory(dense.task, images, seed=seed, journal=journal, engine=dense.engine)
+        return factory.against(_evaluator(factory, dense, "dense"))
 
     def _planned_counts(self) -> npt.NDArray[np.int64]:
         """Return the number of filters (L,) that each layer keeps; with a drop bound the smallest allowed.
@@ -136,7 +151,7 @@ class _LayerwisePruning:
             return self.network.min_widths
         planner = self._goal.decider or Baseline("l2", "uniform")
         masks = planner.decide(self._dense, reward.target, reward.size)[0]
-        return np.array([mask.sum() for mask in masks], np.int64)
+        return broadcast(np.array([mask.sum() for mask in masks], np.int64))
 
     def prune_layer(self, index: int) -> None:
         """Choose the filters of one layer, cut, fine-tune, and log the result."""
@@ -149,6 +164,7 @@ class _LayerwisePruning:
         choice = _choose(choice_problem, decider, reward)
         row: dict[str, Any] = {"name": layer.name, "filters": layer.filters, "kept": layer.filters}
         if choice is not None:
+            choice = replace(choice, masks=broadcast(choice.masks))
             self._cut(problem, choice, index)
             row["kept"] = int(choice.masks[0].sum())
             row["val_accuracy_drop_before"] = choice.outcome.accuracy_drop
@@ -221,10 +237,8 @@ class _LayerwisePruning:
         self._steps = training.model.num_timesteps
         self._rewards += training.rewards
         if folder is not None:
-            name = problem.network.layers[0].name.replace("/", "_")
-            layer_folder = folder.path / "layers" / f"{index + 1:03d}-{name}"
-            layer_folder.mkdir(parents=True, exist_ok=True)  # it exists in a resumed run
-            training.decider.save(layer_folder)
+            name = f"{index + 1:03d}-{problem.network.layers[0].name.replace('/', '_')}"
+            folder.write(lambda path: _save_agent(training.decider, path / "layers" / name))
         samples = 0 if reward.target is None else SAMPLES
         return replace(training.decider, samples=samples), training.evaluations
 
@@ -242,7 +256,7 @@ class _LayerwisePruning:
         recovery = replace(config.recovery, epochs=config.layer_epochs)
         if recovery.epochs:
             folder = self._folder
-            monitoring = RecoveryMonitor(self.model, task, folder, label, leave=False)
+            monitoring = RecoveryMonitor(task, folder, label, leave=False)
             with self._clock.paused(), monitoring as monitor:
                 self._finetuning_seconds += finetune(
                     self.model,
@@ -276,6 +290,11 @@ class _LayerwisePruning:
         }
         name = PPO if self._goal.decider is None else self._goal.decider.name
         return SearchResult(self.model, self.plan, name, search)
+
+
+def _save_agent(agent: FrozenAgent, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)  # it exists in a resumed run
+    agent.save(folder)
 
 
 def _evaluator(factory: EvaluatorFactory, problem: PruningProblem, stage: str) -> CandidateEvaluator:

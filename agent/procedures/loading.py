@@ -1,5 +1,6 @@
 """Loading of tasks, dense networks and pruned networks by name."""
 
+import contextlib
 import math
 import re
 from dataclasses import fields
@@ -14,13 +15,15 @@ from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text
 from ...envs.models import get_model
+from ...envs.modules.process_group import local_rank
+from ...envs.modules.ranks import one_first, ranks
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.step_time import training_seconds
 from ...envs.surgery.cutting import load_pruned
 from ...envs.tasks import SegmentationTask, Task, get_task, load_segmentation, measure
 from ...envs.tasks.optional_members import metric_name
-from ...envs.tasks.user_task import load_user_task, on_device
+from ...envs.tasks.user_task import check_answers, load_user_task, on_device
 from ..run.flat_options import read_config
 from ..run.folder import RunFolder
 from ..run.progress import estimated_duration, log_info
@@ -35,12 +38,15 @@ def device(name: str = "auto") -> torch.device:
     """Return a device.
 
     Args:
-        name: "cpu", "cuda", "cuda:1", or "auto" for the GPU if there is one, else the CPU.
+        name: "cpu", "cuda", "cuda:1", or "auto" for the GPU if there is one, else the CPU. Of the processes
+            that torchrun starts, each has its own GPU.
 
     Raises:
         ValueError: If the name is unknown or there is no such GPU.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if ranks() > 1 and gpus and name in ("auto", "cuda"):
+        name = f"cuda:{local_rank()}"
     if name == "auto":
         return torch.device("cuda" if gpus else "cpu")
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
@@ -80,22 +86,23 @@ def load_task(config: DataConfig, seed: int) -> Task:
         return _segmentation(config, seed, place)
     if flag := _first_changed(config, "ignore_label", "balance_classes"):
         raise ValueError(f"{flag} is for --task segmentation only; leave it out, or give --task segmentation")
-    return get_task(
-        config.data,
-        root=config.data_root,
-        download=config.download,
-        val_from=config.val_from,
-        seed=seed,
-        normalisation=config.normalisation,
-        image_size=config.image_size,
-        channels=config.channels,
-        augment=config.augment,
-        train_transform=config.train_transform,
-        eval_transform=config.eval_transform,
-        in_memory=config.in_memory,
-        workers=config.workers,
-        device=place,
-    )
+    with one_first() if config.download else contextlib.nullcontext():
+        return get_task(
+            config.data,
+            root=config.data_root,
+            download=config.download,
+            val_from=config.val_from,
+            seed=seed,
+            normalisation=config.normalisation,
+            image_size=config.image_size,
+            channels=config.channels,
+            augment=config.augment,
+            train_transform=config.train_transform,
+            eval_transform=config.eval_transform,
+            in_memory=config.in_memory,
+            workers=config.workers,
+            device=place,
+        )
 
 
 def is_user_task(config: DataConfig) -> bool:
@@ -146,7 +153,7 @@ def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -
     Raises:
         ValueError: If the network or the weights are unknown or do not fit together.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), one_first():
         torch.manual_seed(seed)
         model = get_model(
             name, num_classes=task.num_outputs, in_channels=task.input_shape[0], weights=weights
@@ -157,6 +164,31 @@ def build_dense_network(name: str, task: Task, weights: str | None, seed: int) -
         raise ValueError(
             f"the network {name} has no training mode ({first_line(error)}); "
             "give the module that it was made from"
+        ) from error
+
+
+def check_answers_of(name: str, model: nn.Module, task: Task) -> None:
+    """Check that a network runs on a task's inputs, and that the task accepts its answers.
+
+    Args:
+        name: Name of the network, for messages.
+        model: The network, on the CPU or the task's device.
+        task: The task.
+
+    Raises:
+        ValueError: If it does not, or the task does not accept its answers.
+        TypeError: If something is of the wrong type.
+    """
+    try:
+        check_answers(model, task)
+    except (ValueError, TypeError):
+        raise
+    except Exception as error:  # the network's code may raise anything
+        if is_out_of_memory(error):
+            raise
+        shape = "x".join(map(str, task.input_shape))
+        raise ValueError(
+            f"the network {name} does not run on inputs of {shape}: {first_line(error)}"
         ) from error
 
 
@@ -176,20 +208,21 @@ def train_dense_network(
     recipe = RecoveryConfig.from_scratch(epochs)
     seconds = estimated_duration(training_seconds(model, task, recipe))
     log_info(f"no weights given: training the dense network for {epochs} epochs, {seconds}")
-    with RecoveryMonitor(model, task, folder, prefix="dense") as monitor:
+    with RecoveryMonitor(task, folder, prefix="dense") as monitor:
         finetune(
             model,
             task,
             recipe,
             seed=seed,
             checkpoint=folder.checkpoint(name),
+            val_images=monitor.val_images,
             on_step=monitor.on_step,
             on_epoch=monitor.on_epoch,
         )
     model.eval()
     accuracy = measure(model, task, "val", limit=1024).accuracy
     log_info(f"dense network: {metric_name(task)} {accuracy:.2f} % on val")
-    write_tensors(folder.path / f"{name}.safetensors", model.state_dict())
+    folder.write(lambda path: write_tensors(path / f"{name}.safetensors", model.state_dict()))
 
 
 def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, Task]:

@@ -17,13 +17,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ...envs.io.memory import is_out_of_memory
-from ...envs.io.untrusted import first_line
 from ...envs.models import is_user_defined
 from ...envs.problem.problem import check_prunable
 from ...envs.tasks import Measurement, SplitName, Task, list_datasets, measure
-from ...envs.tasks.datasets import default_normalisation, default_val_fraction, given_parts
-from ...envs.tasks.dense_checks import (
+from ...envs.tasks.images.datasets import default_normalisation, default_val_fraction, given_parts
+from ...envs.tasks.images.dense_checks import (
     SAMPLE,
     Images,
     better_normalisation,
@@ -31,14 +29,13 @@ from ...envs.tasks.dense_checks import (
     known_better,
     sample,
 )
-from ...envs.tasks.normalisation import FOR_FOLDERS
+from ...envs.tasks.images.normalisation import FOR_FOLDERS
+from ...envs.tasks.images.splits import VAL_FRACTION, TooFewError, stratified_split
 from ...envs.tasks.optional_members import metric_name
-from ...envs.tasks.splits import VAL_FRACTION, TooFewError, stratified_split
-from ...envs.tasks.user_task import check_answers
 from ...envs.tracing import trace
 from ..run.progress import log_info
 from .data_config import SEGMENTATION, DataConfig
-from .loading import build_dense_network, is_user_task, load_task
+from .loading import build_dense_network, check_answers_of, is_user_task, load_task
 
 _OTHER_CHANNELS = {1: 3, 3: 1}
 """Numbers of channels that images are converted between."""
@@ -168,6 +165,7 @@ def describe_own_task(task: Task, name: str, model: nn.Module) -> None:
     """
     for line in _own_task_lines(task):
         log_info(line)
+    check_answers_of(name, model, task)
     _log_dense(name, model, task, to_prune=True)
 
 
@@ -206,17 +204,7 @@ def _build(networks: Sequence[Dense], task: Task, seed: int) -> tuple[nn.Module,
     models = []
     for network in networks:
         model = network.build(task, seed)
-        try:
-            check_answers(model, task)
-        except (ValueError, TypeError):
-            raise
-        except Exception as error:  # the network's code may raise anything
-            if is_out_of_memory(error):
-                raise
-            shape = "x".join(map(str, task.input_shape))
-            raise ValueError(
-                f"the network {network.name} does not run on inputs of {shape}: {first_line(error)}"
-            ) from error
+        check_answers_of(network.name, model, task)
         models.append(model)
     return tuple(models)
 
@@ -276,7 +264,7 @@ def _normalisation_name(data: DataConfig) -> str:
 def _own_task_lines(task: Task) -> list[str]:
     shape = "x".join(map(str, task.input_shape))
     sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
-    return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}"]
+    return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}", *task.notes]
 
 
 def _data_lines(data: DataConfig, task: Task, *, is_trained: bool) -> list[str]:

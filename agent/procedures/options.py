@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 import tyro
 
 from ...envs.cost.config import LatencyConfig, Precision
+from ...envs.evaluation.engine_names import ENGINES, LOCAL
 from ...envs.io.ranges import check_real, check_seed, check_whole
 from ...envs.io.suggestions import unknown_name
 from ...envs.surgery.constraints import Constraints
@@ -41,8 +42,8 @@ class TargetOptions:
     """Target MACs ratio, pruned / dense, in (0, 1]; 0.5 if neither another target nor a drop bound is
     given."""
     target_latency: float | None = None
-    """Target latency of a forward pass, ms, > 0, estimated from a table of the layers' latencies; excludes a
-    MACs target and a drop bound."""
+    """Target latency of a pass, ms, > 0, from a table of the layers' latencies; excludes other targets and a
+    drop bound."""
     drop_bound: Percentage | None = None
     """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; the network becomes as
     small as this allows. Excludes targets."""
@@ -72,8 +73,8 @@ class SearchOptions:
     """
 
     effort: Effort = "normal"
-    """Effort of the search. quick compares the frozen agent with the heuristics and does not search; normal
-    searches until the candidates no longer improve; thorough measures 2000 candidates."""
+    """Effort: quick compares the frozen agent with the heuristics; normal also searches until candidates no
+    longer improve; thorough measures 2000 and fine-tunes longer."""
     minutes: float | None = None
     """Time limit of the run, minutes, > 0; the search takes what the choice and the fine-tuning leave."""
     method: str = PPO
@@ -87,14 +88,13 @@ class SearchOptions:
     """Candidates to measure in the search, at least 0; given instead of an effort. 0 uses the initial agent
     frozen, which is the default for an agent from a folder. With layerwise the layers share them equally."""
     search_images: int = 256
-    """Validation images per candidate during the search, at least 1; each update takes a different subset, so
-    that the agent does not overfit to one. The final choice is made on eight times as many."""
+    """Images of val per candidate; in the search, at least 1. Each update takes a different subset, so that
+    the agent does not overfit to one. The final choice is made on eight times as many."""
     procedure: Procedure = "network"
-    """Pruning procedure: network prunes all layers at once; layerwise (Huang et al. 2018, arXiv 1801.07365)
+    """Pruning procedure; network prunes all layers at once, layerwise (Huang et al. 2018, arXiv 1801.07365)
     prunes and fine-tunes layer by layer from the input, with a separate agent for each."""
     layer_epochs: int = 1
-    """Fine-tuning epochs after each layer's cut with layerwise, at least 0; 0 only re-estimates batch-norm
-    statistics."""
+    """Epochs after each layer's cut; with layerwise, at least 0. With 0 statistics alone change."""
     seed: int = 0
     """Seed of all random numbers."""
 
@@ -187,6 +187,32 @@ class LatencyOptions:
         return LatencyConfig(
             self.latency_batch, self.latency_threads, self.latency_dtype, self.latency_device
         )
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Processes of the search; they change no result.
+
+    Raises:
+        ValueError: If a number is out of its range, or a name is unknown.
+    """
+
+    engine: str = LOCAL
+    """Where candidates are measured: local, ray, or ADDRESS; that of a Ray cluster. ray takes the cluster
+    that the environment variable RAY_ADDRESS names, or else starts one on this machine for the time of the
+    search (pip install 'secateur[ray]')."""
+    search_workers: int | None = None
+    """Processes that measure candidates, at least 1; each on a GPU, or on a core. By default this process
+    measures alone, with ray as many processes as the cluster has GPUs or cores."""
+
+    advanced: ClassVar[bool] = True
+    """Whether the short help only names the options."""
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES and ":" not in self.engine:
+            raise ValueError(unknown_name("engine", self.engine, ENGINES))
+        if self.search_workers is not None:
+            check_whole("search_workers", self.search_workers, 1)
 
 
 def _words(given: Any) -> tuple[str, ...]:

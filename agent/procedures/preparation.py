@@ -9,7 +9,10 @@ from torch import nn
 from ...envs.cost.latency_bounds import check_latency_target
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import with_latency
+from ...envs.evaluation.engines import check_engine
 from ...envs.modules.activations import require_memory_for
+from ...envs.modules.digest import weights_digest
+from ...envs.modules.ranks import first_decides, gather
 from ...envs.problem.problem import check_prunable
 from ...envs.recovery.training_check import check_training
 from ...envs.surgery.constrained_trace import trace_constrained
@@ -45,6 +48,7 @@ def prepare(
     latency: LatencyTable | None = None,
     name: str = "the network",
     trains: bool = True,
+    teacher: nn.Module | None = None,
 ) -> Prepared:
     """Trace a network and check that it can reach the goal of a run.
 
@@ -55,6 +59,7 @@ def prepare(
         latency: Latency table of the network if it was timed before.
         name: Name of the network, for messages.
         trains: Whether the network is trained after the cut.
+        teacher: The network to distil from; None is the dense network.
 
     Raises:
         ValueError: If the network does not run on the task's images or cannot be trained on them, the task's
@@ -62,17 +67,40 @@ def prepare(
             unreachable, a constraint matches no layer, or the agent cannot be loaded.
         TypeError: If the network or the task returns a value of the wrong type.
     """
+    check_engine(config.engine)
+    _check_same_on_ranks(model, name)
     network, notes = trace_for_task(model, task, config.constraints)
     check_prunable(network, name)
     if trains and config.recovery.epochs:
-        notes += logged(check_training(model, task, config.recovery, teacher=model))
+        notes += logged(check_training(model, task, config.recovery, teacher=teacher or model))
     if latency is not None:
         network = dataclasses.replace(network, latency=latency)
     elif config.target_latency is not None:
-        check_latency_target(model, network, task.input_shape, config.latency, config.target_latency)
-        log_info("timing the network's layers")
-        network = with_latency(model, network, task.input_shape, config.latency)
+        network = first_decides(lambda: _timed(model, network, task.input_shape, config))
     return Prepared(network, Goal.resolve(config, network), notes)
+
+
+def _check_same_on_ranks(model: nn.Module, name: str) -> None:
+    """Refuse a network of which the ranks have different weights.
+
+    Raises:
+        ValueError: If they have.
+    """
+    if len(set(gather(weights_digest(model)))) > 1:
+        raise ValueError(
+            f"the processes of torchrun have different weights of {name}; load the same weights in each, or "
+            "seed them alike before the network is built"
+        )
+
+
+def _timed(
+    model: nn.Module, network: TracedNetwork, shape: tuple[int, ...], config: PruningConfig
+) -> TracedNetwork:
+    """Add a latency table to a trace, if its network can reach the target latency."""
+    assert config.target_latency is not None
+    check_latency_target(model, network, shape, config.latency, config.target_latency)
+    log_info("timing the network's layers")
+    return with_latency(model, network, shape, config.latency)
 
 
 def trace_for_task(

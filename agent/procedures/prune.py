@@ -1,33 +1,39 @@
 """The pruning pipeline: trace, search, cut, recover, measure, save, report."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from ...envs.modules.copying import replica
+from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
-from ...envs.recovery.batchnorm import reestimate_batchnorm
-from ...envs.recovery.finetuning import finetune
+from ...envs.recovery.callbacks import NO_CALLBACKS, Callbacks
+from ...envs.recovery.data_parallel import sharing_notes
 from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.cutting import save_pruned
 from ...envs.surgery.plan import PruningPlan
-from ...envs.tasks import Task, measure
+from ...envs.tasks import Task
 from ...rewards import Reward
 from ..deciders.names import PPO
 from ..reporting.report import write_report
 from ..reporting.summary import summarize_run
 from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
-from ..run.recovery_monitor import RecoveryMonitor
 from .config import PruningConfig
+from .devices import engine_of
 from .layerwise import prune_layer_by_layer
-from .preparation import Prepared, prepare
+from .preparation import Prepared, logged, prepare
+from .recovery import recover_pruned
 from .rounding import measure_plan
 from .schedule import Schedule
 from .search import prune_at_once
+from .teacher import Teacher, teacher_for
 from .tensorboard_summary import log_result
+
+_KNOWS_VAL = (
+    "The recovery trained on the images of val, too (--train-on-val): no accuracy on val is given after it."
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ def prune(
     name: str = "model",
     notes: Sequence[str] = (),
     clock: Stopwatch | None = None,
+    teacher: Teacher | None = None,
+    callbacks: Callbacks = NO_CALLBACKS,
 ) -> PruningResult:
     """Prune a trained network.
 
@@ -67,6 +75,8 @@ def prune(
         name: Name of the network, for logs and the report.
         notes: Sentences for the report.
         clock: The time that the job has taken so far, for its time limit; None begins now.
+        teacher: The network to distil from, checked by :func:`.check_teacher`; None is the dense network.
+        callbacks: What is called while the cut network is fine-tuned.
 
     Raises:
         ValueError: If nothing can be pruned, or the target or drop bound cannot be met.
@@ -75,32 +85,43 @@ def prune(
     config, clock = config or PruningConfig(), clock or Stopwatch()
     prepared = prepared or prepare(model, task, config, name=name)
     network, goal = prepared.network, prepared.goal
-    problem = PruningProblem.build(
-        name,
-        model.eval(),
-        task,
-        network=network,
-        images=config.search_images,
-        compensation_images=config.recovery.compensation_images,
-        journal=folder.journal if folder else None,
-        seed=config.seed,
-    )
-    if folder is not None:
-        folder.log_text("pinned", pinned_markdown(network))
-    schedule = Schedule.estimate(problem, goal, config)
-    limit = schedule.search_limit(config.minutes, clock)
-    schedule.announce(config, limit)
-    if config.procedure == "layerwise":
-        result = prune_layer_by_layer(problem, goal, config, folder)
-    else:
-        result = prune_at_once(problem, goal, config, folder, limit)
+    teacher = teacher_for(teacher, model, config.recovery)
+    tutor = teacher.model if teacher else None
+    journal = folder.journal if folder else None
+    with engine_of(config, model, journal) as engine:
+        problem = PruningProblem.build(
+            name,
+            model.eval(),
+            task,
+            network=network,
+            images=config.search_images,
+            compensation_images=config.recovery.compensation_images,
+            engine=engine,
+            journal=journal,
+            seed=config.seed,
+        )
+        if folder is not None:
+            folder.log_text("pinned", pinned_markdown(network))
+        schedule = Schedule.estimate(problem, goal, config, tutor)
+        limit = schedule.search_limit(config.minutes, clock)
+        schedule.announce(config, limit)
+        if config.procedure == "layerwise":
+            result = prune_layer_by_layer(problem, goal, config, folder, tutor)
+        else:
+            result = prune_at_once(problem, goal, config, folder, limit)
     pruned, plan = result.model, result.plan
-    recovery = _recover(pruned, model, task, config, folder)
+    recovery, ended = recover_pruned(pruned, teacher, task, config, folder, callbacks)
     report = summarize_run(
         problem,
         pruned,
         plan,
-        [*prepared.notes, *notes],
+        [
+            *prepared.notes,
+            *notes,
+            *logged(ended),
+            *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else []),
+            *(sharing_notes(pruned) if config.recovery.epochs else ()),
+        ],
         method=_method_label(result.decider, config),
         search=result.search,
         recovery=recovery,
@@ -110,7 +131,8 @@ def prune(
         command=folder.command if folder else "",
     )
     if result.unrounded is not None:  # timed right after the pruned network, as the two are compared
-        report["unrounded"] = measure_plan(result.unrounded, problem, config.latency)
+        unrounded = result.unrounded
+        report["unrounded"] = first_decides(lambda: measure_plan(unrounded, problem, config.latency))
     if folder is not None:
         _save(folder, problem, pruned, plan, goal.reward, config, report)
     return PruningResult(pruned, plan, report)
@@ -124,46 +146,6 @@ def _method_label(decider: str, config: PruningConfig) -> str:
     return f"{config.method} ({', '.join(variant)})" if variant else config.method
 
 
-def _recover(
-    pruned: nn.Module, dense: nn.Module, task: Task, config: PruningConfig, folder: RunFolder | None
-) -> dict[str, Any]:
-    """Re-estimate batch-norm statistics, fine-tune with distillation, and re-estimate again."""
-    recovery, logger = config.recovery, folder.logger if folder else None
-
-    def reestimate() -> float:
-        reestimate_batchnorm(pruned, task, images=recovery.batchnorm_images, seed=config.seed)
-        return measure(pruned, task, "val", limit=config.choice_images).accuracy
-
-    before = after = reestimate()
-    if logger is not None:
-        logger.record("recovery/val_accuracy", before)
-        logger.dump(0)
-    seconds, losses = 0.0, []
-    if recovery.epochs:
-        with RecoveryMonitor(pruned, task, folder, prefix="recovery") as monitor:
-            summary = finetune(
-                pruned,
-                task,
-                recovery,
-                teacher=replica(dense) if recovery.distillation_weight else None,
-                seed=config.seed,
-                checkpoint=folder.checkpoint("recovery") if folder else None,
-                on_step=monitor.on_step,
-                on_epoch=monitor.on_epoch,
-            )
-        after = reestimate()
-        seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
-    pruned.eval()
-    return {
-        **asdict(recovery),
-        "learning_rate": recovery.peak_learning_rate,
-        "seconds": round(seconds, 1),
-        "losses": losses,
-        "val_accuracy_before": before,
-        "val_accuracy_after": after,
-    }
-
-
 def _save(
     folder: RunFolder,
     problem: PruningProblem,
@@ -174,6 +156,6 @@ def _save(
     report: dict[str, Any],
 ) -> None:
     """Write the pruned network, TensorBoard's summary and the report."""
-    save_pruned(model, plan, folder.path)
+    folder.write(lambda path: save_pruned(model, plan, path))
     log_result(folder, problem, plan, reward, config, report)
-    write_report(folder.path, report)
+    folder.write(lambda path: write_report(path, report))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+from torch import nn
+
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.step_time import training_seconds
 from ...envs.recovery.stopwatch import Stopwatch
@@ -39,13 +41,16 @@ class Schedule:
     recovery: float
 
     @classmethod
-    def estimate(cls, problem: PruningProblem, goal: Goal, config: PruningConfig) -> "Schedule":
+    def estimate(
+        cls, problem: PruningProblem, goal: Goal, config: PruningConfig, teacher: nn.Module | None
+    ) -> "Schedule":
         """Time a candidate and some training steps of the dense network.
 
         Args:
             problem: The dense network and its data.
             goal: The goal of the run.
             config: The options of the run.
+            teacher: The network to distil from, or None.
         """
         reward = goal.reward
         target = 0.5 if reward.target is None else reward.target
@@ -60,11 +65,10 @@ class Schedule:
         choice = image * (
             proposals * min(config.first_look_images, size) + finalists * min(config.choice_images, size)
         )
-        teacher = problem.model if config.distillation_weight else None
-        epochs = config.epochs
+        epochs = config.recovery.recipe.epochs
         if config.procedure == "layerwise":
             epochs += config.layer_epochs * len(problem.network.layers)
-        training = replace(config.recovery, epochs=epochs)
+        training = replace(config.recovery, epochs=epochs, compile=False)  # which would take as long
         recovery = training_seconds(problem.model, problem.task, training, teacher=teacher) if epochs else 0.0
         return cls(search, choice, _SMALLER * recovery)
 

@@ -2,6 +2,7 @@
 
 from stable_baselines3.common.callbacks import BaseCallback
 
+from ...envs.modules.ranks import broadcast
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.plan import PruningPlan
@@ -51,7 +52,7 @@ def prune_at_once(
         deadline = None if seconds is None else Deadline(seconds, clock, journal)
         decider, evaluations = _train(problem, goal, config, folder, history, deadline)
     if folder is not None and isinstance(decider, FrozenAgent):
-        decider.save(folder.path)  # before anything else can fail
+        folder.write(decider.save)  # before anything else can fail
     choice = _choose(problem, decider, goal, config, folder)
     search = {
         "evaluations": evaluations + choice.evaluations,
@@ -70,9 +71,9 @@ def prune_at_once(
         }
     if isinstance(decider, FrozenAgent):
         search["agent"] = decider.trained_on
-    plan = PruningPlan.from_masks(problem.network, choice.masks)
+    plan = broadcast(PruningPlan.from_masks(problem.network, choice.masks))
     unrounded = (
-        plan_without_rounding(problem, choice, goal.reward, config.constraints)
+        broadcast(plan_without_rounding(problem, choice, goal.reward, config.constraints))
         if config.constraints.rounding
         else None
     )

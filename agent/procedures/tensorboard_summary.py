@@ -59,6 +59,7 @@ def log_result(
 def _hyperparameters(
     problem: PruningProblem, reward: Reward, config: PruningConfig, report: dict[str, Any]
 ) -> dict[str, bool | str | float | None]:
+    recipe = config.recovery.recipe
     return {
         "model": problem.name,
         "data": report["data"],
@@ -69,11 +70,14 @@ def _hyperparameters(
         "drop_bound": config.drop_bound or 0.0,
         "evaluations": float(report["search"]["evaluations"]),
         "effort": config.effort,
-        "epochs": float(config.epochs),
+        "epochs": float(recipe.epochs),
         "optimiser": config.optimiser,
-        "learning_rate": config.recovery.peak_learning_rate,
+        "schedule": recipe.schedule,
+        "learning_rate": recipe.learning_rate,
+        "ema_decay": config.ema_decay,
         "batch_size": float(config.batch_size),
         "weight_decay": config.weight_decay,
+        "distillation": config.distillation or "",
         "distillation_weight": config.distillation_weight,
         "seed": float(config.seed),
     }

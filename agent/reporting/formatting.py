@@ -110,8 +110,9 @@ def _before_rows(report: dict[str, Any]) -> list[Row]:
     if recovery.get("epochs") and recovery.get("val_accuracy_before") is not None:
         before, after = recovery["val_accuracy_before"], recovery["val_accuracy_after"]
         rows.append(Row(f"{what} before tuning", "", f"{before:.2f} %", ""))
-        gained = f"{signed(after - before, 2)} points"
-        rows.append(Row(f"{what} after tuning", "", f"{after:.2f} %", gained))
+        if after is not None:  # the recovery did not train on val
+            gained = f"{signed(after - before, 2)} points"
+            rows.append(Row(f"{what} after tuning", "", f"{after:.2f} %", gained))
     return rows
 
 

@@ -8,13 +8,14 @@ from torch import nn
 
 from ...envs.cost.config import LatencyConfig
 from ...envs.cost.timer import compare_speed, compare_throughput
+from ...envs.modules.ranks import first_decides
 from ...envs.tasks import Task
 
 
 def measure_speeds(
     models: Sequence[nn.Module], task: Task, config: LatencyConfig
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Time networks, whose passes alternate.
+    """Time networks, whose passes alternate; on the first of several ranks, while the others wait.
 
     Args:
         models: The networks.
@@ -26,6 +27,12 @@ def measure_speeds(
         their quartiles ``latency_spread_ms`` and ``images_per_second_spread``. Then the settings ``latency``
         and ``throughput``, with ``busy``: whether other work disturbed the measurement.
     """
+    return first_decides(lambda: _measure(models, task, config))
+
+
+def _measure(
+    models: Sequence[nn.Module], task: Task, config: LatencyConfig
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     shape = task.input_shape
     latencies = compare_speed(models, shape, config)
     throughputs = compare_throughput(models, shape, config, getattr(task, "largest_batch", None))

@@ -1,11 +1,14 @@
 """The time limit of a search."""
 
 from ...envs.evaluation.journal import Journal
+from ...envs.modules.ranks import first_decides
 from ...envs.recovery.stopwatch import Stopwatch
 
 
 class Deadline:
     """Say after each update of a search whether its time is over; a resumed run gets the same answers.
+
+    Of several ranks the first one's clock decides.
 
     Args:
         seconds: The time limit.
@@ -19,6 +22,9 @@ class Deadline:
 
     def __call__(self, updates: int) -> bool:
         """Return whether the search ends after a number of updates."""
+        return first_decides(lambda: self._is_over(updates))
+
+    def _is_over(self, updates: int) -> bool:
         journal = self._journal
         if journal is None:
             return self._clock.seconds >= self._seconds

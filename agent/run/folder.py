@@ -5,8 +5,10 @@ import json
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 import yaml
@@ -18,6 +20,7 @@ from ...envs.evaluation.journal import Journal
 from ...envs.io.atomic_write import write_atomically
 from ...envs.io.run_files import CHECKPOINTS, CONFIG, JOURNAL, LATENCY
 from ...envs.io.untrusted import parse_json, read_text
+from ...envs.modules.process_group import is_lost_connection
 from ...envs.recovery.checkpoint import Checkpoint
 from .flat_options import DENSE_WEIGHTS, flat_options, read_config
 from .graceful_stop import GracefulStop
@@ -62,7 +65,8 @@ class RunFolder:
         else:
             check_new_folder(path)
         self.path, self._resumed = path, resumed
-        self._stopping = GracefulStop(advice or shlex.join(["secateur", "resume", str(path)]))
+        self.advice = advice or shlex.join(["secateur", "resume", str(path)])
+        self._stopping = GracefulStop(self.advice)
         self.check = self._stopping.check
         with contextlib.ExitStack() as cleanup:
             self._made = make_folder(path)
@@ -96,16 +100,19 @@ class RunFolder:
         self._stopping.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._stopping.__exit__()
-        try:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(self._stopping.__exit__)  # last, as signals should not interrupt the others
+            # A run that was stopped, whose disk was full or one of whose processes was killed may go on; what
+            # was refused once is refused again.
+            may_go_on = isinstance(error, OSError) or (error is not None and is_lost_connection(error))
+            refused = isinstance(error, Exception) and not may_go_on
+            cleanup.callback(self._leave, failed=refused)
             self.logger.close()
             if kind is None:
                 shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        finally:
-            # A stopped run, or one whose disk was full, may go on; what was refused once is refused again.
-            refused = kind is not None and issubclass(kind, Exception) and not issubclass(kind, OSError)
-            self._leave(failed=refused)
 
     def _leave(self, *, failed: bool) -> None:
         """Unlock the folder; if a new run failed without results, delete its files, too."""
@@ -122,11 +129,23 @@ class RunFolder:
         """Return the checkpoint of one of the run's trainings."""
         return Checkpoint(self.path / CHECKPOINTS / f"{name}.checkpoint")
 
+    def write(self, results: Callable[[Path], Any]) -> None:
+        """Let a function write results into the folder.
+
+        Args:
+            results: The function; it gets the path of the folder.
+        """
+        results(self.path)
+
     def save_latency_table(self, table: LatencyTable) -> None:
         """Save a latency table for :func:`load_latency_table`."""
-        path = self.path / CHECKPOINTS / LATENCY
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, lambda aside: aside.write_text(json.dumps(table.to_dict())))
+
+        def save(path: Path) -> None:
+            file = path / CHECKPOINTS / LATENCY
+            file.parent.mkdir(exist_ok=True)
+            write_atomically(file, lambda aside: aside.write_text(json.dumps(table.to_dict())))
+
+        self.write(save)
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Write scalars to TensorBoard."""
@@ -153,7 +172,8 @@ def check_same_weights(path: Path, dense_weights: str) -> None:
     before = read_config(path).get(DENSE_WEIGHTS, "")
     if before and dense_weights and before != dense_weights:
         raise ValueError(
-            f"{path} was begun with other weights of the dense network; give the same, or a new folder"
+            f"{path} was begun with other weights of the dense network or the teacher; give the same, or a "
+            "new folder"
         )
 
 

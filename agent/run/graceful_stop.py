@@ -6,6 +6,7 @@ import threading
 from types import FrameType
 from typing import Any, Self
 
+from ...envs.modules.ranks import any_rank, ranks
 from ...envs.recovery.checkpoint import Stopped
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -14,6 +15,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class GracefulStop:
     """Delay the first SIGINT or SIGTERM to the next call of :meth:`check`; the second stops at once.
+
+    A signal to one of several ranks stops all at the same call.
 
     Args:
         advice: The command that resumes the run, shown to the user.
@@ -34,17 +37,18 @@ class GracefulStop:
             signal.signal(number, handler)
 
     def check(self) -> None:
-        """Stop if a signal was received; called where the saved state is complete.
+        """Stop if a rank has received a signal; called by all ranks where the saved state is complete.
 
         Raises:
             Stopped: If a signal was received.
         """
-        if self._requested:
+        if any_rank(self._requested):
             raise Stopped(self._advice)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._requested:
             raise KeyboardInterrupt(self._advice)
         self._requested = True
-        # Not print, as the signal may interrupt another call of it.
-        os.write(2, b"\nsecateur: stopping at the next safe point; interrupt again to stop at once\n")
+        if ranks() == 1:  # torchrun, which sends the signal to all, says so itself
+            # Not print, as the signal may interrupt another call of it.
+            os.write(2, b"\nsecateur: stopping at the next safe point; interrupt again to stop at once\n")

@@ -44,15 +44,24 @@ def verbosity(level: Verbosity) -> Iterator[None]:
         _verbosity = before
 
 
+def _loudness() -> Verbosity:
+    """Return the verbosity; of several ranks only the first one talks."""
+    if "torch" not in sys.modules:
+        return _verbosity
+    from ...envs.modules.ranks import is_first  # here, as --help has to start without torch
+
+    return _verbosity if is_first() else Verbosity.QUIET
+
+
 def log_info(sentence: str) -> None:
     """Print a message, unless the verbosity is QUIET."""
-    if _verbosity > Verbosity.QUIET:
+    if _loudness() > Verbosity.QUIET:
         tqdm.write(sentence, file=sys.stderr)
 
 
 def log_verbose(sentence: str) -> None:
     """Print a message if the verbosity is VERBOSE."""
-    if _verbosity == Verbosity.VERBOSE:
+    if _loudness() == Verbosity.VERBOSE:
         tqdm.write(sentence, file=sys.stderr)
 
 
@@ -77,7 +86,7 @@ class Stage:
         self._began = self._last_printed = time.monotonic()
         self._last_printed_done: int | None = None
         self._bar: tqdm | None = None
-        if _verbosity > Verbosity.QUIET and (sys.stderr.isatty() or _is_notebook()):
+        if _loudness() > Verbosity.QUIET and (sys.stderr.isatty() or _is_notebook()):
             self._bar = tqdm(
                 total=total, desc=label, unit=unit, leave=leave, bar_format=_BAR, dynamic_ncols=True
             )

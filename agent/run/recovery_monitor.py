@@ -3,10 +3,9 @@
 from types import TracebackType
 from typing import Self
 
-from torch import nn
-
-from ...envs.recovery.finetuning import Progress
-from ...envs.tasks import Task, measure
+from ...envs.modules.ranks import any_rank
+from ...envs.recovery.callbacks import NO_CALLBACKS, Callbacks, Progress, wants_end
+from ...envs.tasks import Task
 from ...envs.tasks.optional_members import metric_name
 from .folder import RunFolder
 from .progress import Stage, log_verbose
@@ -21,18 +20,24 @@ class RecoveryMonitor:
     The scalars are ``<prefix>/loss``, ``learning_rate``, ``images_per_second`` and ``val_accuracy``.
 
     Args:
-        model: The network that is trained.
-        task: The task with its validation images.
+        task: The task with its validation images; None does not measure on them.
         folder: Folder of the run, which is logged to and checked for a stop; None does neither.
         prefix: Label and prefix of the scalars, such as ``recovery`` or ``dense``.
         leave: Whether the progress bar stays when the training is over.
+        callbacks: More callbacks, which are called first.
     """
 
     def __init__(
-        self, model: nn.Module, task: Task, folder: RunFolder | None, prefix: str, *, leave: bool = True
+        self,
+        task: Task | None,
+        folder: RunFolder | None,
+        prefix: str,
+        *,
+        leave: bool = True,
+        callbacks: Callbacks = NO_CALLBACKS,
     ) -> None:
-        self._model, self._task, self._folder, self._prefix = model, task, folder, prefix
-        self._leave = leave
+        self._task, self._folder, self._prefix = task, folder, prefix
+        self._leave, self._callbacks = leave, callbacks
         self._stage: Stage | None = None
 
     def __enter__(self) -> Self:
@@ -44,8 +49,15 @@ class RecoveryMonitor:
         if self._stage is not None:
             self._stage.close()
 
-    def on_step(self, progress: Progress) -> None:
-        """Advance the progress bar, and stop if a signal was received."""
+    @property
+    def val_images(self) -> int:
+        """Images of val that are measured after each epoch, for whoever reads the accuracy."""
+        is_read = any_rank(self._folder is not None or self._callbacks.on_epoch is not None)
+        return _VAL_IMAGES if is_read and self._task is not None else 0
+
+    def on_step(self, progress: Progress) -> bool:
+        """Advance the progress bar, and stop if a signal was received; return whether the training ends."""
+        ends = wants_end(self._callbacks.on_step, progress)
         if self._stage is None:
             total = progress.epochs * progress.steps
             self._stage = Stage(self._prefix, total, "steps", leave=self._leave)
@@ -53,24 +65,31 @@ class RecoveryMonitor:
             f"epoch {progress.epoch}/{progress.epochs}, loss {progress.loss:.3f}, "
             f"{progress.images_per_second:.0f} images/s"
         )
-        self._stage.advance((progress.epoch - 1) * progress.steps + progress.step, note)
-        if self._folder is not None:
+        self._stage.advance(progress.finished_steps, note)
+        if self._folder is not None and not ends:  # what ends is saved anyway
             self._folder.check()
+        return ends
 
-    def on_epoch(self, progress: Progress) -> None:
-        """Measure the accuracy on val and log the epoch."""
-        if self._folder is None:
-            return
-        accuracy = measure(self._model, self._task, "val", limit=_VAL_IMAGES).accuracy
+    def on_epoch(self, progress: Progress) -> bool:
+        """Log the epoch; return whether the training ends."""
+        ends = wants_end(self._callbacks.on_epoch, progress)
+        if self._folder is not None:
+            self._log(progress, self._folder)
+        return ends
+
+    def _log(self, progress: Progress, folder: RunFolder) -> None:
         scalars = {
             "loss": progress.loss,
             "learning_rate": progress.learning_rate,
             "images_per_second": progress.images_per_second,
-            "val_accuracy": accuracy,
         }
-        self._folder.log({f"{self._prefix}/{name}": value for name, value in scalars.items()}, progress.epoch)
+        on_val = ""
+        if self._task is not None and progress.val_accuracies:
+            accuracy = progress.val_accuracies[-1]
+            scalars["val_accuracy"] = accuracy
+            on_val = f"{metric_name(self._task)} {accuracy:.2f} % on val, "
+        folder.log({f"{self._prefix}/{name}": value for name, value in scalars.items()}, progress.epoch)
         log_verbose(
             f"{self._prefix}, epoch {progress.epoch} of {progress.epochs}: loss {progress.loss:.4f}, "
-            f"{metric_name(self._task)} {accuracy:.2f} % on val, learning rate {progress.learning_rate:.2g}, "
-            f"{progress.images_per_second:.0f} images/s"
+            f"{on_val}learning rate {progress.learning_rate:.2g}, {progress.images_per_second:.0f} images/s"
         )

@@ -34,7 +34,6 @@ from ..recovery.compensation import Compensation
 from ..surgery.cutting import cut
 from ..surgery.plan import Mask, PruningPlan, resize_mask
 from ..surgery.slicing import TensorSlicer
-from ..tasks.base import Task
 from ..tracing import TracedNetwork
 from ..tracing.network import Ints
 from .candidate_program import CandidateProgram, compile_program
@@ -60,52 +59,54 @@ class CandidateNetwork:
     Args:
         model: The dense network; it is copied.
         network: Its trace.
-        task: The task with the training images.
-        statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
-            statistics.
-        compensation: Lets kept channels make up for removed ones; None does not compensate.
-        seed: Seed for the choice and augmentation of the images for statistics.
+        example: One or two images.
+        statistics_images: S augmented images of ``train`` for batch-norm statistics; without any, the dense
+            statistics stay.
+        compensation: Lets kept channels make up for removed ones.
+        gives_outputs: Whether its main output is what is measured; else candidates are run as modules.
     """
 
     def __init__(
         self,
         model: nn.Module,
         network: TracedNetwork,
-        task: Task,
+        example: Tensor,
+        statistics_images: Tensor,
+        compensation: Compensation,
         *,
-        statistics_images: int,
-        compensation: Compensation | None,
-        seed: int,
+        gives_outputs: bool = True,
     ) -> None:
         self.network = network
         self.model = replica(model).eval()
-        example, _ = task.batch("train", torch.arange(min(2, task.size("train"))))
-        self._dtype = working_dtype(example.device)
+        self._gives_outputs = gives_outputs
+        # A network's own losses may not run in less than float32.
+        self._dtype = working_dtype(example.device) if gives_outputs else torch.float32
+        pixels = example[0].numel() // example.shape[1]
+        self.piece_size = max(8, min(_LARGEST_PIECE, _PIECE_PIXELS[example.device.type] // pixels))
+        """Images of a piece, P, at most."""
         if example.dim() == 4:  # before the trial pass, as outputs take over the layout of the weights
             self.model = self.model.to(memory_format=torch.channels_last)
         self._layout = fastest_layout(self.model, example)
         self.model = self.model.to(memory_format=self._layout)
         self._convert_weights()
-        self._statistics: list[Tensor] = []
-        if _norms(self.model) and statistics_images:
-            generator = torch.Generator().manual_seed(seed)
-            picked = torch.randperm(task.size("train"), generator=generator)[:statistics_images]
-            augmented, _ = task.batch("train", picked, augment=True, generator=generator)
-            self._statistics = self.pieces(augmented)
-        self._compensation = compensation or Compensation(model, network, task, images=0)
+        self.statistics_images = self.pieces(statistics_images) if len(statistics_images) else []
+        self._compensation = compensation
         self._readers = self._dense_readers()
         self._building = threading.Lock()
         self._recording: _Recording | None = None
         self._whole_counts = [network.whole_counts(number) for number in range(len(network.layers))]
         self._tensors = named_tensors(self.model)
         self._slicer = TensorSlicer(network, {name: tensor.shape for name, tensor in self._tensors.items()})
-        self._program = self._compile(example) if example.device.type == "cpu" else None
+        is_compiled = example.device.type == "cpu" and self._gives_outputs
+        self._program = self._compile(example) if is_compiled else None
 
     def pieces(self, inputs: Tensor) -> list[Tensor]:
-        """Split images into pieces (P, C, H, W) with the data type and memory layout of the network."""
-        pixels = inputs[0].numel() // inputs.shape[1]
-        size = max(8, min(_LARGEST_PIECE, _PIECE_PIXELS[inputs.device.type] // pixels))
-        return [x.to(self._dtype).contiguous(memory_format=self._layout) for x in inputs.split(size)]
+        """Split images into pieces (P, ...) with the data type and memory layout of the network."""
+        return [self.converted(x) for x in inputs.split(self.piece_size)]
+
+    def converted(self, inputs: Tensor) -> Tensor:
+        """Convert images to the data type and memory layout of the network."""
+        return inputs.to(self._dtype).contiguous(memory_format=self._layout)
 
     @torch.inference_mode()
     def record(self, pieces: Sequence[Tensor]) -> None:
@@ -114,12 +115,14 @@ class CandidateNetwork:
         Args:
             pieces: Images with the shapes, data types and layouts of all later ones.
         """
+        if not self._gives_outputs:
+            return
 
         def take(*pieces: Tensor) -> None:
             self._take_statistics(self.model, pieces, repeat(nullcontext()))
 
         before = [buffer.clone() for buffer in self.model.buffers()]
-        taken = capture_graph(take, *self._statistics) if self._statistics else lambda: None
+        taken = capture_graph(take, *self.statistics_images) if self.statistics_images else lambda: None
         answers = {len(piece): capture_graph(self.dense_answer, piece) for piece in pieces} if taken else {}
         known = {size: answer for size, answer in answers.items() if answer}
         if taken and len(known) == len(answers):
@@ -131,38 +134,47 @@ class CandidateNetwork:
     @property
     def shares(self) -> bool:
         """Whether candidates can share the computation of a common prefix."""
-        return self._recording is None
+        return self._recording is None and self._gives_outputs
 
+    @torch.inference_mode()
     def dense_answer(self, piece: Tensor) -> Tensor:
         """Run the copy with its current masks: those of the last candidate."""
         return self._forward(self.model, piece, repeat(nullcontext()))
 
-    def answers(
-        self, masks: Sequence[Mask], pieces: Sequence[Tensor], shared: SharedPrefix | None = None
-    ) -> Iterator[Tensor]:
-        """Re-estimate a candidate's batch-norm statistics, then run it, in inference mode.
+    @property
+    def answers_at_once(self) -> bool:
+        """Whether several threads may call what :meth:`answering` returns at the same time."""
+        return self._program is not None and self._recording is None
+
+    def answering(
+        self, masks: Sequence[Mask], shared: SharedPrefix | None = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Re-estimate a candidate's batch-norm statistics, in inference mode.
 
         Args:
             masks: One keep mask (N,) per layer.
-            pieces: Images.
             shared: The prefix shared with other candidates, or None.
 
         Returns:
-            Its float32 outputs for each piece; the next piece may overwrite them.
+            Computes its float32 outputs for a piece; the next piece may overwrite them.
         """
         if self._recording:
             self._mask(masks)
-            self._recording.take_statistics(*self._statistics)
-            yield from (self._recording.answer[len(piece)](piece) for piece in pieces)
-            return
+            self._recording.take_statistics(*self.statistics_images)
+            recording = self._recording
+            return lambda piece: recording.answer[len(piece)](piece)
         if self._program:
-            yield from self._program.run(self._cut_tensors(masks), self._statistics, pieces, shared)
-            return
+            return self._program.prepared(self._cut_tensors(masks), self.statistics_images, shared)
         model = self.cut(masks)
         passes = shared.passes(list(named_tensors(model).items())) if shared else repeat(nullcontext())
-        self._take_statistics(model, self._statistics, passes)
-        for piece in pieces:
-            yield self._forward(model, piece, passes)
+        self._take_statistics(model, self.statistics_images, passes)
+        return lambda piece: self._forward(model, piece, passes)
+
+    def re_estimated(self, masks: Sequence[Mask]) -> nn.Module:
+        """Cut as :meth:`cut` does, and re-estimate batch-norm statistics."""
+        model = self.cut(masks)
+        self._take_statistics(model, self.statistics_images, repeat(nullcontext()))
+        return model
 
     def cut(self, masks: Sequence[Mask]) -> nn.Module:
         """Remove the masked filters, except those that fill up a width with fast kernels."""
@@ -227,7 +239,7 @@ class CandidateNetwork:
         self, model: nn.Module, pieces: Sequence[Tensor], passes: Iterator[AbstractContextManager[Any]]
     ) -> None:
         """Average batch-norm statistics over pieces; without pieces, keep the statistics."""
-        norms = _norms(model) if pieces else []
+        norms = tracked_norms(model) if pieces else []
         for norm in norms:
             norm.reset_running_stats()
             norm.train()
@@ -235,7 +247,7 @@ class CandidateNetwork:
             for count, piece in enumerate(pieces, start=1):
                 for norm in norms:
                     norm.momentum = 1 / count  # the same as None, which would read the count from the device
-                self._forward(model, piece, passes)
+                self._run(model, piece, passes)
         finally:
             for norm in norms:
                 norm.eval()
@@ -243,14 +255,16 @@ class CandidateNetwork:
     def _forward(
         self, model: nn.Module, piece: Tensor, passes: Iterator[AbstractContextManager[Any]]
     ) -> Tensor:
+        return main_output(self._run(model, piece, passes))
+
+    def _run(self, model: nn.Module, piece: Tensor, passes: Iterator[AbstractContextManager[Any]]) -> Any:
         piece = piece.clone()  # some networks edit their input; copied before the shared prefix begins
         fast = self._dtype is torch.bfloat16  # without autocast's cache, which a CUDA graph must not read
         with (
             torch.autocast(piece.device.type, torch.bfloat16, enabled=fast, cache_enabled=False),
             next(passes),
         ):
-            outputs = model(piece)
-        return main_output(outputs)
+            return model(piece)
 
     def _dense_readers(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Pair every parameter that masks may change with a copy of its dense values."""
@@ -280,7 +294,8 @@ class _Recording:
     answer: dict[int, Callable[[Tensor], Tensor]]
 
 
-def _norms(model: nn.Module) -> list[_BatchNorm]:
+def tracked_norms(model: nn.Module) -> list[_BatchNorm]:
+    """List the batch-norms that normalise with running statistics."""
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 

@@ -105,23 +105,18 @@ class CandidateProgram:
         read = {*self._statistics.names, *self.outputs.names}
         return {name for name in read if isinstance(name, str)}.union(*(one.names for one in self._foldings))
 
-    def run(
-        self,
-        tensors: Mapping[str, Tensor],
-        statistics: Sequence[Tensor],
-        pieces: Sequence[Tensor],
-        shared: Any = None,
-    ) -> Iterator[Tensor]:
-        """Re-estimate batch-norm statistics, then compute outputs.
+    def prepared(
+        self, tensors: Mapping[str, Tensor], statistics: Sequence[Tensor], shared: Any = None
+    ) -> Callable[[Tensor], Tensor]:
+        """Re-estimate batch-norm statistics.
 
         Args:
             tensors: The candidate's parameters and buffers by name.
             statistics: Images for the statistics, pieces (P, ...); without any, the given ones stay.
-            pieces: Images.
             shared: The prefix shared with other candidates, or None.
 
         Returns:
-            The outputs for each piece.
+            Computes the outputs for a piece. Without a shared prefix, several threads may call it.
         """
         inputs: dict[str | int, Tensor] = {name: tensor for name, tensor in tensors.items()}
         if statistics:
@@ -130,20 +125,23 @@ class CandidateProgram:
         folded = [folding.empty(tensors) for folding in self._foldings]
         for k, (weight, bias) in enumerate(folded):
             inputs[2 * k], inputs[2 * k + 1] = weight, bias
-        passes: Iterator[AbstractContextManager[Any]] = iter(())
+        passes: Iterator[AbstractContextManager[Any]] = itertools.repeat(contextlib.nullcontext())
         if shared:
             passes = shared.passes([*_named(inputs), *self._named_folded(folded)])
         for count, piece in enumerate(statistics, start=1):
-            with next(passes, None) or contextlib.nullcontext():
+            with next(passes):
                 self._statistics(piece, inputs, momentum=1 / count)
         for folding, both in zip(self._foldings, folded, strict=True):
             folding.compute(inputs, both)  # type: ignore[arg-type]
         finite = all(map(is_finite, itertools.chain.from_iterable(folded)))
-        for piece in pieces:
-            with next(passes, None) or contextlib.nullcontext():
+
+        def answer(piece: Tensor) -> Tensor:
+            with next(passes):
                 output = self.outputs(piece, inputs)
             # A fused ReLU makes zeros of what is no number, which would pass for an answer.
-            yield output if finite else torch.full_like(output, math.nan)
+            return output if finite else torch.full_like(output, math.nan)
+
+        return answer
 
     def _named_folded(self, folded: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """Name folded tensors after all those that they depend on."""
@@ -180,12 +178,12 @@ def compile_program(
         return None
     tensors = {name: tensor.clone() for name, tensor in named_tensors(checked).items()}
     plain = CandidateProgram(graph, norms, fold=False)
-    (output,) = plain.run(tensors, [piece] if norms else [], [piece])
+    output = plain.prepared(tensors, [piece] if norms else [])(piece)
     if not torch.allclose(output, measured(checked), rtol=0, atol=0, equal_nan=True):
         return None
     try:
         folded = CandidateProgram(graph, norms)
-        (wanted,), (output,) = (program.run(tensors, [], [piece]) for program in (plain, folded))
+        wanted, output = (program.prepared(tensors, [])(piece) for program in (plain, folded))
     except (RuntimeError, AttributeError):  # there is no oneDNN, or it cannot do this
         return plain
     error = float((output - wanted).norm() / wanted.norm())

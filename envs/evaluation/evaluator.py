@@ -1,50 +1,42 @@
 """Measure many candidates fast.
 
 Images stay in memory, and candidates run through a network made for speed (:mod:`.candidate_network`). The
-prefix that the candidates of a call share is computed once (:mod:`.shared_prefix`). Each core runs one
-candidate.
+prefix that the candidates of a call share is computed once (:mod:`.shared_prefix`). An engine decides where
+they are measured (:mod:`.engine`).
 
 Shapes: B candidates, L layers, N filters of a layer, S images for statistics, V images for validation.
 """
 
 import contextlib
+import functools
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...rewards import Outcome
 from ..cost.counts import size_ratio
 from ..modules.nonfinite import first_nonfinite
+from ..modules.ranks import broadcast
 from ..recovery.compensation import Compensation
-from ..surgery.plan import Mask
 from ..tasks.base import Task
-from ..tasks.measuring import Measurement, check_measured
+from ..tasks.measuring import check_measured
 from ..tracing import TracedNetwork
-from .candidate_network import CandidateNetwork
+from .base import Candidate, Reference
+from .bench import Bench, ValSubset
+from .candidate_network import tracked_norms
+from .engine import Engine, ThisProcess
 from .journal import CachedMeasurement, Journal
-from .shared_prefix import SharedPrefix
 
 _FEW_STATISTICS_IMAGES, _MAX_STATISTICS_IMAGES = 128, 512
 """Images for batch-norm statistics beside 512 and 2,048 images for measuring. Beside 512, ResNet-20's
 candidates at half the MACs rank alike with 128, 256 and 512 (Spearman with the loss on test 0.71, 0.70 and
 0.73, mean of two sets of 48 candidates and three seeds), and worse with 64 (0.67)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference(Measurement):
-    """The measurement of the dense network, with which candidates are compared.
-
-    Args:
-        constant_prediction_loss: Mean loss of a constant prediction, the mean of the network's outputs.
-    """
-
-    constant_prediction_loss: float
 
 
 class CandidateEvaluator:
@@ -63,6 +55,7 @@ class CandidateEvaluator:
         compensation: Lets kept channels make up for removed ones; None does not compensate.
         seed: Seed for the choice and augmentation of the images for statistics.
         dense: Evaluator of the network to compare with, with as many images; None compares with ``model``.
+        engine: Where candidates are measured; None measures them in this process.
         journal: Where outcomes are recorded and looked up; None measures all.
         scope: Name that distinguishes this evaluator from others with the same journal.
         name: Name of the network, for messages.
@@ -82,6 +75,7 @@ class CandidateEvaluator:
         compensation: Compensation | None = None,
         seed: int = 0,
         dense: "CandidateEvaluator | None" = None,
+        engine: Engine | None = None,
         journal: Journal | None = None,
         scope: str = "",
         name: str = "the network",
@@ -92,21 +86,36 @@ class CandidateEvaluator:
         self.name = name
         self.network = network
         self.task = task
-        self._journal, self._scope = journal, scope
-        self._candidates = CandidateNetwork(
-            model,
-            network,
-            task,
+        self._engine = engine or ThisProcess()
+        self._journal = journal
+        compensation = compensation or Compensation(model, network, task, images=0)
+        self._model = model
+        self._made = functools.partial(
+            CandidateEvaluator,
+            images=images,
             statistics_images=statistics_images,
             compensation=compensation,
             seed=seed,
+            dense=dense,
+            scope=scope,
+            name=name,
         )
+        example, _ = task.batch("train", torch.arange(min(2, task.size("train"))))
+        augmented = example[:0]
+        if tracked_norms(model) and statistics_images:
+            augmented = _statistics_images(task, statistics_images, seed)
+        self.bench = Bench(model, network, example, augmented, compensation, task)
+        self._scope = f"{scope}, {self.bench.kind}"
         self.evaluations = 0
         self._images = min(images, task.size("val"))
         self._dense = dense
         self._references: dict[int, Reference] = {}
         self._part = -1
         self._look_at(0)
+
+    def __reduce__(self) -> Any:
+        """Pickle what the evaluator was made from; another process measures by itself, without a journal."""
+        return self._made, (self._model, self.network, self.task)
 
     @property
     def dense(self) -> Reference:
@@ -141,13 +150,12 @@ class CandidateEvaluator:
         if part == self._part and part in self._references:
             return
         chosen = torch.arange(self._images) * self.task.size("val") // self._images + part
-        inputs, targets = self.task.batch("val", chosen)
-        self._part, self._val = part, self._candidates.pieces(inputs)
-        self._targets = targets.split(len(self._val[0]))
-        if not self._references:
-            self._candidates.record(self._val)
+        size = self.bench.candidates.piece_size
+        batches = [self.task.batch("val", few) for few in chosen.split(size)]
+        self.bench.look_at(ValSubset(part, batches))
+        self._part = part
         if part not in self._references:
-            self._references[part] = self._reference()
+            self._references[part] = broadcast(self._reference())
 
     def _reference_on(self, part: int) -> Reference:
         """Give what candidates are compared with on a part of ``val``, whichever is at hand."""
@@ -156,7 +164,7 @@ class CandidateEvaluator:
                 pass
         return self._references[part]
 
-    def __call__(self, candidates: Sequence[Sequence[Mask]]) -> list[Outcome]:
+    def __call__(self, candidates: Sequence[Candidate]) -> list[Outcome]:
         """Measure candidates.
 
         Args:
@@ -168,7 +176,7 @@ class CandidateEvaluator:
         Raises:
             FloatingPointError: If an accuracy or a loss is infinite or undefined.
         """
-        network = self.network
+        network, candidates = self.network, broadcast(candidates)
         outcomes = []
         for masks, found in zip(candidates, self._find(candidates), strict=True):
             kept = np.array([mask.sum() for mask in masks])
@@ -192,81 +200,45 @@ class CandidateEvaluator:
         """Measure the dense network, and the loss of the best constant prediction."""
         if self._dense is not None:
             return self._dense._reference_on(self._part)
-        dense = self._measure([np.ones(layer.filters, np.bool_) for layer in self.network.layers])
-        with torch.inference_mode():
-            answers = [self._candidates.dense_answer(piece).sum(0) for piece in self._val]
-            answer = torch.stack(answers).sum(0) / dense.images
-            if answer.isnan().any():  # the ReLU of oneDNN hides it from the measurement
-                dense = replace(dense, loss=math.nan)
-            if not math.isfinite(dense.accuracy + dense.loss):
-                where = first_nonfinite(self._candidates.model, self._val[0])
-                check_measured(dense, f"{self.name}, before anything is removed,", f", {where}")
-            losses = [
-                float(self.task.loss(answer.expand(len(targets), *answer.shape), targets)) * len(targets)
-                for targets in self._targets
-            ]
-        return Reference(
-            dense.accuracy, dense.loss, dense.images, constant_prediction_loss=sum(losses) / dense.images
-        )
+        whole = [np.ones(layer.filters, np.bool_) for layer in self.network.layers]
+        (dense,) = ThisProcess().measured(self.bench, [whole], ())
+        constant_loss = self.bench.constant_prediction_loss()
+        if math.isnan(constant_loss):  # the ReLU of oneDNN hides it from the measurement
+            dense = replace(dense, loss=math.nan)
+        if not math.isfinite(dense.accuracy + dense.loss):
+            where = first_nonfinite(self.bench.candidates.model, self.bench.pieces[0])
+            check_measured(dense, f"{self.name}, before anything is removed,", f", {where}")
+        return Reference(dense.accuracy, dense.loss, dense.images, constant_prediction_loss=constant_loss)
 
-    def _find(self, candidates: Sequence[Sequence[Mask]]) -> list[CachedMeasurement]:
+    def _find(self, candidates: Sequence[Candidate]) -> list[CachedMeasurement]:
         """Look candidates up in the journal; measure the others and record each one in it."""
-        shared = self._shared_prefix(candidates) if self._candidates.shares else None
         known, scope = self._journal, f"{self._scope}, part {self._part} of val"
-        found = [known.recall(scope, masks) if known else None for masks in candidates]
+        found = broadcast([known.recall(scope, masks) if known else None for masks in candidates])
         wanted = [k for k, one in enumerate(found) if one is None]
-        if shared and wanted:
-            wanted = sorted({0, *wanted})  # the first candidate computes the shared prefix
-        with contextlib.closing(self._measured(candidates, wanted, shared)) as results:
+        results = self._engine.measured(
+            self.bench, [candidates[k] for k in wanted], self._differing(candidates)
+        )
+        with contextlib.closing(results):
             for k, measured in zip(wanted, results, strict=True):
-                if found[k] is None:
-                    check_measured(measured, f"candidate {self.evaluations + k + 1} of {self.name}")
-                    found[k] = one = CachedMeasurement(measured.accuracy, measured.loss)
-                    if known:
-                        known.append(scope, candidates[k], one)
+                check_measured(measured, f"candidate {self.evaluations + k + 1} of {self.name}")
+                found[k] = one = CachedMeasurement(measured.accuracy, measured.loss)
+                if known:
+                    known.mark_kind(self.bench.kind)
+                    known.append(scope, candidates[k], one)
         return [one for one in found if one is not None]
 
-    def _measured(
-        self, candidates: Sequence[Sequence[Mask]], wanted: list[int], shared: SharedPrefix | None
-    ) -> Generator[Measurement, None, None]:
-        """Measure the candidates with the indices ``wanted``, in order.
-
-        If candidates share a prefix, the first one computes it. The others run one per core, which is faster
-        than one on all cores. The choice of ``wanted`` does not change how each candidate is measured.
-        """
-        leaders = wanted[:1] if shared else []
-        others = wanted[len(leaders) :]
-        for k in leaders:
-            yield self._measure(candidates[k], shared)
-        threads = self._parallel
-        if threads == 1 or len(candidates) - bool(shared) < 2:
-            for k in others:
-                yield self._measure(candidates[k], shared)
-            return
-        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-        try:
-            yield from pool.map(lambda k: self._measure(candidates[k], shared), others)
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(threads)  # new threads inherit the last value set
-
-    @property
-    def _parallel(self) -> int:
-        """Number of candidates that are measured at the same time."""
-        return torch.get_num_threads() if self._val[0].device.type == "cpu" else 1
-
-    def _shared_prefix(self, candidates: Sequence[Sequence[Mask]]) -> SharedPrefix | None:
-        """Return the prefix that candidates share; None if they share nothing or everything."""
+    def _differing(self, candidates: Sequence[Candidate]) -> frozenset[str]:
+        """Name the tensors in which candidates differ; none if they share nothing or everything."""
         differing = [
             layer
             for layer, *masks in zip(self.network.layers, *candidates, strict=True)
             if any((mask != masks[0]).any() for mask in masks)
         ]
-        if len(candidates) < 2 or not differing or self.network.layers[0] in differing:
-            return None
-        return SharedPrefix({where.parameter for layer in differing for where in layer.slices})
+        if self.network.layers[0] in differing:
+            return frozenset()
+        return frozenset(where.parameter for layer in differing for where in layer.slices)
 
-    def seconds_per_candidate(self, masks: Sequence[Mask]) -> float:
+    def seconds_per_candidate(self, masks: Candidate) -> float:
         """Time the measurement of a candidate, as part of a call with many candidates.
 
         Args:
@@ -275,22 +247,17 @@ class CandidateEvaluator:
         Returns:
             Seconds, the smaller of two measurements.
         """
-        times, number = [], self._parallel
+        times, number = [], self._engine.at_once(self.bench)
         for _ in range(2):
             began = time.perf_counter()
-            list(self._measured([masks] * number, list(range(number)), None))
+            list(self._engine.measured(self.bench, [masks] * number, ()))
             times.append((time.perf_counter() - began) / number)
-        return min(times)
+        return broadcast(min(times))
 
-    @torch.inference_mode()
-    def _measure(self, masks: Sequence[Mask], shared: SharedPrefix | None = None) -> Measurement:
-        loss, statistics = 0.0, None
-        answers = self._candidates.answers(masks, self._val, shared)
-        for outputs, targets in zip(answers, self._targets, strict=True):
-            # The statistics are summed per batch: those of segmentation are large.
-            found = self.task.statistics(outputs, targets)
-            statistics = found if statistics is None else statistics + found
-            loss += float(self.task.loss(outputs, targets)) * len(targets)
-        assert statistics is not None
-        images = sum(map(len, self._targets))
-        return Measurement(self.task.metric(statistics), loss / images, images)
+
+def _statistics_images(task: Task, images: int, seed: int) -> Tensor:
+    """Return augmented images of ``train``, chosen at random."""
+    generator = torch.Generator().manual_seed(seed)
+    picked = torch.randperm(task.size("train"), generator=generator)[:images]
+    augmented, _ = task.batch("train", picked, augment=True, generator=generator)
+    return augmented

@@ -8,6 +8,7 @@ from torch import nn
 from ..recovery.compensation import Compensation
 from ..tasks.base import Task
 from ..tracing import TracedNetwork
+from .engine import Engine
 from .evaluator import CandidateEvaluator
 from .journal import Journal
 
@@ -23,6 +24,7 @@ class EvaluatorFactory:
         seed: Seed for the choice and augmentation of the images for statistics.
         journal: Outcomes of candidates that were measured before; None measures all.
         dense: Evaluator of the network to compare with; None compares with the evaluator's own network.
+        engine: Where candidates are measured; None measures them in this process.
     """
 
     task: Task
@@ -31,6 +33,7 @@ class EvaluatorFactory:
     seed: int = 0
     journal: Journal | None = None
     dense: CandidateEvaluator | None = None
+    engine: Engine | None = None
 
     def evaluator(
         self, model: nn.Module, network: TracedNetwork, compensation: Compensation, *, scope: str, name: str
@@ -56,6 +59,7 @@ class EvaluatorFactory:
             compensation=compensation,
             seed=self.seed,
             dense=self.dense,
+            engine=self.engine,
             journal=self.journal,
             scope=scope,
             name=name,

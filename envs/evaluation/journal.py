@@ -24,11 +24,19 @@ _SYNC_SECONDS = 5.0
 """Interval of fsync, seconds, against a crash of the machine; a crash of the process alone loses nothing."""
 
 
+_KIND = "measured in "
+"""Beginning of the keys that name kinds of processors."""
+
+
 class CachedMeasurement(NamedTuple):
     """The measurement of one candidate, as in :class:`secateur.envs.tasks.measuring.Measurement`."""
 
     accuracy: float
     loss: float
+
+
+Records = tuple[dict[str, CachedMeasurement], float]
+"""What a journal knows: its entries by key, and the seconds that they took."""
 
 
 class Journal:
@@ -41,15 +49,32 @@ class Journal:
         after: Called after each new line; may raise :class:`.checkpoint.Stopped`.
     """
 
-    def __init__(self, path: Path, after: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, path: Path | None, after: Callable[[], None] = lambda: None) -> None:
         self._path, self._after = path, after
         self._known: dict[str, CachedMeasurement] = {}
         self.measured = 0
         """Candidates that this process has recorded."""
         self._earlier, self._synced = 0.0, time.monotonic()
-        if path.is_file():
-            self._read()
+        if path is not None and path.is_file():
+            self._read(path)
         self._clock = Stopwatch(self._earlier)
+
+    @classmethod
+    def in_memory(cls, records: Records, after: Callable[[], None] = lambda: None) -> "Journal":
+        """Make a journal that writes no file: that of a rank which follows another.
+
+        Args:
+            records: What it knows.
+            after: As for a journal with a file.
+        """
+        journal = cls(None, after)
+        journal._known, journal._earlier = dict(records[0]), records[1]
+        return journal
+
+    @property
+    def records(self) -> Records:
+        """What the journal knows, for :meth:`in_memory`."""
+        return self._known, self._earlier
 
     def begin(self) -> Stopwatch:
         """Start the search's clock, whose time is written into each line.
@@ -80,6 +105,20 @@ class Journal:
         self._write(_key(scope, masks), found)
         self._after()
 
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of processors that have measured its candidates."""
+        return {key.removeprefix(_KIND) for key in self._known if key.startswith(_KIND)}
+
+    def mark_kind(self, kind: str) -> None:
+        """Record the kind of processor that measures, for :attr:`kinds`.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        if not self.is_marked(_KIND + kind):
+            self.mark(_KIND + kind)
+
     def mark(self, event: str) -> None:
         """Record an event of the search, for :meth:`is_marked` in a resumed run.
 
@@ -94,6 +133,8 @@ class Journal:
 
     def _write(self, key: str, found: CachedMeasurement) -> None:
         self._known[key] = found
+        if self._path is None:
+            return
         text = json.dumps([key, *found, self._clock.seconds])
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
@@ -103,8 +144,8 @@ class Journal:
                 os.fsync(file.fileno())
                 self._synced = time.monotonic()
 
-    def _read(self) -> None:
-        content = self._path.read_bytes()
+    def _read(self, path: Path) -> None:
+        content = path.read_bytes()
         whole = 0
         for line in content.splitlines(keepends=True):
             checksum, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
@@ -114,7 +155,7 @@ class Journal:
             self._known[key] = CachedMeasurement(accuracy, loss)
             whole += len(line)
         if whole < len(content):
-            os.truncate(self._path, whole)
+            os.truncate(path, whole)
 
 
 def _key(scope: str, masks: Sequence[Mask]) -> str:

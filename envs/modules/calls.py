@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -24,10 +24,12 @@ class Call:
     Args:
         method: Name of the called method.
         inputs: Its positional arguments.
+        trains: Whether it runs in training mode, too. Detectors then need targets, and do not.
     """
 
     method: str = "forward"
     inputs: tuple[Any, ...] = ()
+    trains: bool = True
 
     def on(self, model: nn.Module) -> Any:
         """Call a network with copies of the inputs, and return what it gives back.
@@ -51,7 +53,7 @@ class Call:
         def convert(x: Tensor) -> Tensor:
             return x.to(dtype) if x.is_floating_point() else x
 
-        return Call(self.method, tree_map_only(Tensor, convert, self.inputs))
+        return replace(self, inputs=tree_map_only(Tensor, convert, self.inputs))
 
     def __str__(self) -> str:
         shapes = ", ".join("x".join(map(str, x.shape)) for x in tree_leaves(self.inputs) if _is_tensor(x))

@@ -57,12 +57,15 @@ def capture_graph(work: Callable[..., Any], *examples: Tensor) -> Callable[..., 
     return replay
 
 
-def capture_training_graph(model: nn.Module, example: Tensor) -> Callable[[Tensor], Any]:
+def capture_training_graph(
+    model: nn.Module, example: Tensor, precision: str = "auto"
+) -> Callable[[Tensor], Any]:
     """Capture a network's forward and backward pass, in its current mode.
 
     Args:
         model: The network. Capturing does not change it; its weights may later change in place.
         example: A batch (B, ...) with the shape, data type and layout of all later ones.
+        precision: Data type of the passes, as for :func:`.autocast`.
 
     Returns:
         A function from a batch to the network's outputs, with gradients to its weights. The network itself on
@@ -72,7 +75,7 @@ def capture_training_graph(model: nn.Module, example: Tensor) -> Callable[[Tenso
         return model
     before = [buffer.clone() for buffer in model.buffers()]
     try:
-        with autocast(example.device, cache=False):
+        with autocast(example.device, precision, cache=False):
             graphed = torch.cuda.make_graphed_callables(
                 _Wrapper(model), (example.clone(),), num_warmup_iters=_WARM_UP, allow_unused_input=True
             )

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +15,14 @@ from .precision import autocast
 
 
 @contextlib.contextmanager
-def explain_nonfinite(model: nn.Module, inputs: Tensor, when: str, advice: str) -> Iterator[None]:
+def explain_nonfinite(
+    model: nn.Module,
+    inputs: Tensor,
+    when: str,
+    advice: str,
+    run: Callable[[Tensor], Any] | None = None,
+    precision: str = "auto",
+) -> Iterator[None]:
     """Add the layer and the advice to a ``FloatingPointError`` of a training step.
 
     The error is raised before the step changes weights; the forward pass may have changed batch-norm
@@ -27,6 +33,8 @@ def explain_nonfinite(model: nn.Module, inputs: Tensor, when: str, advice: str) 
         inputs: The batch of the step.
         when: The step in words, such as ``epoch 1, step 3 of 10``.
         advice: What the user can do, for the message.
+        run: Runs the network on a batch, for one that needs more than it; None runs it on the batch alone.
+        precision: Data type of the step's passes, as for :func:`.autocast`.
 
     Raises:
         FloatingPointError: If the step raised one; the message names the first layer that is not finite.
@@ -36,27 +44,22 @@ def explain_nonfinite(model: nn.Module, inputs: Tensor, when: str, advice: str) 
         yield
     except FloatingPointError as error:
         try:
-            where = first_nonfinite(model, inputs)
+            where = first_nonfinite(model, inputs, run, precision)
         finally:
             for buffer, old in zip(model.buffers(), before, strict=True):
                 buffer.copy_(old)
         raise FloatingPointError(f"{error} in {when}, {where}: {advice}") from error
 
 
-def check_gradient(model: nn.Module) -> None:
-    """Refuse a gradient that is not finite.
-
-    Raises:
-        FloatingPointError: If the norm of the gradient is infinite or undefined.
-    """
-    gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-    norm = float(torch.nn.utils.get_total_norm(gradients))
-    if not math.isfinite(norm):
-        raise FloatingPointError(f"the norm of the gradient became {norm}")
+def gradient_norm(model: nn.Module) -> Tensor:
+    """Return the norm of the gradient of all parameters, a scalar."""
+    return torch.nn.utils.get_total_norm([w.grad for w in model.parameters() if w.grad is not None])
 
 
 @torch.no_grad()
-def first_nonfinite(model: nn.Module, inputs: Tensor) -> str:
+def first_nonfinite(
+    model: nn.Module, inputs: Tensor, run: Callable[[Tensor], Any] | None = None, precision: str = "auto"
+) -> str:
     """Name the layer in which infinite or undefined numbers appear first.
 
     That is the first layer of the forward pass with such weights or outputs. If there is none, it is the
@@ -65,6 +68,8 @@ def first_nonfinite(model: nn.Module, inputs: Tensor) -> str:
     Args:
         model: The network, in the mode in which the numbers appeared; it runs once more.
         inputs: The batch on which the numbers appeared.
+        run: As for :func:`explain_nonfinite`.
+        precision: Data type of the passes, as for :func:`.autocast`.
     """
     if not is_finite(inputs):
         return "first in the images"
@@ -85,8 +90,8 @@ def first_nonfinite(model: nn.Module, inputs: Tensor) -> str:
         for name, module in model.named_modules()
     ]
     try:
-        with torch.random.fork_rng(), autocast(inputs.device):
-            run_on_copy(model, inputs)
+        with torch.random.fork_rng(), autocast(inputs.device, precision):
+            run_on_copy(run or model, inputs)
     finally:
         for hook in hooks:
             hook.remove()

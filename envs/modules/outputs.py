@@ -8,11 +8,12 @@ teacher.
 Shapes: B examples of a batch, K classes.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .structures import attributes_of
 
@@ -92,6 +93,21 @@ def _without(named: Mapping[Any, Any], name: Any) -> list[Any]:
 def main_output(outputs: Any) -> Tensor:
     """Return the main output alone, as float32; see :func:`main_and_auxiliary`."""
     return main_and_auxiliary(outputs)[0]
+
+
+@contextlib.contextmanager
+def recorded_outputs(model: nn.Module) -> Iterator[list[Any]]:
+    """Collect what a network gives back in each call inside the context.
+
+    Args:
+        model: The network; its outputs are not changed.
+    """
+    given: list[Any] = []
+    handle = model.register_forward_hook(lambda _module, _inputs, outputs: given.append(outputs))
+    try:
+        yield given
+    finally:
+        handle.remove()
 
 
 def check_logits(outputs: Any, *, classes: bool) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
 
 def working_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 if the device has instructions for it, else float32: emulated bfloat16 is slower."""
@@ -14,15 +16,28 @@ def working_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def autocast(device: torch.device, *, cache: bool = True) -> torch.autocast:
+def device_kind(device: torch.device) -> str:
+    """Name the working data type and the kind of processor, such as ``float32 on a CPU with AVX2``.
+
+    On the same kind the same operations give the same numbers.
+    """
+    dtype = str(working_dtype(device)).removeprefix("torch.")
+    if device.type == "cuda":
+        return f"{dtype} on {torch.cuda.get_device_name(device)}"
+    return f"{dtype} on a CPU with {torch.backends.cpu.get_cpu_capability()}"
+
+
+def autocast(device: torch.device, precision: str = "auto", *, cache: bool = True) -> torch.autocast:
     """Run convolutions and matrix products in the working data type; weights keep theirs.
 
     Args:
         device: The device of the network.
+        precision: bf16, fp16, fp32, or auto for that of :func:`working_dtype`.
         cache: Whether a weight that is used twice is converted only once.
     """
-    fast = working_dtype(device) is torch.bfloat16
-    return torch.autocast(device.type, torch.bfloat16, enabled=fast, cache_enabled=cache)
+    dtype = working_dtype(device) if precision == "auto" else _DTYPES[precision]
+    fast = dtype is not torch.float32
+    return torch.autocast(device.type, dtype if fast else None, enabled=fast, cache_enabled=cache)
 
 
 _COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}

@@ -10,8 +10,8 @@ import torch
 
 
 @contextlib.contextmanager
-def fixed_randomness(seed: int = 0) -> Iterator[None]:
-    """Seed all global generators on the CPU, and restore them on exit.
+def fixed_randomness(seed: int = 0, *, device: torch.device | None = None) -> Iterator[None]:
+    """Seed all global generators, and restore them on exit.
 
     Passes of one network then draw the same numbers, such as for the layers that a stochastic depth skips.
     ``numpy.random.default_rng()`` without a seed gives a seeded generator, too. Generators that the network
@@ -19,17 +19,24 @@ def fixed_randomness(seed: int = 0) -> Iterator[None]:
 
     Args:
         seed: The seed, at least 0.
+        device: A GPU whose generator is seeded, too; None, or the CPU, seeds those on the CPU alone.
     """
     of_python, of_numpy, default_rng = random.getstate(), np.random.get_state(), np.random.default_rng
 
-    def seeded(given: Any = None) -> np.random.Generator:
-        return default_rng(seed if given is None else given)
+    fixed = seed
 
-    with torch.random.fork_rng(devices=[]):
+    def seeded(seed: Any = None) -> np.random.Generator:
+        return default_rng(fixed if seed is None else seed)
+
+    gpus = [] if device is None or device.type != "cuda" else [device]
+    with torch.random.fork_rng(devices=gpus):
         torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
         random.seed(seed)
-        np.random.seed(seed)
-        np.random.default_rng = seeded  # type: ignore[assignment]
+        np.random.seed(seed % 2**32)  # which takes no larger ones
+        np.random.default_rng = seeded
         try:
             yield
         finally:

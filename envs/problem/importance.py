@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
-from ..modules.outputs import main_output
 from ..tasks.base import Task
+from ..tasks.network_loss import measured_loss
 from ..tasks.optional_members import batch_size_for
 from ..tracing import Layer, Slice, TracedNetwork
 
@@ -124,7 +123,7 @@ def _taylor(model: nn.Module, network: TracedNetwork, task: Task, images: int, b
         model.eval()
         for part in batches:
             inputs, targets = task.batch("train", part)
-            loss = task.loss(main_output(run_on_copy(model, inputs)), targets)
+            loss = measured_loss(task, model, inputs, targets)
             found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
             products = {
                 name: grad * weights[name].detach()

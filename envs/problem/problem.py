@@ -4,7 +4,7 @@ Shapes: L layers, N filters of a layer, F features of a filter, G features of a 
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -12,7 +12,8 @@ from torch import nn
 
 from ..cost.config import LatencyConfig
 from ..cost.profiling import with_latency
-from ..evaluation.evaluator import CandidateEvaluator
+from ..evaluation.base import Evaluator
+from ..evaluation.engine import Engine, ThisProcess
 from ..evaluation.factory import EvaluatorFactory
 from ..evaluation.journal import Journal
 from ..modules.digest import weights_digest
@@ -41,6 +42,7 @@ class PruningProblem:
         evaluator: Measures candidates, compensation included.
         scores: Importance scores by criterion, one array (N,) per layer.
         features: Static features of filters and layers.
+        engine: Where the problem's evaluators measure.
     """
 
     name: str
@@ -48,9 +50,10 @@ class PruningProblem:
     network: TracedNetwork
     task: Task
     compensation: Compensation
-    evaluator: CandidateEvaluator
+    evaluator: Evaluator
     scores: dict[str, Scores]
     features: StaticFeatures
+    engine: Engine = field(default_factory=ThisProcess)
 
     @classmethod
     def build(
@@ -64,6 +67,7 @@ class PruningProblem:
         statistics_images: int | None = None,
         compensation_images: int = COMPENSATION_IMAGES,
         latency: LatencyConfig | None = None,
+        engine: Engine | None = None,
         journal: Journal | None = None,
         seed: int = 0,
     ) -> Self:
@@ -79,6 +83,7 @@ class PruningProblem:
                 half as many as ``images`` up to 128, or a quarter if that is more, at most 512.
             compensation_images: Training images for fitting the compensation; 0 turns it off.
             latency: Settings for timing the network, for rewards that count the latency. None does not time.
+            engine: Where candidates are measured; None measures them in this process.
             journal: Outcomes of candidates that were measured before.
             seed: Seed for the choice of images.
 
@@ -90,11 +95,12 @@ class PruningProblem:
         if latency is not None:
             network = with_latency(model, network, task.input_shape, latency)
         compensation = Compensation(model, network, task, images=compensation_images, seed=seed)
-        factory = EvaluatorFactory(task, images, statistics_images, seed, journal)
+        engine = engine or ThisProcess()
+        factory = EvaluatorFactory(task, images, statistics_images, seed, journal, engine=engine)
         evaluator = factory.evaluator(model, network, compensation, scope=f"search {name}", name=name)
         scores = importance(model, network, task)
         features = static_features(network, scores)
-        return cls(name, model, network, task, compensation, evaluator, scores, features)
+        return cls(name, model, network, task, compensation, evaluator, scores, features, engine)
 
     def choice_problem(self, images: int, *, seed: int = 0, journal: Journal | None = None) -> Self:
         """Return the same problem with an evaluator for choosing among finished plans.
@@ -104,7 +110,7 @@ class PruningProblem:
             seed: Seed for the choice of images for batch-norm statistics.
             journal: Outcomes of candidates that were measured before.
         """
-        factory = EvaluatorFactory(self.task, images, seed=seed, journal=journal)
+        factory = EvaluatorFactory(self.task, images, seed=seed, journal=journal, engine=self.engine)
         evaluator = factory.evaluator(
             self.model, self.network, self.compensation, scope=f"choice on {images} images", name=self.name
         )

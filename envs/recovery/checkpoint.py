@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..io.atomic_write import write_atomically
+from ..modules.ranks import first_decides, is_first
 
 SECONDS = 30.0
 """Default interval between checkpoints, seconds: about the most work lost when a process is killed."""
@@ -28,7 +29,8 @@ class Checkpoint:
     """Save states to a file that is always complete or absent.
 
     A new state is written to a temporary file and renamed. The previous state stays beside it, in case the
-    disk damages the new one. Loading a checkpoint never runs code from it.
+    disk damages the new one. Loading a checkpoint never runs code from it. Of several ranks the first alone
+    saves, and all load what it reads.
 
     Args:
         path: Path of the file; :meth:`save` makes its folder.
@@ -47,8 +49,8 @@ class Checkpoint:
 
     @property
     def due(self) -> bool:
-        """Whether enough time has passed since the last save."""
-        return time.monotonic() - self._last >= self._seconds
+        """Whether enough time has passed since the last save; never on a rank that does not save."""
+        return is_first() and time.monotonic() - self._last >= self._seconds
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a state of tensors, numbers, strings, lists and dictionaries.
@@ -56,6 +58,8 @@ class Checkpoint:
         Raises:
             OSError: If it cannot be written; the last state remains.
         """
+        if not is_first():
+            return
         content = io.BytesIO()
         torch.save(state, content)
         payload = content.getbuffer()
@@ -72,7 +76,10 @@ class Checkpoint:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last undamaged state, or None."""
+        """Return the last undamaged state, or None; the same on every rank."""
+        return first_decides(self._last_state)
+
+    def _last_state(self) -> dict[str, Any] | None:
         return next(
             (state for path in (self.path, self.previous) if (state := _read(path)) is not None), None
         )

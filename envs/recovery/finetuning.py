@@ -4,51 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
 
+from ..modules.compilation import compiled_for_training
 from ..modules.cuda_graphs import capture_graph, capture_training_graph
 from ..modules.modes import fastest_layout, restored_modes
 from ..modules.nonfinite import explain_nonfinite
 from ..modules.precision import autocast
-from ..modules.ranks import rank, ranks
+from ..modules.ranks import in_unison, rank, ranks
 from ..tasks.base import Task
-from ..tasks.optional_members import batch_size_for
+from ..tasks.measuring import measure
+from ..tasks.optional_members import has_training_loss
 from ..tasks.passes import DataError, Pass, stream
+from .batching import Batching
+from .callbacks import Callback, wants_end
 from .checkpoint import Checkpoint, Stopped
 from .config import RecoveryConfig
-from .training_loss import StepLoss, shape_of_answer
+from .data_parallel import SharedStep, synchronised_batchnorm
+from .distillation import WithFeatures, compares_features
+from .training_loss import StepLoss, own_run, shape_of_answer
 from .training_state import TrainingState
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The progress of fine-tuning.
-
-    Args:
-        epoch: Current epoch, from 1.
-        epochs: Number of epochs.
-        step: Current step of the epoch, from 1.
-        steps: Steps per epoch.
-        loss: Training loss of this step; at the end of an epoch, its mean.
-        learning_rate: Learning rate of this step.
-        images_per_second: Training speed since the epoch began.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    images_per_second: float
 
 
 @dataclass(frozen=True)
@@ -59,11 +41,13 @@ class TrainingSummary:
         epochs: Finished epochs.
         seconds: Wall-clock time, callbacks included.
         losses: Mean training loss of each epoch.
+        stopped: When a callback ended it, such as ``epoch 3, step 5 of 20``; "" if none did.
     """
 
     epochs: int
     seconds: float
     losses: tuple[float, ...]
+    stopped: str = ""
 
 
 def finetune(
@@ -75,12 +59,15 @@ def finetune(
     checkpoint: Checkpoint | None = None,
     step_loss: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
     seed: int = 0,
-    on_step: Callable[[Progress], None] | None = None,
-    on_epoch: Callable[[Progress], None] | None = None,
+    val_images: int = 0,
+    on_step: Callback | None = None,
+    on_epoch: Callback | None = None,
 ) -> TrainingSummary:
     """Train a network in place on the training images; the weights after the last epoch are final.
 
-    The same seed gives the same weights on the same machine, up to cuDNN's choice of kernels on a GPU.
+    With ``config.ema_decay`` their average over the steps is final: re-estimate batch-norm statistics then.
+    The same seed gives the same weights on the same machine, up to cuDNN's choice of kernels on a GPU. Under
+    torchrun every rank trains on its share of each batch; see :mod:`.data_parallel`.
     Training updates batch-norm statistics. torch's random generators and the network's modes are restored.
 
     Args:
@@ -93,18 +80,21 @@ def finetune(
         step_loss: Computes the loss from network, inputs and targets; None takes the task's loss and the
             distillation.
         seed: Seed for the order of images, augmentation and dropout.
-        on_step: Called after every step.
-        on_epoch: Called after every epoch, with its mean loss; may measure the network.
+        val_images: Images of val on which the network is measured after each epoch, for the callbacks; 0
+            does not measure.
+        on_step: Called after every step; returns True to end the training with the weights of that moment.
+        on_epoch: The same after every epoch, with its mean loss; may measure the network.
 
     Raises:
         FloatingPointError: If the loss or the gradient is not finite. The network is then as it was before
             the step.
         DataError: If the data cannot be read; the training can be resumed.
     """
-    size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
-    steps = max(1, size // batch_size)  # the last, smaller batch is dropped: it would disturb batch-norm
-    state = TrainingState(model, make_optimizer(model, config), config.epochs * steps, seed)
+    recipe, batching, size = config.recipe, Batching.of(task, config), task.size("train")
+    epochs, steps = recipe.epochs, batching.steps
+    state = TrainingState(model, config, epochs * steps, seed)
     teacher = teacher if config.distillation_weight else None
+    advice = f"lower the learning rate, now {recipe.learning_rate}"
     with contextlib.ExitStack() as stack:
         layout = stack.enter_context(training_setup(model, teacher, task))
         stack.enter_context(torch.random.fork_rng())
@@ -113,54 +103,67 @@ def finetune(
         else:
             step = functools.partial(step_loss, model)
         stack.enter_context(_resumable(state, checkpoint))
-        while state.epoch < config.epochs:
-            if state.step == 0:
-                state.begin_epoch()
-            seen, began = 0, time.perf_counter()
-            batches = state.order(size).split(batch_size)[:steps]
+        stack.enter_context(synchronised_batchnorm(model))
+        shared_step = SharedStep(model, step)
+        while state.epoch < epochs and not state.stopped:
+            seen, began, speed = 0, time.perf_counter(), 0.0
             passed = Pass(
-                "train", batches, augment=True, seed=seed, epoch=state.epoch, first=state.step,
-                rank=rank(), ranks=ranks(),
+                "train", batching.of_epoch(state.order(size)), augment=True, seed=seed, epoch=state.epoch,
+                first=state.step * batching.passes, rank=rank(), ranks=ranks(),
             )  # fmt: skip
-            for indices, (inputs, targets) in zip(batches[state.step :], stream(task, passed), strict=True):
-                inputs = inputs.contiguous(memory_format=layout)
+            read = zip(passed.weights, in_unison(stream(task, passed)), strict=True)
+            while state.step < steps and not state.stopped:
                 when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
-                with explain_nonfinite(
-                    model, inputs, when, f"lower the learning rate, now {config.peak_learning_rate}"
-                ):
-                    loss = step(inputs, targets)
-                    value = loss.item()
-                    if not math.isfinite(value):
-                        raise FloatingPointError(f"the loss became {value}")
-                    state.take_step(loss)
-                seen += len(indices)
+                state.begin_step()
+                for number, (weight, (inputs, targets)) in enumerate(islice(read, batching.passes), start=1):
+                    inputs = inputs.contiguous(memory_format=layout)
+                    run, is_last = own_run(task, model, targets), number == batching.passes
+                    with (
+                        explain_nonfinite(model, inputs, when, advice, run, config.precision),
+                        shared_step.exchanges(is_last),
+                    ):
+                        state.add(shared_step(inputs, targets, weight) / batching.passes)
+                        if is_last:
+                            state.take_step()
+                seen += batching.images_per_step
                 if checkpoint is not None and checkpoint.due:
                     checkpoint.save(state.snapshot())
-                if on_step:
-                    speed = seen / (time.perf_counter() - began)
-                    rate = state.learning_rate
-                    on_step(Progress(state.epoch + 1, config.epochs, state.step, steps, value, rate, speed))
-            speed, rate = seen / (time.perf_counter() - began), state.learning_rate
-            state.end_epoch()
-            if on_epoch:
-                on_epoch(Progress(state.epoch, config.epochs, steps, steps, state.losses[-1], rate, speed))
-    return TrainingSummary(state.epoch, state.seconds, tuple(state.losses))
+                speed = seen / (time.perf_counter() - began)
+                with restored_modes(model):  # a callback may run the network in evaluation mode
+                    if wants_end(on_step, state.progress(epochs, steps, speed)):
+                        state.stopped = when
+            shared_step.share_buffers()
+            if state.step < steps:
+                break
+            state.end_epoch(_val_accuracy(model, task, val_images))
+            with restored_modes(model):
+                is_over = wants_end(on_epoch, state.progress(epochs, steps, speed))
+            if is_over and not state.stopped:
+                state.stopped = f"epoch {state.epoch}"
+        state.keep_average()
+        shared_step.share_buffers()
+    return TrainingSummary(state.epoch, state.seconds, tuple(state.losses), state.stopped)
+
+
+def _val_accuracy(model: nn.Module, task: Task, images: int) -> float | None:
+    return measure(model, task, "val", limit=images).accuracy if images else None
 
 
 @contextlib.contextmanager
 def _resumable(state: TrainingState, checkpoint: Checkpoint | None) -> Iterator[None]:
     """Resume from a checkpoint; save one at the end, when stopped, and on errors that may be mended."""
-    if checkpoint is None:
-        yield
-        return
-    if (snapshot := checkpoint.load()) is not None:
+    snapshot = checkpoint.load() if checkpoint is not None else None
+    if snapshot is not None:
         state.restore(snapshot)
     try:
         yield
     except (Stopped, FloatingPointError, DataError):
-        checkpoint.save(state.snapshot())
+        state.abandon_step()
+        if checkpoint is not None:
+            checkpoint.save(state.snapshot())
         raise
-    checkpoint.save(state.snapshot())
+    if checkpoint is not None:
+        checkpoint.save(state.snapshot())
 
 
 def make_step(
@@ -170,28 +173,32 @@ def make_step(
     config: RecoveryConfig,
     layout: torch.memory_format,
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Build the function from inputs and targets to the loss; on a GPU with CUDA graphs where possible."""
-    batch_size = min(batch_size_for(task, config.batch_size), task.size("train"))
-    example = task.batch("train", torch.arange(batch_size))[0].contiguous(memory_format=layout)
+    """Build the function from inputs and targets to the loss; compiled, or on a GPU with CUDA graphs.
+
+    Several ranks do without graphs, as DistributedDataParallel has to see the backward pass.
+    """
+    count = min(Batching.of(task, config).images, task.size("train"))
+    example = task.batch("train", torch.arange(count))[0].contiguous(memory_format=layout)
+    shape = shape_of_answer(model, example[:2], task)
+    if teacher is not None and compares_features(config):
+        model = WithFeatures(model, example[:2], "the network")
+        teacher = WithFeatures(teacher, example[:2], "the teacher")
 
     def run_teacher(inputs: Tensor) -> Any:
         assert teacher is not None
-        with torch.no_grad(), autocast(inputs.device, cache=False):
+        with torch.no_grad(), autocast(inputs.device, config.precision, cache=False):
             return teacher(inputs)
 
-    fast_teacher = None if teacher is None else capture_graph(run_teacher, example) or teacher
-    shape = shape_of_answer(model, example[:2])
-    loss = StepLoss(task, fast_teacher, config.distillation_weight, config.temperature, shape)
-    return functools.partial(loss, capture_training_graph(model, example))
-
-
-def make_optimizer(model: nn.Module, config: RecoveryConfig) -> Optimizer:
-    """Create the optimiser of a training, with the largest learning rate of its schedule."""
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    rate, decay = config.peak_learning_rate, config.weight_decay
-    if config.optimiser == "adamw":
-        return AdamW(weights, lr=rate, betas=(config.momentum, 0.999), weight_decay=decay)
-    return SGD(weights, lr=rate, momentum=config.momentum, weight_decay=decay, nesterov=True)
+    is_shared = ranks() > 1
+    fast_teacher: Callable[..., Any] | None = teacher
+    if teacher is not None and not is_shared:
+        fast_teacher = capture_graph(run_teacher, example) or teacher
+    loss = StepLoss(task, fast_teacher, config, shape)
+    if config.compile and not has_training_loss(task):
+        return functools.partial(loss, compiled_for_training(model, example, config.precision))
+    if is_shared or has_training_loss(task):  # the latter calls the network as it likes: no graph foresees it
+        return functools.partial(loss, model)
+    return functools.partial(loss, capture_training_graph(model, example, config.precision))
 
 
 @contextlib.contextmanager

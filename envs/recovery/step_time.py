@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from ..modules.copying import replica
+from ..modules.ranks import rank, ranks
 from ..tasks.base import Task
-from ..tasks.optional_members import batch_size_for
 from ..tasks.passes import Pass, stream
+from .batching import Batching
 from .config import RecoveryConfig
-from .finetuning import make_optimizer, make_step, training_setup
+from .finetuning import make_step, training_setup
 from .training_state import TrainingState
 
 _SECONDS = 1.0
@@ -35,24 +36,26 @@ def training_seconds(
     Returns:
         Seconds for all epochs, without what callbacks do.
     """
-    size, batch_size = task.size("train"), batch_size_for(task, config.batch_size)
-    steps = max(1, size // batch_size)
+    recipe, batching, size = config.recipe, Batching.of(task, config), task.size("train")
     model = replica(model)
     teacher = replica(teacher) if teacher is not None and config.distillation_weight else None
-    state = TrainingState(model, make_optimizer(model, config), steps, seed=0)
+    state = TrainingState(model, config, batching.steps, seed=0)
     generator = torch.Generator().manual_seed(0)
-    shape = (min(_STEPS, steps) + 1, min(batch_size, size))
+    passes = batching.steps * batching.passes
+    shape = (min(_STEPS, passes) + 1, min(batching.images, size))
     batches = torch.randint(size, shape, generator=generator).unbind()
     times: list[float] = []
     with training_setup(model, teacher, task) as layout, torch.random.fork_rng():
         step = make_step(model, teacher, task, config, layout)
         began = time.perf_counter()
-        for inputs, targets in stream(task, Pass("train", batches, augment=True)):
+        for inputs, targets in stream(task, Pass("train", batches, True, rank=rank(), ranks=ranks())):
             with contextlib.suppress(FloatingPointError):  # the training says where it is
-                state.take_step(step(inputs.contiguous(memory_format=layout), targets))
+                state.begin_step()
+                state.add(step(inputs.contiguous(memory_format=layout), targets))
+                state.take_step()
             times.append(time.perf_counter() - began)
             if sum(times[1:]) >= _SECONDS:
                 break
             began = time.perf_counter()
-    times = times[1:]  # the first step allocates memory and chooses kernels
-    return config.epochs * steps * sum(times) / len(times)
+    times = times[1:]  # the first pass allocates memory and chooses kernels
+    return recipe.epochs * passes * sum(times) / len(times)

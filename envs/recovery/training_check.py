@@ -7,16 +7,28 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..io.memory import is_out_of_memory
+from ..io.untrusted import first_line
 from ..modules.copying import replica
-from ..modules.outputs import main_and_auxiliary
+from ..modules.inputs import run_on_copy
+from ..modules.modes import restored_modes
+from ..modules.outputs import main_and_auxiliary, main_output, recorded_outputs
 from ..modules.randomness import fixed_randomness
+from ..modules.ranks import ranks
 from ..modules.structures import tensors_in
 from ..tasks.base import Task
-from ..tasks.optional_members import batch_size_for, has_training_loss
+from ..tasks.optional_members import batch_size_for, has_training_loss, no_smoothing, smoothed_loss
+from .batching import Batching
 from .config import RecoveryConfig
-from .training_loss import StepLoss, shape_of_answer
+from .distillation import WithFeatures, compares_features
+from .training_loss import StepLoss, comparable_output, shape_of_answer
+
+NO_TEACHER = (
+    "In training mode the network gives its losses, not an output of the shape of evaluation mode: the "
+    "recovery trains without a teacher."
+)
 
 
 def check_training(
@@ -43,24 +55,91 @@ def check_training(
         )
     size = min(2, batch_size_for(task, config.batch_size), task.size("train"))
     inputs, targets = task.batch("train", torch.arange(size))
+    if config.label_smoothing:
+        _check_smoothing(model, task, config, inputs, targets)
     copied = replica(model).train()
-    shape = shape_of_answer(model, inputs)
+    shape = shape_of_answer(model, inputs, task)
     teacher = replica(teacher).eval() if teacher is not None and config.distillation_weight else None
-    loss = StepLoss(task, teacher, config.distillation_weight, config.temperature, shape)
-    given: list[Any] = []
-
-    def run(batch: Tensor) -> Any:
-        given.append(copied(batch))
-        return given[0]
-
+    if teacher is not None:
+        _check_teacher(teacher, inputs, shape)
+    runs: nn.Module = copied
+    if teacher is not None and compares_features(config):
+        if has_training_loss(task):
+            raise ValueError(
+                f"{task.name} trains with the network itself, so its features are not compared; give "
+                "--distillation soft-targets or logits"
+            )
+        runs = WithFeatures(copied, inputs, "the network")
+        teacher = WithFeatures(teacher, inputs, "the teacher")
+    loss = StepLoss(task, teacher, config, shape)
+    _check_shares(model, task, config)
     try:
-        with torch.enable_grad(), fixed_randomness():
-            loss(run, inputs, targets).backward()
+        with torch.enable_grad(), fixed_randomness(), recorded_outputs(copied) as given:
+            loss(runs, inputs, targets).backward()
     except Exception as error:  # the network's and the task's code may raise anything
         if is_out_of_memory(error):
             raise
         raise ValueError(_refusal(task, given, error)) from error
-    return () if has_training_loss(task) else _left_out(given[0], shape)
+    if not has_training_loss(task):
+        return _left_out(given[0], shape)
+    compared = teacher is None or comparable_output(given, size, shape) is not None
+    return () if compared else (NO_TEACHER,)
+
+
+def _check_shares(model: nn.Module, task: Task, config: RecoveryConfig) -> None:
+    """Refuse batches of which a rank gets a single example: batch-norm cannot normalise it.
+
+    Raises:
+        ValueError: If a rank does.
+    """
+    images = Batching.of(task, config).images
+    has_norms = any(isinstance(module, _BatchNorm) for module in model.modules())
+    if ranks() > 1 and has_norms and images // ranks() < 2:
+        raise ValueError(
+            f"{ranks()} processes share batches of {images} images, and batch-norm needs two in each; give a "
+            f"batch size of at least {2 * ranks()}, or fewer processes"
+        )
+
+
+def _check_teacher(teacher: nn.Module, inputs: Tensor, shape: tuple[int, ...] | None) -> None:
+    """Refuse a teacher whose outputs cannot be compared with the network's; they would be broadcast.
+
+    Raises:
+        ValueError: If it does not run, or its outputs have another shape.
+    """
+    try:
+        with torch.no_grad(), fixed_randomness():
+            found = tuple(main_output(run_on_copy(teacher, inputs)).shape[1:])
+    except TypeError:  # it gives no output, as a detector
+        return
+    except Exception as error:  # its code may raise anything
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(f"the teacher does not run on the data: {first_line(error)}") from error
+    if shape is not None and found != shape:
+        raise ValueError(
+            f"the teacher gives outputs of {_size(found)} for an example, the network of {_size(shape)}; "
+            "give a teacher with the network's outputs"
+        )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "a number"
+
+
+def _check_smoothing(
+    model: nn.Module, task: Task, config: RecoveryConfig, inputs: Tensor, targets: Tensor
+) -> None:
+    """Refuse label smoothing for a task that has no such loss.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if has_training_loss(task):
+        raise ValueError(no_smoothing(task.name))
+    with restored_modes(model), torch.no_grad(), fixed_randomness():
+        outputs = main_output(run_on_copy(model.eval(), inputs))
+    smoothed_loss(task, outputs, targets, config.label_smoothing)
 
 
 def _refusal(task: Task, given: Sequence[Any], error: Exception) -> str:
@@ -69,11 +148,12 @@ def _refusal(task: Task, given: Sequence[Any], error: Exception) -> str:
     return (
         f"the network cannot be trained with the loss of {task.name}: in training mode {answer} "
         f"({kind}{(str(error).splitlines() or [''])[0]}); give a network that begins with its main output, a "
-        "task with training_loss(outputs, targets), which gets all outputs, or no epochs of training"
+        "task with training_loss(model, inputs, targets), which runs the network itself, or no epochs of "
+        "training"
     )
 
 
-def _left_out(given: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
+def _left_out(given: Any, shape: tuple[int, ...] | None) -> tuple[str, ...]:
     outputs, auxiliary = main_and_auxiliary(given, shape)
     others = [other for other in auxiliary if other.shape != outputs.shape]
     if not others:
@@ -81,7 +161,7 @@ def _left_out(given: Any, shape: tuple[int, ...]) -> tuple[str, ...]:
     return (
         f"In training mode the network also gives outputs of {_shapes(others)} for {len(outputs)} examples: "
         f"the recovery trains without them, as the main output is of {_shapes([outputs])}; a task with "
-        "training_loss gets all of them.",
+        "training_loss runs the network itself, and gets all of them.",
     )
 
 

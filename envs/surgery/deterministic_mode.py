@@ -12,6 +12,11 @@ from ..modules.precision import in_precision
 from ..tracing.rules.noise import CONSTANTS
 from ..tracing.rules.registry import Call
 
+_ORDERING, _SUPPRESSION = ("sort", "topk"), "torchvision::nms"
+
+_COMPARED_BITS = {torch.float64: 30, torch.float32: 12}
+"""Bits of the mantissa by which selections compare, by precision."""
+
 
 class DeterministicMode(TorchDispatchMode):
     """Replace operations whose results a cut would change though it removes only zeros.
@@ -22,6 +27,9 @@ class DeterministicMode(TorchDispatchMode):
 
     Casts: what would have another floating-point type gets ``precision``, so that a network that forces
     float32 in places is compared as exactly as others.
+
+    Selections: sorting, the largest few, and the suppression of a detector's boxes compare numbers in fewer
+    bits. Rounding differs between the networks, and would choose among numbers that are otherwise equal.
 
     Args:
         precision: float64 or float32; None leaves the types.
@@ -43,6 +51,10 @@ class DeterministicMode(TorchDispatchMode):
         call = Call(func, args, kwargs, None)
         if call.name in self._held and not (call.has("group") and call["group"] > 1):
             return _statistics_held(call)
+        if call.name in _ORDERING and not call.written:
+            return _ordered(call)
+        if call.name == _SUPPRESSION:
+            return func(args[0], _rounded(args[1]), *args[2:], **kwargs)
         instead = _replacement(func)
         return func(*args, **kwargs) if instead is None else instead(call)
 
@@ -58,6 +70,22 @@ def _statistics_held(call: Call) -> Any:
     out = out if bias is None else out + bias
     returns = len(call.func._schema.returns)
     return out if returns == 1 else (out, *[out.new_zeros(())] * (returns - 1))
+
+
+def _ordered(call: Call) -> Any:
+    """Sort, or take the largest, by rounded numbers; return the numbers as they are."""
+    given, *others = call.args
+    values, index = call.func(_rounded(given), *others, **call.kwargs)
+    return (given.gather(call["dim"], index) if given.ndim else values), index
+
+
+def _rounded(numbers: Tensor) -> Tensor:
+    """Round to fewer bits of the mantissa, relative to each number."""
+    if numbers.dtype not in _COMPARED_BITS:
+        return numbers
+    mantissa, exponent = torch.frexp(numbers)
+    scale = 2.0 ** _COMPARED_BITS[numbers.dtype]
+    return torch.ldexp((mantissa * scale).round() / scale, exponent)
 
 
 @functools.cache

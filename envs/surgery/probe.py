@@ -229,7 +229,7 @@ class _Draw:
         for training in modes:
             model.train(training)
             with torch.no_grad(), fixed_randomness(), self._mode():
-                given = [call.on(model) for call in self.calls]
+                given = [call.on(model) for call in self.calls if call.trains or not training]
             outputs[training] = comparable_in(given)
         return outputs
 

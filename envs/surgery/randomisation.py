@@ -1,6 +1,7 @@
 """Random weights and inputs on which a cut is tried, so that nothing is hidden by zeros or by symmetry."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -84,4 +85,4 @@ def drawn(call: Call, number: int) -> Call:
             return torch.randn(x.shape, generator=generator, dtype=x.dtype)
         return x.flatten()[torch.randperm(x.numel(), generator=generator)].view(x.shape) if number else x
 
-    return Call(call.method, tree_map_only(Tensor, draw, call.inputs))
+    return replace(call, inputs=tree_map_only(Tensor, draw, call.inputs))

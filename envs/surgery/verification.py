@@ -64,6 +64,7 @@ def trace_exactly(
     """
     calls = as_calls(example, also_trace)
     recording = record(model, calls, allow_inexact)
+    calls = recording.calls
     declared = list((size or {}).items())
     network = recording.solve(sizes=declared)
     tried = smaller_calls(model, calls, recording, allow_inexact)
@@ -120,7 +121,8 @@ def verify_cut(
             most of the drawn weights and inputs, the cut network does not run, or masking changes no output,
             so that the check cannot fail.
     """
-    calls = (*as_calls(example), *network.calls[1:])
+    first = replace(as_calls(example)[0], trains=all(call.trains for call in network.calls))
+    calls = (first, *network.calls[1:])
     shape = network.probe_shape
     if shape is not None and shape_of_example(calls) == network.input_shape != shape:
         calls = cropped_to(calls, shape)

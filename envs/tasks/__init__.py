@@ -1,21 +1,25 @@
 """Tasks: data, loss and metric."""
 
 from .base import SplitName, Task
-from .classification import ClassificationTask
-from .datasets import get_task, list_datasets
+from .detection_metric import AveragePrecision
+from .images.classification import ClassificationTask
+from .images.datasets import get_task, list_datasets
+from .images.segmentation import SegmentationTask
+from .images.segmentation_folder import load_segmentation
+from .images.splits import Split
 from .measuring import Measurement, measure
-from .metrics import R2, Accuracy, MacroF1, Metric
-from .segmentation import SegmentationTask
-from .segmentation_folder import load_segmentation
-from .splits import Split
-from .tensors import LoaderTask, TensorTask
+from .metrics import R2, Accuracy, MacroF1, MeanIoU, Metric
+from .own.loader_task import LoaderTask
+from .own.tensors import TensorTask
 
 __all__ = [
     "R2",
     "Accuracy",
+    "AveragePrecision",
     "ClassificationTask",
     "LoaderTask",
     "MacroF1",
+    "MeanIoU",
     "Measurement",
     "Metric",
     "SegmentationTask",

@@ -24,15 +24,24 @@ class Task(Protocol):
       None if undefined. The report shows it as a table.
     * ``distillation(student, teacher, temperature) -> Tensor``: a differentiable scalar that compares the
       outputs of two networks, by default their mean squared error.
-    * ``training_loss(outputs, targets) -> Tensor``: a differentiable scalar, the mean loss of a training step
-      from all that the network gives back in training mode, such as outputs at several resolutions; they are
-      of half precision on a GPU. By default the loss of the main output, and 0.3 times that of each other
-      output of its shape.
+    * ``training_loss(model, inputs, targets) -> Tensor``: a differentiable scalar, the mean loss of a step.
+      It calls the network, which is in training mode, as ``model(...)``, with what else that needs. By
+      default the loss of the main output, and 0.3 times that of each other output of its shape.
+
+      A task that has it may leave out ``loss``: the network computes its losses itself, as a detector does,
+      on val too. Then ``statistics`` gets all that the network gives back in evaluation mode, and targets may
+      be anything, such as a list with the boxes of each image.
+    * ``smoothed_loss(outputs, targets, label_smoothing) -> Tensor``: the loss with label smoothing, for tasks
+      with classes; without it label smoothing is refused.
+    * ``with_val_in_train()``: returns the same task with the examples of val added to train, for recovery
+      after the choice; by default the batches of both are joined.
     * ``classes``: names of the classes, in the order of the outputs, for reports and exported files.
     * ``augmentation: str``: description of the augmentation of training images, for the report.
     * ``largest_batch: int``: largest number of examples in one pass, for large images.
     * ``loader(passed: Pass) -> Iterable[tuple[Tensor, Tensor]]``: yields what ``batch`` would return for each
       batch of a pass over a split, read ahead; see :class:`.passes.Pass`. Fine-tuning and measuring read so.
+    * ``all_targets(split) -> Tensor | None``: all targets of a split, if they are at hand without reading
+      inputs; all labels are checked then before a search, else those of a few examples.
     * ``to(device)``: returns the same task with its data on a device; by default batches are moved one by
       one.
     """

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..modules.inputs import run_on_copy
 from ..modules.modes import fastest_layout, restored_modes
-from ..modules.outputs import main_output
+from ..modules.ranks import gather, rank, ranks, together
 from .base import SplitName, Task
-from .optional_members import class_names, details_of, measuring_batch
+from .network_loss import measured_loss, outputs_for
+from .optional_members import class_names, details_of, has_loss, measuring_batch
 from .passes import Pass, stream
 
 _MAX_STORED = 2**24
@@ -54,6 +56,9 @@ def measure(
 ) -> Measurement:
     """Measure a network in evaluation mode and float32; its modes are restored.
 
+    Several ranks share the batches, and all of them get what one would have measured, bit by bit. So every
+    rank has to call this.
+
     Args:
         model: The network, on the task's device.
         task: Data, loss and metric.
@@ -78,25 +83,94 @@ def measure(
     loss = 0.0
     with restored_modes(model), torch.no_grad():
         model.eval()
-        layout: torch.memory_format | None = None
-        for inputs, targets in stream(task, Pass(split, indices.split(measuring_batch(task, batch_size)))):
-            layout = layout or fastest_layout(model, inputs)
-            outputs = main_output(run_on_copy(model, inputs.contiguous(memory_format=layout)))
-            batch_statistics = task.statistics(outputs, targets)
-            statistics = batch_statistics if statistics is None else statistics + batch_statistics
-            loss += float(task.loss(outputs, targets)) * len(inputs)
-            if by_example:
-                group = math.ceil(images * batch_statistics.numel() / _MAX_STORED)
-                pairs = zip(outputs.split(group), targets.split(group), strict=True)
-                example_statistics.append(torch.stack([task.statistics(*pair) for pair in pairs]).cpu())
-                if targets.ndim == 1 and not targets.is_floating_point():
-                    labels.append(targets.cpu())
+        # Outputs and targets of any kind cannot be split, so each example is a batch.
+        single = by_example and not has_loss(task)
+        batches = indices.split(1 if single else measuring_batch(task, batch_size))
+        measured = _BatchMeasurer(model, task, images if by_example and not single else None)
+        for number, found in enumerate(_shared_batches(task, split, batches, measured)):
+            statistics = found.statistics if statistics is None else statistics + found.statistics
+            loss += found.loss
+            if single:
+                _add_example(example_statistics, found.statistics, number, images)
+            if found.by_example is not None:
+                example_statistics.append(found.by_example)
+            if found.labels is not None:
+                labels.append(found.labels)
     assert statistics is not None
     stored = torch.cat(example_statistics) if by_example else None
     details = details_of(task, statistics)
     return Measurement(
         task.metric(statistics), loss / images, images, details, stored, torch.cat(labels) if labels else None
     )
+
+
+def _add_example(stored: list[Tensor], statistics: Tensor, number: int, images: int) -> None:
+    """Store the statistics of one more example, or add them to those of its group."""
+    group = math.ceil(images * statistics.numel() / _MAX_STORED)
+    if number % group:
+        stored[-1] += statistics.cpu()
+    else:
+        stored.append(statistics[None].clone().cpu())
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What was measured on one batch: sums, and if asked for the statistics and labels of its examples."""
+
+    loss: float
+    statistics: Tensor
+    by_example: Tensor | None = None
+    labels: Tensor | None = None
+
+
+class _BatchMeasurer:
+    """Measure batches.
+
+    Args:
+        model: The network, in evaluation mode.
+        task: Loss and metric.
+        stored: Number of examples whose statistics and labels are stored, or None.
+    """
+
+    def __init__(self, model: nn.Module, task: Task, stored: int | None) -> None:
+        self._model, self._task, self._stored = model, task, stored
+        self._layout: torch.memory_format | None = None
+
+    def __call__(self, inputs: Tensor, targets: Any) -> _Measured:
+        """Measure a batch."""
+        task, model = self._task, self._model
+        self._layout = self._layout or fastest_layout(model, inputs)
+        inputs = inputs.contiguous(memory_format=self._layout)
+        outputs = outputs_for(task, run_on_copy(model, inputs))
+        statistics = task.statistics(outputs, targets)
+        loss = float(measured_loss(task, model, inputs, targets, outputs)) * len(inputs)
+        if self._stored is None:
+            return _Measured(loss, statistics)
+        group = math.ceil(self._stored * statistics.numel() / _MAX_STORED)
+        pairs = zip(outputs.split(group), targets.split(group), strict=True)
+        by_example = torch.stack([task.statistics(*pair) for pair in pairs]).cpu()
+        has_labels = targets.ndim == 1 and not targets.is_floating_point()
+        return _Measured(loss, statistics, by_example, targets.cpu() if has_labels else None)
+
+
+def _shared_batches(
+    task: Task,
+    split: SplitName,
+    batches: Sequence[Tensor],
+    measured: Callable[[Tensor, Tensor], _Measured],
+) -> Iterator[_Measured]:
+    """Measure batches in turn on all ranks, and yield the results in the order of the batches on each rank.
+
+    A batch is not divided, as the sums of parts would be rounded otherwise.
+    """
+    passed = Pass(split, batches, rank=rank(), ranks=ranks(), in_turn=True)
+    own = (measured(*batch) for batch in stream(task, passed))
+    for _ in range(0, len(batches), ranks()):
+        with together():
+            found = next(own, None)
+        if ranks() > 1 and found is not None:
+            found = replace(found, statistics=found.statistics.cpu())  # the others have other GPUs
+        yield from (each for each in gather(found) if each is not None)
 
 
 def class_accuracies(task: Task, measured: Measurement) -> dict[str, float | None]:

@@ -120,28 +120,106 @@ class MacroF1:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The share of examples for which the true class has the largest output."""
+    """The share of examples, or of pixels, for which the true class has the largest output.
 
+    Labels that are no class, such as 255 or -100, do not count.
+
+    Args:
+        ignore_label: Label of a class that does not count either; None counts all classes.
+        name: Name of the metric in reports.
+    """
+
+    ignore_label: int | None = None
     name: str = "accuracy"
 
     def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Count correct predictions and all predictions: (2,) int64.
 
         Args:
-            outputs: Outputs (B, K).
-            targets: Class indices (B,).
+            outputs: Outputs (B, K, ...).
+            targets: Class indices (B, ...).
         """
-        right = (outputs.argmax(1) == targets).sum()
-        return torch.stack([right, torch.full_like(right, len(targets))])
+        counted = _is_class(targets, outputs.shape[1], self.ignore_label)
+        return torch.stack([((outputs.argmax(1) == targets) & counted).sum(), counted.sum()])
 
     def value(self, statistics: Tensor) -> float:
-        """Return the share, percent."""
+        """Return the share, percent; 0 if nothing counts."""
         right, count = statistics.tolist()
-        return 100.0 * right / count
+        return 100.0 * right / count if count else 0.0
 
     def details(self, statistics: Tensor) -> dict[str, float | None]:
         """Return an empty dict."""
         return {}
+
+
+@dataclass(frozen=True)
+class MeanIoU:
+    """The intersection over union of each class, averaged over classes that occur or are predicted.
+
+    Labels that are no class, such as 255, do not count.
+
+    Args:
+        classes: Names of the K classes for the report; by default they are numbered.
+        ignore_label: Label of a class that does not count either; None counts all classes.
+        name: Name of the metric in reports.
+    """
+
+    classes: Sequence[str] = ()
+    ignore_label: int | None = None
+    name: str = "mean IoU"
+
+    def statistics(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Compute the confusion matrix, true class by predicted class: (K, K) int64.
+
+        Args:
+            outputs: Outputs (B, K, H, W).
+            targets: Class indices (B, H, W).
+        """
+        return confusion_matrix(outputs, targets, self.ignore_label)
+
+    def value(self, statistics: Tensor) -> float:
+        """Average over the classes, percent."""
+        defined = [value for value in self.details(statistics).values() if value is not None]
+        return sum(defined) / len(defined) if defined else 0.0
+
+    def details(self, statistics: Tensor) -> dict[str, float | None]:
+        """Return the percentage of each class; None if it never occurs."""
+        names = _names(self.classes, len(statistics))
+        return dict(zip(names, intersections_over_unions(statistics, self.ignore_label), strict=True))
+
+
+def confusion_matrix(outputs: Tensor, targets: Tensor, ignore_label: int | None = None) -> Tensor:
+    """Count pixels by true class and predicted class: (K, K) int64.
+
+    Args:
+        outputs: Outputs (B, K, ...).
+        targets: Class indices (B, ...); labels that are no class are left out.
+        ignore_label: Label of a class that is left out, too, or None.
+    """
+    classes = outputs.shape[1]
+    counted = _is_class(targets, classes, ignore_label)
+    pairs = targets[counted] * classes + outputs.argmax(1)[counted]
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+
+def intersections_over_unions(confusion: Tensor, ignore_label: int | None = None) -> list[float | None]:
+    """Return the intersection over union of each class, percent; None if it never occurs or is ignored.
+
+    Args:
+        confusion: Pixels by true class and predicted class, (K, K).
+        ignore_label: The ignored label, or None.
+    """
+    intersections = confusion.diagonal().tolist()
+    unions = (confusion.sum(0) + confusion.sum(1) - confusion.diagonal()).tolist()
+    return [
+        100.0 * both / union if k != ignore_label and union > 0 else None
+        for k, (both, union) in enumerate(zip(intersections, unions, strict=True))
+    ]
+
+
+def _is_class(targets: Tensor, classes: int, ignore_label: int | None) -> Tensor:
+    counted = (targets >= 0) & (targets < classes)
+    return counted if ignore_label is None else counted & (targets != ignore_label)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from .base import Task
@@ -51,23 +51,56 @@ def measuring_batch(task: Task, batch_size: int) -> int:
     return batch_size_for(task, max(1, min(batch_size, batch_size * 64 * 64 // max(1, pixels))))
 
 
+def has_loss(task: Task) -> bool:
+    """Return whether a task compares outputs with targets; else the network computes its losses itself."""
+    return getattr(task, "loss", None) is not None
+
+
 def has_training_loss(task: Task) -> bool:
-    """Return whether a task computes the loss of a training step from all that the network gives back."""
+    """Return whether a task computes the loss of a training step with the network itself."""
     return getattr(task, "training_loss", None) is not None
 
 
-def training_loss(task: Task, outputs: Any, targets: Tensor) -> Tensor | None:
-    """Compute the task's own loss of a training step; None if it does not define one.
+def training_loss(task: Task, model: nn.Module, inputs: Tensor, targets: Any) -> Tensor:
+    """Compute the task's own loss of a training step, with the network itself.
+
+    Args:
+        task: A task with ``training_loss``.
+        model: The network in training mode.
+        inputs: The batch, which the network may edit.
+        targets: The targets of the batch.
+    """
+    loss: Tensor = task.training_loss(model, inputs, targets)  # type: ignore[attr-defined]
+    return loss
+
+
+def smoothed_loss(task: Task, outputs: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
+    """Compute the task's loss with label smoothing (Szegedy et al. 2016, arXiv 1512.00567, section 7).
 
     Args:
         task: The task.
-        outputs: All that the network gives back in training mode.
+        outputs: The main output of the network.
         targets: The targets of the batch.
+        label_smoothing: Share of each target that all classes share, in [0, 1); 0 is the loss as it is.
+
+    Raises:
+        ValueError: If the task has no such loss.
     """
-    if not has_training_loss(task):
-        return None
-    loss: Tensor = task.training_loss(outputs, targets)  # type: ignore[attr-defined]
+    if not label_smoothing:
+        return task.loss(outputs, targets)
+    smoothed = getattr(task, "smoothed_loss", None)
+    if smoothed is None or has_training_loss(task):
+        raise ValueError(no_smoothing(task.name))
+    loss: Tensor = smoothed(outputs, targets, label_smoothing)
     return loss
+
+
+def no_smoothing(name: str) -> str:
+    """Return the message that the loss of a task cannot be smoothed."""
+    return (
+        f"label smoothing is for cross-entropy over classes, and {name} has a loss of its own; leave out "
+        "--label-smoothing, or give the task smoothed_loss(outputs, targets, label_smoothing)"
+    )
 
 
 def distill(task: Task, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -59,7 +60,7 @@ class _Batches(Dataset[Batch | _Fault]):
 
 
 def default_workers() -> int:
-    """Return how many processes read data: one for each core but one, which trains; 1 to 16.
+    """Return how many processes read data: a core each, but for one that trains; at least 1, at most 16.
 
     Processes of ``torchrun`` on one machine share its cores.
     """
@@ -79,6 +80,7 @@ def read_ahead(
     *,
     batch_bytes: int = 0,
     is_pinned: bool = False,
+    begin: Callable[[int], object] | None = None,
 ) -> Iterator[Batch]:
     """Yield batches in order while others are read.
 
@@ -92,13 +94,14 @@ def read_ahead(
             ahead would not fit into shared memory.
         batch_bytes: Bytes of a batch.
         is_pinned: Whether batches are put into memory from which a GPU copies fast.
+        begin: Called in each process that reads, with its number; it has to be picklable like ``prepare``.
 
     Raises:
         DataError: If an example cannot be read, or a process is killed.
     """
     workers = min(workers, len(shares), _shared_memory() // max(1, (_AHEAD + 1) * batch_bytes))
     with _no_signals_of_children():
-        iterator = iter(_loader(prepare, shares, workers, is_pinned=is_pinned))
+        iterator = iter(_loader(prepare, shares, workers, begin, is_pinned=is_pinned))
     try:
         while (batch := _next(iterator)) is not None:
             if isinstance(batch, _Fault):
@@ -110,17 +113,22 @@ def read_ahead(
 
 
 def _loader(
-    prepare: Callable[[Tensor], Batch], shares: Sequence[Tensor], workers: int, *, is_pinned: bool
+    prepare: Callable[[Tensor], Batch],
+    shares: Sequence[Tensor],
+    workers: int,
+    begin: Callable[[int], object] | None,
+    *,
+    is_pinned: bool,
 ) -> DataLoader[Batch | _Fault]:
     return DataLoader(
         _Batches(prepare),
         batch_size=None,
-        sampler=[share.tolist() for share in shares],
+        sampler=(share.tolist() for share in shares),  # iterated once
         collate_fn=_unchanged,
         num_workers=workers,
         multiprocessing_context=_FORK if workers else None,
         prefetch_factor=_AHEAD if workers else None,
-        worker_init_fn=_begin_worker,
+        worker_init_fn=partial(_begin_worker, begin),
         pin_memory=is_pinned,
         generator=torch.Generator(),  # else it would draw a seed from the global one
     )
@@ -149,16 +157,18 @@ def _next(iterator: Iterator[Batch | _Fault]) -> Batch | _Fault | None:
         if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
             raise
         raise DataError(
-            "a process that reads images was killed, perhaps as memory ran out: give fewer --workers, or a "
-            "smaller --image-size"
+            "a process that reads the data was killed, perhaps as memory ran out: give fewer workers, or "
+            "smaller images (--image-size)"
         ) from error
 
 
-def _begin_worker(number: int) -> None:
+def _begin_worker(begin: Callable[[int], object] | None, number: int) -> None:
     """Leave Ctrl-C to the main process and its objects uncopied, and keep no memory of batches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.freeze()
     return_freed_memory()
+    if begin is not None:
+        begin(number)
 
 
 def _unchanged(batch: T) -> T:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from torch.utils.data import DataLoader, Dataset
 
 from ..io.memory import is_out_of_memory
@@ -19,7 +20,11 @@ from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import check_logits, main_output
 from .base import SplitName, Task
+from .joined import with_val_in_train
+from .network_loss import measured_loss
+from .optional_members import has_loss, has_training_loss
 from .passes import Pass, stream
+from .target_checks import check_data, check_extremes, float_labels
 
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 _MEMBERS = (
@@ -29,7 +34,6 @@ _MEMBERS = (
     "notes",
     "size",
     "batch",
-    "loss",
     "statistics",
     "metric",
 )
@@ -95,7 +99,7 @@ def check_task(task: Any, name: str = "the task") -> None:
 
 
 def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
-    """Check the loss and the metric on a network's outputs for two examples.
+    """Check the loss and the metric on a network's outputs for two examples, and the targets of all splits.
 
     Args:
         model: The network, on the CPU or the task's device; it is not changed.
@@ -105,23 +109,18 @@ def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
         What the user should know of the network's answers, in sentences; often nothing.
 
     Raises:
-        ValueError: If the loss or the metric fails or returns wrong values, or the network returns
-            probabilities of classes without their logits.
+        ValueError: If the loss or the metric fails or returns wrong values, inputs or targets are not finite,
+            the loss does not take a label, or the network returns probabilities of classes without their
+            logits.
         TypeError: If the network, the loss or the metric returns a wrong type.
     """
     inputs, targets = task.batch("train", torch.arange(min(2, task.size("train"))))
     with restored_modes(model), torch.no_grad():
         given = run_on_copy(model.eval(), inputs)
-    notes = check_logits(given, classes=not targets.is_floating_point())
-    outputs = main_output(given).detach().requires_grad_()
-    what = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
-    with _naming(f"the loss of {task.name} failed on {what}"):
-        loss = task.loss(outputs, targets)
-    scalar = isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad
-    _demand(scalar, task.name, "loss", loss, "one differentiable number, a tensor")
-    with _naming(f"the statistics of {task.name} failed on {what}"):
-        statistics = task.statistics(outputs.detach(), targets)
-        task.statistics(outputs[:1].detach(), targets[:1])  # the report does this, hours later
+    if has_loss(task):
+        notes, statistics = _check_outputs(given, task, targets)
+    else:
+        notes, statistics = (), _check_network_loss(model, task, inputs, given, targets)
     _demand(isinstance(statistics, Tensor), task.name, "statistics", statistics, "a tensor")
     with _naming(f"the metric of {task.name} failed"):
         metric = task.metric(statistics + statistics)
@@ -130,21 +129,58 @@ def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
     return notes
 
 
+def _check_outputs(given: Any, task: Task, targets: Tensor) -> tuple[tuple[str, ...], Tensor]:
+    """Check the loss of outputs and the statistics; return notes for the user, and the statistics."""
+    notes = check_logits(given, classes=not targets.is_floating_point())
+    outputs = main_output(given).detach().requires_grad_()
+    what = f"outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}"
+    check_data(task, outputs)  # before the loss, as a label out of range ends all work on a GPU
+    with _naming(f"the loss of {task.name} failed on {what}"):
+        try:
+            loss = task.loss(outputs, targets)
+        except Exception as error:
+            if advice := float_labels(outputs, targets):
+                raise ValueError(f"the loss of {task.name} failed on {what}: {advice}") from error
+            raise
+    _demand_scalar(task, "loss", loss)
+    check_extremes(task, outputs)
+    with _naming(f"the statistics of {task.name} failed on {what}"):
+        statistics = task.statistics(outputs.detach(), targets)
+        task.statistics(outputs[:1].detach(), targets[:1])  # the report does this, hours later
+    return notes, statistics
+
+
+def _check_network_loss(model: nn.Module, task: Task, inputs: Tensor, given: Any, targets: Any) -> Tensor:
+    """Check a loss that the network computes itself, and the statistics, which are returned."""
+    with _naming(f"the training_loss of {task.name} failed"), restored_modes(model), torch.enable_grad():
+        loss = measured_loss(task, model.eval(), inputs, targets)
+    _demand_scalar(task, "training_loss", loss)
+    with _naming(f"the statistics of {task.name} failed on what the network gives back"):
+        return task.statistics(given, targets)
+
+
+def _demand_scalar(task: Task, member: str, loss: object) -> None:
+    scalar = isinstance(loss, Tensor) and loss.numel() == 1 and loss.requires_grad
+    _demand(scalar, task.name, member, loss, "one differentiable number, a tensor")
+
+
 def _check_batch(task: Any, name: str, split: SplitName, count: int) -> None:
     generator = torch.Generator().manual_seed(0)
     what = f"batch({split!r}, ...) of {name}"
     with _naming(f"{what} failed"):
         batch = task.batch(split, torch.arange(count), augment=split == "train", generator=generator)
-    pair = isinstance(batch, (tuple, list)) and len(batch) == 2 and all(isinstance(x, Tensor) for x in batch)
-    if not pair:
+    pair = isinstance(batch, (tuple, list)) and len(batch) == 2
+    needed = batch[: 2 if has_loss(task) else 1] if pair else ()  # a network's own losses take any targets
+    if not pair or not all(isinstance(x, Tensor) for x in needed):
         raise TypeError(f"{what} gives a {type(batch).__name__}; give a pair of tensors: inputs and targets")
     inputs, targets = batch
     expected = (count, *task.input_shape)
-    if inputs.dtype != torch.float32 or tuple(inputs.shape) != expected or len(targets) != count:
+    rows = len(targets) if has_loss(task) else count
+    if inputs.dtype != torch.float32 or tuple(inputs.shape) != expected or rows != count:
+        given = f"targets of {tuple(targets.shape)}" if has_loss(task) else "targets of its own"
         raise ValueError(
             f"{what} gives inputs of {tuple(inputs.shape)} {str(inputs.dtype).removeprefix('torch.')} and "
-            f"targets of {tuple(targets.shape)} for {count} examples; inputs have to be {expected} float32, "
-            f"and targets {count} rows"
+            f"{given} for {count} examples; inputs have to be {expected} float32, and targets {count} rows"
         )
     if not bool(torch.isfinite(inputs).all()):
         raise ValueError(f"{what} gives inputs that are infinite or undefined; repair the data")
@@ -159,7 +195,8 @@ def _require_members(task: Any, name: str = "the task") -> None:
 
 
 def _missing(task: Any) -> list[str]:
-    return [member for member in _MEMBERS if not hasattr(task, member)]
+    own = ["loss"] if not has_loss(task) and not has_training_loss(task) else []
+    return [member for member in _MEMBERS if not hasattr(task, member)] + own
 
 
 def _is_count(value: Any) -> bool:
@@ -202,22 +239,29 @@ class MovedTask:
         """Return the task's attribute."""
         return getattr(self._task, name)
 
-    def batch(self, *given: Any, **named: Any) -> tuple[Tensor, Tensor]:
+    def batch(self, *given: Any, **named: Any) -> tuple[Tensor, Any]:
         """Return a batch on the device."""
-        inputs, targets = self._task.batch(*given, **named)
-        return inputs.to(self._device), targets.to(self._device)
+        return self._moved(self._task.batch(*given, **named))
 
-    def loader(self, passed: Pass) -> Iterator[tuple[Tensor, Tensor]]:
+    def loader(self, passed: Pass) -> Iterator[tuple[Tensor, Any]]:
         """Yield the batches of a pass, on the device."""
-        for inputs, targets in stream(self._task, passed):
-            yield inputs.to(self._device), targets.to(self._device)
+        yield from map(self._moved, stream(self._task, passed))
+
+    def with_val_in_train(self) -> Task:
+        """Return the same task whose train has the examples of val, too."""
+        return cast(Task, MovedTask(with_val_in_train(self._task), self._device))
+
+    def _moved(self, batch: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
+        """Move all tensors of a batch, in lists and dicts too."""
+        moved: tuple[Tensor, Any] = tree_map_only(Tensor, lambda x: x.to(self._device), batch)
+        return moved
 
 
 def _advice(given: object) -> str:
     """Say what to give instead of what is often taken for a task; "" for all else."""
     parts = "train=..., val=..., test=..., loss=..., metric=..."
-    if isinstance(given, (DataLoader, Dataset)):
-        return f"give secateur.envs.tasks.LoaderTask({parts}), whose parts are data loaders"
+    if isinstance(given, (DataLoader, Dataset)) or type(given).__module__.startswith("datasets."):
+        return f"give secateur.envs.tasks.LoaderTask({parts}), whose parts are data sets or data loaders"
     if isinstance(given, (Tensor, tuple, list, dict)):
         return f"give secateur.TensorTask({parts}), whose parts are pairs of tensors: inputs and targets"
     if given is None or isinstance(given, (str, Path)):

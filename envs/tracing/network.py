@@ -227,6 +227,11 @@ class TracedNetwork:
     def notes(self) -> tuple[str, ...]:
         """What a user has to know beside the layers: what no call reaches, and what is less than exact."""
         notes = [f"{self.advice[0].upper()}{self.advice[1:]}."] if self.advice else []
+        if not all(call.trains for call in self.calls):
+            notes.append(
+                "In training mode the network does not run on inputs alone, so it is traced and checked in "
+                "evaluation mode; what it runs only in training is not known."
+            )
         if self.inexact:
             notes.append(
                 f"A cut may change the averages of {abbreviated(self.inexact, 6)}, as --allow-inexact "

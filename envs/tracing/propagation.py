@@ -166,7 +166,7 @@ class Propagation:
 
     def from_parameter(self, labels: LabelVector | None) -> bool:
         """Return whether labels are those of a parameter, and not of a buffer or of noise."""
-        return labels is not None and bool(labels[0] < self._parameter_labels)
+        return labels is not None and len(labels) > 0 and bool(labels[0] < self._parameter_labels)
 
     def tie(self, a: LabelVector | None, b: LabelVector | None, reason: str) -> None:
         """Join two axes of equal length; if one of them is fixed, the other is pinned."""

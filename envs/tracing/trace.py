@@ -20,7 +20,7 @@ from .propagation import Pin, Propagation
 from .reach import modules_of, shared, widths_of
 from .sizes import declare
 from .solving import solve
-from .tracer import NotRunningError, Tracer
+from .tracer import NotRunningError, NotTrainingError, Tracer
 from .tracked_int import track
 
 
@@ -35,7 +35,8 @@ def trace(
     """Find the filters of ``model`` that can be removed, and what has to be removed with each.
 
     The model is not changed. A float32 copy of it runs on the CPU, once in evaluation mode and once in
-    training mode, which also runs auxiliary heads.
+    training mode, which also runs auxiliary heads. A network that does not run on the example in training
+    mode, as a detector, which then needs targets, is traced in evaluation mode alone.
 
     Args:
         model: Any CNN.
@@ -102,6 +103,15 @@ def record(model: nn.Module, calls: Sequence[Call], allow_inexact: Collection[st
             raise ValueError(unknown_name("allow_inexact", name, INEXACT))
     check_prunable_kind(model)
     try:
+        return _record_in_types(model, calls, allow_inexact)
+    except NotTrainingError:
+        evaluating = [replace(call, trains=False) for call in calls]
+        return _record_in_types(model, evaluating, allow_inexact)
+
+
+def _record_in_types(model: nn.Module, calls: Sequence[Call], allow_inexact: Collection[str]) -> Recording:
+    """Run a copy of a network in float32; in its own types if it is of mixed precision and runs so only."""
+    try:
         return _record(converted(replica(model).cpu(), torch.float32), model, calls, allow_inexact)
     except NotRunningError:
         types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
@@ -123,6 +133,8 @@ def _record(
     with torch.no_grad():
         for training in (False, True):
             for call in calls:
+                if training and not call.trains:
+                    continue
                 given = call.to(torch.float32) if convert else call
                 with fixed_randomness():
                     tracer.run(given, training=training, counted=call is calls[0])

@@ -28,6 +28,10 @@ class NotRunningError(ValueError):
     """A network does not run on the inputs of a trace."""
 
 
+class NotTrainingError(NotRunningError):
+    """A network runs on the inputs of a trace in evaluation mode, but not in training mode."""
+
+
 class Tracer(TorchDispatchMode):
     """Observe every ATen operation of a running network and the module that runs it.
 
@@ -74,7 +78,8 @@ class Tracer(TorchDispatchMode):
                         "model(example)"
                     ) from error
                 name = "the network" if call.method == "forward" else f"{call.method}() of the network"
-                raise NotRunningError(
+                kind = NotTrainingError if training else NotRunningError
+                raise kind(
                     f"{name} does not run on an input of {shapes} in {mode} mode: {_said(error)}"
                 ) from error
         propagation.operation = "output"

@@ -15,13 +15,16 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+from torch.utils.data import DataLoader, Dataset
 
 from secateur.agent.cli import main
 from secateur.agent.run.locks import lock_folder, unlock_folder
 from secateur.envs.cost import timer
 from secateur.envs.io import atomic_write
 from secateur.envs.recovery.checkpoint import Checkpoint
-from secateur.envs.tasks import get_task, load_segmentation
+from secateur.envs.tasks import R2, LoaderTask, get_task, load_segmentation
 
 # A server that has imported everything forks in milliseconds: real processes, killed for real.
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -87,6 +90,28 @@ def report_peak(root: Path, scenes: bool, answer: Connection) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     load_segmentation(root) if scenes else get_task(str(root), root=root)
     answer.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+class Images(Dataset[tuple[Tensor, Tensor]]):
+    """Examples of floats, made when they are read."""
+
+    def __len__(self) -> int:
+        return 4000
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return torch.full((3, 64, 64), float(index)), torch.zeros(1)
+
+
+def report_peak_of_loader(kind: str, answer: Connection) -> None:
+    """Read a data set into memory and send how far the process's memory grew, bytes, and how many values."""
+    data = Images()
+    loader = DataLoader(data, batch_size=50)
+    train = {"examples": data, "loader": loader, "iterator": iter(loader)}[kind]
+    few = [data[k] for k in range(4)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    LoaderTask(train=train, val=few, test=few, in_memory="always", loss=mse_loss, metric=R2(), workers=0)  # type: ignore[arg-type]
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    answer.send((peak, len(data) * 3 * 64 * 64))
 
 
 def compete(folder: Path, begin: Event, rounds: int) -> None:

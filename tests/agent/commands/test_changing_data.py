@@ -25,7 +25,7 @@ def test_a_run_whose_images_change_stops_with_one_line_and_goes_on_after_a_repai
     assert main([*WORDS, "--out", "undisturbed"]) == 0
     train = get_task("data", root=tmp_path, in_memory="never").splits["train"]
     path = Path(train.described(150))
-    content, recover = path.read_bytes(), procedure._recover
+    content, recover = path.read_bytes(), procedure.recover_pruned
 
     def recover_without_it(*given: Any, **named: Any) -> Any:
         path.unlink()
@@ -33,7 +33,7 @@ def test_a_run_whose_images_change_stops_with_one_line_and_goes_on_after_a_repai
 
     capfd.readouterr()
     with monkeypatch.context() as patch:
-        patch.setattr(procedure, "_recover", recover_without_it)
+        patch.setattr(procedure, "recover_pruned", recover_without_it)
         assert main([*WORDS, "--out", "run"]) == 2
     *_, last = capfd.readouterr().err.splitlines()
     assert last.startswith(f"secateur: {path} is no longer there: put it back")

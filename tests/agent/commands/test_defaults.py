@@ -9,12 +9,13 @@ from secateur.agent.commands import Prune, Train
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.options import DEFAULT_TARGET
 from secateur.envs.cost.config import LatencyConfig
-from secateur.envs.recovery.config import DENSE_EPOCHS, RecoveryConfig
+from secateur.envs.recovery.config import DENSE_EPOCHS, EPOCHS, RecoveryConfig
 
 
 def test_prune_without_options_is_the_configuration_without_options() -> None:
     assert Prune().options == PruningConfig()
-    assert PruningConfig().recovery == RecoveryConfig()
+    assert PruningConfig().recovery == RecoveryConfig(epochs=EPOCHS["normal"])
+    assert PruningConfig().recovery.recipe == RecoveryConfig().recipe
     assert PruningConfig().latency == LatencyConfig()
     assert Prune.dense_epochs == Train.dense_epochs == RecoveryConfig.from_scratch().epochs == DENSE_EPOCHS
 

@@ -30,6 +30,9 @@ OTHER = DataConfig(
     augment="flip",
     device="cpu",
     workers=2,
+    in_memory="never",
+    train_transform="own:train",
+    eval_transform="own:evaluate",
     channels=3,
     val_reason="known",
 )

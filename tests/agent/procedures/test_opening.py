@@ -15,7 +15,7 @@ from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.opening import dense_networks, open_job
 from secateur.envs.io.tensor_files import read_tensors, write_tensors
 from secateur.envs.tasks import ClassificationTask
-from secateur.envs.tasks.dense_checks import Difference, Images
+from secateur.envs.tasks.images.dense_checks import Difference, Images
 from support.folders import SHADES, shade_network, trained_weights, write_shades
 
 NET = "own_nets:build"
@@ -137,7 +137,7 @@ def test_a_resumed_run_uses_the_parts_of_its_beginning_without_measuring_again(
 
     words = ["prune", NET, *weights_of(hard, "knowing"), *QUICK]
     with monkeypatch.context() as interrupted:
-        interrupted.setattr("secateur.agent.procedures.prune._recover", stop)
+        interrupted.setattr("secateur.agent.procedures.prune.recover_pruned", stop)
         assert main(words) == 130
     assert yaml.safe_load(Path("run/config.yaml").read_text())["val_from"] == "test"
     capsys.readouterr()

@@ -18,7 +18,7 @@ from secateur.agent.run.progress import Stage, Verbosity, log_info, log_verbose,
 from secateur.agent.run.recovery_monitor import RecoveryMonitor
 from secateur.agent.run.search_history import SearchHistory
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.finetuning import Progress
+from secateur.envs.recovery.callbacks import Progress
 from secateur.rewards import TargetReward
 from support.toy import toy_of
 
@@ -112,7 +112,7 @@ def test_the_search_counts_candidates_and_says_the_reward(
 def test_the_recovery_says_epoch_loss_and_speed(
     problem: PruningProblem, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with RecoveryMonitor(problem.model, problem.task, None, "recovery") as monitor:
+    with RecoveryMonitor(problem.task, None, "recovery") as monitor:
         monitor.on_step(Progress(2, 3, 5, 10, 0.25, 0.01, 1234.4))
     shown = capsys.readouterr().err
     assert shown.startswith("recovery: 15 of 30 steps")

@@ -189,9 +189,9 @@ def test_a_program_computes_what_a_cut_does_on_any_number_of_images(build: Calla
     for seed in (3, 4):
         network = smaller(seed)
         tensors = named_tensors(network)
-        (output,) = program.run(tensors, [], [others])
+        output = program.prepared(tensors, [])(others)
         torch.testing.assert_close(output, network(others), rtol=1e-4, atol=1e-4)
-        found = list(program.run(tensors, [images], [others, images]))
+        found = [*map(program.prepared(tensors, [images]), [others, images])]
         take_statistics(network, images)
         for output, piece in zip(found, (others, images), strict=True):
             torch.testing.assert_close(output, network(piece), rtol=1e-4, atol=1e-4)
@@ -219,5 +219,5 @@ def test_a_fold_that_errs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert program is not None
     network, images = smaller(3), torch.randn(5, 2, 4, 4)
     with torch.inference_mode():
-        (output,) = program.run(named_tensors(network), [], [images])
+        output = program.prepared(named_tensors(network), [])(images)
         assert torch.equal(output, network(images))

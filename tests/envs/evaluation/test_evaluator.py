@@ -45,7 +45,7 @@ def take_statistics(model: nn.Module, evaluator: CandidateEvaluator) -> None:
         norm.reset_running_stats()
         norm.momentum = None
         norm.train()
-    for piece in evaluator._candidates._statistics:
+    for piece in evaluator.bench.candidates.statistics_images:
         model(piece.float())
     model.eval()
 
@@ -64,7 +64,7 @@ def test_who_looks_further_sees_all_of_val_in_parts_and_then_the_first_again(pro
     evaluator = CandidateEvaluator(problem.model, problem.network, problem.task, images=size // 3)
     seen, found, dense = [], [], []
     for _ in range(4):
-        seen.append({piece.numpy().tobytes() for piece in torch.cat(evaluator._val).float()})
+        seen.append({piece.numpy().tobytes() for piece in torch.cat(evaluator.bench.pieces).float()})
         found.append(evaluator([candidate(problem, 0.5)])[0])
         dense.append(evaluator.dense)
         evaluator.next_val_subset()
@@ -314,7 +314,7 @@ def test_its_predictions_are_those_of_the_physical_cut(
     smaller = cut_in_float32(problem, masks)
     take_statistics(smaller, evaluator)
     with torch.no_grad():
-        truth = torch.cat([smaller(piece).argmax(1) for piece in evaluator._val])
+        truth = torch.cat([smaller(piece).argmax(1) for piece in evaluator.bench.pieces])
     assert (torch.cat(task.predictions) == truth).float().mean() >= 0.995
 
 
@@ -326,6 +326,6 @@ def test_a_candidate_is_computed_at_widths_that_kernels_are_made_for(
     masks = everything(problem)
     for kept, width in zip((1, 8, 9, 17), widths, strict=True):
         masks[0] = np.arange(len(masks[0])) >= len(masks[0]) - kept
-        network = problem.evaluator._candidates.cut(masks)
+        network = problem.evaluator.bench.candidates.cut(masks)
         name = problem.network.layers[0].producers[0]
         assert len(network.get_submodule(name).weight) == width

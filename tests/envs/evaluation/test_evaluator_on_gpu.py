@@ -49,13 +49,13 @@ def candidates(network: TracedNetwork, count: int) -> list[list[Mask]]:
 
 
 def test_candidates_are_replayed_and_as_good_as_their_physical_cut(on_gpu: PruningProblem) -> None:
-    assert not on_gpu.evaluator._candidates.shares
+    assert not on_gpu.evaluator.bench.candidates.shares
     for masks in candidates(on_gpu.network, 4):
         evaluator = on_gpu.evaluator
         smaller = on_gpu.cut(PruningPlan.from_masks(on_gpu.network, masks)).eval()
         with torch.no_grad():
-            evaluator._candidates._take_statistics(
-                smaller, evaluator._candidates._statistics, repeat(nullcontext())
+            evaluator.bench.candidates._take_statistics(
+                smaller, evaluator.bench.candidates.statistics_images, repeat(nullcontext())
             )
         truth = measure(smaller, on_gpu.task, "val", limit=256)
         found = evaluator([masks])[0]
@@ -76,7 +76,7 @@ def test_replays_measure_what_launches_do(on_gpu: PruningProblem, monkeypatch: p
     replayed = on_gpu.choice_problem(200).evaluator(asked)
     monkeypatch.setattr("secateur.envs.evaluation.candidate_network.capture_graph", lambda *_: None)
     launched = on_gpu.choice_problem(200)
-    assert launched.evaluator._candidates.shares
+    assert launched.evaluator.bench.candidates.shares
     for one, other in zip(replayed, launched.evaluator(asked), strict=True):
         assert one.loss == pytest.approx(other.loss, rel=0.02)
         assert one.accuracy == pytest.approx(other.accuracy, abs=2)
@@ -114,5 +114,5 @@ def test_a_candidate_of_a_network_that_cannot_be_recorded_is_cut(
         statistics_images=256,
         compensation=on_gpu.compensation,
     )
-    assert evaluator._candidates.shares
+    assert evaluator.bench.candidates.shares
     assert evaluator([asked])[0].loss == pytest.approx(before.loss, rel=0.02)

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.envs.evaluation.candidate_network import CandidateNetwork
+from secateur.envs.recovery.compensation import Compensation
 from secateur.envs.surgery.verification import trace_exactly
-from secateur.envs.tasks.tensors import TensorTask
+from secateur.envs.tasks.own.tensors import TensorTask
 
 
 class Viewing(nn.Module):
@@ -39,6 +40,7 @@ def test_a_network_that_views_its_feature_maps_has_candidates(channels: int) -> 
     )
     model = Viewing(channels)
     network = trace_exactly(model, part[0][:2])
-    candidates = CandidateNetwork(model, network, task, statistics_images=0, compensation=None, seed=0)
+    plain = Compensation(model, network, task, images=0)
+    candidates = CandidateNetwork(model, network, part[0][:2], part[0][:0], plain)
     smaller = candidates.cut([np.arange(layer.filters) < 5 for layer in network.layers])
     assert smaller(candidates.pieces(part[0])[0]).shape == (8, 10)

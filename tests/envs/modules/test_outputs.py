@@ -105,7 +105,7 @@ def test_training_with_such_a_teacher_is_training_with_logits_bit_for_bit(
 def test_a_step_in_evaluation_mode_compares_logits_with_logits(digit_task: ClassificationTask) -> None:
     batch = digit_task.batch("train", torch.arange(16))
     losses = [
-        StepLoss(digit_task, network(kind, seed=1), 0.5, 4.0)(network(kind), *batch)
+        StepLoss(digit_task, network(kind, seed=1), RecoveryConfig())(network(kind), *batch)
         for kind in (as_yolo, both_always, plain)
     ]
     assert losses[0] == losses[1] == losses[2]

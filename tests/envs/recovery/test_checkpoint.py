@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
 from secateur.envs.recovery.config import RecoveryConfig
-from secateur.envs.recovery.finetuning import Progress, finetune
+from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.tasks import ClassificationTask, get_task
+from secateur.envs.tasks.joined import with_val_in_train
+from secateur.envs.tasks.passes import DataError, Pass
 
 CONFIG = RecoveryConfig(epochs=3, batch_size=32, distillation_weight=0.5)
 STEPS = 6  # of an epoch
@@ -46,10 +50,15 @@ class StopAt:
             raise Stopped
 
 
-def train(task: ClassificationTask, checkpoint: Checkpoint | None, stop: int = 0) -> tuple[nn.Module, Tensor]:
+def train(
+    task: ClassificationTask,
+    checkpoint: Checkpoint | None,
+    stop: int = 0,
+    config: RecoveryConfig = CONFIG,
+) -> tuple[nn.Module, Tensor]:
     model = small()
     summary = finetune(
-        model, task, CONFIG, teacher=small(), seed=3, checkpoint=checkpoint, on_step=StopAt(stop)
+        model, task, config, teacher=small(), seed=3, checkpoint=checkpoint, on_step=StopAt(stop)
     )
     return model, torch.tensor(summary.losses)
 
@@ -71,6 +80,45 @@ def test_training_that_was_stopped_ends_as_if_it_had_not_been(
     resumed, resumed_losses = train(few, Checkpoint(tmp_path / "training"))
     assert same(resumed, whole)
     assert torch.equal(resumed_losses, losses)
+
+
+FEATURES: list[dict[str, Any]] = [
+    {"ema_decay": 0.9},
+    {"accumulation_steps": 2, "batch_size": 16},
+    {"precision": "fp16"},  # with the state of the loss's scale
+    {"optimiser": "adamw", "max_grad_norm": 0.5},
+    {"schedule": "rewinding", "warmup": 0.5},
+    {"distillation": "relational"},
+    {"label_smoothing": 0.1},
+    {"ema_decay": 0.9, "accumulation_steps": 2, "batch_size": 16, "precision": "fp16"},
+]
+
+
+@pytest.mark.parametrize("options", FEATURES, ids=str)
+def test_training_with_any_recipe_ends_as_if_it_had_not_been_stopped(
+    few: ClassificationTask, options: dict[str, Any], tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, **options)
+    whole, losses = train(few, None, config=config)
+    for stop in (2, STEPS + 3, 2 * STEPS - 5):  # the last one right after the last step
+        with pytest.raises(Stopped):
+            train(few, Checkpoint(tmp_path / "training"), stop, config)
+    resumed, resumed_losses = train(few, Checkpoint(tmp_path / "training"), config=config)
+    assert same(resumed, whole)
+    assert torch.equal(resumed_losses, losses)
+    again, _ = train(few, Checkpoint(tmp_path / "training"), stop=1, config=config)
+    assert same(again, whole)
+
+
+def test_training_on_val_too_ends_as_if_it_had_not_been_stopped(
+    few: ClassificationTask, tmp_path: Path
+) -> None:
+    joined: Any = with_val_in_train(few)
+    whole, _ = train(joined, None)
+    for stop in (3, 9):
+        with pytest.raises(Stopped):
+            train(joined, Checkpoint(tmp_path / "training"), stop)
+    assert same(train(joined, Checkpoint(tmp_path / "training"))[0], whole)
 
 
 def test_a_process_that_is_killed_loses_what_came_after_the_last_state(
@@ -136,3 +184,32 @@ def test_a_state_that_cannot_be_written_leaves_the_last_one(
             checkpoint.save({"number": 2})
     assert (checkpoint.load() or {})["number"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+class Breaking:
+    """A task whose data break at the second of the four passes of a step."""
+
+    def __init__(self, task: ClassificationTask) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def loader(self, passed: Pass) -> Iterator[Any]:
+        for number, batch in enumerate(self._task.loader(passed), start=passed.first):
+            if number == 5:
+                raise DataError("img.png vanished")
+            yield batch
+
+
+def test_data_that_break_in_the_middle_of_a_step_leave_no_trace(
+    tmp_path: Path, few: ClassificationTask
+) -> None:
+    config = RecoveryConfig(epochs=2, batch_size=16, accumulation_steps=4)
+    whole, resumed = small(), small()
+    finetune(whole, few, config)
+    with pytest.raises(DataError, match="vanished"):
+        finetune(resumed, Breaking(few), config, checkpoint=Checkpoint(tmp_path / "training"))
+    finetune(resumed, few, config, checkpoint=Checkpoint(tmp_path / "training"))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 import secateur
 from secateur.envs.modules.copying import replica
 from secateur.envs.modules.precision import autocast
+from secateur.envs.recovery import training_check
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.recovery.training_check import check_training
 from secateur.envs.recovery.training_loss import StepLoss
-from secateur.envs.tasks import TensorTask
+from secateur.envs.tasks import R2, TensorTask
 
 ONCE = RecoveryConfig(epochs=1, batch_size=8, distillation_weight=0.0)
 BRIEF: dict[str, Any] = {"method": "l2-uniform", "epochs": 1, "batch_size": 8, "search_images": 8}
@@ -78,7 +79,8 @@ def network(answer: Callable[[Maps, Tensor, Tensor], Any]) -> Maps:
         return Maps(answer).eval()
 
 
-def both_sizes(outputs: Any, targets: Tensor) -> Tensor:
+def both_sizes(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    outputs = model(inputs)
     fine, coarse = outputs.values() if isinstance(outputs, dict) else outputs
     return F.mse_loss(fine, targets) + F.mse_loss(coarse, F.avg_pool2d(targets, 2))
 
@@ -108,6 +110,28 @@ def test_outputs_of_another_size_are_left_out_and_that_is_said(answer: Callable[
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_a_teacher_with_other_outputs_is_refused_as_they_would_be_broadcast() -> None:
+    task = _numbers()
+    model, other = nn.Linear(4, 3), nn.Linear(4, 1)
+    with pytest.raises(ValueError, match=r"^the teacher gives outputs of 1 for an example, the network of 3"):
+        check_training(model, task, RecoveryConfig(), other)
+    with pytest.raises(ValueError, match=r"^the teacher does not run on the data"):
+        check_training(model, task, RecoveryConfig(), nn.Linear(7, 3))
+
+
+def test_a_rank_does_not_get_single_examples_for_batchnorm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_check, "ranks", lambda: 3)
+    config = RecoveryConfig(batch_size=5, distillation_weight=0.0)
+    with pytest.raises(ValueError, match=r"^3 processes share batches of 4 images"):
+        check_training(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), _numbers(), config, None)
+    check_training(nn.Linear(4, 3), _numbers(), config, None)
+
+
+def _numbers() -> TensorTask:
+    part = torch.rand(12, 4), torch.rand(12, 3)
+    return TensorTask(train=part, val=part, test=part, loss=nn.functional.mse_loss, metric=R2())
+
+
 def test_outputs_of_the_same_size_train_with_a_smaller_weight() -> None:
     assert check_training(network(same_size), task(), ONCE, None) == ()
     model, images = network(same_size).train(), task().batch("train", torch.arange(8))
@@ -115,7 +139,7 @@ def test_outputs_of_the_same_size_train_with_a_smaller_weight() -> None:
         fine, coarse = (outputs.float() for outputs in model(images[0]))
     expected = F.mse_loss(fine, images[1]) + 0.3 * F.mse_loss(coarse, images[1])
     model = network(same_size).train()
-    assert torch.equal(StepLoss(task(), None, 0.0, 4.0, (1, 8, 8))(model, *images), expected)
+    assert torch.equal(StepLoss(task(), None, ONCE, (1, 8, 8))(model, *images), expected)
 
 
 @pytest.mark.parametrize("answer", [fine_first, named])

@@ -11,9 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import nms
 
 from secateur.envs.surgery.constrained_trace import constrain
 from secateur.envs.surgery.constraints import Constraints
+from secateur.envs.surgery.deterministic_mode import DeterministicMode
 from secateur.envs.surgery.verification import trace_exactly, verify_cut
 from secateur.envs.tracing import TracedNetwork
 from support.promises import random_plan
@@ -188,3 +190,45 @@ def test_inputs_without_pixels_are_checked() -> None:
     model, words = Words(), torch.randint(0, 10, (2, 12))
     network = trace_exactly(model, words)
     assert verify_cut(model, network, random_plan(network, 0.4), words) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        lambda scores: scores.topk(2).indices,
+        lambda scores: scores.sort(descending=True).indices,
+        lambda scores: scores.argsort(stable=True),
+        lambda scores: nms(torch.tensor([[0.0, 0.0, 8.0, 8.0]]).double().expand(3, 4), scores, 0.5),
+    ],
+    ids=["topk", "sort", "argsort", "nms"],
+)
+def test_rounding_does_not_choose_among_scores_that_are_equal(select: Callable[[Tensor], Tensor]) -> None:
+    scores = torch.full((3,), 0.3, dtype=torch.float64)
+    above = [scores + torch.eye(3).double()[k] * 6e-17 for k in range(3)]
+    assert {tuple(select(rounded).tolist()) for rounded in above} != {tuple(select(above[0]).tolist())}
+    with DeterministicMode(torch.float64):
+        assert len({tuple(select(rounded).tolist()) for rounded in above}) == 1
+        plain = torch.tensor([0.1, 0.4, 0.2], dtype=torch.float64)
+        assert plain.sort().values.tolist() == [0.1, 0.2, 0.4]
+
+
+class NeedsTargets(nn.Module):
+    """Two convolutions, which train with targets alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor, targets: Tensor | None = None) -> Tensor:
+        if self.training and targets is None:
+            raise RuntimeError("targets are missing")
+        return self.second(self.first(x).relu())
+
+
+def test_a_network_that_needs_targets_to_train_is_traced_in_evaluation_mode_and_says_so() -> None:
+    model = NeedsTargets().eval()
+    network = trace_exactly(model, torch.randn(2, 3, 8, 8))
+    assert [call.trains for call in network.calls] == [False]
+    (note,) = network.notes
+    assert "evaluation mode" in note
+    assert verify_cut(model, network, random_plan(network, 0.5), torch.randn(2, 3, 8, 8)) < 1e-9

@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from secateur.envs.tasks import ClassificationTask, get_task, measure
-from secateur.envs.tasks.dense_checks import better_normalisation, constant_accuracy, known_better, sample
+from secateur.envs.tasks.images.dense_checks import (
+    better_normalisation,
+    constant_accuracy,
+    known_better,
+    sample,
+)
 from support.folders import train_shades, write_shades
 
 NAMES = ("imagenet", "data", "half", "none", "0-255")

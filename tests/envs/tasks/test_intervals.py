@@ -148,7 +148,7 @@ def test_a_network_differs_from_itself_by_nothing(make: Any, model: nn.Module) -
 
 def test_networks_that_are_right_about_the_same_examples_are_not_the_same() -> None:
     task = accuracies(100, 0.0, 0.0, torch.Generator().manual_seed(0))
-    task._splits["test"][0][:, 2:] *= 0.9
+    task._sources["test"].inputs[:, 2:] *= 0.9
     low, high = interval(task, Answers(0, 1), Answers(2, 3)) or (0.0, 0.0)
     assert low == pytest.approx(-high)
     assert 1 < high < 4  # of 100 examples none differs, so about 3 of 100 others may
@@ -165,7 +165,8 @@ def test_one_example_and_metrics_of_whole_batches_have_no_interval() -> None:
     assert interval(regression(1, generator), FIRST, SECOND) is None
     task = regression(40, generator)
     whole = of_test(
-        *task._splits["test"], metric=lambda outputs, targets: float(outputs.std(0, correction=0))
+        *task.batch("test", torch.arange(40)),
+        metric=lambda outputs, targets: float(outputs.std(0, correction=0)),
     )
     assert interval(whole, FIRST, SECOND) is None
 

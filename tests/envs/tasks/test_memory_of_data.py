@@ -7,6 +7,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import resize
 
 from secateur.envs.tasks import R2, ClassificationTask, LoaderTask, get_task, load_segmentation
-from support.processes import PROCESSES, report_peak
+from support.processes import PROCESSES, report_peak, report_peak_of_loader
 
 GB = 10**9
 
@@ -161,26 +162,40 @@ class Numbers(Dataset[tuple[Tensor, Tensor]]):
         return torch.zeros(1, 32, 32), torch.zeros(1)
 
 
-def task_of(train: object) -> LoaderTask:
+def task_of(train: object, **settings: Any) -> LoaderTask:
     few = [(torch.zeros(2, 1, 32, 32), torch.zeros(2, 1))]
-    return LoaderTask(train=train, val=few, test=few, loss=F.mse_loss, metric=R2())  # type: ignore[arg-type]
+    return LoaderTask(train=train, val=few, test=few, loss=F.mse_loss, metric=R2(), **settings)  # type: ignore[arg-type]
 
 
-def test_a_loader_that_does_not_fit_is_refused_after_its_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.envs.io.memory.available_memory", lambda: 2 * GB)
+@pytest.mark.usefixtures("two_gigabytes")
+def test_a_loader_that_does_not_fit_is_streamed_or_refused_after_a_few_examples() -> None:
     data = Numbers(10**6)
-    with pytest.raises(ValueError, match=r"the 100,000 batches of train need 8\.2 GB of memory, available"):
-        task_of(DataLoader(data, batch_size=10))
-    assert data.read == 10
+    loader = DataLoader(data, batch_size=10)
+    assert "Streamed: train 4.1 GB" in task_of(loader).notes[0]
+    with pytest.raises(ValueError, match=r"the 1,000,000 examples of train need 4\.1 GB of memory"):
+        task_of(loader, in_memory="always")
+    assert data.read < 100
 
 
-def test_batches_that_are_there_are_not_counted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = [(torch.zeros(10, 1, 32, 32), torch.zeros(10, 1)) for _ in range(10)]
-    size = 10 * 10 * 4 * (32 * 32 + 1)
-    monkeypatch.setattr("secateur.envs.io.memory.available_memory", lambda: size)
-    assert task_of(batches).size("train") == 100
-    with pytest.raises(ValueError, match="the 10 batches of train need"):
-        task_of(DataLoader(Numbers(100), batch_size=10))
+def test_examples_are_held_where_they_take_a_quarter_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 100 * 4 * (32 * 32 + 1)
+    loader = DataLoader(Numbers(100), batch_size=10)
+    monkeypatch.setattr("secateur.envs.io.memory.available_memory", lambda: 4 * size)
+    assert "In memory: train" in task_of(loader).notes[0]
+    monkeypatch.setattr("secateur.envs.io.memory.available_memory", lambda: 4 * size - 1)
+    assert "Streamed: train" in task_of(loader).notes[0]
+    assert "In memory: train" in task_of(loader, in_memory="always").notes[0]
+
+
+@pytest.mark.parametrize("kind", ["examples", "loader", "iterator"])
+def test_examples_that_are_read_into_memory_are_there_once(kind: str) -> None:
+    here, there = PROCESSES.Pipe()
+    child = PROCESSES.Process(target=report_peak_of_loader, args=(kind, there))
+    child.start()
+    assert here.poll(120)
+    peak, values = here.recv()
+    assert 3.9 * values < peak < 4.6 * values
+    child.join()
 
 
 def test_a_loader_without_an_end_is_refused_when_it_no_longer_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +206,7 @@ def test_a_loader_without_an_end_is_refused_when_it_no_longer_fits(monkeypatch: 
             yield torch.zeros(10, 1, 32, 32), torch.zeros(10, 1)
 
     with pytest.raises(
-        ValueError, match=r"the first 25 batches of train, to be joined, need 1\.0 MB of memory"
+        ValueError, match=r"the first 250 examples of train, to be joined, need 1\.0 MB of memory"
     ):
         task_of(forever())
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from secateur.envs.tasks import ClassificationTask, Split
-from secateur.envs.tasks.normalisation import resolve_normalisation
+from secateur.envs.tasks.images.normalisation import resolve_normalisation
 
 
 def blank(channels: int) -> Split:

@@ -31,10 +31,17 @@ def test_numbers_are_uniform_and_uncorrelated():
 
 def test_the_ranks_share_every_batch():
     batches = torch.randperm(23).split(10)
-    shares = [Pass("train", batches, rank=rank, ranks=4).shares for rank in range(4)]
-    for batch, parts in zip(batches, zip(*shares, strict=True), strict=True):
-        assert torch.equal(torch.cat(parts), batch)
-    assert [len(share) for share in Pass("train", batches, first=2, rank=3, ranks=4).shares] == [0]
+    passes = [Pass("train", batches, rank=rank, ranks=4) for rank in range(4)]
+    for number, batch in enumerate(batches):
+        own = [passed.shares[number] for passed in passes if passed.weights[number]]
+        assert torch.equal(torch.cat(own), batch)
+        assert sum(passed.weights[number] for passed in passes) == 1
+
+
+def test_a_rank_without_an_example_of_a_small_batch_gets_one_that_does_not_count():
+    passed = Pass("train", torch.arange(23).split(10), first=2, rank=3, ranks=4)
+    assert [share.tolist() for share in passed.shares] == [[20]]
+    assert passed.weights == [0]
 
 
 def test_a_task_without_a_loader_is_read_batch_by_batch():
@@ -58,3 +65,30 @@ def test_a_task_with_a_loader_reads_a_pass_itself():
     (inputs, _), *rest = stream(Streamed(), Pass("val", (torch.arange(3), torch.arange(3, 5))))
     assert inputs.tolist() == [0, 1, 2]
     assert len(rest) == 1
+
+
+class Doubled(TensorTask):
+    def batch(self, *given, **named):
+        inputs, targets = super().batch(*given, **named)
+        return 2 * inputs, targets
+
+
+class Wrapped:
+    def __init__(self, task):
+        self._task = task
+
+    def __getattr__(self, name):
+        return getattr(self._task, name)
+
+    def batch(self, *given, **named):
+        inputs, targets = self._task.batch(*given, **named)
+        return 2 * inputs, targets
+
+
+def test_a_batch_that_is_overridden_alone_is_what_a_pass_reads():
+    tensors = torch.rand(12, 3), torch.arange(12) % 2
+    parts = {name: tensors for name in ("train", "val", "test")}
+    settings = {"loss": torch.nn.functional.cross_entropy, "metric": Accuracy()}
+    for task in (Doubled(**parts, **settings), Wrapped(TensorTask(**parts, **settings))):
+        ((inputs, _),) = stream(task, Pass("val", [torch.arange(12)]))
+        assert torch.equal(inputs, 2 * tensors[0])

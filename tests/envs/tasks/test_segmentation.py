@@ -22,7 +22,7 @@ from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import SegmentationTask, Split, load_segmentation, measure
 from secateur.envs.tasks.draws import uniform
-from secateur.envs.tasks.segmentation import balanced_weights, label_counts, random_views
+from secateur.envs.tasks.images.segmentation import balanced_weights, label_counts, random_views
 from secateur.envs.tasks.user_task import check_answers, check_task
 
 VOID = 255

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from secateur.envs.tasks import get_task, load_segmentation
-from secateur.envs.tasks.file_list import FileList, images_under
+from secateur.envs.tasks.images.file_list import FileList, images_under
+from secateur.envs.tasks.images.sources import Resized
 from secateur.envs.tasks.passes import DataError, Pass, stream
-from secateur.envs.tasks.sources import Resized
 from support.folders import write_shades
 
 MB = 10**6
@@ -24,7 +24,7 @@ def test_images_are_held_in_memory_where_they_fit_by_far_and_it_is_said(
 ) -> None:
     root = write_shades(tmp_path, {"train": 400, "test": 4})  # 233 kB, and little to decode
     monkeypatch.setattr("secateur.envs.io.memory.available_memory", lambda: available)
-    monkeypatch.setattr("secateur.envs.tasks.storage._BY_FAR", 5)
+    monkeypatch.setattr("secateur.envs.tasks.images.storage.BY_FAR", 5)
     task = get_task(str(root), root=root, workers=1)
     assert task.splits["train"].source.is_resident == is_held
     expected = "held in memory (232.7 kB)" if is_held else "read when they are needed (232.7 kB of pixels)"
@@ -69,7 +69,7 @@ def test_an_image_whose_header_was_not_read_is_resized_like_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_shades(tmp_path, {"train": 10, "test": 10})
-    monkeypatch.setattr("secateur.envs.tasks.image_files.MOST_HEADERS", 2)
+    monkeypatch.setattr("secateur.envs.tasks.images.image_files.MOST_HEADERS", 2)
     Image.new("L", (40, 20), 9).save(root / "train" / "pale" / "3.png")
     task = get_task(str(root), root=root)
     assert task.input_shape == (3, 8, 8)
@@ -86,7 +86,7 @@ def test_a_label_that_is_no_class_is_named_when_its_mask_is_read(
             Image.fromarray(np.full((8, 8), k // 4 % 2, np.uint8)).save(
                 tmp_path / "train" / name / f"{k:02d}.png"
             )
-    monkeypatch.setattr("secateur.envs.tasks.segmentation_folder.MOST_MASKS", 5)
+    monkeypatch.setattr("secateur.envs.tasks.images.segmentation_folder.MOST_MASKS", 5)
     task = load_segmentation(tmp_path, in_memory="never", balance=True)
     assert task.classes == ("0", "1")
     assert "Classes were counted in 5 masks" in "".join(task.notes)

@@ -179,7 +179,7 @@ def test_a_process_that_is_killed_is_one_line(folder: Path) -> None:
     (process,) = multiprocessing.active_children()
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(DataError, match="a process that reads images was killed") as caught:
+    with pytest.raises(DataError, match="a process that reads the data was killed") as caught:
         list(batches)
     assert "\n" not in str(caught.value)
 

@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from secateur.envs.tasks import ClassificationTask, Split, get_task, measure
-from secateur.envs.tasks.classification import gathered_crops, random_crops, sliced_crops
 from secateur.envs.tasks.draws import uniform
-from secateur.envs.tasks.splits import complete_splits, stratified_split
+from secateur.envs.tasks.images.classification import gathered_crops, random_crops, sliced_crops
+from secateur.envs.tasks.images.file_list import images_under
+from secateur.envs.tasks.images.splits import complete_splits, stratified_split
 
 
 def a_split(count: int, classes: int = 4, first: int = 0) -> Split:
@@ -336,3 +337,12 @@ def test_what_is_wrong_with_a_folder_is_said_in_one_line(tmp_path: Path, damage,
     with pytest.raises(ValueError, match=message) as caught:
         get_task(str(tmp_path), root=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_link_to_a_folder_around_it_does_not_multiply_images(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "one.png").touch()
+    (inner / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "again").symlink_to(inner)
+    assert images_under(tmp_path / "a") == ["again/one.png", "inner/one.png"]

@@ -246,10 +246,10 @@ def test_what_does_not_belong_together_is_refused(changes: dict[str, Any], messa
 @pytest.mark.parametrize(
     ("loader", "message"),
     [
-        ([], "returns nothing"),
+        ([], "val gives nothing; give at least one"),
         (3, "cannot be read"),
-        ([images(4, 0)], "returns a Tensor as batch 0"),
-        ([(images(4, 0), [1, 2])], r"a tuple of 2 \(Tensor, list\)"),
+        ([images(4, 0)], "val gives a Tensor; it has to give pairs"),
+        ([(images(4, 0), [1, 2])], "val gives a batch of 4 inputs and 2 targets"),
         ([(images(4, 0), torch.zeros(4)), (images(4, 0)[..., :4], torch.zeros(4))], "differ in shape"),
     ],
 )

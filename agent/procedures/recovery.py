@@ -1,0 +1,138 @@
+"""The recovery of a cut network: statistics of batch-norm, fine-tuning, and statistics again."""
+
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.callbacks import Callbacks
+from ...envs.recovery.config import RecoveryConfig
+from ...envs.recovery.finetuning import TrainingSummary, finetune
+from ...envs.recovery.training_check import check_training
+from ...envs.tasks import Task, measure
+from ...envs.tasks.joined import with_val_in_train
+from ..run.folder import RunFolder
+from ..run.recovery_monitor import RecoveryMonitor
+from .config import PruningConfig
+from .preparation import logged
+from .teacher import Teacher
+
+
+def recover_in_place(
+    model: nn.Module,
+    task: Task,
+    config: RecoveryConfig,
+    teacher: nn.Module | None,
+    seed: int,
+    callbacks: Callbacks,
+) -> None:
+    """Recover a network outside a run; nothing is written.
+
+    Args:
+        model: The cut network.
+        task: Data, loss and metric.
+        config: Settings of the training.
+        teacher: The network to distil from, or None.
+        seed: Seed of the order of images and their augmentation.
+        callbacks: The user's callbacks.
+
+    Raises:
+        ValueError: If the network cannot be trained with the task.
+        FloatingPointError: If the loss or the gradient is not finite.
+    """
+    training = with_val_in_train(task) if config.train_on_val else task
+    if config.epochs:
+        logged(check_training(model, training, config, teacher))
+    reestimate_batchnorm(model, training, images=config.batchnorm_images, seed=seed)
+    if not config.epochs:
+        return
+    measured = None if config.train_on_val else task
+    with RecoveryMonitor(measured, None, prefix="recovery", callbacks=callbacks) as monitor:
+        summary = finetune(
+            model,
+            training,
+            config,
+            teacher=teacher,
+            seed=seed,
+            val_images=monitor.val_images,
+            on_step=monitor.on_step,
+            on_epoch=monitor.on_epoch,
+        )
+    logged(_ended_early(summary, config))
+    reestimate_batchnorm(model, training, images=config.batchnorm_images, seed=seed)
+
+
+def recover_pruned(
+    pruned: nn.Module,
+    teacher: Teacher | None,
+    task: Task,
+    config: PruningConfig,
+    folder: RunFolder | None,
+    callbacks: Callbacks,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Re-estimate batch-norm statistics, fine-tune with distillation, and re-estimate again.
+
+    Args:
+        pruned: The cut network; it is changed in place.
+        teacher: The network to distil from, or None.
+        task: Data, loss and metric.
+        config: The options of the run.
+        folder: Folder of the run; None writes nothing.
+        callbacks: The user's callbacks.
+
+    Returns:
+        The report's entries on the recovery, and notes for it.
+    """
+    recovery, logger = config.recovery, folder.logger if folder else None
+    knows_val = recovery.train_on_val and recovery.recipe.epochs > 0
+    training = with_val_in_train(task) if knows_val else task
+
+    def reestimate(training: Task) -> float:
+        reestimate_batchnorm(pruned, training, images=recovery.batchnorm_images, seed=config.seed)
+        return measure(pruned, task, "val", limit=config.choice_images).accuracy
+
+    before = reestimate(task)
+    after: float | None = before
+    if logger is not None:
+        logger.record("recovery/val_accuracy", before)
+        logger.dump(0)
+    seconds, losses = 0.0, []
+    ended: tuple[str, ...] = ()
+    if recovery.epochs:
+        measured = None if knows_val else task
+        with RecoveryMonitor(measured, folder, prefix="recovery", callbacks=callbacks) as monitor:
+            summary = finetune(
+                pruned,
+                training,
+                recovery,
+                teacher=teacher.model if teacher else None,
+                seed=config.seed,
+                checkpoint=folder.checkpoint("recovery") if folder else None,
+                val_images=monitor.val_images,
+                on_step=monitor.on_step,
+                on_epoch=monitor.on_epoch,
+            )
+        after = reestimate(training)
+        if knows_val:
+            after = None  # it would say nothing
+        seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
+        ended = _ended_early(summary, recovery)
+    pruned.eval()
+    entries = {
+        **asdict(recovery),
+        **asdict(recovery.recipe),
+        "teacher": teacher.name if teacher else None,
+        "seconds": round(seconds, 1),
+        "losses": losses,
+        "val_accuracy_before": before,
+        "val_accuracy_after": after,
+    }
+    return entries, ended
+
+
+def _ended_early(summary: TrainingSummary, config: RecoveryConfig) -> tuple[str, ...]:
+    """Say when a callback ended the fine-tuning; nothing if none did."""
+    if not summary.stopped:
+        return ()
+    return (f"A callback ended the fine-tuning after {summary.stopped}, of {config.recipe.epochs} epochs.",)

@@ -1,0 +1,51 @@
+"""Optimisers of a training, and which weights decay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import SGD, AdamW, Optimizer
+
+from .config import RecoveryConfig
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""Normalisations of torch, whose weights may have several axes."""
+
+
+def make_optimizer(model: nn.Module, config: RecoveryConfig) -> Optimizer:
+    """Create the optimiser of a training, with the largest learning rate of its schedule.
+
+    Args:
+        model: The network; parameters that need no gradient are left out.
+        config: Settings of the training.
+    """
+    decaying: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for parameter, decays in _parameters(model):
+        (decaying if decays else others).append(parameter)
+    groups = [
+        {"params": decaying, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    rate = config.recipe.learning_rate
+    if config.optimiser == "adamw":
+        return AdamW(groups, lr=rate, betas=(config.momentum, 0.999))
+    return SGD(groups, lr=rate, momentum=config.momentum, nesterov=True)
+
+
+def _parameters(model: nn.Module) -> Iterator[tuple[nn.Parameter, bool]]:
+    """Yield each trained parameter once, and whether it decays.
+
+    Norms, biases and other vectors do not: a decay of them is no regularisation of the function that the
+    network computes (He et al. 2019, arXiv 1812.01187, section 3.1).
+    """
+    seen = set()
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.requires_grad and parameter not in seen:
+                seen.add(parameter)
+                is_spared = isinstance(module, _NORMS) or parameter.dim() < 2 or name.endswith("bias")
+                yield parameter, not is_spared

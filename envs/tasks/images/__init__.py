@@ -1,0 +1,1 @@
+"""Tasks on images of classes: folders, known data sets, and where the images are kept."""

@@ -1,0 +1,128 @@
+"""Checks of inputs and targets before anything runs: numbers are finite, and the loss takes every label.
+
+Shapes: N examples, B of them, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from .base import SplitName, Task
+from .ignored_labels import accepts, labels_in
+from .optional_members import measuring_batch
+from .own.example_sources import spread
+
+_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+LOOKED_AT = 128
+"""Number of examples of each split that are read for the checks."""
+
+_TRIED = 8
+"""Largest number of labels of a split that are tried."""
+
+
+def check_data(task: Task, outputs: Tensor) -> None:
+    """Check inputs and targets of every split: all targets if they are at hand, else those of a few examples.
+
+    Args:
+        task: The task.
+        outputs: Outputs of the network for two examples, (2, K, ...).
+
+    Raises:
+        ValueError: If one is infinite or undefined, or is a label that the loss does not take.
+    """
+    outputs = outputs.detach().cpu()
+    for split in _SPLITS:
+        for targets, numbers in _targets(task, split):
+            _require_finite(targets, numbers, "targets", split, task)
+            if is_classes(targets, outputs):
+                _check_labels(task, split, targets, outputs)
+
+
+def check_extremes(task: Task, outputs: Tensor) -> None:
+    """Check that the loss takes the smallest and the largest proper label of every split.
+
+    Args:
+        task: The task; its loss takes two of its examples.
+        outputs: Outputs of the network for them, (2, K, ...).
+
+    Raises:
+        ValueError: If it does not.
+    """
+    outputs = outputs.detach().cpu()
+    for split in _SPLITS:
+        targets = _at_hand(task, split)
+        if targets is None or not is_classes(targets, outputs):
+            continue
+        proper = [label for label in labels_in(targets) if 0 <= label < outputs.shape[1]]
+        for label in {*proper[:1], *proper[-1:]}:
+            if not accepts(task.loss, outputs, _zeros(outputs), label):
+                raise ValueError(
+                    f"the loss of {task.name} fails on the label {label} of {split}, or is not finite; the "
+                    f"network has {outputs.shape[1]} outputs, so it has to take labels from 0 to "
+                    f"{outputs.shape[1] - 1}"
+                )
+
+
+def is_classes(targets: Tensor, outputs: Tensor) -> bool:
+    """Return whether targets are class indices for outputs (B, K, ...), of an example or of each pixel."""
+    whole = not targets.is_floating_point() and targets.dtype != torch.bool
+    return whole and outputs.dim() > 1 and targets.shape[1:] == outputs.shape[2:]
+
+
+def float_labels(outputs: Tensor, targets: Tensor) -> str:
+    """Say that class indices are given as numbers with a point, if it seems so; else ""."""
+    is_one = outputs.dim() == 2 and outputs.shape[1] > 1 and targets.numel() == len(targets)
+    if not is_one or not targets.is_floating_point() or not torch.equal(targets, targets.round()):
+        return ""
+    kind = str(targets.dtype).removeprefix("torch.")
+    return f"the targets are one {kind} for each example; if they are classes, give whole numbers: y.long()"
+
+
+def _targets(task: Task, split: SplitName) -> Iterator[tuple[Tensor, Tensor]]:
+    """Read a few examples and check their inputs; yield targets, and the indices of their examples."""
+    at_hand = _at_hand(task, split)
+    numbers = spread(task.size(split), LOOKED_AT)
+    for part in numbers.split(measuring_batch(task, 64)):
+        inputs, targets = task.batch(split, part)
+        _require_finite(inputs, part, "inputs", split, task)
+        if at_hand is None:
+            yield targets, part
+    if at_hand is not None:
+        yield at_hand, torch.arange(len(at_hand))
+
+
+def _at_hand(task: Task, split: SplitName) -> Tensor | None:
+    """Return all targets of a split if the task has them without reading inputs."""
+    all_targets: Callable[[SplitName], Tensor | None] | None = getattr(task, "all_targets", None)
+    return None if all_targets is None else all_targets(split)
+
+
+def _require_finite(values: Tensor, numbers: Tensor, what: str, split: SplitName, task: Task) -> None:
+    wrong = ~torch.isfinite(values.reshape(len(values), -1)).all(1)
+    if bool(wrong.any()):
+        raise ValueError(
+            f"example {int(numbers[wrong.cpu()][0])} of {split} of {task.name} has {what} that are infinite "
+            "or undefined; repair the data"
+        )
+
+
+def _check_labels(task: Task, split: SplitName, targets: Tensor, outputs: Tensor) -> None:
+    classes = outputs.shape[1]
+    others = [label for label in labels_in(targets) if not 0 <= label < classes]
+    if not others or not accepts(task.loss, outputs, _zeros(outputs), 0):
+        return  # a loss that takes nothing is reported as such
+    for label in {*others[: _TRIED // 2], *others[-_TRIED // 2 :]}:
+        if not accepts(task.loss, outputs, _zeros(outputs), label):
+            raise ValueError(
+                f"{split} of {task.name} has the label {label}, and the network {classes} outputs: labels "
+                f"are 0 to {classes - 1}, or one that the loss ignores; mend the labels, or give a network "
+                "with more outputs"
+            )
+
+
+def _zeros(outputs: Tensor) -> Tensor:
+    return torch.zeros(len(outputs), *outputs.shape[2:], dtype=torch.int64)
