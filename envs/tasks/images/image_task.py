@@ -141,7 +141,7 @@ class ImageTask(abc.ABC):
                 yield self.finish(passed.split, *self.prepare(passed.split, share, seed, passed.epoch))
             return
         reader = self.to("cpu")  # other processes may not touch a GPU
-        prepare = partial(reader.prepare, passed.split, seed=seed, epoch=passed.epoch)
+        prepare = partial(reader.prepare_ahead, passed.split, seed=seed, epoch=passed.epoch)
         is_pinned = self.splits[passed.split].source.device.type == "cuda"
         size = 4 if self.transforms or (passed.augment and self.augments_to_floats) else 1
         largest = max(map(len, passed.shares), default=0) * math.prod(self.input_shape) * size
@@ -170,6 +170,18 @@ class ImageTask(abc.ABC):
         if seed is None or self.augmentation == "none":
             return images, targets
         return self.augmented(images, targets, uniform(seed, epoch, indices, self.draws))
+
+    def prepare_ahead(
+        self, split: SplitName, indices: Tensor, seed: int | None, epoch: int
+    ) -> tuple[Tensor, Tensor]:
+        """Do :meth:`prepare` in another process, and give images the layout that most networks run best in.
+
+        Bytes are a fourth of the floats that the main process would have to rearrange.
+        """
+        images, targets = self.prepare(split, indices, seed, epoch)
+        if images.shape[1] > 1:  # one channel has both layouts
+            images = images.contiguous(memory_format=torch.channels_last)
+        return images, targets
 
     def finish(self, split: SplitName, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Move what was prepared to the task's device and normalise it."""
