@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -94,7 +94,11 @@ def finetune(
     epochs, steps = recipe.epochs, batching.steps
     state = TrainingState(model, config, epochs * steps, seed)
     teacher = teacher if config.distillation_weight else None
-    advice = f"lower the learning rate, now {recipe.learning_rate}"
+
+    def explained(inputs: Tensor, targets: Any, when: str) -> contextlib.AbstractContextManager[None]:
+        advice = f"lower the learning rate, now {recipe.learning_rate}"
+        return explain_nonfinite(model, inputs, when, advice, own_run(task, model, targets), config.precision)
+
     with contextlib.ExitStack() as stack:
         layout = stack.enter_context(training_setup(model, teacher, task))
         stack.enter_context(torch.random.fork_rng())
@@ -111,20 +115,12 @@ def finetune(
                 "train", batching.of_epoch(state.order(size)), augment=True, seed=seed, epoch=state.epoch,
                 first=state.step * batching.passes, rank=rank(), ranks=ranks(),
             )  # fmt: skip
-            read = zip(passed.weights, in_unison(stream(task, passed)), strict=True)
+            batches = ((inputs.contiguous(memory_format=layout), y) for inputs, y in stream(task, passed))
+            read = zip(passed.weights, in_unison(batches), strict=True)
             while state.step < steps and not state.stopped:
                 when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
-                state.begin_step()
-                for number, (weight, (inputs, targets)) in enumerate(islice(read, batching.passes), start=1):
-                    inputs = inputs.contiguous(memory_format=layout)
-                    run, is_last = own_run(task, model, targets), number == batching.passes
-                    with (
-                        explain_nonfinite(model, inputs, when, advice, run, config.precision),
-                        shared_step.exchanges(is_last),
-                    ):
-                        state.add(shared_step(inputs, targets, weight) / batching.passes)
-                        if is_last:
-                            state.take_step()
+                passes = islice(read, batching.passes)
+                _take_step(state, shared_step, list(passes), functools.partial(explained, when=when))
                 seen += batching.images_per_step
                 if checkpoint is not None and checkpoint.due:
                     checkpoint.save(state.snapshot())
@@ -143,6 +139,22 @@ def finetune(
         state.keep_average()
         shared_step.share_buffers()
     return TrainingSummary(state.epoch, state.seconds, tuple(state.losses), state.stopped)
+
+
+def _take_step(
+    state: TrainingState,
+    step: SharedStep,
+    passes: Sequence[tuple[float, tuple[Tensor, Any]]],
+    explained: Callable[[Tensor, Any], contextlib.AbstractContextManager[None]],
+) -> None:
+    """Add up the gradients of the passes of a step, and take it."""
+    state.begin_step()
+    for number, (weight, (inputs, targets)) in enumerate(passes, start=1):
+        is_last = number == len(passes)
+        with explained(inputs, targets), step.exchanges(is_last):
+            state.add(step(inputs, targets, weight) / len(passes))
+            if is_last:
+                state.take_step()
 
 
 def _val_accuracy(model: nn.Module, task: Task, images: int) -> float | None:
