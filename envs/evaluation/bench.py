@@ -41,7 +41,7 @@ class ValSubset:
 
     Args:
         number: Number of the subset, from 0.
-        batches: Images (P, C, H, W) float32 and their targets, of any kind; V images in all.
+        batches: Images (P, C, H, W) as the candidates take them, and their targets, of any kind; V in all.
     """
 
     number: int

@@ -33,6 +33,10 @@ from .candidate_network import tracked_norms
 from .engine import Engine, ThisProcess
 from .journal import CachedMeasurement, Journal
 
+_MOST_BYTES = {"cpu": 2**29, "cuda": 2**32}
+"""Largest memory for the images of a subset of ``val``, as float32, and for those for statistics: on a CPU
+891 images of 224x224 pixels."""
+
 _FEW_STATISTICS_IMAGES, _MAX_STATISTICS_IMAGES = 128, 512
 """Images for batch-norm statistics beside 512 and 2,048 images for measuring. Beside 512, ResNet-20's
 candidates at half the MACs rank alike with 128, 256 and 512 (Spearman with the loss on test 0.71, 0.70 and
@@ -48,7 +52,8 @@ class CandidateEvaluator:
         model: The dense network; it is copied.
         network: Its trace.
         task: Data, loss and metric.
-        images: V, at most, taken evenly from ``val``. :meth:`next_val_subset` changes to others.
+        images: V, at most, taken evenly from ``val``; fewer if they are large. :meth:`next_val_subset`
+            changes to others.
         statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
             statistics. None uses half as many as ``images`` up to 128, or a quarter if that is more, at most
             512.
@@ -101,6 +106,8 @@ class CandidateEvaluator:
             name=name,
         )
         example, _ = task.batch("train", torch.arange(min(2, task.size("train"))))
+        most = max(1, _MOST_BYTES[example.device.type] // example[0].nbytes)
+        images, statistics_images = min(images, most), min(statistics_images, most)
         augmented = example[:0]
         if tracked_norms(model) and statistics_images:
             augmented = _statistics_images(task, statistics_images, seed)
@@ -151,7 +158,8 @@ class CandidateEvaluator:
             return
         chosen = torch.arange(self._images) * self.task.size("val") // self._images + part
         size = self.bench.candidates.piece_size
-        batches = [self.task.batch("val", few) for few in chosen.split(size)]
+        read = (self.task.batch("val", few) for few in chosen.split(size))
+        batches = [(self.bench.candidates.converted(inputs), targets) for inputs, targets in read]
         self.bench.look_at(ValSubset(part, batches))
         self._part = part
         if part not in self._references:
