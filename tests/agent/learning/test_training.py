@@ -324,4 +324,6 @@ def test_on_the_real_thing_the_agent_is_better_than_uniform_pruning_by_the_same_
 ) -> None:
     training = train_agent([problem], TARGET, AgentConfig(800))
     uniform = Baseline("taylor", "uniform").decide(problem, 0.5, "macs")[0]
-    assert accuracy(problem, first(training.decider, problem)) > accuracy(problem, uniform)
+    agents, criterions = problem.evaluator([first(training.decider, problem), uniform])
+    assert agents.accuracy >= criterions.accuracy
+    assert agents.loss < criterions.loss  # accuracies may be equal, as few images are left wrong
