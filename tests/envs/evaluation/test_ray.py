@@ -59,7 +59,9 @@ def test_more_workers_than_the_cluster_has_cores_are_refused_and_no_cluster_stay
 ) -> None:
     ray = pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(ValueError, match=r"the Ray cluster has \d+ free CPUs; give --search-workers 1 to \d+"):
+    with pytest.raises(
+        ValueError, match=r"the Ray cluster has \d+ free CPUs; give --search-workers 1 to \d+"
+    ):
         RayPool(10_000, CPU)
     assert not ray.is_initialized()
 
