@@ -5,6 +5,7 @@ import math
 import re
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -91,18 +92,25 @@ def load_task(config: DataConfig, seed: int) -> Task:
             config.data,
             root=config.data_root,
             download=config.download,
-            val_from=config.val_from,
-            seed=seed,
-            normalisation=config.normalisation,
-            image_size=config.image_size,
-            channels=config.channels,
-            augment=config.augment,
-            train_transform=config.train_transform,
-            eval_transform=config.eval_transform,
-            in_memory=config.in_memory,
-            workers=config.workers,
-            device=place,
+            **_reading(config, seed, place),
         )
+
+
+def _reading(config: DataConfig, seed: int, place: torch.device) -> dict[str, Any]:
+    """Return the options that images of both tasks share, as keywords."""
+    return {
+        "val_from": config.val_from,
+        "seed": seed,
+        "normalisation": config.normalisation,
+        "image_size": config.image_size,
+        "channels": config.channels,
+        "augment": config.augment,
+        "train_transform": config.train_transform,
+        "eval_transform": config.eval_transform,
+        "in_memory": config.in_memory,
+        "workers": config.workers,
+        "device": place,
+    }
 
 
 def is_user_task(config: DataConfig) -> bool:
@@ -127,17 +135,7 @@ def _segmentation(config: DataConfig, seed: int, place: torch.device) -> Segment
         Path(config.data),
         ignore_label=config.ignore_label,
         balance=config.balance_classes,
-        val_from=config.val_from,
-        seed=seed,
-        normalisation=config.normalisation,
-        image_size=config.image_size,
-        channels=config.channels,
-        augment=config.augment,
-        train_transform=config.train_transform,
-        eval_transform=config.eval_transform,
-        in_memory=config.in_memory,
-        workers=config.workers,
-        device=place,
+        **_reading(config, seed, place),
     )
 
 

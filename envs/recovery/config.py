@@ -175,11 +175,11 @@ class RecoveryConfig:
                 continue
             if name in _WHOLE:
                 check_whole(name, value, _WHOLE[name])
+            elif name in _BELOW_ONE and isinstance(value, int | float) and value >= 1:
+                raise ValueError(f"{name} is {value:g}; allowed is 0 to below 1")
             else:
                 least, most, ends = _REAL[name]
                 check_real(name, value, least, most, ends=ends)
-            if value == 1 and name in _BELOW_ONE:
-                raise ValueError(f"{name} is 1; allowed is 0 to below 1")
 
     @property
     def recipe(self) -> Recipe:
