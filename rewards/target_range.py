@@ -34,8 +34,8 @@ class TargetRange:
             )
 
     def draw(self, number: float) -> TargetReward:
-        """Map a number in [0, 1) to the reward of an episode."""
-        return TargetReward(self.low + number * (self.high - self.low), self.size)
+        """Map a number in [0, 1) to the reward of an episode; equal ratios of targets are equally likely."""
+        return TargetReward(self.low * (self.high / self.low) ** number, self.size)
 
 
 def sample_reward(reward: RewardFunction | TargetRange, random: Callable[[], float]) -> Reward:

@@ -30,6 +30,10 @@ class AgentConfig:
     """Probability, in [0, 1], that an episode hides each static layer feature. Above 0 an agent learns not to
     rely on single features, for networks unlike those in training."""
 
+    group: int = 1
+    """Episodes of an update with the same network and target, at least 1, a divisor of the episodes per
+    update. With more than one, rewards count relative to the group's, which makes networks and targets
+    comparable."""
     patience: int | None = None
     """Updates without a better candidate after which the training ends, at least 1; None never ends it
     early."""
@@ -40,6 +44,7 @@ class AgentConfig:
             check_whole("patience", self.patience, 1)
         check_whole("episodes_per_update", self.episodes_per_update, 2)
         check_whole("epochs_per_update", self.epochs_per_update, 1)
+        check_whole("group", self.group, 1)
         check_real("learning_rate", self.learning_rate, 0, ends=False)
         check_real("clip_range", self.clip_range, 0, ends=False)
         check_real("entropy_weight", self.entropy_weight, 0)

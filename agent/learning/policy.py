@@ -21,10 +21,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from ...envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
+from ...envs.problem.features import LAYER_FEATURES, PRIORITY
 
 _NEEDED_KEEP_RATIO = LAYER_FEATURES.index("needed_keep_ratio")
-_TAYLOR_PER_MAC = FILTER_FEATURES.index("taylor_per_mac_rank_network")
 
 _PRIOR = 4.0
 """Initial weight of the rank of the Taylor score per MAC, in [-1, 1], as a logit. With an untrained agent
@@ -117,7 +116,7 @@ class FilterScorer(nn.Module):
         nn.init.zeros_(last.bias)
         nn.init.zeros_(self.prior.weight)
         with torch.no_grad():
-            self.prior.weight[0, _TAYLOR_PER_MAC] = _PRIOR
+            self.prior.weight[0, PRIORITY] = _PRIOR
 
     def forward(self, features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the logits (B, M) and the values (B, 1)."""

@@ -121,7 +121,11 @@ def train_agent(
     started = time.perf_counter()
     card = _card(problems, reward, seed, preferences=preferences, initial_agent=initial_agent)
     environment = LockstepVecEnv(
-        problems, reward, config.episodes_per_update, hidden_features=config.hidden_features
+        problems,
+        reward,
+        config.episodes_per_update,
+        hidden_features=config.hidden_features,
+        group=config.group,
     )
     environment.seed(seed)
     layers = max(len(problem.network.layers) for problem in problems)
@@ -188,7 +192,7 @@ def _card(
     """Describe the training for ``agent.json``; made before the training, so that errors come early."""
     card = {
         "networks": [problem.name for problem in problems],
-        "task": problems[0].task.name,
+        "task": ", ".join(dict.fromkeys(problem.task.name for problem in problems)),
         "reward": describe_reward(reward),
         "evaluations": 0,
         "seed": seed,

@@ -13,12 +13,16 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from ...rewards import Outcome, RewardFunction, TargetRange, sample_reward
+from ...rewards import Outcome, Reward, RewardFunction, TargetRange, sample_reward
 from ..problem.features import STATIC_LAYER_FEATURES
 from ..problem.problem import PruningProblem
 from .episode import Episode, Observation
 from .rendering import draw_layers
 from .single import enough_slots, make_spaces
+
+_LEAST_DEVIATION = 0.02
+"""Added to the deviation of a group's rewards, so that differences by chance are not magnified: about the
+deviation of equally good candidates."""
 
 
 class LockstepVecEnv(VecEnv):
@@ -30,6 +34,13 @@ class LockstepVecEnv(VecEnv):
         num_envs: Number of episodes, K, at least 1.
         slots: Action slots, M; None is the width of the widest layer of all networks.
         hidden_features: Probability, in [0, 1], that an episode hides a static layer feature.
+        group: Number of neighbouring episodes with the same network and target, a divisor of K. With more
+            than one, an episode's reward is given relative to its group: minus their mean, divided by their
+            deviation (Shao et al. 2024, arXiv 2402.03300, eq. 4). So networks and targets with high rewards
+            do not outweigh the others. ``info`` has the reward itself.
+
+    Raises:
+        ValueError: If ``group`` is not a divisor of K.
     """
 
     def __init__(
@@ -40,7 +51,11 @@ class LockstepVecEnv(VecEnv):
         *,
         slots: int | None = None,
         hidden_features: float = 0.0,
+        group: int = 1,
     ) -> None:
+        if group < 1 or num_envs % group:
+            raise ValueError(f"a group is {group} episodes; give a divisor of all {num_envs}")
+        self._group = group
         self.problems = list(problems)
         self.reward = reward
         self.render_mode = "rgb_array"
@@ -49,7 +64,7 @@ class LockstepVecEnv(VecEnv):
         self._generators = [np.random.default_rng() for _ in range(num_envs)]
         self._actions: npt.NDArray[Any] = np.empty(0)
         super().__init__(num_envs, *make_spaces(self.slots))
-        self._episodes = [self._begin(k) for k in range(num_envs)]
+        self._episodes = self._begin_all()
 
     def reset(self) -> Observation:
         """Begin K episodes, with the seeds set by :meth:`seed`."""
@@ -58,7 +73,7 @@ class LockstepVecEnv(VecEnv):
                 # The same as Gymnasium does for np_random of a single environment.
                 self._generators[k] = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         self._reset_seeds()
-        self._episodes = [self._begin(k) for k in range(self.num_envs)]
+        self._episodes = self._begin_all()
         self.reset_infos = [{"network": episode.problem.name} for episode in self._episodes]
         return _stacked([episode.observe() for episode in self._episodes])
 
@@ -79,6 +94,8 @@ class LockstepVecEnv(VecEnv):
             infos[k]["terminal_observation"] = self._episodes[k].observe()
             infos[k]["TimeLimit.truncated"] = False
             self._episodes[k] = self._begin(k)
+        if self._group > 1:
+            rewards = _relative(rewards.reshape(-1, self._group), dones.reshape(-1, self._group)).ravel()
         return _stacked([episode.observe() for episode in self._episodes]), rewards, dones, infos
 
     def _measure(self, episodes: list[Episode]) -> list[Outcome]:
@@ -90,12 +107,25 @@ class LockstepVecEnv(VecEnv):
             outcomes.update(zip(indices, measured, strict=True))
         return [outcomes[k] for k in range(len(episodes))]
 
+    def _begin_all(self) -> list[Episode]:
+        self._episodes: list[Episode] = []
+        for k in range(self.num_envs):
+            self._episodes.append(self._begin(k))
+        return self._episodes
+
     def _begin(self, k: int) -> Episode:
+        """Begin an episode; the first of a group draws the network and the target for the others."""
+        if k % self._group:
+            first = self._episodes[k - k % self._group]
+            return self._episode(k, first.problem, first.reward)
         problem = self.problems[int(self._generators[k].integers(len(self.problems)))]
         draw = self._generators[k].random
-        reward = sample_reward(self.reward, draw)
+        return self._episode(k, problem, sample_reward(self.reward, draw))
+
+    def _episode(self, k: int, problem: PruningProblem, reward: Reward) -> Episode:
         if not self._hidden_features:
             return Episode(problem, reward, self.slots)
+        draw = self._generators[k].random
         shown = draw(len(STATIC_LAYER_FEATURES)) >= self._hidden_features
         return Episode(problem, reward, self.slots, shown)
 
@@ -124,6 +154,13 @@ class LockstepVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         """Return False for each environment: none is wrapped."""
         return [False for _ in self._get_indices(indices)]
+
+
+def _relative(rewards: npt.NDArray[np.float32], dones: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Standardise the rewards of finished groups, (groups, episodes); the others are 0."""
+    centred = rewards - rewards.mean(1, keepdims=True)
+    scaled = centred / (rewards.std(1, keepdims=True) + _LEAST_DEVIATION)
+    return np.where(dones, scaled, 0.0).astype(np.float32)
 
 
 def _stacked(observations: list[Observation]) -> Observation:

@@ -25,8 +25,9 @@ from ..surgery.verification import trace_exactly, verify_cut
 from ..tasks.base import Task
 from ..tracing import TracedNetwork
 from ..tracing.pinned import sum_up
-from .features import StaticFeatures, static_features
+from .features import PRIORITY, Floats32, StaticFeatures, static_features
 from .importance import Scores, importance
+from .reconstruction import reconstructions
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class PruningProblem:
         factory = EvaluatorFactory(task, images, statistics_images, seed, journal, engine=engine)
         evaluator = factory.evaluator(model, network, compensation, scope=f"search {name}", name=name)
         scores = importance(model, network, task)
-        features = static_features(network, scores)
+        features = static_features(network, scores, reconstructions(model, network, compensation))
         return cls(name, model, network, task, compensation, evaluator, scores, features, engine)
 
     def choice_problem(self, images: int, *, seed: int = 0, journal: Journal | None = None) -> Self:
@@ -125,6 +126,11 @@ class PruningProblem:
         verify_cut(self.model, self.network, plan, torch.zeros(2, *self.task.input_shape))
         compensated = self.compensation.compensated_copy(self.model, plan.masks(self.network))
         return cut(compensated, self.network, plan)
+
+    @functools.cached_property
+    def priorities(self) -> list[Floats32]:
+        """The order in which filters are kept where only the size matters, one array (N,) per layer."""
+        return [own[:, PRIORITY] for own in self.features.filters]
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -65,9 +65,9 @@ class Compensation:
         images: int = COMPENSATION_IMAGES,
         seed: int = 0,
     ) -> None:
-        self._consumers = _consumers(model, network)
+        self.consumers = _consumers(model, network)
         if images:
-            with restored_modes(model), torch.no_grad(), ActivationRecorder(model, self._consumers):
+            with restored_modes(model), torch.no_grad(), ActivationRecorder(model, self.consumers):
                 model.eval()
                 generator = torch.Generator().manual_seed(seed)
                 chosen = torch.randperm(task.size("train"), generator=generator)[:images]
@@ -84,7 +84,7 @@ class Compensation:
             masks: One keep mask (N,) per layer.
         """
         with torch.no_grad():
-            for consumer in self._consumers:
+            for consumer in self.consumers:
                 if consumer.weight in parameters:
                     consumer.apply(parameters, masks)
 
@@ -102,7 +102,7 @@ class Compensation:
     @property
     def parameters(self) -> set[str]:
         """Names of the parameters that :meth:`apply` may change; biases among them need not exist."""
-        return {name for consumer in self._consumers for name in (consumer.weight, consumer.bias)}
+        return {name for consumer in self.consumers for name in (consumer.weight, consumer.bias)}
 
 
 class ActivationRecorder:
@@ -113,12 +113,12 @@ class ActivationRecorder:
         consumers: The consumers of its channels.
     """
 
-    def __init__(self, model: nn.Module, consumers: Sequence["_Consumer"]) -> None:
+    def __init__(self, model: nn.Module, consumers: Sequence["Consumer"]) -> None:
         self._consumers = {  # by the weight's identity, as modules may share it
             id(parameter): [consumer for consumer in consumers if consumer.weight == name]
             for name, parameter in model.named_parameters()
         }
-        self._unnormalised: dict[int, tuple[Tensor, list[_Consumer]]] = {}  # by the output's identity
+        self._unnormalised: dict[int, tuple[Tensor, list[Consumer]]] = {}  # by the output's identity
         self._handles = [model.register_forward_hook(self._finish_pass)]
         for module in model.modules():
             if isinstance(module, nn.Linear) or (isinstance(module, _ConvNd) and module.groups == 1):
@@ -150,7 +150,7 @@ class ActivationRecorder:
         self._unnormalised.clear()
 
 
-def _consumers(model: nn.Module, network: TracedNetwork) -> list["_Consumer"]:
+def _consumers(model: nn.Module, network: TracedNetwork) -> list["Consumer"]:
     """List the consumers; channels with equally many positions on a weight's axis are fitted together."""
     parameters = dict(model.named_parameters())
     groups: dict[tuple[str, int, int], list[tuple[int, Tensor]]] = {}
@@ -162,11 +162,11 @@ def _consumers(model: nn.Module, network: TracedNetwork) -> list["_Consumer"]:
     consumers = []
     for (weight, axis, _), members in groups.items():
         layers, indices = zip(*members, strict=True)
-        consumers.append(_Consumer(weight, axis, layers, indices, parameters[weight].shape[axis]))
+        consumers.append(Consumer(weight, axis, layers, indices, parameters[weight].shape[axis]))
     return consumers
 
 
-class _Consumer:
+class Consumer:
     """A weight that consumes channels, and the statistics of these channels.
 
     Args:
@@ -185,12 +185,12 @@ class _Consumer:
         self.layers = layers
         self.normalised = True
         index = torch.cat(indices)
-        self._axis = axis
+        self.axis = axis
         self._removable = len(index)
         if index.shape[1] == 1:
             rest = np.setdiff1d(np.arange(positions), index.numpy())
             index = torch.cat([index, torch.from_numpy(rest)[:, None]])
-        self._index = index  # (C, m)
+        self.index = index  # (C, m)
         self._generator = torch.Generator().manual_seed(0)
         self._samples = 0
         self._sum = self._products = torch.zeros(())  # become (C,) and (C, C), on the network's device
@@ -202,7 +202,7 @@ class _Consumer:
             channels: Inputs of the consumer, shape (positions on the axis, B, ...).
         """
         images = channels.shape[1]
-        samples = channels[self._index.to(channels.device).flatten()].reshape(len(self._index), -1)
+        samples = channels[self.index.to(channels.device).flatten()].reshape(len(self.index), -1)
         if samples.shape[1] > images * POSITIONS:
             chosen = torch.randint(samples.shape[1], (images * POSITIONS,), generator=self._generator)
             samples = samples[:, chosen.to(samples.device)]
@@ -218,14 +218,14 @@ class _Consumer:
             parameters: Parameters by name; among them the consumer's weight, and its bias if it has one.
             masks: One keep mask (N,) per layer of the network.
         """
-        keep = np.ones(len(self._index), np.bool_)
+        keep = np.ones(len(self.index), np.bool_)
         keep[: self._removable] = np.concatenate([masks[layer] for layer in self.layers])
         if keep.all():
             return
         weight, bias = parameters[self.weight], parameters.get(self.bias)
         gone, stays = (torch.from_numpy(np.flatnonzero(mask)) for mask in (~keep, keep))
-        removed, kept = self._index[gone].to(weight.device), self._index[stays].to(weight.device)
-        weights = weight.movedim(self._axis, -1)  # a view (outputs, ..., positions)
+        removed, kept = self.index[gone].to(weight.device), self.index[stays].to(weight.device)
+        weights = weight.movedim(self.axis, -1)  # a view (outputs, ..., positions)
         # At least float32: a bfloat16 product has a set-up for each new shape.
         wide = torch.promote_types(weight.dtype, torch.float32)
         removed_weights = weights.index_select(-1, removed.flatten()).to(wide)
@@ -265,6 +265,11 @@ class _Consumer:
         rounding = 1e-9 * (self._products / self._samples).diagonal().mean() + 1e-30
         ridge = RIDGE * moments.diagonal().mean().clamp(min=0.0) + rounding
         return moments + ridge * torch.eye(len(moments), device=moments.device)
+
+    @property
+    def covariance(self) -> Tensor | None:
+        """Covariance of the channels, with a ridge, (C, C); None if no image has reached the consumer."""
+        return self._covariance if self._samples else None
 
     @functools.cached_property
     def _mean(self) -> Tensor:
