@@ -31,6 +31,7 @@ from ...envs.modules.ranks import broadcast
 from ...envs.problem.features import StaticFeatures, static_features
 from ...envs.problem.importance import importance
 from ...envs.problem.problem import PruningProblem
+from ...envs.problem.reconstruction import reconstructions
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.finetuning import finetune
@@ -189,8 +190,9 @@ class _LayerwisePruning:
         """Create the problem of one layer, with features computed on the whole network as it is now."""
         task, network = self._dense.task, self.network
         scores = importance(self.model, network, task, images=min(1024, self._config.search_images))
-        features = static_features(network, scores)
         single, images = restricted(network, index), self._config.recovery.compensation_images
+        whole = Compensation(self.model, network, task, images=images, seed=self._config.seed)
+        features = static_features(network, scores, reconstructions(self.model, network, whole))
         problem = replace(
             self._dense,
             model=self.model,

@@ -32,6 +32,7 @@ from secateur.envs.environment.episode import Episode
 from secateur.envs.problem.criteria import CRITERIA
 from secateur.envs.problem.features import STANDARDISED, static_features
 from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.problem.reconstruction import Reconstruction
 from secateur.envs.surgery.constrained_trace import constrain, trace_constrained
 from secateur.envs.surgery.constraints import Constraints
 from secateur.envs.surgery.cutting import cut
@@ -70,7 +71,8 @@ def problem_of(model: nn.Module, network: TracedNetwork, seed: int = 0) -> Pruni
     scores = {
         name: [drawn.random(n) for n in network.widths] for name in dict.fromkeys((*CRITERIA, *STANDARDISED))
     }
-    features = static_features(network, scores)
+    whole = [Reconstruction(np.arange(n), np.linspace(0, 1, n + 1)) for n in network.widths]
+    features = static_features(network, scores, whole)
     return PruningProblem("drawn", model, network, None, None, None, scores, features)  # type: ignore[arg-type]
 
 
