@@ -2,9 +2,9 @@
 
     python benchmarks/camvid_patches.py camvid-240x180.tar camvid-patches
 
-A patch belongs to the class of its centre, which has to cover at least 60 % of it. The splits are CamVid's own,
-so no frame is in two of them. Classes that are too rare in one of them are left out, frequent ones are thinned
-out by chance. Writes ``train/<class>/*.png``, ``val`` and ``test``.
+A patch belongs to the class of its centre, which has to cover at least 60 % of it. The splits are CamVid's
+own, so no frame is in two of them. Classes that are too rare in one of them are left out, frequent ones are
+thinned out by chance. Writes ``train/<class>/*.png``, ``val`` and ``test``.
 """
 
 import argparse

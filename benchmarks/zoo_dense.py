@@ -2,10 +2,10 @@
 
     python benchmarks/zoo_dense.py --data cifar10=cifar10-folder --data-root mnist-folder --out zoo
 
-Trains every network of ``zoo_networks.py`` on its data, from random weights, and writes ``NAME-DATA.safetensors``
-and ``NAME-DATA.json``. The same command goes on where it was stopped. Data without a folder are left out. No
-network sees val, on which candidates are measured: a tenth of train, or the folder's own. The accuracy on test
-is for the tables and is used for nothing else.
+Trains every network of ``zoo_networks.py`` on its data, from random weights, and writes
+``NAME-DATA.safetensors`` and ``NAME-DATA.json``. The same command goes on where it was stopped. Data without
+a folder are left out. No network sees val, on which candidates are measured: a tenth of train, or the
+folder's own. The accuracy on test is for the tables and is used for nothing else.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from secateur.envs.tasks import Task, measure
 SEED = 0
 """Seed of the weights, the order of images and the split into train and val."""
 
-EPOCHS = {"cifar10": 5, "mnist": 1, "camvid": 15}
+EPOCHS = {"cifar10": 3, "mnist": 1, "camvid": 8}
 """Passes over the training images of each data set."""
 
 

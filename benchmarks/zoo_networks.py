@@ -1,12 +1,13 @@
-"""Small networks of many families for images of 32x32 pixels: what an agent is trained on, and what it never sees.
+"""Small networks of many families for 32x32 pixels: what an agent is trained on, and what it never sees.
 
     python benchmarks/zoo_dense.py --data cifar10=cifar10-folder --out zoo
 
 trains them; see there. Most are torchvision's own classes and blocks with few channels and a first layer of
-stride 1. Each has 1.5 to 8 million MACs, so that a core trains it in minutes.
+stride 1. Each has 2 to 12 million MACs, so that a core trains it in minutes.
 """
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +99,7 @@ def plain9(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
 
 
 def vgg8(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
-    """Build a VGG of six convolutions and two linear layers (Simonyan and Zisserman 2015, arXiv 1409.1556)."""
+    """Build a VGG of six convolutions and two linear layers (Simonyan and Zisserman, arXiv 1409.1556)."""
     features = make_layers([16, "M", 32, 32, "M", 64, 64, "M", 96, "M"], batch_norm=True)
     features[0] = nn.Conv2d(in_channels, 16, 3, padding=1)
     head = (nn.Flatten(), nn.Linear(96 * 4, 96), nn.ReLU(), nn.Dropout(0.2), nn.Linear(96, num_classes))
@@ -180,7 +181,7 @@ def squeezenet(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
 
 
 def efficientnet(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
-    """Build an EfficientNet: inverted residuals with squeeze-and-excitation (Tan and Le 2019, arXiv 1905.11946)."""
+    """Build an EfficientNet, with squeeze-and-excitation (Tan and Le 2019, arXiv 1905.11946)."""
     settings = ((1, 8, 8, 1, 1), (4, 8, 16, 2, 2), (4, 16, 24, 2, 2), (4, 24, 40, 1, 2))
     blocks = [
         MBConvConfig(expand, 3, stride, width, out, layers, 1.0, 1.0)
@@ -192,7 +193,7 @@ def efficientnet(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
 
 
 conv = partial(Conv2dNormActivation, kernel_size=3)
-"""A convolution, batch-norm and ReLU."""
+"""A convolution, by default 3x3, with batch-norm and ReLU."""
 
 
 def classifier(width: int, num_classes: int) -> tuple[nn.Module, ...]:
@@ -203,7 +204,7 @@ def classifier(width: int, num_classes: int) -> tuple[nn.Module, ...]:
 def sequential(in_channels: int, strides: dict[int, int], num_classes: int) -> nn.Module:
     """Build a chain of convolutions from the stride of each width."""
     widths = [in_channels, *strides]
-    layers = [conv(a, b, stride=strides[b]) for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [conv(a, b, stride=strides[b]) for a, b in pairwise(widths)]
     return nn.Sequential(*layers, *classifier(widths[-1], num_classes))
 
 
@@ -237,7 +238,7 @@ class ExcitedBlock(BasicBlock):
 
 
 def inverted(setting: list[list[int]], num_classes: int, in_channels: int) -> nn.Module:
-    """Build torchvision's MobileNetV2 with a small head: expansion, width, blocks and stride of each stage."""
+    """Build a MobileNetV2 with a small head from expansion, width, blocks and stride of each stage."""
     network = MobileNetV2(num_classes, inverted_residual_setting=setting, round_nearest=4)
     network.features[0] = conv(in_channels, 32, activation_layer=nn.ReLU6)
     network.features[-1] = conv(setting[-1][1], 128, kernel_size=1, activation_layer=nn.ReLU6)
