@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -34,6 +35,10 @@ SEED = 0
 
 EPOCHS = {"cifar10": 3, "mnist": 1, "camvid": 8}
 """Passes over the training images of each data set."""
+
+
+DEPTHWISE = ("mobilenet", "shufflenet", "efficientnet")
+"""Beginnings of the names of networks with depthwise convolutions."""
 
 
 def data_config(data: str, folders: Mapping[str, str], root: Path) -> DataConfig:
@@ -69,7 +74,9 @@ def train(network: str, data: str, task: Task, out: Path, epochs: int) -> None:
         print(f"{network} {data} epoch {progress.epoch}: loss {progress.loss:.4f}", flush=True)
 
     checkpoint = Checkpoint(weights.with_suffix(".checkpoint"))
-    recipe = RecoveryConfig.from_scratch(epochs)
+    # On a CPU the kernels of depthwise and grouped convolutions are slower in bfloat16.
+    precision = "fp32" if network.startswith(DEPTHWISE) else "auto"
+    recipe = replace(RecoveryConfig.from_scratch(epochs), precision=precision)
     finetune(model, task, recipe, seed=SEED, checkpoint=checkpoint, on_epoch=note)
     write_tensors(weights, model.state_dict())
     row = {

@@ -2,8 +2,8 @@
 
     python benchmarks/zoo_dense.py --data cifar10=cifar10-folder --out zoo
 
-trains them; see there. Most are torchvision's own classes and blocks with few channels and a first layer of
-stride 1. Each has 2 to 12 million MACs, so that a core trains it in minutes.
+trains them; see there. Most are torchvision's own classes and blocks with few channels. Most halve the
+size in their first layer. Each has 1 to 12 million MACs, so that a core trains it in minutes.
 """
 
 from functools import partial
@@ -72,18 +72,18 @@ def resnet14(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
 
 def bottleneck20(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a ResNet of six bottlenecks (He et al. 2016, figure 5)."""
-    return residual(Bottleneck, (8, 16, 32), 2, num_classes, in_channels)
+    return residual(Bottleneck, (8, 16, 32), 2, num_classes, in_channels, stem=16, stride=2)
 
 
 def resnext(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a ResNeXt of six blocks of four groups (Xie et al. 2017, arXiv 1611.05431)."""
     grouped = partial(Bottleneck, groups=4, base_width=64)
-    return residual(grouped, (4, 8, 16), 2, num_classes, in_channels, stem=16)
+    return residual(grouped, (4, 8, 16), 2, num_classes, in_channels, stem=16, stride=2)
 
 
 def seresnet(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a ResNet with squeeze-and-excitation (Hu et al. 2018, arXiv 1709.01507)."""
-    return residual(ExcitedBlock, (12, 24, 48), 1, num_classes, in_channels)
+    return residual(ExcitedBlock, (20, 40, 72), 1, num_classes, in_channels, stride=2)
 
 
 def plain6(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
@@ -108,9 +108,9 @@ def vgg8(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
 
 def mobilenet1(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a MobileNet: depthwise and 1x1 convolutions in turn (Howard et al. 2017, arXiv 1704.04861)."""
-    layers: list[nn.Module] = [conv(in_channels, 16)]
+    layers: list[nn.Module] = [conv(in_channels, 16, stride=2)]
     width = 16
-    for out, stride in ((32, 1), (48, 2), (48, 1), (96, 2), (96, 1), (96, 1), (160, 2)):
+    for out, stride in ((32, 1), (64, 2), (64, 1), (96, 1), (128, 2), (128, 1)):
         layers += [conv(width, width, stride=stride, groups=width), conv(width, out, kernel_size=1)]
         width = out
     return nn.Sequential(*layers, *classifier(width, num_classes))
@@ -118,43 +118,42 @@ def mobilenet1(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
 
 def mobilenet2(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a narrow MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381)."""
-    return inverted([[1, 8, 1, 1], [4, 12, 2, 2], [4, 20, 2, 2], [4, 32, 2, 2]], num_classes, in_channels)
+    return inverted([[1, 12, 1, 1], [4, 16, 2, 1], [4, 24, 2, 2], [4, 40, 2, 2]], num_classes, in_channels)
 
 
 def mobilenet2_wide(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a MobileNetV2 of fewer and wider blocks."""
-    return inverted([[1, 12, 1, 1], [6, 16, 1, 2], [6, 24, 2, 2], [6, 40, 1, 2]], num_classes, in_channels)
+    return inverted([[1, 16, 1, 1], [6, 24, 1, 2], [6, 40, 2, 2]], num_classes, in_channels)
 
 
 def shufflenet1(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a ShuffleNet of grouped 1x1 convolutions (Zhang et al. 2018, arXiv 1707.01083)."""
-    blocks = [ShuffledBlock(width, stride) for width in (24, 48, 96) for stride in (2, 1)]
-    return nn.Sequential(conv(in_channels, 24), *blocks, *classifier(192, num_classes))
+    blocks = [ShuffledBlock(width, stride) for width in (32, 64) for stride in (2, 1, 1)]
+    return nn.Sequential(conv(in_channels, 32, stride=2), *blocks, *classifier(128, num_classes))
 
 
 def shufflenet2(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a ShuffleNetV2 (Ma et al. 2018, arXiv 1807.11164)."""
-    network = ShuffleNetV2([2, 3, 2], [24, 48, 96, 144, 192], num_classes=num_classes)
-    network.conv1 = conv(in_channels, 24)
+    network = ShuffleNetV2([3, 3, 1], [24, 64, 128, 160, 192], num_classes=num_classes)
+    network.conv1 = conv(in_channels, 24, stride=2)
     network.maxpool = nn.Identity()
     return network
 
 
 def densenet16(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a DenseNet of three blocks of two layers (Huang et al. 2017, arXiv 1608.06993)."""
-    return dense(10, 2, num_classes, in_channels)
+    return dense(16, 2, num_classes, in_channels)
 
 
 def densenet22(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a DenseNet of three blocks of three layers."""
-    return dense(8, 3, num_classes, in_channels)
+    return dense(12, 3, num_classes, in_channels)
 
 
 def googlenet4(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a GoogLeNet of four inception modules (Szegedy et al. 2015, arXiv 1409.4842)."""
     return nn.Sequential(
-        conv(in_channels, 16, stride=1),
-        nn.MaxPool2d(2),
+        conv(in_channels, 16, stride=2),
         Inception(16, 8, 12, 16, 4, 8, 8),
         Inception(40, 12, 16, 24, 6, 12, 12),
         nn.MaxPool2d(2),
@@ -166,29 +165,29 @@ def googlenet4(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
 
 def regnetx(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a RegNetX of grouped bottlenecks (Radosavovic et al. 2020, arXiv 2003.13678)."""
-    params = BlockParams([1, 2, 2], [16, 32, 64], [8, 8, 8], [1.0] * 3, [1, 2, 2])
+    params = BlockParams([1, 2, 2], [24, 48, 80], [8, 8, 8], [1.0] * 3, [1, 2, 2])
     network = RegNet(params, num_classes, stem_width=16)
-    network.stem = conv(in_channels, 16)
+    network.stem = conv(in_channels, 16, stride=2)
     return network
 
 
 def squeezenet(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build a SqueezeNet with batch-norm (Iandola et al. 2016, arXiv 1602.07360)."""
-    fires = (Fire(24, 8, 16), Fire(32, 8, 20), nn.MaxPool2d(2), Fire(40, 12, 28), Fire(56, 16, 36))
-    last = (nn.MaxPool2d(2), Fire(72, 20, 48), conv(96, 96, kernel_size=1))
-    stem = (conv(in_channels, 24), nn.MaxPool2d(2))
+    fires = (Fire(24, 12, 20), Fire(40, 12, 24), nn.MaxPool2d(2), Fire(48, 16, 32), Fire(64, 20, 40))
+    last = (nn.MaxPool2d(2), Fire(80, 24, 48), conv(96, 96, kernel_size=1))
+    stem = (conv(in_channels, 24, stride=2),)
     return nn.Sequential(*stem, *fires, *last, *classifier(96, num_classes))
 
 
 def efficientnet(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """Build an EfficientNet, with squeeze-and-excitation (Tan and Le 2019, arXiv 1905.11946)."""
-    settings = ((1, 8, 8, 1, 1), (4, 8, 16, 2, 2), (4, 16, 24, 2, 2), (4, 24, 40, 1, 2))
+    settings = ((1, 16, 12, 1, 1), (4, 12, 20, 2, 2), (4, 20, 40, 2, 2))
     blocks = [
         MBConvConfig(expand, 3, stride, width, out, layers, 1.0, 1.0)
         for expand, width, out, layers, stride in settings
     ]
     network = EfficientNet(blocks, dropout=0.1, num_classes=num_classes, last_channel=128)
-    network.features[0] = conv(in_channels, 8, activation_layer=nn.SiLU)
+    network.features[0] = conv(in_channels, 16, stride=2, activation_layer=nn.SiLU)
     return network
 
 
@@ -215,11 +214,12 @@ def residual(
     num_classes: int,
     in_channels: int,
     stem: int | None = None,
+    stride: int = 1,
 ) -> nn.Module:
     """Build a ResNet of torchvision's blocks, with projections where the shape changes."""
     expansion = (block.func if isinstance(block, partial) else block).expansion
     width = stem or planes[0]
-    layers: list[nn.Module] = [conv(in_channels, width)]
+    layers: list[nn.Module] = [conv(in_channels, width, stride=stride)]
     for number, own in enumerate(planes):
         for k in range(blocks):
             stride, out = (2 if number and not k else 1), own * expansion
@@ -240,7 +240,7 @@ class ExcitedBlock(BasicBlock):
 def inverted(setting: list[list[int]], num_classes: int, in_channels: int) -> nn.Module:
     """Build a MobileNetV2 with a small head from expansion, width, blocks and stride of each stage."""
     network = MobileNetV2(num_classes, inverted_residual_setting=setting, round_nearest=4)
-    network.features[0] = conv(in_channels, 32, activation_layer=nn.ReLU6)
+    network.features[0] = conv(in_channels, 32, stride=2, activation_layer=nn.ReLU6)
     network.features[-1] = conv(setting[-1][1], 128, kernel_size=1, activation_layer=nn.ReLU6)
     network.classifier[1] = nn.Linear(128, num_classes)
     return network
@@ -275,7 +275,7 @@ class ShuffledBlock(nn.Module):
 def dense(growth: int, layers: int, num_classes: int, in_channels: int) -> nn.Module:
     """Build torchvision's DenseNet of three blocks, each layer a bottleneck of twice the growth."""
     network = DenseNet(growth, (layers,) * 3, 2 * growth, bn_size=2, num_classes=num_classes)
-    network.features.conv0 = nn.Conv2d(in_channels, 2 * growth, 3, padding=1, bias=False)
+    network.features.conv0 = nn.Conv2d(in_channels, 2 * growth, 3, 2, 1, bias=False)
     network.features.pool0 = nn.Identity()
     return network
 
