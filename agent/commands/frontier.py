@@ -54,12 +54,11 @@ class Frontier:
 
     def run(self) -> None:
         """Measure the networks, write the figure, and print the numbers."""
-        from ...envs.cost.budget import Budget
         from ...envs.models import is_user_defined
         from ...envs.problem.problem import PruningProblem, check_prunable
         from ...envs.tasks import measure
         from ...envs.tasks.optional_members import metric_name
-        from ..deciders.base import Decider
+        from ..deciders.base import Budget, Decider
         from ..deciders.baselines import Baseline
         from ..learning.frozen_agent import FrozenAgent
         from ..procedures.frontier import frontier

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from ...envs.cost.budget import Budget, keep_top
 from ...envs.io.suggestions import unknown_name
 from ...envs.problem.importance import Scores
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask
 from ...rewards import Size
+from .base import Budget, keep_top
 from .names import BASELINES, Scope
 
 _LAYER_NORMALISED = ("l1", "l2", "fpgm")
@@ -58,7 +58,9 @@ class Baseline:
         """Return the largest candidate within the target; see :class:`.base.Decider`."""
         budget = Budget(problem.network, target, size)
         scores = self._scores(problem)
-        masks = _largest_uniform(budget, scores) if self.scope == "uniform" else budget.longest_prefix(scores)
+        masks = (
+            _largest_uniform(budget, scores) if self.scope == "uniform" else _largest_global(budget, scores)
+        )
         return [budget.fill(masks, scores)]
 
     def _scores(self, problem: PruningProblem) -> Scores:
@@ -108,4 +110,19 @@ def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
     while high - low > 1e-4:
         middle = (low + high) / 2
         low, high = (middle, high) if budget.allows(counts(middle)) else (low, middle)
+    return [keep_top(score, count) for score, count in zip(scores, counts(low).tolist(), strict=True)]
+
+
+def _largest_global(budget: Budget, scores: Scores) -> list[Mask]:
+    """Find the longest prefix of the network's ranking within the budget by bisection."""
+    ranked = np.argsort(-np.concatenate(scores), kind="stable")
+    layer_of = np.repeat(np.arange(len(scores)), [len(score) for score in scores])[ranked]
+
+    def counts(prefix: int) -> npt.NDArray[np.int64]:
+        return budget.network.nearest_allowed(np.bincount(layer_of[:prefix], minlength=len(scores)))
+
+    low, high = 0, len(ranked)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if budget.allows(counts(middle)) else (low, middle - 1)
     return [keep_top(score, count) for score, count in zip(scores, counts(low).tolist(), strict=True)]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ...envs.cost.budget import Budget, keep_top
 from ...envs.surgery.plan import Mask, resize_mask
 from ...envs.tracing import Layer
+from ..deciders.base import Budget, keep_top
 from .policy import LOGIT_LIMIT
 
 Floats = npt.NDArray[np.float64]

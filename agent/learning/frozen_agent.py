@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...envs.cost.budget import Budget
 from ...envs.environment.episode import Episode
 from ...envs.io.atomic_write import write_atomically
 from ...envs.io.run_files import AGENT_CARD, AGENT_WEIGHTS
@@ -22,6 +21,7 @@ from ...envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask
 from ...rewards import FunctionReward, Reward, Size, TargetReward
+from ..deciders.base import Budget
 from .budget_matching import Draws, Floats, Proposals, decide_layer, masks_from_logits, match_budget
 from .config import PRETRAINED
 from .policy import FilterScorer

@@ -21,7 +21,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from ...envs.problem.features import LAYER_FEATURES, PRIORITY
+from ...envs.problem.features import LAYER_FEATURES, PRIOR
 
 _NEEDED_KEEP_RATIO = LAYER_FEATURES.index("needed_keep_ratio")
 
@@ -116,7 +116,7 @@ class FilterScorer(nn.Module):
         nn.init.zeros_(last.bias)
         nn.init.zeros_(self.prior.weight)
         with torch.no_grad():
-            self.prior.weight[0, PRIORITY] = _PRIOR
+            self.prior.weight[0, PRIOR] = _PRIOR
 
     def forward(self, features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the logits (B, M) and the values (B, 1)."""

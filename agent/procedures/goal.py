@@ -3,12 +3,11 @@
 from dataclasses import dataclass
 from typing import Self
 
-from ...envs.cost.budget import Budget
 from ...envs.cost.counts import smallest_ratio
 from ...envs.cost.latency_bounds import check_between
 from ...envs.tracing import TracedNetwork
 from ...rewards import Reward, TargetReward, TryAndLearnReward
-from ..deciders.base import Decider
+from ..deciders.base import Budget, Decider
 from ..deciders.baselines import Baseline
 from ..deciders.names import PPO
 from ..learning.config import RANDOM_WEIGHTS

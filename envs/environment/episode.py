@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...rewards import Outcome, Reward, is_met
-from ..cost.budget import Budget
-from ..cost.counts import size_ratio, smallest_ratio
+from ..cost.counts import size_ratio
 from ..problem.features import FILTER_FEATURES, LAYER_FEATURES, LIMIT
 from ..problem.problem import PruningProblem
 from ..surgery.plan import Mask, resize_mask
@@ -79,8 +78,7 @@ class Episode:
         """Apply the keep mask of the current layer.
 
         If the number of kept filters is not allowed, the mask is repaired by Taylor score: the best removed
-        filters are kept, or the worst kept ones removed. After the last layer the candidate is brought to the
-        target size, so that rewards compare accuracy alone.
+        filters are kept, or the worst kept ones removed.
 
         Args:
             action: Keep mask (M,) or (N,), above 0.5 stays; slots beyond the layer's width are ignored.
@@ -105,8 +103,6 @@ class Episode:
         count = layer.nearest_allowed(int(requested.sum()))
         mask = resize_mask(requested, count, self.problem.scores["taylor"][self.position])
         self.masks.append(mask)
-        if self.done and self.reward.target is not None:
-            self.masks = self._budget(self.reward.target).project(self.masks, self.problem.priorities)
         network, counts = self.problem.network, self._counts()
         return {
             "network": self.problem.name,
@@ -145,11 +141,6 @@ class Episode:
             },
         )
         return reward
-
-    def _budget(self, target: float) -> Budget:
-        """Return the budget for a target; one that cannot be reached counts as the smallest size."""
-        network, size = self.problem.network, self.reward.size
-        return Budget(network, max(target, smallest_ratio(network, size)), size)
 
     def _counts(self) -> npt.NDArray[np.int64]:
         """Return the kept counts; undecided layers count as dense."""

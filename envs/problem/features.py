@@ -48,8 +48,8 @@ LAYER_FEATURES = (*STATIC_LAYER_FEATURES, *DYNAMIC_LAYER_FEATURES)
 """Features of the current layer; see :func:`static_features` and
 :class:`secateur.envs.environment.episode.Episode`."""
 
-PRIORITY = FILTER_FEATURES.index("taylor_per_mac_reordered")
-"""The feature by which candidates are brought to a size, and the prior of an untrained agent."""
+PRIOR = FILTER_FEATURES.index("taylor_per_mac_reordered")
+"""The feature by which an untrained agent decides."""
 
 LIMIT = 3.0
 """Every feature lies in [-LIMIT, LIMIT]."""

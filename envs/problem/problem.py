@@ -25,7 +25,7 @@ from ..surgery.verification import trace_exactly, verify_cut
 from ..tasks.base import Task
 from ..tracing import TracedNetwork
 from ..tracing.pinned import sum_up
-from .features import PRIORITY, Floats32, StaticFeatures, static_features
+from .features import StaticFeatures, static_features
 from .importance import Scores, importance
 from .reconstruction import reconstructions
 
@@ -126,11 +126,6 @@ class PruningProblem:
         verify_cut(self.model, self.network, plan, torch.zeros(2, *self.task.input_shape))
         compensated = self.compensation.compensated_copy(self.model, plan.masks(self.network))
         return cut(compensated, self.network, plan)
-
-    @functools.cached_property
-    def priorities(self) -> list[Floats32]:
-        """The order in which filters are kept where only the size matters, one array (N,) per layer."""
-        return [own[:, PRIORITY] for own in self.features.filters]
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -16,13 +16,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from secateur.agent.deciders.base import Decider
+from secateur.agent.deciders.base import Budget, Decider, keep_top
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.deciders.names import BASELINES
 from secateur.agent.learning.budget_matching import decide_layer
 from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.learning.policy import FilterScorer
-from secateur.envs.cost.budget import Budget, keep_top
 from secateur.envs.cost.counts import smallest_ratio
 from secateur.envs.environment.episode import Episode
 from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES

@@ -16,7 +16,7 @@ from torch import Tensor
 from secateur.agent.learning.policy import LOGIT_LIMIT, FilterPolicy, FilterScorer
 from secateur.envs import LockstepVecEnv, PruningProblem
 from secateur.envs.environment.single import make_spaces
-from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES, PRIORITY
+from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES, PRIOR
 from secateur.rewards import TargetReward
 
 F, G = len(FILTER_FEATURES), len(LAYER_FEATURES)
@@ -144,7 +144,7 @@ def test_before_training_the_best_filters_stay_and_as_many_as_meet_the_target(ke
     torch.manual_seed(0)
     made = FilterPolicy(*make_spaces(512), lambda _: 1e-3)
     seen = observation(500, 512, batch=8, needed=keep)
-    seen["filters"][:, :500, PRIORITY] = torch.linspace(-1, 1, 500)
+    seen["filters"][:, :500, PRIOR] = torch.linspace(-1, 1, 500)
     probabilities = torch.sigmoid(made.get_distribution(seen).distribution.logits[:, :500])
     torch.testing.assert_close(probabilities.mean(1), torch.full((8,), keep), atol=0.02, rtol=0)
     assert (probabilities.diff(dim=1).mean(1) > 0).all()

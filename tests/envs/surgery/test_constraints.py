@@ -23,10 +23,9 @@ from torchvision.models.resnet import Bottleneck
 
 from secateur.agent import PruningConfig, prune
 from secateur.agent.cli import main
-from secateur.agent.deciders.base import Decider
+from secateur.agent.deciders.base import Budget, Decider
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.deciders.names import BASELINES
-from secateur.envs.cost.budget import Budget
 from secateur.envs.cost.counts import smallest_ratio
 from secateur.envs.environment.episode import Episode
 from secateur.envs.problem.criteria import CRITERIA
