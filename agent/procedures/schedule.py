@@ -59,7 +59,7 @@ class Schedule:
         policy = _DECISION * len(problem.network.layers)
         search = (candidate + policy) * config.learning.evaluations if goal.decider is None else 0
         image = candidate / config.search_images
-        proposals = 2 + FrozenAgent.samples + len(heuristics()) if config.method == PPO else 0
+        proposals = 5 + FrozenAgent.samples + len(heuristics()) if config.method == PPO else 0
         finalists = FINALISTS + 1 if config.method == PPO else 1
         size = problem.task.size("val")
         choice = image * (
