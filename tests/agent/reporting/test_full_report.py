@@ -74,7 +74,7 @@ def test_the_page_shows_what_each_finalist_had_and_who_won(report: dict[str, Any
             "a",
             -0.1,
             [-0.7, 0.5],
-            "b leads a by 0.10 points, within the noise (80% interval −0.50 to +0.70), so",
+            "0.50 to +0.70), so the heuristic is cut",
         ),
         ("a", math.inf, None, "the training of b diverged"),
         ("a", None, None, "the training of b diverged"),
