@@ -147,7 +147,7 @@ def test_who_stops_a_run_is_told_how_to_go_on(number: signal.Signals, whole: Pat
 
 @pytest.mark.parametrize("rung", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_killed_in_a_rung_ends_as_if_nothing_had_happened(rung: int, tmp_path: Path) -> None:
-    longer = ["prune", *SMALL[:-4], "--dense-epochs", "2", "--seed", "1", "--epochs", "20"]
+    longer = ["prune", SMALL[0], *SEARCH, "--epochs", "8", "--dense-epochs", "2", "--seed", "1"]
     out, errors = tmp_path / "run", tmp_path / "errors"
     assert finish([*longer, "--out", str(tmp_path / "whole")], errors) == 0, errors.read_text()
     process = begin([*longer, "--out", str(out)], errors)
