@@ -37,6 +37,7 @@ from . import prune as procedure
 from .config import PruningConfig, recovery_for
 from .data_config import DataConfig, read_data_config
 from .devices import engine_of
+from .halving import Halving
 from .keywords import checked_keywords, split_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
@@ -45,7 +46,7 @@ from .preparation import logged, prepare
 from .prune import PruningResult
 from .python_runs import Python, finished, is_resumed
 from .recovery import recover_in_place
-from .search import prune_at_once
+from .search import halves_for, prune_at_once
 from .teacher import Teacher, check_teacher
 from .val_in_train import without_held_out
 
@@ -75,18 +76,21 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     with restored_modes(model):
         loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
+        config = replace(config, epochs=0)  # nothing is trained, so the finalists are compared as cut
+        halves = halves_for(loaded, prepared.goal, config)
         with engine_of(config, model) as engine:
             problem = PruningProblem.build(
                 type(model).__name__,
                 model.eval(),
-                loaded,
+                halves.search if halves else loaded,
                 network=prepared.network,
                 images=config.search_images,
                 compensation_images=config.compensation_images,
                 engine=engine,
                 seed=config.seed,
             )
-            return prune_at_once(problem, prepared.goal, config, None).plan
+            halving = Halving(problem, halves.judge, config.recovery, seed=config.seed) if halves else None
+            return prune_at_once(problem, prepared.goal, config, None, halving=halving).plan
 
 
 def cut(
