@@ -22,6 +22,7 @@ from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
 from .config import PruningConfig
 from .devices import engine_of
+from .drop_bound import prune_within_bound
 from .layerwise import prune_layer_by_layer
 from .preparation import Prepared, logged, prepare
 from .recovery import recover_pruned
@@ -107,10 +108,16 @@ def prune(
         schedule.announce(config, limit)
         if config.procedure == "layerwise":
             result = prune_layer_by_layer(problem, goal, config, folder, tutor)
+        elif config.bound_after_recovery is not None:
+            bounded = prune_within_bound(problem, goal, config, halves, folder, teacher, callbacks)
+            result = bounded.result
         else:
             result = prune_at_once(problem, goal, config, folder, limit)
     pruned, plan = result.model, result.plan
-    recovery, ended = recover_pruned(pruned, teacher, task, config, folder, callbacks)
+    if bounded is not None:
+        recovery, ended = bounded.recovery, bounded.notes
+    else:
+        recovery, ended = recover_pruned(pruned, teacher, task, config, folder, callbacks)
     report = summarize_run(
         problem,
         pruned,
