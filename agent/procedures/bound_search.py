@@ -1,10 +1,9 @@
 """Networks of several sizes, measured after short recoveries and checked after full ones.
 
 One decider gives every size. Short recoveries on the search's half of val foretell which sizes hold; the
-smallest of them is recovered in full and checked on the other half, which nothing was chosen by. What it gained
-over its short recovery is measured on it and used for the next size. A network holds if the upper end of the
-confidence interval of its drop is within the bound, or if it has no drop at all on images that are too few to
-show the bound.
+smallest of them is recovered in full and checked on the other half, which nothing was chosen by. What that
+gained is measured, and used for the next size. A network holds if the upper end of the confidence interval of
+its drop is within the bound, or if it has no drop at all on images that are too few to show the bound.
 """
 
 import functools
@@ -39,8 +38,8 @@ from .size_search import Drop, smallest_within
 from .teacher import Teacher
 
 SIZES = 32
-"""Sizes from the smallest to the dense one. Their square roots are evenly spaced, as MACs grow with the square
-of the widths: 6 % of the MACs lie between the largest two, and 1 % of them is the third smallest."""
+"""Sizes below the dense one. Their square roots are evenly spaced, as MACs grow with the square of widths: the
+least cut keeps 94 % of the MACs, and the fourth smallest network 1 %."""
 
 SHORT = 0.2
 """Length of a short recovery, as a share of the whole."""

@@ -68,8 +68,8 @@ class PruningConfig(
         """
         if self.train_on_val:
             raise ValueError(
-                "a drop bound is checked on images of val after the fine-tuning, and --train-on-val would leave "
-                "none; leave it out, or give --target-macs"
+                "a drop bound is checked on images of val after the fine-tuning, and --train-on-val would "
+                "leave none; leave it out, or give --target-macs"
             )
         reason = "a drop bound tries many sizes with one frozen agent"
         if self.evaluations:

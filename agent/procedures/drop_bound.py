@@ -15,6 +15,7 @@ from ...rewards import TargetReward
 from ..deciders.selection import SearchResult
 from ..learning.frozen_agent import FrozenAgent
 from ..run.folder import RunFolder
+from .bound_search import BoundSearch, Checked
 from .config import PruningConfig
 from .goal import Goal
 from .preparation import logged

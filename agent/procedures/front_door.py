@@ -22,7 +22,7 @@ from ...envs.modules.modes import restored_modes
 from ...envs.modules.process_group import join
 from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
-from ...envs.recovery.callbacks import Callback, Callbacks
+from ...envs.recovery.callbacks import NO_CALLBACKS, Callback, Callbacks
 from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.stopwatch import Stopwatch
@@ -30,6 +30,7 @@ from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
+from ...envs.tasks.held_back import hold_back
 from ...envs.tasks.user_task import check_task, on_device
 from ..run.folder import check_same_weights
 from ..run.following import open_folder
@@ -37,6 +38,7 @@ from . import prune as procedure
 from .config import PruningConfig, recovery_for
 from .data_config import DataConfig, read_data_config
 from .devices import engine_of
+from .drop_bound import prune_within_bound
 from .keywords import checked_keywords, split_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
@@ -55,6 +57,8 @@ Data = Task | str | Path
 
 def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     """Choose the filters that stay; nothing is trained, written or changed.
+
+    With ``drop_bound`` the network keeps the bound as it is cut, without fine-tuning.
 
     Args:
         model: The trained network.
@@ -75,18 +79,23 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     with restored_modes(model):
         loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
+        halves = hold_back(loaded, config.seed)
         with engine_of(config, model) as engine:
             problem = PruningProblem.build(
                 type(model).__name__,
                 model.eval(),
-                loaded,
+                loaded if config.bound_after_recovery is None else halves.search,
                 network=prepared.network,
                 images=config.search_images,
                 compensation_images=config.compensation_images,
                 engine=engine,
                 seed=config.seed,
             )
-            return prune_at_once(problem, prepared.goal, config, None).plan
+            if config.bound_after_recovery is None:
+                return prune_at_once(problem, prepared.goal, config, None).plan
+            untrained = replace(config, epochs=0)
+            within = prune_within_bound(problem, prepared.goal, untrained, halves, None, None, NO_CALLBACKS)
+            return within.result.plan
 
 
 def cut(

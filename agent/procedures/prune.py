@@ -1,7 +1,7 @@
 """The pruning pipeline: trace, search, cut, recover, measure, save, report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -14,6 +14,7 @@ from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.cutting import save_pruned
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
+from ...envs.tasks.held_back import hold_back
 from ...rewards import Reward
 from ..deciders.names import PPO
 from ..reporting.report import write_report
@@ -22,7 +23,7 @@ from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
 from .config import PruningConfig
 from .devices import engine_of
-from .drop_bound import prune_within_bound
+from .drop_bound import WithinBound, prune_within_bound
 from .layerwise import prune_layer_by_layer
 from .preparation import Prepared, logged, prepare
 from .recovery import recover_pruned
@@ -89,11 +90,13 @@ def prune(
     teacher = teacher_for(teacher, model, config.recovery)
     tutor = teacher.model if teacher else None
     journal = folder.journal if folder else None
+    halves = hold_back(task, config.seed)
+    bounded: WithinBound | None = None
     with engine_of(config, model, journal) as engine:
         problem = PruningProblem.build(
             name,
             model.eval(),
-            task,
+            task if config.bound_after_recovery is None else halves.search,
             network=network,
             images=config.search_images,
             compensation_images=config.recovery.compensation_images,
@@ -119,7 +122,7 @@ def prune(
     else:
         recovery, ended = recover_pruned(pruned, teacher, task, config, folder, callbacks)
     report = summarize_run(
-        problem,
+        replace(problem, task=task),
         pruned,
         plan,
         [
@@ -135,6 +138,7 @@ def prune(
         seed=config.seed,
         latency=config.latency,
         drop_bound=config.drop_bound,
+        drop_on_val=bounded.check if bounded else None,
         command=folder.command if folder else "",
     )
     if result.unrounded is not None:  # timed right after the pruned network, as the two are compared

@@ -12,6 +12,7 @@ from ..deciders.names import PPO
 from ..deciders.selection import FINALISTS
 from ..learning.frozen_agent import FrozenAgent
 from ..run.progress import estimated_duration, log_info
+from .bound_search import CHECKS, FORECASTS, SHORT
 from .config import PruningConfig
 from .goal import Goal
 
@@ -32,8 +33,8 @@ class Schedule:
 
     Args:
         search: The agent's training, at most; 0 if nothing is trained.
-        choice: The choice among proposals.
-        recovery: The fine-tuning.
+        choice: The choice among proposals, at all sizes that a drop bound tries.
+        recovery: The fine-tuning, of all sizes.
     """
 
     search: float
@@ -70,6 +71,9 @@ class Schedule:
             epochs += config.layer_epochs * len(problem.network.layers)
         training = replace(config.recovery, epochs=epochs, compile=False)  # which would take as long
         recovery = training_seconds(problem.model, problem.task, training, teacher=teacher) if epochs else 0.0
+        if config.bound_after_recovery is not None:
+            choice *= FORECASTS
+            recovery *= CHECKS[config.effort] + SHORT * FORECASTS
         return cls(search, choice, _SMALLER * recovery)
 
     def search_limit(self, minutes: float | None, clock: Stopwatch) -> float | None:
@@ -104,7 +108,11 @@ class Schedule:
             stages.append(
                 f"search, at most {config.learning.evaluations:,} candidates: {estimated_duration(seconds)}"
             )
-        stages.append(f"choice: {estimated_duration(self.choice)}")
+        at_sizes, trainings = "", ""
+        if config.bound_after_recovery is not None:
+            at_sizes = f" at about {FORECASTS} sizes"
+            trainings = f", about {FORECASTS} short ones and at most {CHECKS[config.effort]} in full"
+        stages.append(f"choice{at_sizes}: {estimated_duration(self.choice)}")
         if self.recovery:
-            stages.append(f"fine-tuning: {estimated_duration(self.recovery)}")
+            stages.append(f"fine-tuning{trainings}: {estimated_duration(self.recovery)}")
         log_info("expected time: " + "; ".join(stages))

@@ -1,5 +1,7 @@
 """The search of the filters of all layers together: train an agent, compare with heuristics, choose."""
 
+from typing import Any
+
 from stable_baselines3.common.callbacks import BaseCallback
 
 from ...envs.modules.ranks import broadcast
@@ -62,13 +64,7 @@ def prune_at_once(
         "rewards": [round(reward, 4) for reward in history.rewards],
         "candidates": history.columns_by_network().get(problem.name, {}),
     }
-    if choice.best_heuristic is not None:
-        name, outcome = choice.best_heuristic
-        search["best_heuristic"] = {
-            "name": name,
-            "val_accuracy": outcome.accuracy,
-            "macs_ratio": outcome.macs_ratio,
-        }
+    search |= described_heuristic(choice)
     if isinstance(decider, FrozenAgent):
         search["agent"] = decider.trained_on
     plan = broadcast(PruningPlan.from_masks(problem.network, choice.masks))
@@ -78,6 +74,15 @@ def prune_at_once(
         else None
     )
     return SearchResult(problem.cut(plan), plan, choice.decider.name, search, unrounded)
+
+
+def described_heuristic(choice: Choice) -> dict[str, Any]:
+    """Return the report's entry on the best heuristic of a choice; none if heuristics took no part."""
+    if choice.best_heuristic is None:
+        return {}
+    name, outcome = choice.best_heuristic
+    found = {"name": name, "val_accuracy": outcome.accuracy, "macs_ratio": outcome.macs_ratio}
+    return {"best_heuristic": found}
 
 
 def _train(

@@ -1,17 +1,18 @@
 """The search of the smallest size that is within a bound, by a few expensive checks and many cheap forecasts.
 
 Sizes are numbered from 0, the smallest, to the dense one. Each is measured by an *excess*, percentage points:
-how much it misses the bound by; at most 0 is within it. A forecast follows a short recovery and is cautious,
-as a full recovery gains more. How much more is measured on the network itself: the line through the last check
-has the slope of the drop after its full recovery over the drop after its short one.
+how much it misses the bound by; at most 0 is within it. A forecast follows a short recovery. The first check
+is of a size that is within the bound after that, which is cautious, as a full recovery gains more. How much
+more is measured on the network itself: excesses of other sizes are foretold by the line through the last check
+whose slope is its drop after the full recovery, relative to that after the short one.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 _LEAST_SHARE = 0.25
-"""Smallest slope: so many points of a drop are expected to stay of one after a short recovery. Small drops are
-mostly noise, and a slope of 0 would foretell that any size is within the bound."""
+"""Smallest slope. Small drops are mostly noise, and a slope of 0 would foretell that any size is within the
+bound. On digits a fifth of a recovery left four to twenty times the drop of the whole one."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def smallest_within(
     outside, within = -1, sizes
     foretell = _foretelling(forecast)
     while len(checked) < checks:
-        size = _first(outside, within, lambda size: foretell(size) <= 0)
+        size = _first(outside, within, foretell)
         if within == sizes and checked and len(checked) == checks - 1:
             size = sizes  # nothing has been within so far
         if size == within:
@@ -73,9 +74,9 @@ def _foretelling(
     return lambda other: found.excess + share * (forecast(other).drop - short)
 
 
-def _first(outside: int, within: int, holds: Callable[[int], bool]) -> int:
-    """Bisect for the smallest size above ``outside`` that holds; ``within`` if none below it does."""
+def _first(outside: int, within: int, foretell: Callable[[int], float]) -> int:
+    """Bisect for the smallest size above ``outside`` that is foretold to hold; ``within`` if none below it is."""
     while within - outside > 1:
         middle = (outside + within) // 2
-        outside, within = (outside, middle) if holds(middle) else (middle, within)
+        outside, within = (outside, middle) if foretell(middle) <= 0 else (middle, within)
     return within
