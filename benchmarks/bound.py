@@ -6,9 +6,9 @@
 Twenty bounds on small networks that this script trains: digits (8 pixels), MNIST and CIFAR-10 (both at 16
 pixels, with a part of the training images, so that a job takes a minute). Each job is ``secateur.prune(...,
 drop_bound=P, epochs=6)`` with a seed of its own, once with the agent that ships and a few heuristics, once
-with ``method="l2-uniform"``, which is the smallest uniform cut that keeps the bound by the same checks and the
-same recovery. Test is read once, for the report. Rows that the JSON file has are not repeated, and an
-interrupted job is resumed.
+with ``method="l2-uniform"``: the smallest uniform cut that keeps the bound by the same checks and the same
+recovery. Test is read once, for the report. Rows that the JSON file has are not repeated, and an interrupted
+job is resumed.
 """
 
 from __future__ import annotations

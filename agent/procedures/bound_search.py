@@ -24,7 +24,8 @@ from ...envs.tasks.intervals import LEVEL, drop_interval, meets
 from ...envs.tasks.optional_members import metric_name
 from ...rewards import TargetReward
 from ..deciders.base import Decider
-from ..deciders.baselines import heuristics
+from ..deciders.baselines import Baseline
+from ..deciders.finalists import NAMED
 from ..deciders.names import PPO
 from ..deciders.selection import Choice, choose
 from ..run.folder import RunFolder
@@ -38,8 +39,8 @@ from .size_search import Drop, smallest_within
 from .teacher import Teacher
 
 SIZES = 32
-"""Sizes below the dense one. Their square roots are evenly spaced, as MACs grow with the square of widths: the
-least cut keeps 94 % of the MACs, and the fourth smallest network 1 %."""
+"""Sizes below the dense one. Their square roots are evenly spaced, as MACs grow with the square of widths:
+the least cut keeps 94 % of the MACs, and the fourth smallest network 1 %."""
 
 SHORT = 0.2
 """Length of a short recovery, as a share of the whole."""
@@ -139,17 +140,9 @@ class BoundSearch:
         """Choose the filters of a size."""
         config, problem = self._config, self._problem
         journal = self._folder.journal if self._folder else None
-        few, many = (
-            problem.choice_problem(images, seed=config.seed + 1, journal=journal)
-            for images in (config.first_look_images, config.choice_images)
-        )
-        choice = choose(
-            many,
-            self._decider,
-            TargetReward(self._targets[size]),
-            heuristics=heuristics() if config.method == PPO else (),
-            first_look=few.evaluator,
-        )
+        problem = problem.choice_problem(config.choice_images, seed=config.seed + 1, journal=journal)
+        heuristics = [*map(Baseline.from_name, NAMED)] if config.method == PPO else []
+        choice = choose(problem, self._decider, TargetReward(self._targets[size]), heuristics=heuristics)
         return choice, broadcast(PruningPlan.from_masks(problem.network, choice.masks))
 
     def _forecast(self, size: int) -> Drop:
@@ -210,7 +203,7 @@ class BoundSearch:
             self._callbacks,
             name=f"recovery-{size:02d}",
         )
-        judge = self._halves.judge
+        judge, epochs = self._halves.judge, self._config.recovery.epochs
         drop, interval = _drop(judge, self._dense_judge, measure(model, judge, "val", by_example=True))
         excess, met = self._excess(drop, interval), meets(interval, self.bound)
         if met == "yes" and not self._halves.are_apart:
@@ -220,7 +213,7 @@ class BoundSearch:
         )
         shown = "" if interval is None else f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
         log_info(
-            f"MACs {macs:.1%}, recovered: {metric_name(judge)} drops by {drop:.2f} points on "
+            f"MACs {macs:.1%}{', recovered' if epochs else ''}: {metric_name(judge)} drops by {drop:.2f} points on "
             f"{judge.size('val'):,} images of val{shown}; within {self.bound:g} points: {met}"
         )
         return Drop(drop, excess)

@@ -3,7 +3,7 @@
 One decider gives every size; see :mod:`.bound_search` for how the size is found.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...envs.modules.ranks import broadcast
@@ -18,7 +18,6 @@ from ..run.folder import RunFolder
 from .bound_search import BoundSearch, Checked
 from .config import PruningConfig
 from .goal import Goal
-from .preparation import logged
 from .rounding import plan_without_rounding
 from .search import described_heuristic
 from .teacher import Teacher
@@ -69,7 +68,10 @@ def prune_within_bound(
     clock = folder.journal.begin() if folder else Stopwatch()
     if folder is not None and isinstance(goal.decider, FrozenAgent):
         folder.write(goal.decider.save)
-    search = BoundSearch(problem, goal.decider, config, halves, folder, teacher, callbacks)
+    decider = goal.decider
+    if isinstance(decider, FrozenAgent):
+        decider = replace(decider, samples=0)  # what it proposes by itself, as many sizes are tried
+    search = BoundSearch(problem, decider, config, halves, folder, teacher, callbacks)
     found = search.run()
     choice = found.choice
     details = {
@@ -87,7 +89,7 @@ def prune_within_bound(
         if config.constraints.rounding
         else None
     )
-    notes = logged(notes_on_bound(found, search.bound, halves))
+    notes = notes_on_bound(found, search.bound, halves)
     return WithinBound(
         SearchResult(found.model, found.plan, choice.decider.name, details, unrounded),
         found.recovery,

@@ -30,7 +30,6 @@ from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
-from ...envs.tasks.held_back import hold_back
 from ...envs.tasks.user_task import check_task, on_device
 from ..run.folder import check_same_weights
 from ..run.following import open_folder
@@ -39,6 +38,7 @@ from .config import PruningConfig, recovery_for
 from .data_config import DataConfig, read_data_config
 from .devices import engine_of
 from .drop_bound import prune_within_bound
+from .halving import Halving
 from .keywords import checked_keywords, split_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
@@ -47,7 +47,7 @@ from .preparation import logged, prepare
 from .prune import PruningResult
 from .python_runs import Python, finished, is_resumed
 from .recovery import recover_in_place
-from .search import prune_at_once
+from .search import halves_for, prune_at_once
 from .teacher import Teacher, check_teacher
 from .val_in_train import without_held_out
 
@@ -79,23 +79,26 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     with restored_modes(model):
         loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
-        halves = hold_back(loaded, config.seed)
+        config = replace(config, epochs=0)  # nothing is trained, so all is compared as cut
+        halves = halves_for(loaded, prepared.goal, config)
         with engine_of(config, model) as engine:
             problem = PruningProblem.build(
                 type(model).__name__,
                 model.eval(),
-                loaded if config.bound_after_recovery is None else halves.search,
+                halves.search if halves else loaded,
                 network=prepared.network,
                 images=config.search_images,
                 compensation_images=config.compensation_images,
                 engine=engine,
                 seed=config.seed,
             )
-            if config.bound_after_recovery is None:
-                return prune_at_once(problem, prepared.goal, config, None).plan
-            untrained = replace(config, epochs=0)
-            within = prune_within_bound(problem, prepared.goal, untrained, halves, None, None, NO_CALLBACKS)
-            return within.result.plan
+            if config.bound_after_recovery is not None:
+                assert halves is not None
+                within = prune_within_bound(problem, prepared.goal, config, halves, None, None, NO_CALLBACKS)
+                logged(within.notes)
+                return within.result.plan
+            halving = Halving(problem, halves.judge, config.recovery, seed=config.seed) if halves else None
+            return prune_at_once(problem, prepared.goal, config, None, halving=halving).plan
 
 
 def cut(

@@ -46,8 +46,8 @@ class TargetOptions:
     drop bound."""
     drop_bound: Percentage | None = None
     """Largest accuracy drop after fine-tuning, percentage points, in (0, 100]; the network becomes as small
-    as images of val that nothing was chosen by can show. Several sizes are fine-tuned for that. With layerwise
-    the drop on val before fine-tuning. Excludes targets."""
+    as images of val that nothing was chosen by can show. Several sizes are fine-tuned for that. With
+    layerwise the drop on val before fine-tuning. Excludes targets."""
 
     def __post_init__(self) -> None:
         targets = {"target_macs": Share, "target_latency": float, "drop_bound": Percentage}

@@ -3,16 +3,19 @@
 Sizes are numbered from 0, the smallest, to the dense one. Each is measured by an *excess*, percentage points:
 how much it misses the bound by; at most 0 is within it. A forecast follows a short recovery. The first check
 is of a size that is within the bound after that, which is cautious, as a full recovery gains more. How much
-more is measured on the network itself: excesses of other sizes are foretold by the line through the last check
-whose slope is its drop after the full recovery, relative to that after the short one.
+more is measured on the network itself: excesses of other sizes are foretold by a line through the last check,
+whose slope is the share of the drop that its full recovery left of the drop after its short one.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+_USUAL_SHARE = 0.5
+"""The share that is expected before one is measured; it counts as much as a short recovery's drop of a point,
+as the shares of small drops are mostly noise."""
+
 _LEAST_SHARE = 0.25
-"""Smallest slope. Small drops are mostly noise, and a slope of 0 would foretell that any size is within the
-bound. On digits a fifth of a recovery left four to twenty times the drop of the whole one."""
+"""Smallest share, as one of 0 would foretell that any size is within the bound."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,13 @@ def _foretelling(
     if size is None or found is None:
         return lambda other: forecast(other).excess
     short = forecast(size).drop
-    share = min(1.0, max(_LEAST_SHARE, found.drop / short if short > 0 else 1.0))
+    share = (max(found.drop, 0.0) + _USUAL_SHARE) / (max(short, 0.0) + 1)
+    share = min(1.0, max(_LEAST_SHARE, share))
     return lambda other: found.excess + share * (forecast(other).drop - short)
 
 
 def _first(outside: int, within: int, foretell: Callable[[int], float]) -> int:
-    """Bisect for the smallest size above ``outside`` that is foretold to hold; ``within`` if none below it is."""
+    """Bisect for the smallest size above ``outside`` that is foretold to hold; ``within`` if none is."""
     while within - outside > 1:
         middle = (outside + within) // 2
         outside, within = (outside, middle) if foretell(middle) <= 0 else (middle, within)

@@ -102,6 +102,8 @@ def _before_rows(report: dict[str, Any]) -> list[Row]:
     """Return the rows for accuracies on val: the chosen filters, a heuristic's, and fine-tuning."""
     search, recovery, rows = report["search"], report["recovery"], []
     what = f"val {metric_of(report)}"
+    if finalists := search.get("finalists"):
+        rows += _finalist_rows(finalists, metric_of(report))
     if best := search.get("best_heuristic"):
         chosen, other = search["val_accuracy"], best["val_accuracy"]
         rows.append(Row(f"{what} as chosen", "", f"{chosen:.2f} %", ""))
@@ -114,6 +116,68 @@ def _before_rows(report: dict[str, Any]) -> list[Row]:
             gained = f"{signed(after - before, 2)} points"
             rows.append(Row(f"{what} after tuning", "", f"{after:.2f} %", gained))
     return rows
+
+
+def _finalist_rows(finalists: dict[str, Any], metric: str) -> list[Row]:
+    """Return the rows for the last rung: the winner, and whom it was compared with."""
+    rung, lead = finalists["rungs"][-1], finalists["lead"]
+    accuracies = {plan["name"]: plan["accuracy"] for plan in rung["plans"]}
+    when = f"after {rung['epochs']:.2g} epochs" if rung["epochs"] else "as cut"
+    rows = []
+    points = lead["points"] if lead else None
+    for name in (finalists["winner"], *([lead["over"]] if lead else ())):
+        is_known = name != finalists["winner"] and points is not None and math.isfinite(points)
+        change = f"{signed(-points, 2)} points" if is_known else ""
+        rows.append(Row(f"{metric} {when}, {name}", "", in_percent(accuracies[name]), change))
+    return rows
+
+
+def lead_of(finalists: dict[str, Any]) -> str:
+    """Return who won among the finalists, and by how much against the noise, in a sentence.
+
+    Args:
+        finalists: The entry ``search["finalists"]`` of a report.
+    """
+    winner, lead = finalists["winner"], finalists["lead"]
+    if lead is None:
+        return f"{winner} is the only finalist"
+    points, over, interval = lead["points"], lead["over"], lead["interval"]
+    if points is None or not math.isfinite(points):
+        return f"{winner} wins: the training of {over} diverged"
+    noise = "no interval"
+    if interval is not None:
+        noise = f"{lead['level']:.0%} interval {signed(interval[0], 2)} to {signed(interval[1], 2)}"
+    if points < 0:
+        return (
+            f"{over} leads the best heuristic, {winner}, by {-points:.2f} points, which is within the noise "
+            f"({noise} for {winner}), so the heuristic is cut"
+        )
+    clear = "more than" if lead["is_clear"] else "within"
+    return f"{winner} leads {over} by {points:.2f} points, {clear} the noise ({noise})"
+
+
+def finalists_table(finalists: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of the table of finalists: what each had before and after each rung.
+
+    Args:
+        finalists: The entry ``search["finalists"]`` of a report.
+    """
+    rungs = finalists["rungs"]
+    headings = ["finalist", "MACs", "before"]
+    headings += [f"after {rung['epochs']:.2g} epochs" if rung["epochs"] else "as cut" for rung in rungs]
+    accuracies = [{plan["name"]: plan["accuracy"] for plan in rung["plans"]} for rung in rungs]
+    ranked = list(dict.fromkeys(plan["name"] for rung in reversed(rungs) for plan in rung["plans"]))
+    plans = {plan["name"]: plan for plan in rungs[0]["plans"]}
+    rows = [
+        [
+            name,
+            percent(plans[name]["macs_ratio"]),
+            in_percent(plans[name]["accuracy_before"]),
+            *(in_percent(rung[name]) if name in rung else "" for rung in accuracies),
+        ]
+        for name in ranked
+    ]
+    return headings, rows
 
 
 def remarks_below(report: dict[str, Any]) -> list[str]:
