@@ -17,6 +17,7 @@ from ...envs.cost.counts import size_ratio, smallest_ratio
 from ...envs.modules.ranks import broadcast
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.callbacks import Callbacks
+from ...envs.recovery.checkpoint import Checkpoint
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Measurement, Task, measure
 from ...envs.tasks.held_back import Halves
@@ -31,6 +32,7 @@ from ..deciders.selection import Choice, choose
 from ..run.folder import RunFolder
 from ..run.progress import log_info
 from ..run.recovery_monitor import RecoveryMonitor
+from ..run.results import Results
 from .config import PruningConfig
 from .options import Effort
 from .recovery import recover_pruned
@@ -85,7 +87,7 @@ class Checked:
     @property
     def described(self) -> dict[str, Any]:
         """The check for the report."""
-        interval = None if self.interval is None else list(self.interval)
+        interval = None if self.interval is None else [float(end) for end in self.interval]
         return {"macs_ratio": self.macs_ratio, "drop": self.drop, "interval": interval, "met": self.met}
 
 
@@ -120,6 +122,7 @@ class BoundSearch:
         self._dense_search, self._dense_judge = (
             measure(problem.model, task, "val", by_example=True) for task in (halves.search, halves.judge)
         )
+        self._results = Results(folder.checkpoint("forecasts") if folder else None)
         self._forecasts: dict[int, dict[str, float]] = {}
         self.checked: dict[int, Checked] = {}
 
@@ -148,23 +151,20 @@ class BoundSearch:
     def _forecast(self, size: int) -> Drop:
         """Measure the drop of a size after a short recovery, on the search's half."""
         if size not in self._forecasts:
-            checkpoint = self._folder.checkpoint(f"forecast-{size:02d}") if self._folder else None
-            known = checkpoint.load() if checkpoint else None
-            if known is None:
-                known = self._measure_briefly(size)
-                if checkpoint:
-                    checkpoint.save(known)
-            self._forecasts[size] = known
+            checkpoint = self._folder.checkpoint(f"short-{size:02d}") if self._folder else None
+            name = f"size {size}"
+            self._forecasts[size] = self._results.once(name, lambda: self._measure_briefly(size, checkpoint))
+            if checkpoint is not None:
+                checkpoint.discard()
         found = self._forecasts[size]
         return Drop(found["drop"], found["excess"])
 
-    def _measure_briefly(self, size: int) -> dict[str, float]:
+    def _measure_briefly(self, size: int, checkpoint: Checkpoint | None) -> dict[str, float]:
         choice, plan = self._chosen(size)
-        recovery, task, folder = self._config.recovery, self._halves.search, self._folder
+        recovery, task = self._config.recovery, self._halves.search
         epochs = SHORT * recovery.recipe.epochs
-        checkpoint = folder.checkpoint(f"short-{size:02d}") if folder and epochs else None
         label = f"short recovery at {choice.outcome.macs_ratio:.1%} of the MACs"
-        with RecoveryMonitor(None, folder, label, leave=False) as monitor:
+        with RecoveryMonitor(None, self._folder, label, leave=False) as monitor:
             found = recover_briefly(
                 self._problem,
                 plan,
@@ -213,8 +213,8 @@ class BoundSearch:
         )
         shown = "" if interval is None else f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
         log_info(
-            f"MACs {macs:.1%}{', recovered' if epochs else ''}: {metric_name(judge)} drops by {drop:.2f} points on "
-            f"{judge.size('val'):,} images of val{shown}; within {self.bound:g} points: {met}"
+            f"MACs {macs:.1%}{', recovered' if epochs else ''}: {metric_name(judge)} drops by {drop:.2f} "
+            f"points on {judge.size('val'):,} images of val{shown}; within {self.bound:g} points: {met}"
         )
         return Drop(drop, excess)
 

@@ -82,7 +82,7 @@ def test_no_size_is_checked_twice_and_none_more_often_than_allowed(sizes: int, c
 
 
 def kept_in_truth(margin: float) -> tuple[int, int]:
-    """Search 400 networks with noise of half a point; return how many kept the bound, and how many were found.
+    """Search 400 networks with noise of half a point; return how many kept the bound, of how many found.
 
     Args:
         margin: Distance of the upper end of the interval, points.
