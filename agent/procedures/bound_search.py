@@ -119,6 +119,10 @@ class BoundSearch:
         self._problem, self._decider, self._config, self._halves = problem, decider, config, halves
         self._folder, self._teacher, self._callbacks = folder, teacher, callbacks
         self._targets = targets_of(problem)
+        journal = folder.journal if folder else None
+        self._choice_problem = problem.choice_problem(
+            config.choice_images, seed=config.seed + 1, journal=journal
+        )
         self._dense_search, self._dense_judge = (
             measure(problem.model, task, "val", by_example=True) for task in (halves.search, halves.judge)
         )
@@ -141,12 +145,10 @@ class BoundSearch:
     @functools.cache  # noqa: B019  # it lives as long as the run
     def _chosen(self, size: int) -> tuple[Choice, PruningPlan]:
         """Choose the filters of a size."""
-        config, problem = self._config, self._problem
-        journal = self._folder.journal if self._folder else None
-        problem = problem.choice_problem(config.choice_images, seed=config.seed + 1, journal=journal)
-        heuristics = [*map(Baseline.from_name, NAMED)] if config.method == PPO else []
-        choice = choose(problem, self._decider, TargetReward(self._targets[size]), heuristics=heuristics)
-        return choice, broadcast(PruningPlan.from_masks(problem.network, choice.masks))
+        heuristics = [*map(Baseline.from_name, NAMED)] if self._config.method == PPO else []
+        target = TargetReward(self._targets[size])
+        choice = choose(self._choice_problem, self._decider, target, heuristics=heuristics)
+        return choice, broadcast(PruningPlan.from_masks(self._problem.network, choice.masks))
 
     def _forecast(self, size: int) -> Drop:
         """Measure the drop of a size after a short recovery, on the search's half."""

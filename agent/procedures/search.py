@@ -67,7 +67,7 @@ def prune_at_once(
         affordable: Share of the epochs of the short recoveries for which there is time.
 
     Raises:
-        ValueError: If pinned filters make the target unreachable, or no candidate is within the bound.
+        ValueError: If pinned filters make the target unreachable.
         InexactCutError: If the cut network does not compute what the masked one does.
     """
     journal = folder.journal if folder else None
