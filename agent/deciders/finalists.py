@@ -50,7 +50,7 @@ ENTRIES: Mapping[str, Entries] = {
 """The finalists of each effort."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no truth value
 class Finalist:
     """A proposal that is compared after a short recovery.
 
