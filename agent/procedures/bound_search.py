@@ -7,7 +7,6 @@ its drop is within the bound, or if it has no drop at all on images that are too
 """
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +33,6 @@ from ..run.progress import log_info
 from ..run.recovery_monitor import RecoveryMonitor
 from ..run.results import Results
 from .config import PruningConfig
-from .options import Effort
 from .recovery import recover_pruned
 from .short_recovery import recover_briefly
 from .size_search import Drop, smallest_within
@@ -47,8 +45,9 @@ the least cut keeps 94 % of the MACs, and the fourth smallest network 1 %."""
 SHORT = 0.2
 """Length of a short recovery, as a share of the whole."""
 
-CHECKS: Mapping[Effort, int] = {"quick": 2, "normal": 3, "thorough": 4}
-"""Sizes that are recovered in full, at most, by effort."""
+CHECKS = 3
+"""Sizes that are recovered in full, at most: one tells how much more a full recovery gives back than a short
+one, the next is aimed with that, and one is for stepping back."""
 
 FORECASTS = 8
 """Short recoveries that are expected: five of a bisection, and some between sizes that were checked."""
@@ -132,7 +131,7 @@ class BoundSearch:
 
     def run(self) -> Checked:
         """Return the smallest network that holds; the one with the least excess if none does."""
-        smallest_within(len(self._targets), self._forecast, self._check, CHECKS[self._config.effort])
+        smallest_within(len(self._targets), self._forecast, self._check, self.bound, CHECKS)
         held = [size for size, found in self.checked.items() if found.excess <= 0]
         size = min(held) if held else min(self.checked, key=lambda size: self.checked[size].excess)
         return self.checked[size]

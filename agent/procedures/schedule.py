@@ -91,7 +91,7 @@ class Schedule:
             statistics = 2 * min(config.batchnorm_images, problem.task.size("train"))
             finalists = entries.share * recovery + compared * image * (size + statistics)
         if has_bound:
-            recovery *= CHECKS[config.effort] + SHORT * FORECASTS
+            recovery *= CHECKS + SHORT * FORECASTS
         return cls(search, image * images, recovery, finalists)
 
     def search_limit(self, minutes: float | None, clock: Stopwatch) -> float | None:
@@ -141,7 +141,7 @@ class Schedule:
         at_sizes, trainings = "", ""
         if config.bound_after_recovery is not None:
             at_sizes = f" at about {FORECASTS} sizes"
-            trainings = f", about {FORECASTS} short ones and at most {CHECKS[config.effort]} in full"
+            trainings = f", about {FORECASTS} short ones and at most {CHECKS} in full"
         stages.append(f"choice{at_sizes}: {estimated_duration(self.choice)}")
         if self.finalists:
             entries = ENTRIES[config.effort]

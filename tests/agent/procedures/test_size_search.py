@@ -26,24 +26,25 @@ def convex(size: int) -> float:
 
 @pytest.mark.parametrize("bound", [0.5, 1, 2, 5, 20])
 def test_without_noise_the_smallest_size_within_the_bound_is_found(bound: float) -> None:
-    checked = smallest_within(SIZES, measured(convex, bound), measured(convex, bound), 3)
-    assert least(checked) == next(size for size in range(SIZES) if convex(size) <= bound)
-    assert len(checked) == 1
+    checked = smallest_within(SIZES, measured(convex, bound), measured(convex, bound), bound, 5)
+    best = next(size for size in range(SIZES) if convex(size) <= bound)
+    found = least(checked)
+    assert found is not None
+    assert found == best
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
 def test_what_a_full_recovery_gains_more_is_learned_and_used(share: float) -> None:
     forecast, check = measured(convex, 2), measured(lambda size: share * convex(size), 2)
-    cautious = least(smallest_within(SIZES, forecast, check, 1))
-    learned = least(smallest_within(SIZES, forecast, check, 3))
-    assert cautious is not None
+    cautious = next(size for size in range(SIZES) if forecast(size).excess <= 0)
+    learned = least(smallest_within(SIZES, forecast, check, 2, 3))
     assert learned is not None
     assert learned < cautious
     assert share * convex(learned) <= 2
 
 
 def test_a_size_that_does_not_hold_is_followed_by_a_larger_one() -> None:
-    checked = smallest_within(SIZES, measured(convex, 2), measured(lambda size: 1.5 * convex(size), 2), 3)
+    checked = smallest_within(SIZES, measured(convex, 2), measured(lambda size: 1.5 * convex(size), 2), 2, 3)
     first, second = list(checked)[:2]
     assert checked[first].excess > 0
     assert second > first
@@ -52,14 +53,14 @@ def test_a_size_that_does_not_hold_is_followed_by_a_larger_one() -> None:
 
 def test_the_last_check_is_of_the_least_cut_if_no_other_was_within() -> None:
     for checks in (2, 3, 5):
-        checked = smallest_within(SIZES, measured(convex, 1), measured(lambda size: 9.0, 1), checks)
+        checked = smallest_within(SIZES, measured(convex, 1), measured(lambda size: 9.0, 1), 1, checks)
         assert len(checked) <= checks
         assert list(checked)[-1] == SIZES - 1
         assert least(checked) is None
 
 
 def test_if_no_size_is_foretold_to_hold_the_least_cut_is_checked_first() -> None:
-    checked = smallest_within(SIZES, measured(lambda size: 9.0, 1), measured(lambda size: 0.0, 1), 1)
+    checked = smallest_within(SIZES, measured(lambda size: 9.0, 1), measured(lambda size: 0.0, 1), 1, 1)
     assert list(checked) == [SIZES - 1]
 
 
@@ -75,7 +76,9 @@ def test_no_size_is_checked_twice_and_none_more_often_than_allowed(sizes: int, c
             seen.append(size)
             return Drop(drops[size], drops[size] - 1)
 
-        checked = smallest_within(sizes, lambda size, d=drops[0]: Drop(d[size], d[size] - 1), check, checks)
+        checked = smallest_within(
+            sizes, lambda size, d=drops[0]: Drop(d[size], d[size] - 1), check, 1, checks
+        )
         assert seen == list(checked)
         assert len(set(seen)) == len(seen) <= checks
         assert set(seen) <= set(range(sizes))
@@ -95,7 +98,7 @@ def kept_in_truth(margin: float) -> tuple[int, int]:
         forecasts = full / share + random.normal(0, 0.5, SIZES)
         checks = full + shared + random.normal(0, 0.35, SIZES)
         forecast, check = (measured(drops.__getitem__, bound, margin) for drops in (forecasts, checks))
-        smallest = least(smallest_within(SIZES, forecast, check, 3))
+        smallest = least(smallest_within(SIZES, forecast, check, bound, 3))
         if smallest is not None:
             found += 1
             kept += bool(full[smallest] <= bound)
