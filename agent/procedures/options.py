@@ -45,9 +45,8 @@ class TargetOptions:
     """Target latency of a pass, ms, > 0, from a table of the layers' latencies; excludes other targets and a
     drop bound."""
     drop_bound: Percentage | None = None
-    """Largest accuracy drop after fine-tuning, percentage points, in (0, 100]; the network becomes as small
-    as images of val that nothing was chosen by can show. Several sizes are fine-tuned for that. With
-    layerwise the drop on val before fine-tuning. Excludes targets."""
+    """Largest accuracy drop after fine-tuning, percentage points, in (0, 100]; the network becomes as small as
+    this allows. With layerwise it is the drop before fine-tuning. Excludes targets."""
 
     def __post_init__(self) -> None:
         targets = {"target_macs": Share, "target_latency": float, "drop_bound": Percentage}
