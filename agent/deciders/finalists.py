@@ -16,8 +16,10 @@ from .base import Decider
 from .baselines import Baseline, heuristics
 
 NAMED = ("fpgm-global", "l2-uniform", "l2-global", "l1-uniform", "taylor-global-per-mac")
-"""Heuristics that are good after recovery, whatever they are before it, the best first: in the runs of
-``benchmarks/proxy.py`` and ``benchmarks/methods.py`` each was the best or close to it."""
+"""Heuristics that are good after recovery, whatever they are before it: after 15 epochs ResNet-20 has 90.98 %
+with ``fpgm-global``, 90.94 with ``l2-uniform``, 91.06 with ``l2-global``, and 90.44 with the best by
+gradients, ``taylor-global-per-mac`` (``benchmarks/proxy-15.json``). ``l1-uniform`` is the usual one to
+compare with."""
 
 
 @dataclass(frozen=True)

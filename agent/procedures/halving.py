@@ -224,7 +224,8 @@ class Halving:
         said = ", ".join(f"{name} {accuracy:.2f} %" for name, accuracy in found.items())
         log_info(f"rung {number} of {of}, {metric_name(self._judge)}{trained}: {said}")
         if self._folder is not None:
-            self._folder.log({f"finalists/{name}": accuracy for name, accuracy in found.items()}, number)
+            finite = {f"finalists/{name}": each for name, each in found.items() if math.isfinite(each)}
+            self._folder.log(finite, number)
 
     def _decide(
         self, ranked: Sequence[Finalist], measured: Measured

@@ -1,8 +1,9 @@
 """Short recoveries of plans, whose networks are compared on images that nothing was chosen by.
 
 A few epochs of the recovery rank plans as all of it would: four epochs rank fifteen with 0.92 (Spearman,
-twelve plans of ResNet-20), the accuracy before fine-tuning with -0.4 (``benchmarks/proxy.py``). Two plans are
-compared by :func:`secateur.envs.tasks.intervals.drop_interval` of their measurements, in pairs of outcomes.
+twelve plans of ResNet-20), the accuracy before fine-tuning with -0.5 (sane ones of ``benchmarks/proxy.py``).
+Two plans are compared by :func:`secateur.envs.tasks.intervals.drop_interval` of their measurements, in pairs
+of outcomes.
 """
 
 from dataclasses import dataclass, replace

@@ -124,10 +124,10 @@ def _finalist_rows(finalists: dict[str, Any], metric: str) -> list[Row]:
     accuracies = {plan["name"]: plan["accuracy"] for plan in rung["plans"]}
     when = f"after {rung['epochs']:.2g} epochs" if rung["epochs"] else "as cut"
     rows = []
-    points = lead["points"] if lead else None
     for name in (finalists["winner"], *([lead["over"]] if lead else ())):
-        is_known = name != finalists["winner"] and points is not None and math.isfinite(points)
-        change = f"{signed(-points, 2)} points" if is_known else ""
+        change = ""
+        if name != finalists["winner"] and math.isfinite(points := lead["points"] or math.nan):
+            change = f"{signed(-points, 2)} points"
         rows.append(Row(f"{metric} {when}, {name}", "", in_percent(accuracies[name]), change))
     return rows
 
@@ -144,16 +144,18 @@ def lead_of(finalists: dict[str, Any]) -> str:
     points, over, interval = lead["points"], lead["over"], lead["interval"]
     if points is None or not math.isfinite(points):
         return f"{winner} wins: the training of {over} diverged"
-    noise = "no interval"
+    if points < 0 and interval is not None:
+        interval = [-interval[1], -interval[0]]  # of the one that leads
+    noise = "of a noise that is not known"
     if interval is not None:
-        noise = f"{lead['level']:.0%} interval {signed(interval[0], 2)} to {signed(interval[1], 2)}"
+        within = "more than" if lead["is_clear"] else "within"
+        ends = " to ".join(signed(end, 2) for end in interval)
+        noise = f"{within} the noise ({lead['level']:.0%} interval {ends})"
     if points < 0:
-        return (
-            f"{over} leads the best heuristic, {winner}, by {-points:.2f} points, which is within the noise "
-            f"({noise} for {winner}), so the heuristic is cut"
-        )
-    clear = "more than" if lead["is_clear"] else "within"
-    return f"{winner} leads {over} by {points:.2f} points, {clear} the noise ({noise})"
+        return f"{over} leads {winner} by {-points:.2f} points, {noise}, so the heuristic is cut"
+    if points == 0:
+        return f"{winner} and {over} are equal"
+    return f"{winner} leads {over} by {points:.2f} points, {noise}"
 
 
 def finalists_table(finalists: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
