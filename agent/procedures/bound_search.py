@@ -192,6 +192,12 @@ class BoundSearch:
 
     def _check(self, size: int) -> Drop:
         """Recover a size in full, and measure it on the half that nothing was chosen by."""
+        _, plan = self._chosen(size)
+        same = next((found for found in self.checked.values() if found.plan == plan), None)
+        found = self.checked[size] = same or self._recover(size)  # sizes of a small network may be alike
+        return Drop(found.drop, found.excess)
+
+    def _recover(self, size: int) -> Checked:
         choice, plan = self._chosen(size)
         macs = float(size_ratio(self._problem.network, plan.counts(self._problem.network), "macs"))
         model = self._problem.cut(plan)
@@ -209,15 +215,13 @@ class BoundSearch:
         excess, met = self._excess(drop, interval), meets(interval, self.bound)
         if met == "yes" and not self._halves.are_apart:
             met = "undecided"
-        self.checked[size] = Checked(
-            model, plan, choice, recovery, notes, self._targets[size], macs, drop, interval, excess, met
-        )
         shown = "" if interval is None else f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
         log_info(
             f"MACs {macs:.1%}{', recovered' if epochs else ''}: {metric_name(judge)} drops by {drop:.2f} "
             f"points on {judge.size('val'):,} images of val{shown}; within {self.bound:g} points: {met}"
         )
-        return Drop(drop, excess)
+        target = self._targets[size]
+        return Checked(model, plan, choice, recovery, notes, target, macs, drop, interval, excess, met)
 
     def _excess(self, drop: float, interval: tuple[float, float] | None) -> float:
         """Return by how many points a drop misses the bound, or misses zero if that is less."""
