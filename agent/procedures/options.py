@@ -45,8 +45,8 @@ class TargetOptions:
     """Target latency of a pass, ms, > 0, from a table of the layers' latencies; excludes other targets and a
     drop bound."""
     drop_bound: Percentage | None = None
-    """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; the network becomes as
-    small as this allows. Excludes targets."""
+    """Largest accuracy drop after fine-tuning (before it with layerwise), percentage points, in (0, 100]; the
+    network is as small as it allows. Excludes targets."""
 
     def __post_init__(self) -> None:
         targets = {"target_macs": Share, "target_latency": float, "drop_bound": Percentage}

@@ -23,6 +23,7 @@ from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
 from .config import PruningConfig
 from .devices import engine_of
+from .drop_bound import WithinBound, prune_within_bound
 from .halving import Halving
 from .layerwise import prune_layer_by_layer
 from .preparation import Prepared, logged, prepare
@@ -91,6 +92,7 @@ def prune(
     tutor = teacher.model if teacher else None
     journal = folder.journal if folder else None
     halves = halves_for(task, goal, config)
+    bounded: WithinBound | None = None
     with engine_of(config, model, journal) as engine:
         problem = PruningProblem.build(
             name,
@@ -110,6 +112,10 @@ def prune(
         schedule.announce(config, limit)
         if config.procedure == "layerwise":
             result = prune_layer_by_layer(problem, goal, config, folder, tutor)
+        elif config.bound_after_recovery is not None:
+            assert halves is not None
+            bounded = prune_within_bound(problem, goal, config, halves, folder, teacher, callbacks)
+            result = bounded.result
         else:
             halving = None
             if halves is not None:
@@ -121,7 +127,10 @@ def prune(
                 problem, goal, config, folder, limit, halving=halving, affordable=affordable
             )
     pruned, plan = result.model, result.plan
-    recovery, ended = recover_pruned(pruned, teacher, task, config, folder, callbacks)
+    if bounded is not None:
+        recovery, ended = bounded.recovery, bounded.notes
+    else:
+        recovery, ended = recover_pruned(pruned, teacher, task, config, folder, callbacks)
     report = summarize_run(
         replace(problem, task=task),
         pruned,
@@ -129,7 +138,7 @@ def prune(
         [
             *prepared.notes,
             *notes,
-            *([halves.note] if halves else []),
+            *([halves.note] if halves and bounded is None else []),
             *logged(ended),
             *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else []),
             *(sharing_notes(pruned) if config.recovery.epochs else ()),
@@ -140,6 +149,7 @@ def prune(
         seed=config.seed,
         latency=config.latency,
         drop_bound=config.drop_bound,
+        drop_on_val=bounded.check if bounded else None,
         command=folder.command if folder else "",
     )
     if result.unrounded is not None:  # timed right after the pruned network, as the two are compared

@@ -9,11 +9,12 @@ from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.step_time import training_seconds
 from ...envs.recovery.stopwatch import Stopwatch
 from ..deciders.baselines import Baseline, heuristics
-from ..deciders.finalists import ENTRIES
+from ..deciders.finalists import ENTRIES, NAMED
 from ..deciders.names import PPO
 from ..deciders.selection import FINALISTS
 from ..learning.frozen_agent import FrozenAgent
 from ..run.progress import estimated_duration, log_info
+from .bound_search import CHECKS, FORECASTS, SHORT
 from .config import PruningConfig
 from .goal import Goal
 from .halving import rungs
@@ -35,8 +36,8 @@ class Schedule:
 
     Args:
         search: The agent's training, at most; 0 if nothing is trained.
-        choice: The choice among proposals.
-        recovery: The fine-tuning.
+        choice: The choice among proposals, at all sizes that a drop bound tries.
+        recovery: The fine-tuning, of all sizes.
         finalists: The short recoveries of the finalists, and their comparison; 0 if there are none.
     """
 
@@ -67,9 +68,13 @@ class Schedule:
         size = problem.task.size("val")
         looked_at, chosen_from = min(config.first_look_images, size), min(config.choice_images, size)
         is_agent = config.method == PPO
-        proposals = 2 + FrozenAgent.samples + len(ALLOCATIONS) + len(heuristics())
-        has_finalists = is_agent and config.procedure == "network" and reward.target is not None
-        if has_finalists:
+        deterministic = 2 + len(ALLOCATIONS)
+        proposals = deterministic + FrozenAgent.samples + len(heuristics())
+        has_bound = config.bound_after_recovery is not None
+        has_finalists = is_agent and config.procedure == "network" and not has_bound
+        if has_bound:
+            images = FORECASTS * (deterministic + len(NAMED) if is_agent else 1) * chosen_from
+        elif has_finalists:
             images = proposals * looked_at
         elif is_agent:
             images = proposals * looked_at + (FINALISTS + 1) * chosen_from
@@ -87,6 +92,8 @@ class Schedule:
             compared = sum(rung.plans for rung in rungs(entries.total, entries.share * epochs))
             statistics = 2 * min(config.batchnorm_images, problem.task.size("train"))
             finalists = entries.share * recovery + compared * image * (size + statistics)
+        if has_bound:
+            recovery *= CHECKS + SHORT * FORECASTS
         return cls(search, image * images, recovery, finalists)
 
     def search_limit(self, minutes: float | None, clock: Stopwatch) -> float | None:
@@ -133,12 +140,16 @@ class Schedule:
             stages.append(
                 f"search, at most {config.learning.evaluations:,} candidates: {estimated_duration(seconds)}"
             )
-        stages.append(f"choice: {estimated_duration(self.choice)}")
+        at_sizes, trainings = "", ""
+        if config.bound_after_recovery is not None:
+            at_sizes = f" at about {FORECASTS} sizes"
+            trainings = f", about {FORECASTS} short ones and at most {CHECKS} in full"
+        stages.append(f"choice{at_sizes}: {estimated_duration(self.choice)}")
         if self.finalists:
             entries = ENTRIES[config.effort]
             epochs = entries.share * config.recovery.recipe.epochs
             how = f", {epochs:g} epochs in all" if epochs else ""
             stages.append(f"{entries.total} finalists{how}: {estimated_duration(self.finalists)}")
         if self.recovery:
-            stages.append(f"fine-tuning: {estimated_duration(self.recovery)}")
+            stages.append(f"fine-tuning{trainings}: {estimated_duration(self.recovery)}")
         log_info("expected time: " + "; ".join(stages))

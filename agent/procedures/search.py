@@ -36,11 +36,12 @@ from .rounding import plan_without_rounding
 def halves_for(task: Task, goal: Goal, config: PruningConfig) -> Halves | None:
     """Hold back one half of val for comparing finalists, where a run has some; else None.
 
-    It has where an agent and heuristics meet the same target. With a drop bound sizes differ, and layer by
-    layer all later layers depend on what was chosen.
+    It has where an agent and heuristics meet the same target; layer by layer all later layers depend on what
+    was chosen. A drop bound is checked on that half.
     """
     has_finalists = config.method == PPO and config.procedure == "network" and goal.reward.target is not None
-    return hold_back(task, config.seed) if has_finalists else None
+    has_bound = config.bound_after_recovery is not None
+    return hold_back(task, config.seed) if has_finalists or has_bound else None
 
 
 def prune_at_once(
@@ -66,7 +67,7 @@ def prune_at_once(
         affordable: Share of the epochs of the short recoveries for which there is time.
 
     Raises:
-        ValueError: If pinned filters make the target unreachable, or no candidate is within the bound.
+        ValueError: If pinned filters make the target unreachable.
         InexactCutError: If the cut network does not compute what the masked one does.
     """
     journal = folder.journal if folder else None
@@ -99,13 +100,7 @@ def prune_at_once(
         "candidates": history.columns_by_network().get(problem.name, {}),
         **compared,
     }
-    if choice.best_heuristic is not None:
-        name, outcome = choice.best_heuristic
-        search["best_heuristic"] = {
-            "name": name,
-            "val_accuracy": outcome.accuracy,
-            "macs_ratio": outcome.macs_ratio,
-        }
+    search |= described_heuristic(choice)
     if isinstance(decider, FrozenAgent):
         search["agent"] = decider.trained_on
     plan = broadcast(PruningPlan.from_masks(problem.network, choice.masks))
@@ -115,6 +110,15 @@ def prune_at_once(
         else None
     )
     return SearchResult(problem.cut(plan), plan, choice.decider.name, search, unrounded)
+
+
+def described_heuristic(choice: Choice) -> dict[str, Any]:
+    """Return the report's entry on the best heuristic of a choice; none if heuristics took no part."""
+    if choice.best_heuristic is None:
+        return {}
+    name, outcome = choice.best_heuristic
+    found = {"name": name, "val_accuracy": outcome.accuracy, "macs_ratio": outcome.macs_ratio}
+    return {"best_heuristic": found}
 
 
 def _train(

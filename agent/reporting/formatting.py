@@ -210,6 +210,17 @@ def _accuracy_rows(report: dict[str, Any]) -> list[Row]:
         rows.append(Row("its 95 % interval, points", "", "", interval))
     if bound := report.get("drop_bound"):
         rows.append(Row("bound on the drop", "", f"{bound['bound']:g} points", _MET[bound["met"]]))
+        rows += _check_rows(bound["on_val"]) if "on_val" in bound else []
+    return rows
+
+
+def _check_rows(check: dict[str, Any]) -> list[Row]:
+    """Return the rows for the check of a drop bound on images of val."""
+    label = f"on {check['images']:,} {'unseen ' if check['unseen'] else ''}images of val"
+    rows = [Row(label, "", f"{signed(-check['drop'], 2)} points", _MET[check["met"]])]
+    if interval := check["interval"]:
+        ends = f"{signed(-interval[1], 2)} to {signed(-interval[0], 2)}"
+        rows.append(Row("its 95 % interval, points", "", "", ends))
     return rows
 
 

@@ -40,7 +40,9 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             Optional, as older versions have not all of them: ``inexact``, the normalisations whose averages
             the cut may have changed; ``attributes``, the new values of those that the cut has rewritten, by
             name; ``accuracy_drop_interval`` (low, high) and ``drop_bound`` (``bound`` and ``met``: yes, no or
-            undecided); ``throughput`` like ``latency``, both with ``busy``; in ``dense`` and ``pruned``
+            undecided; ``on_val`` with ``drop``, ``interval`` and ``met`` on ``images`` of val, whether they
+            were ``unseen`` before, all sizes that were ``checked``, and the ``forecasts`` after short
+            recoveries); ``throughput`` like ``latency``, both with ``busy``; in ``dense`` and ``pruned``
             ``images_per_second``, ``file_bytes``, ``predicted_latency_ms``, and the quartiles
             ``latency_spread_ms`` and ``images_per_second_spread``; ``metric``, the name of the accuracy;
             ``details`` with ``name``, ``dense`` and ``pruned`` (percent or None), a table of classes or
