@@ -156,8 +156,9 @@ def main() -> None:
         help="weights of each network, NAME=FILE; only these networks are run",
     )
     parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--epochs", default="10", help="recovery epochs")
+    parser.add_argument("--epochs", default="10", help="recovery epochs; 0 for only the runs without")
     parser.add_argument("--recipe", default="", choices=RECIPES, help="options of the recovery")
+    parser.add_argument("--targets", nargs="+", help="target MACs, such as 0.455; by default all")
     parser.add_argument("--methods", nargs="+", choices=ALL_METHODS, default=ALL_METHODS)
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
     parser.add_argument("--jobs", type=int, default=2)
@@ -188,11 +189,14 @@ def main() -> None:
 
 def planned(args: argparse.Namespace, recovered: bool) -> Iterator[Run]:
     """List the runs with or without recovery, network by network."""
+    if recovered and args.epochs == "0":
+        return
+    length = (args.epochs, args.recipe) if recovered else ("0", "")
     for setting in SETTINGS:
-        if setting.model in args.weights:
+        is_wanted = args.targets is None or setting.wish.split()[-1] in args.targets
+        if setting.model in args.weights and is_wanted:
             for method in dict.fromkeys(setting.recovered if recovered else setting.methods):
                 for seed in args.seeds if method in args.methods else ():
-                    length = (args.epochs, args.recipe) if recovered else ("0", "")
                     yield Run(setting, method, seed, *length)
 
 

@@ -60,6 +60,7 @@ def test_each_published_row_is_there_once_and_of_a_run_that_is_planned(cifar10: 
             seeds=["0", "1", "2"],
             epochs=str(epochs),
             recipe="",
+            targets=None,
             methods=cifar10.ALL_METHODS,
         )
         planned = [cifar10.identity(run, asked) for run in cifar10.planned(asked, recovered=epochs > 0)]
