@@ -134,13 +134,14 @@ def compared(args: argparse.Namespace, rows: list[dict[str, Any]]) -> Iterator[d
             continue
         task = load_task(DataConfig(data=args.data, augment="flip-crop", val_from="train"), seed)
         dense = build_dense_network(args.model, task, args.weights, seed=seed).eval()
+        accuracy = measure(dense, task, "test").accuracy
         for system in missing:
             cut = ours if system in OURS else theirs
             found = cut(system, dense, task, args, seed)
             print(f"{system}, seed {seed}: {found.get('problem', 'cut')}", flush=True)
             smaller = found.pop("model", None)
             if smaller is not None:
-                found |= measured(smaller, dense, task, args.epochs, seed)
+                found |= {"dense": accuracy} | measured(smaller, dense, task, args.epochs, seed)
             yield identity | {"system": system} | found
 
 
@@ -209,7 +210,6 @@ def measured(smaller: nn.Module, dense: nn.Module, task: Task, epochs: int, seed
     seconds = time.process_time() - began
     params = [sum(p.numel() for p in model.parameters()) for model in (smaller, dense)]
     return {
-        "dense": measure(dense, task, "test").accuracy,
         "before": before,
         "after": measure(smaller, task, "test").accuracy,
         "macs_ratio": macs(smaller, example) / macs(dense, example),
