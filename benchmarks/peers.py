@@ -17,6 +17,7 @@ those of the processor, on one thread, without imports. Rows that are in the JSO
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder of CIFAR-10")
     parser.add_argument("--target-macs", type=float, default=0.5)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--images", type=int, help="training images for all, drawn at random; all by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=[*PEERS, *OURS], help="rows to measure")
     parser.add_argument("--coverage", action="store_true", help="which networks each can cut")
@@ -123,6 +125,7 @@ def compared(args: argparse.Namespace, rows: list[dict[str, Any]]) -> Iterator[d
             "weights": Path(args.weights).name,
             "target_macs": args.target_macs,
             "epochs": args.epochs,
+            "images": args.images,
             "seed": seed,
         }
         missing = [
@@ -133,6 +136,10 @@ def compared(args: argparse.Namespace, rows: list[dict[str, Any]]) -> Iterator[d
         if not missing:
             continue
         task = load_task(DataConfig(data=args.data, augment="flip-crop", val_from="train"), seed)
+        if args.images:
+            order = torch.randperm(task.size("train"), generator=torch.Generator().manual_seed(seed))
+            part = task.splits["train"].take(order[: args.images])
+            task = dataclasses.replace(task, splits={**task.splits, "train": part})
         dense = build_dense_network(args.model, task, args.weights, seed=seed).eval()
         accuracy = measure(dense, task, "test").accuracy
         for system in missing:
@@ -270,17 +277,16 @@ def save(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Print a Markdown table with mean and standard deviation over seeds."""
-    kinds = ("model", "target_macs", "epochs", "system")
+    kinds = ("model", "target_macs", "epochs", "images", "system")
     print(
-        "\n| network | wanted | epochs | system | before, % | without compensation, % | after, % | MACs left "
-        "| parameters left | seconds | measured | seeds |"
+        "\n| network | wanted | epochs | images | system | before, % | without compensation, % "
+        "| after, % | MACs left | parameters left | seconds | measured | seeds |"
     )
-    print("|---" * 12 + "|")
-    rows = sorted(rows, key=lambda row: tuple(row[key] for key in kinds))
-    for kind, grouped in groupby(rows, key=lambda row: tuple(row[key] for key in kinds)):
+    print("|---" * 13 + "|")
+    rows = sorted(rows, key=lambda row: tuple(str(row[key]) for key in kinds))
+    for kind, grouped in groupby(rows, key=lambda row: tuple(str(row[key]) for key in kinds)):
         group = list(grouped)
-        model, wanted, epochs, system = kind
-        start = f"| {model} | {wanted:.0%} | {epochs} | {system} |"
+        start = f"| {' | '.join(kind)} |"
         if problems := [row["problem"] for row in group if "problem" in row]:
             print(f"{start} {problems[0]} |" + " |" * 7)
             continue
