@@ -1,7 +1,6 @@
 """The peers' side of ``peers.py``: NVIDIA ModelOpt's FastNAS, Torch-Pruning and torch-kirigami cut a network.
 
-    peers-venv/bin/python benchmarks/peer_cuts.py cut REQUEST RESPONSE
-    peers-venv/bin/python benchmarks/peer_cuts.py check PEER RESPONSE
+    peers-venv/bin/python benchmarks/peer_cuts.py REQUEST RESPONSE
 
 runs in an environment of their own (``peers-requirements.txt``); ``peers.py`` starts it. Each peer is used as
 its documentation shows it. A peer is imported only when it is used.
@@ -12,11 +11,10 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.metadata
-import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -257,49 +255,18 @@ def answer(request: Request) -> dict[str, Any]:
     }
 
 
-def check(peer: str) -> dict[str, dict[str, Any]]:
-    """Let a peer cut each network of the list, and check what comes out."""
-    from peer_check import check_peer
-    from peers import architectures
-
-    from secateur.envs.surgery.verification import trace_exactly
-    from support.promises import randomised
-
-    verdicts = {}
-    for group, found in architectures().items():
-        for architecture in found:
-            inputs = tuple(x.double() for x in architecture.example())
-            traced = trace_exactly(randomised(architecture.model()), inputs)
-            heads = [layer.name for layer in traced.pinned if layer.outputs]
-            began = time.process_time()
-            verdict = check_peer(
-                lambda: randomised(architecture.model()),  # noqa: B023 - called before the next one
-                inputs,
-                heads,
-                AT_RANDOM[peer],
-            )
-            seconds = round(time.process_time() - began, 1)
-            verdicts[architecture.name] = {"group": group, **asdict(verdict), "seconds": seconds}
-            print(f"{peer}: {architecture.name}: {verdict.problem or 'right'}, {seconds} s", flush=True)
-    return verdicts
-
-
 def main() -> None:
-    """Answer a request, or check a peer."""
+    """Answer a request."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("cut", "check"))
-    parser.add_argument("request", help="file of the request, or a peer to check")
+    parser.add_argument("request", type=Path)
     parser.add_argument("response", type=Path)
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.manual_seed(0)
-    if args.what == "check":
-        args.response.write_text(json.dumps(check(args.request), indent=1) + "\n")
-    else:
-        request = Request(**torch.load(args.request, weights_only=False))  # written by peers.py
-        torch.save(answer(request), args.response)
+    request = Request(**torch.load(args.request, weights_only=False))  # written by peers.py
+    torch.save(answer(request), args.response)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ The peers have an environment of their own. Their side is ``peer_cuts.py``: it g
 images, and hands the cut network back. All networks are then recovered by ``secateur.recover`` with the same
 options. *Before* is measured after batch-norm statistics were estimated again on the same images. Seconds are
 those of the processor, on one thread, without imports. Rows that are in the JSON file are not measured again.
-``--coverage`` asks of each network in a list whether it can be cut and computes the right thing afterwards.
+``--coverage`` asks of each network in a list whether it can be cut and is right then (``peer_coverage.py``).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import peer_coverage
 import torch
-from peer_check import brief
-from peer_cuts import AT_RANDOM, PEERS, macs
+from peer_cuts import PEERS, macs
 from torch import Tensor, nn
 
 import secateur
@@ -41,13 +41,8 @@ from secateur.agent.procedures.loading import build_dense_network, load_task
 from secateur.envs.io.atomic_write import write_atomically
 from secateur.envs.modules.copying import replica
 from secateur.envs.recovery.batchnorm import reestimate_batchnorm
-from secateur.envs.surgery.verification import TOLERANCE, trace_exactly
+from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import Task, measure
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-
-from support.networks import Architecture
-from support.promises import assert_trains, masked_difference, random_plan, randomised
 
 OURS: dict[str, dict[str, Any]] = {
     "ours, quick": {"effort": "quick"},
@@ -59,28 +54,6 @@ OURS: dict[str, dict[str, Any]] = {
 VAL_IMAGES, STATISTICS_BATCHES, BATCH = 512, 50, 40
 """Images on which FastNAS measures, and batches for its batch-norm statistics: it wants fifty, and ours are
 estimated on as many images."""
-
-CLASSIFIERS = (
-    *("alexnet", "vgg11_bn", "resnet18", "resnet50", "resnext50_32x4d", "densenet121", "googlenet"),
-    *("squeezenet1_1", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5", "mnasnet0_5"),
-    *("efficientnet_b0", "regnet_y_400mf", "convnext_tiny"),
-)
-"""Networks of torchvision, one or two of each family."""
-
-
-def architectures() -> dict[str, list[Architecture]]:
-    """List the networks of the coverage by kind."""
-    import zoo_networks
-
-    from support.published import classifiers
-
-    names = [n for part in zoo_networks.TRAINING_FAMILIES.values() for n in part]
-    names += [n for part in zoo_networks.HELD_OUT_FAMILIES.values() for n in part]
-    zoo = [Architecture(name, getattr(zoo_networks, name), (3, 32, 32)) for name in names]
-    return {
-        "small, for 32x32 pixels": zoo,
-        "torchvision": [a for a in classifiers() if a.name in CLASSIFIERS],
-    }
 
 
 def main() -> None:
@@ -102,15 +75,15 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, required=True, help="file of rows to read and extend")
     args = parser.parse_args()
-    rows = json.loads(args.json.read_text()) if args.json.is_file() else []
     if args.coverage:
-        for row in covered(args, {row["system"] for row in rows}):
-            rows.append(row)
-            save(args.json, rows)
-        print_coverage(rows)
+        for system in peer_coverage.SYSTEMS:
+            python = sys.executable if system == peer_coverage.OURS else args.peer_python
+            run(python, "peer_coverage.py", system, str(args.json))
+        print(peer_coverage.table(peer_coverage.read(args.json)))
     elif not (args.weights and args.data):
         parser.error("give --weights and --data, or --coverage")
     else:
+        rows = json.loads(args.json.read_text()) if args.json.is_file() else []
         for row in compared(args, rows):
             rows.append(row)
             save(args.json, rows)
@@ -187,7 +160,7 @@ def theirs(system: str, dense: nn.Module, task: Task, args: argparse.Namespace, 
     with tempfile.TemporaryDirectory() as folder:
         asked, answered = Path(folder, "request.pt"), Path(folder, "response.pt")
         torch.save(request, asked)
-        in_their_environment(args.peer_python, "cut", str(asked), str(answered))
+        run(args.peer_python, "peer_cuts.py", str(asked), str(answered))
         return torch.load(answered, weights_only=False)  # written by our own peer_cuts.py
 
 
@@ -195,17 +168,14 @@ def _fast(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def in_their_environment(python: Path, *words: str) -> None:
-    """Run ``peer_cuts.py`` with the peers' interpreter."""
-    script = Path(__file__).with_name("peer_cuts.py")
+def run(python: Path | str, script: str, *words: str) -> None:
+    """Run a script of this folder with an interpreter, on one thread."""
+    command = [str(python), str(Path(__file__).with_name(script)), *words]
     process = subprocess.run(
-        [str(python), str(script), *words],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True
     )
     if process.returncode:
-        sys.exit(f"{' '.join(words)} failed in the peers' environment: {process.stderr.strip()[-600:]}")
+        sys.exit(f"{' '.join(command)} failed: {process.stderr.strip()[-600:]}")
 
 
 def measured(smaller: nn.Module, dense: nn.Module, task: Task, epochs: int, seed: int) -> dict[str, Any]:
@@ -231,43 +201,6 @@ def before_recovery(model: nn.Module, task: Task, seed: int) -> float:
     model = replica(model)
     reestimate_batchnorm(model, task, seed=seed)
     return measure(model, task, "test").accuracy
-
-
-def covered(args: argparse.Namespace, known: set[str]) -> Iterator[dict[str, Any]]:
-    """Return for each system which networks it can cut."""
-    for system in ("Secateur", *AT_RANDOM):
-        if system in known:
-            continue
-        if system == "Secateur":
-            networks = {
-                a.name: {"group": group} | own_check(a)
-                for group, found in architectures().items()
-                for a in found
-            }
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                answered = Path(folder, "verdicts.json")
-                in_their_environment(args.peer_python, "check", system, str(answered))
-                networks = json.loads(answered.read_text())
-        yield {"system": system, "networks": networks}
-
-
-def own_check(architecture: Architecture) -> dict[str, Any]:
-    """Cut 30 % of the filters at random, and check the result as that of the peers."""
-    inputs = tuple(x.double() for x in architecture.example())
-    began, runs, problem = time.process_time(), False, ""
-    try:
-        model = randomised(architecture.model())
-        network = trace_exactly(model, inputs)
-        plan = random_plan(network, 0.3)
-        worst = masked_difference(model, network, plan, plan, inputs)
-        runs = True
-        if not worst <= TOLERANCE:
-            problem = f"differs from the masked network by {worst:.0e}"
-        assert_trains(secateur.cut(model, plan, example=inputs[0]), inputs)
-    except Exception as error:  # any failure is a result
-        problem = brief(error)
-    return {"runs": runs, "problem": problem, "seconds": round(time.process_time() - began, 1)}
 
 
 def save(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -308,26 +241,6 @@ def _mean(rows: list[dict[str, Any]], key: str, style: str) -> str:
         return ""
     spread = f" ± {format(statistics.stdev(values), style)}" if len(values) > 1 and style == ".2f" else ""
     return format(statistics.mean(values), style) + spread
-
-
-def print_coverage(rows: list[dict[str, Any]]) -> None:
-    """Print a Markdown table of networks and systems."""
-    print("\n| network | " + " | ".join(row["system"] for row in rows) + " |")
-    print("|---" * (len(rows) + 1) + "|")
-    for name in rows[0]["networks"]:
-        found = [row["networks"][name] for row in rows]
-        print(f"| {name} | " + " | ".join(_verdict(each) for each in found) + " |")
-    cells = []
-    for row in rows:
-        verdicts = row["networks"].values()
-        cells.append(f"{sum(not verdict['problem'] for verdict in verdicts)} of {len(verdicts)}")
-    print("| right | " + " | ".join(cells) + " |")
-
-
-def _verdict(found: dict[str, Any]) -> str:
-    if not found["problem"]:
-        return "right"
-    return "wrong" if found["runs"] else "fails"
 
 
 if __name__ == "__main__":
