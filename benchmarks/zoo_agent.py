@@ -25,7 +25,7 @@ from secateur.envs.tasks import Task
 from secateur.rewards import TargetRange
 
 TARGETS = TargetRange(0.1, 0.9)
-LEARNING = AgentConfig(episodes_per_update=32, group=8, epochs_per_update=8, learning_rate=2e-3)
+LEARNING = AgentConfig(episodes_per_update=32, group=8, epochs_per_update=12, learning_rate=5e-3)
 
 
 def main() -> None:
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--evaluations", type=int, default=20_000)
     parser.add_argument("--images", type=int, default=256, help="images of val per candidate")
+    parser.add_argument("--agent", help="folder of an agent to train further")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
@@ -67,6 +68,7 @@ def main() -> None:
         problems,
         TARGETS,
         replace(LEARNING, evaluations=args.evaluations),
+        initial_agent=FrozenAgent.load(args.agent) if args.agent else None,
         seed=args.seed,
         logger=configure(str(args.out), ["csv", "tensorboard"]),
     )

@@ -21,6 +21,9 @@ from .process import choose_threads
 
 _HIDDEN_FEATURES = 0.2
 
+_GROUP = 8
+"""Candidates with the same network and target, which are compared with each other; half of an update."""
+
 
 @dataclass(frozen=True)
 class Train:
@@ -88,7 +91,7 @@ class Train:
                 f"{len(self.models)} networks and {len(self.weights)} weights were given; "
                 "give weights for each network, or for none"
             )
-        search = AgentConfig(evaluations=self.evaluations, hidden_features=_HIDDEN_FEATURES)
+        search = AgentConfig(evaluations=self.evaluations, hidden_features=_HIDDEN_FEATURES, group=_GROUP)
         config = PruningConfig(
             target_macs=self.target_macs,
             drop_bound=self.drop_bound,
@@ -128,7 +131,6 @@ class Train:
                     task,
                     network=traced,
                     images=self.search_images,
-                    compensation_images=0,  # candidates differ more, and the agent generalises better
                     journal=folder.journal,
                     seed=self.seed,
                 )

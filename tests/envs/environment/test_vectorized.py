@@ -107,3 +107,39 @@ def test_each_episode_hides_some_static_features_of_layers_and_nothing_else(prob
         assert len(np.unique(hidden[-1], axis=0)) > 10
     both = (seen[0][0]["layer"][:, :static] != 0) & (seen[0][1]["layer"][:, :static] != 0)
     np.testing.assert_array_equal(hidden[0][both], hidden[1][both])  # for the whole of an episode
+
+
+def test_episodes_of_a_group_share_network_and_target_and_are_compared_with_each_other(
+    problem: PruningProblem, plain_problem: PruningProblem
+) -> None:
+    together = LockstepVecEnv([problem, plain_problem], TargetRange(0.2, 0.9), 12, group=4)
+    together.seed(0)
+    together.reset()
+    drawn = np.random.default_rng(0)
+    finished = 0
+    shared = set()
+    for _ in range(20):
+        groups = [together._episodes[k : k + 4] for k in range(0, 12, 4)]
+        for group in groups:
+            assert len({(episode.problem.name, episode.reward.target) for episode in group}) == 1
+        shared |= {(group[0].problem.name, group[0].reward.target) for group in groups}
+        actions = (drawn.random((12, together.slots)) < 0.6).astype(np.int8)
+        _, rewards, dones, infos = together.step(actions)
+        for first in range(0, 12, 4):
+            own, ends = rewards[first : first + 4], dones[first : first + 4]
+            assert ends.all() or not ends.any()
+            if ends.all():
+                raw = np.array([infos[k]["reward"] for k in range(first, first + 4)])
+                assert own.sum() == pytest.approx(0, abs=1e-5)
+                assert np.argsort(own).tolist() == np.argsort(raw).tolist()
+                assert 0.5 < own.std() < 1
+                finished += 1
+            else:
+                assert not own.any()
+    assert finished > 4
+    assert len(shared) > 3
+
+
+def test_a_group_has_to_divide_the_episodes(problem: PruningProblem) -> None:
+    with pytest.raises(ValueError, match="a group is 3 episodes; give a divisor of all 8"):
+        LockstepVecEnv([problem], TargetReward(), 8, group=3)

@@ -93,6 +93,6 @@ def test_without_images_the_norm_of_the_consumers_weights_decides(digit_task: Cl
     model = plain_network().eval()
     network = trace_exactly(model, torch.zeros(2, *digit_task.input_shape))
     compensation = Compensation(model, network, digit_task, images=0)
-    norms = model[3].weight.detach().norm(dim=(0, 2, 3))
+    norms = model[3].weight.detach().transpose(0, 1).flatten(1).norm(dim=1)
     first = reconstructions(model, network, compensation)[0]
     assert first.order.tolist() == torch.argsort(norms, stable=True).tolist()
