@@ -62,9 +62,9 @@ RANKS = {"reconstruction": "reconstruction_rank", "Taylor score": "taylor", "dis
 
 LABELS = {
     "depth": "depth of the layer, 0 to 1",
-    "width": "width, as a multiple of the network's mean",
+    "width": "width, multiple of the network's mean",
     "target": "target, share of the MACs",
-    **{name: f"rank in the layer by {name}, 0 to 1" for name in RANKS},
+    **{name: f"rank by {name}, 0 to 1" for name in RANKS},
 }
 """What the curves are drawn over, and the labels of the axes."""
 
@@ -217,7 +217,7 @@ def look(problem: PruningProblem, scorer: FilterScorer) -> tuple[list[dict[str, 
 def draw(curves: Curves, png: Path) -> None:
     """Draw the curves, a panel each, a line for each family."""
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    figure, panels = plt.subplots(2, 3, figsize=(11, 6.6), sharey=True)
+    figure, panels = plt.subplots(2, 3, figsize=(10, 7), sharey=True, layout="constrained")
     for (column, label), axes in zip(LABELS.items(), panels.flat, strict=True):
         draw_panel(axes, curves[column])
         axes.set_xlabel(label)
@@ -259,6 +259,17 @@ def print_curves(curves: Curves) -> None:
         print(f"| {family} | {' | '.join(f'{100 * low:.0f} to {100 * high:.0f}' for low, high in ends)} |")
 
 
+def print_sizes(families: dict[str, list[dict[str, float]]]) -> None:
+    """Print what the policy keeps at each target, mean of the families."""
+    print(
+        "\n| target, % of the MACs | keep probability, % | MACs left by its own decisions, % |\n|---|---|---|"
+    )
+    for target in sorted(TARGETS):
+        points = [p for own in families.values() for p in own if p["at"] == target]
+        keep, left = (100 * mean(point[key] for point in points) for key in ("keep", "macs_left"))
+        print(f"| {100 * target:.0f} | {keep:.1f} | {left:.1f} |")
+
+
 def print_changes(networks: dict[str, dict[str, float]]) -> None:
     """Print the share of decisions that each feature changes: mean and deviation of the networks."""
     names = list(next(iter(networks.values())))
@@ -291,6 +302,7 @@ def main() -> None:
     curves = {column: {family: curve(own, column) for family, own in families.items()} for column in LABELS}
     draw(curves, args.png)
     print_curves(curves)
+    print_sizes(curves["target"])
     print_changes(changed)
     if args.json:
         args.json.write_text(json.dumps({"curves": curves, "changes": changed}, indent=1) + "\n")

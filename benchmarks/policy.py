@@ -3,10 +3,11 @@
     python benchmarks/policy.py resnet20 zoo_networks:vgg8 --data cifar10=cifar10-folder
         --weights resnet20-cifar10.safetensors zoo/vgg8-cifar10.safetensors
 
-At several sizes, without fine-tuning, on test: the agent; the agent with the features of filters permuted
-among the filters of each layer, with those of filters zeroed, with those of layers zeroed; and constant keep
-ratios, the same for every layer, by every criterion. ``changed`` is the share of the network's filters that
-are decided otherwise than by the agent as it is. The table shows means of the networks.
+At several sizes, without fine-tuning, on test (as in ``zoo.py``): the agent; the agent with the features of
+filters permuted among the filters of each layer, with those of filters zeroed, with those of layers zeroed;
+and constant keep ratios, the same for every layer, by every criterion. ``changed`` is the share of the
+network's filters that are decided otherwise than by the agent as it is. The table shows means of the
+networks.
 """
 
 import argparse
@@ -19,18 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from zoo import on_test
 from zoo_dense import SEED, data_config
 
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.learning.config import PRETRAINED
 from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.procedures.loading import build_dense_network, load_task
-from secateur.envs.cost.counts import size_ratio
 from secateur.envs.problem.features import STATIC_LAYER_FEATURES, StaticFeatures
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.batchnorm import reestimate_batchnorm
-from secateur.envs.surgery.plan import Mask, PruningPlan
-from secateur.envs.tasks import measure
+from secateur.envs.surgery.plan import Mask
 
 CRITERIA = ("l1", "l2", "bn", "fpgm", "taylor")
 
@@ -72,13 +71,6 @@ def decisions(problem: PruningProblem, agent: FrozenAgent, target: float) -> Ite
         )
 
 
-def accuracy(problem: PruningProblem, masks: list[Mask]) -> float:
-    """Cut, re-estimate batch-norm statistics, and measure on test."""
-    model = problem.cut(PruningPlan.from_masks(problem.network, masks))
-    reestimate_batchnorm(model, problem.task)
-    return measure(model, problem.task, "test").accuracy
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which agent and which networks are looked at."""
     parser.add_argument("models", nargs="+", help="names of networks; the zoo's are zoo_networks:NAME")
@@ -102,20 +94,21 @@ def problems(args: argparse.Namespace) -> Iterator[PruningProblem]:
         yield PruningProblem.build(model.removeprefix("zoo_networks:"), network, task)
 
 
-def measured(problem: PruningProblem, agent: FrozenAgent, target: float) -> Iterator[dict[str, Any]]:
-    """Measure all decisions about a network at a size."""
-    own: list[Mask] | None = None
-    for name, masks in decisions(problem, agent, target):
-        own = own or masks
-        counts = [mask.sum() for mask in masks]
-        yield {
-            "model": problem.name,
-            "target": target,
-            "decision": name,
-            "macs_ratio": float(size_ratio(problem.network, counts, "macs")),
-            "changed": float(np.mean(np.concatenate(own) != np.concatenate(masks))),
-            "accuracy": accuracy(problem, masks),
-        }
+def measured(problem: PruningProblem, agent: FrozenAgent, targets: list[float]) -> Iterator[dict[str, Any]]:
+    """Measure all decisions about a network."""
+    test = on_test(problem)
+    for target in targets:
+        names, candidates = zip(*decisions(problem, agent, target), strict=True)
+        own = np.concatenate(candidates[0])
+        for name, masks, outcome in zip(names, candidates, test(candidates), strict=True):
+            yield {
+                "model": problem.name,
+                "target": target,
+                "decision": name,
+                "macs_ratio": outcome.macs_ratio,
+                "changed": float(np.mean(own != np.concatenate(masks))),
+                "accuracy": outcome.accuracy,
+            }
 
 
 def print_table(rows: list[dict[str, Any]], targets: list[float]) -> None:
@@ -146,10 +139,9 @@ def main() -> None:
     agent = dataclasses.replace(FrozenAgent.load(args.agent), samples=0)
     rows: list[dict[str, Any]] = []
     for problem in problems(args):
-        for target in args.targets:
-            for row in measured(problem, agent, target):
-                rows.append(row)
-                print(json.dumps(row), flush=True)
+        for row in measured(problem, agent, args.targets):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
     print_table(rows, args.targets)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
