@@ -1,12 +1,13 @@
 """Whether an agent uses its features: its decisions without some of them, and constant keep ratios.
 
-    python benchmarks/policy.py resnet20 --data cifar10-folder --weights resnet20-cifar10.safetensors --agent
-    pretrained
+    python benchmarks/policy.py resnet20 zoo_networks:vgg8 --data cifar10=cifar10-folder
+        --weights resnet20-cifar10.safetensors zoo/vgg8-cifar10.safetensors
 
-At several sizes, without fine-tuning, on test: the agent; the agent with the features of filters permuted
-among the filters of each layer, with those of filters zeroed, with those of layers zeroed; and constant keep
-ratios, the same for every layer, by every criterion. ``changed`` is the share of the network's filters that
-are decided otherwise than by the agent as it is.
+At several sizes, without fine-tuning, on test (as in ``zoo.py``): the agent; the agent with the features of
+filters permuted among the filters of each layer, with those of filters zeroed, with those of layers zeroed;
+and constant keep ratios, the same for every layer, by every criterion. ``changed`` is the share of the
+network's filters that are decided otherwise than by the agent as it is. The table shows means of the
+networks.
 """
 
 import argparse
@@ -14,21 +15,21 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
 import torch
+from zoo import on_test
+from zoo_dense import SEED, data_config
 
 from secateur.agent.deciders.baselines import Baseline
+from secateur.agent.learning.config import PRETRAINED
 from secateur.agent.learning.frozen_agent import FrozenAgent
-from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.loading import build_dense_network, load_task
-from secateur.envs.cost.counts import size_ratio
 from secateur.envs.problem.features import STATIC_LAYER_FEATURES, StaticFeatures
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.recovery.batchnorm import reestimate_batchnorm
-from secateur.envs.surgery.plan import Mask, PruningPlan
-from secateur.envs.tasks import measure
+from secateur.envs.surgery.plan import Mask
 
 CRITERIA = ("l1", "l2", "bn", "fpgm", "taylor")
 
@@ -70,11 +71,58 @@ def decisions(problem: PruningProblem, agent: FrozenAgent, target: float) -> Ite
         )
 
 
-def accuracy(problem: PruningProblem, masks: list[Mask]) -> float:
-    """Cut, re-estimate batch-norm statistics, and measure on test."""
-    model = problem.cut(PruningPlan.from_masks(problem.network, masks))
-    reestimate_batchnorm(model, problem.task)
-    return measure(model, problem.task, "test").accuracy
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which agent and which networks are looked at."""
+    parser.add_argument("models", nargs="+", help="names of networks; the zoo's are zoo_networks:NAME")
+    parser.add_argument("--weights", nargs="+", required=True, help="files of dense weights, one a network")
+    parser.add_argument("--data", required=True, help="mnist, or NAME=FOLDER: cifar10, camvid")
+    parser.add_argument("--data-root", type=Path, help="folder of torchvision's MNIST")
+    parser.add_argument("--agent", default=PRETRAINED, help="folder of an agent, or pretrained")
+    parser.add_argument("--json", type=Path)
+
+
+def problems(args: argparse.Namespace) -> Iterator[PruningProblem]:
+    """Build the networks of the command line, one after the other."""
+    if len(args.models) != len(args.weights):
+        raise SystemExit(
+            f"{len(args.models)} networks and {len(args.weights)} files of weights; give one each"
+        )
+    name, _, folder = args.data.partition("=")
+    task = load_task(data_config(name, {name: folder}, args.data_root), seed=SEED)
+    for model, weights in zip(args.models, args.weights, strict=True):
+        network = build_dense_network(model, task, weights, seed=SEED)
+        yield PruningProblem.build(model.removeprefix("zoo_networks:"), network, task)
+
+
+def measured(problem: PruningProblem, agent: FrozenAgent, targets: list[float]) -> Iterator[dict[str, Any]]:
+    """Measure all decisions about a network."""
+    test = on_test(problem)
+    for target in targets:
+        names, candidates = zip(*decisions(problem, agent, target), strict=True)
+        own = np.concatenate(candidates[0])
+        for name, masks, outcome in zip(names, candidates, test(candidates), strict=True):
+            yield {
+                "model": problem.name,
+                "target": target,
+                "decision": name,
+                "macs_ratio": outcome.macs_ratio,
+                "changed": float(np.mean(own != np.concatenate(masks))),
+                "accuracy": outcome.accuracy,
+            }
+
+
+def print_table(rows: list[dict[str, Any]], targets: list[float]) -> None:
+    """Print the means of the networks."""
+    heads = [f"{target:.0%} of the MACs: accuracy, % | changed" for target in targets]
+    print(f"\n| decision | {' | '.join(heads)} |")
+    print("|---" * (1 + 2 * len(targets)) + "|")
+    for name in dict.fromkeys(row["decision"] for row in rows):
+        cells = []
+        for target in targets:
+            own = [row for row in rows if (row["decision"], row["target"]) == (name, target)]
+            accuracies, changed = ([row[key] for row in own] for key in ("accuracy", "changed"))
+            cells.append(f"{mean(accuracies):.2f} | {mean(changed):.0%}")
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 def main() -> None:
@@ -82,42 +130,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--agent", default="pretrained")
-    parser.add_argument("--targets", type=float, nargs="+", default=[0.3, 0.5, 0.7])
-    parser.add_argument("--json", type=Path)
+    add_arguments(parser)
+    parser.add_argument(
+        "--targets", type=float, nargs="+", default=[0.3, 0.5, 0.7], help="shares of the MACs"
+    )
     args = parser.parse_args()
 
-    task = load_task(DataConfig(data=args.data, augment="flip-crop"), seed=0)
-    problem = PruningProblem.build(
-        args.model, build_dense_network(args.model, task, args.weights, seed=0), task
-    )
     agent = dataclasses.replace(FrozenAgent.load(args.agent), samples=0)
     rows: list[dict[str, Any]] = []
-    for target in args.targets:
-        own: list[Mask] | None = None
-        for name, masks in decisions(problem, agent, target):
-            own = own or masks
-            counts = [mask.sum() for mask in masks]
-            rows.append(
-                {
-                    "model": args.model,
-                    "target": target,
-                    "decision": name,
-                    "macs_ratio": float(size_ratio(problem.network, counts, "macs")),
-                    "changed": float(np.mean(np.concatenate(own) != np.concatenate(masks))),
-                    "accuracy": accuracy(problem, masks),
-                }
-            )
-            print(json.dumps(rows[-1]), flush=True)
-    heads = [f"{target:.0%} of the MACs: accuracy, % | changed" for target in args.targets]
-    print(f"\n| decision | {' | '.join(heads)} |")
-    print("|---" * (1 + 2 * len(args.targets)) + "|")
-    for name in dict.fromkeys(row["decision"] for row in rows):
-        cells = [f"{r['accuracy']:.2f} | {r['changed']:.0%}" for r in rows if r["decision"] == name]
-        print(f"| {name} | {' | '.join(cells)} |")
+    for problem in problems(args):
+        for row in measured(problem, agent, args.targets):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    print_table(rows, args.targets)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
 
