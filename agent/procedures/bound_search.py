@@ -6,7 +6,6 @@ gained is measured, and used for the next size. A network holds if the upper end
 its drop is within the bound, or if it has no drop at all on images that are too few to show the bound.
 """
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,6 +126,7 @@ class BoundSearch:
         )
         self._results = Results(folder.checkpoint("forecasts") if folder else None)
         self._forecasts: dict[int, dict[str, float]] = {}
+        self._choices: dict[int, tuple[Choice, PruningPlan]] = {}
         self.checked: dict[int, Checked] = {}
 
     def run(self) -> Checked:
@@ -141,9 +141,13 @@ class BoundSearch:
         """Number of candidates that were measured for the choice."""
         return sum(int(found["evaluations"]) for found in self._forecasts.values())
 
-    @functools.cache  # noqa: B019  # it lives as long as the run
     def _chosen(self, size: int) -> tuple[Choice, PruningPlan]:
-        """Choose the filters of a size."""
+        """Choose the filters of a size, once."""
+        if size not in self._choices:
+            self._choices[size] = self._choose(size)
+        return self._choices[size]
+
+    def _choose(self, size: int) -> tuple[Choice, PruningPlan]:
         heuristics = [*map(Baseline.from_name, NAMED)] if self._config.method == PPO else []
         target = TargetReward(self._targets[size])
         choice = choose(self._choice_problem, self._decider, target, heuristics=heuristics)

@@ -9,6 +9,7 @@ Shapes: L layers, N filters of a layer, F features of a filter, G features of a 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -171,7 +172,7 @@ def _standardised(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.clip((values - values.mean()) / deviation, -LIMIT, LIMIT)
 
 
-def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Rank values from -1, the smallest, to 1."""
     return np.asarray(2 * (rankdata(values, "ordinal") - 1) / max(1, len(values) - 1) - 1)
 
