@@ -53,10 +53,7 @@ def smallest_within(
     """
     checked: dict[int, Drop] = {}
     outside, within = -1, sizes
-
-    def foretell(size: int) -> float:
-        return forecast(size).excess
-
+    foretell: Callable[[int], float] = lambda size: forecast(size).excess  # noqa: E731
     while len(checked) < checks:
         size = _first(outside, within, foretell)
         if within == sizes and checked and len(checked) == checks - 1:
