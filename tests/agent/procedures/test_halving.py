@@ -181,13 +181,13 @@ def test_a_time_limit_shortens_the_rungs_and_is_asked_for_once(
     assert once.winner.name == "b"
 
 
-@pytest.mark.parametrize("moment", [1, 4, 9, 16])
+@pytest.mark.parametrize("moment", [1, 10])  # in the first rung, and in the last one
 def test_a_comparison_that_was_stopped_goes_on_to_the_same_end(
     problem: PruningProblem, moment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = RecoveryConfig(epochs=2, batch_size=256, precision="fp32")
     finalists = find_finalists(problem, None, 0.5, "macs", ENTRIES["quick"])
-    whole = Halving(problem, problem.task, config)(finalists, 4.0)
+    whole = Halving(problem, problem.task, config)(finalists, 2.0)
     with RunFolder(tmp_path / "run", PruningConfig()) as folder:
         calls = iter(range(1, 10**6))
 
@@ -197,8 +197,8 @@ def test_a_comparison_that_was_stopped_goes_on_to_the_same_end(
 
         monkeypatch.setattr(folder, "check", stop)
         with pytest.raises(Stopped):
-            Halving(problem, problem.task, config, folder=folder)(finalists, 4.0)
-        resumed = Halving(problem, problem.task, config, folder=folder)(finalists, 4.0)
+            Halving(problem, problem.task, config, folder=folder)(finalists, 2.0)
+        resumed = Halving(problem, problem.task, config, folder=folder)(finalists, 2.0)
         assert not list(folder.path.glob("checkpoints/rung*"))
     assert without_seconds(resumed.report) == without_seconds(whole.report)
     assert resumed.winner.name == whole.winner.name
