@@ -54,9 +54,6 @@ SIZES = (0.5, 0.25, 0.1)
 TARGETS = (*SIZES, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 """Shares of the MACs of the curve over the target."""
 
-DRAWS = 3
-"""Permutations of each feature."""
-
 RANKS = {"reconstruction": "reconstruction_rank", "Taylor score": "taylor", "distance (FPGM)": "fpgm"}
 """Criteria by which a filter has its rank, and the features that have the same order."""
 
@@ -190,15 +187,14 @@ def kept(
 def changes(
     problem: PruningProblem, scorer: FilterScorer, episodes: dict[float, Observations]
 ) -> dict[str, float]:
-    """Return the share of decisions that change, by feature, mean of the sizes and the permutations."""
+    """Return the share of decisions that change, by feature: the mean of a permutation for each size."""
     found: dict[str, list[float]] = {}
     sizes = list(episodes)
     for number, (size, seen) in enumerate(episodes.items()):
         own = kept(problem, scorer, size, seen)
-        for seed in range(DRAWS):
-            for name, view in views(problem.network.widths.tolist(), sizes[number - 1], seed):
-                others = kept(problem, scorer, size, view(seen))
-                found.setdefault(name, []).append(float(np.mean(own != others)))
+        for name, view in views(problem.network.widths.tolist(), sizes[number - 1], seed=number):
+            others = kept(problem, scorer, size, view(seen))
+            found.setdefault(name, []).append(float(np.mean(own != others)))
     return {name: mean(shares) for name, shares in found.items()}
 
 
