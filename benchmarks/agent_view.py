@@ -259,10 +259,15 @@ def tables(curves: Curves, changed: dict[str, dict[str, float]]) -> list[str]:
         keep, left = (100 * mean(point[key] for point in points) for key in ("keep", "macs_left"))
         sizes.append(f"| {100 * target:.0f} | {keep:.1f} | {left:.1f} |")
 
-    features = ["| feature | decisions that change, % | deviation of the networks |", "|---|---|---|"]
     shares = {name: [100 * own[name] for own in changed.values()] for name in next(iter(changed.values()))}
-    for name in sorted(shares, key=lambda name: -mean(shares[name])):
-        features.append(f"| {name} | {mean(shares[name]):.1f} | {pstdev(shares[name]):.1f} |")
+    features = [
+        "| feature | decisions that change, % | deviation of the networks |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {mean(own):.1f} | {pstdev(own):.1f} |"
+            for name, own in sorted(shares.items(), key=lambda item: -mean(item[1]))
+        ),
+    ]
     return ["\n".join(rows) for rows in (ends, sizes, features)]
 
 
