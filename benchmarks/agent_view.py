@@ -54,9 +54,6 @@ SIZES = (0.5, 0.25, 0.1)
 TARGETS = (*SIZES, 0.2, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 """Shares of the MACs of the curve over the target."""
 
-DRAWS = 3
-"""Permutations of each feature."""
-
 RANKS = {"reconstruction": "reconstruction_rank", "Taylor score": "taylor", "distance (FPGM)": "fpgm"}
 """Criteria by which a filter has its rank, and the features that have the same order."""
 
@@ -190,28 +187,27 @@ def kept(
 def changes(
     problem: PruningProblem, scorer: FilterScorer, episodes: dict[float, Observations]
 ) -> dict[str, float]:
-    """Return the share of decisions that change, by feature, mean of the sizes and the permutations."""
+    """Return the share of decisions that change, by feature: the mean of a permutation for each size."""
     found: dict[str, list[float]] = {}
     sizes = list(episodes)
     for number, (size, seen) in enumerate(episodes.items()):
         own = kept(problem, scorer, size, seen)
-        for seed in range(DRAWS):
-            for name, view in views(problem.network.widths.tolist(), sizes[number - 1], seed):
-                others = kept(problem, scorer, size, view(seen))
-                found.setdefault(name, []).append(float(np.mean(own != others)))
+        for name, view in views(problem.network.widths.tolist(), sizes[number - 1], seed=number):
+            others = kept(problem, scorer, size, view(seen))
+            found.setdefault(name, []).append(float(np.mean(own != others)))
     return {name: mean(shares) for name, shares in found.items()}
 
 
 def look(problem: PruningProblem, scorer: FilterScorer) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return the tables of filters of all targets that can be reached, and the changes by feature."""
     reached = [target for target in TARGETS if target >= smallest_ratio(problem.network, "macs")]
-    episodes, tables = {}, []
+    episodes, own = {}, []
     for target in reached:
         seen, probabilities, left = own_episode(problem, scorer, target)
-        tables.append(filter_table(problem, target, probabilities, left))
+        own.append(filter_table(problem, target, probabilities, left))
         if target in SIZES:
             episodes[target] = seen
-    return tables, changes(problem, scorer, episodes)
+    return own, changes(problem, scorer, episodes)
 
 
 def draw(curves: Curves, png: Path) -> None:
@@ -250,33 +246,29 @@ def draw_panel(axes: Axes, families: dict[str, list[dict[str, float]]]) -> None:
     axes.grid(alpha=0.25)
 
 
-def print_curves(curves: Curves) -> None:
-    """Print the first and the last point of each curve, in per cent."""
-    print(f"\n| family | {' | '.join(curves)} |")
-    print("|---" * (1 + len(curves)) + "|")
+def tables(curves: Curves, changed: dict[str, dict[str, float]]) -> list[str]:
+    """Return the tables in Markdown: the ends of each curve, sizes, and changes by feature."""
+    ends = [f"| family | {' | '.join(curves)} |", "|---" * (1 + len(curves)) + "|"]
     for family in curves["depth"]:
-        ends = [(points[family][0]["keep"], points[family][-1]["keep"]) for points in curves.values()]
-        print(f"| {family} | {' | '.join(f'{100 * low:.0f} to {100 * high:.0f}' for low, high in ends)} |")
+        first_last = ((own[family][0]["keep"], own[family][-1]["keep"]) for own in curves.values())
+        ends.append(f"| {family} | {' | '.join(f'{100 * a:.0f} to {100 * b:.0f}' for a, b in first_last)} |")
 
-
-def print_sizes(families: dict[str, list[dict[str, float]]]) -> None:
-    """Print what the policy keeps at each target, mean of the families."""
-    print(
-        "\n| target, % of the MACs | keep probability, % | MACs left by its own decisions, % |\n|---|---|---|"
-    )
+    sizes = ["| target, % of the MACs | mean keep probability, % | MACs left, % |", "|---|---|---|"]
     for target in sorted(TARGETS):
-        points = [p for own in families.values() for p in own if p["at"] == target]
+        points = [point for own in curves["target"].values() for point in own if point["at"] == target]
         keep, left = (100 * mean(point[key] for point in points) for key in ("keep", "macs_left"))
-        print(f"| {100 * target:.0f} | {keep:.1f} | {left:.1f} |")
+        sizes.append(f"| {100 * target:.0f} | {keep:.1f} | {left:.1f} |")
 
-
-def print_changes(networks: dict[str, dict[str, float]]) -> None:
-    """Print the share of decisions that each feature changes: mean and deviation of the networks."""
-    names = list(next(iter(networks.values())))
-    shares = {name: [own[name] for own in networks.values()] for name in names}
-    print("\n| feature | decisions that change, % | deviation of the networks |\n|---|---|---|")
-    for name in sorted(names, key=lambda name: -mean(shares[name])):
-        print(f"| {name} | {100 * mean(shares[name]):.1f} | {100 * pstdev(shares[name]):.1f} |")
+    shares = {name: [100 * own[name] for own in changed.values()] for name in next(iter(changed.values()))}
+    features = [
+        "| feature | decisions that change, % | deviation of the networks |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {mean(own):.1f} | {pstdev(own):.1f} |"
+            for name, own in sorted(shares.items(), key=lambda item: -mean(item[1]))
+        ),
+    ]
+    return ["\n".join(rows) for rows in (ends, sizes, features)]
 
 
 def main() -> None:
@@ -292,18 +284,16 @@ def main() -> None:
     filters: dict[str, list[dict[str, Any]]] = {}
     changed: dict[str, dict[str, float]] = {}
     for problem in problems(args):
-        tables, changed[problem.name] = look(problem, scorer)
-        filters.setdefault(family_of(problem.name), []).extend(tables)
-        print(f"{problem.name}: seen at {len(tables)} sizes", flush=True)
+        own, changed[problem.name] = look(problem, scorer)
+        filters.setdefault(family_of(problem.name), []).extend(own)
+        print(f"{problem.name}: seen at {len(own)} sizes", flush=True)
     families = {
-        family: {key: np.concatenate([each[key] for each in tables]) for key in tables[0]}
-        for family, tables in filters.items()
+        family: {key: np.concatenate([each[key] for each in own]) for key in own[0]}
+        for family, own in filters.items()
     }
     curves = {column: {family: curve(own, column) for family, own in families.items()} for column in LABELS}
     draw(curves, args.png)
-    print_curves(curves)
-    print_sizes(curves["target"])
-    print_changes(changed)
+    print("", *tables(curves, changed), sep="\n\n")
     if args.json:
         args.json.write_text(json.dumps({"curves": curves, "changes": changed}, indent=1) + "\n")
 
