@@ -3,10 +3,17 @@
     python benchmarks/cifar10.py --data cifar10-folder --runs runs/cifar10 --weights
     resnet20=resnet20-cifar10.safetensors resnet56=resnet56-cifar10.safetensors vgg16=vgg16-taught.safetensors
 
+    python benchmarks/cifar10.py --data cifar10-folder --runs runs/figures --weights
+    resnet20=resnet20-cifar10.safetensors --methods agent-quick agent-normal fpgm-global l2-global l1-uniform
+    l2-uniform taylor-global-per-mac --recipe long --epochs 90 --minutes 60 --json benchmarks/figures.json
+
 Each row of the table is the mean over `secateur prune` runs with different seeds; their commands are printed.
 Runs with a row in the JSON file or with a report are not repeated, interrupted ones are resumed. So the table
 can be completed on several machines, and each row names its machine. A run with recovery uses the agent of
-the run without. Two processes run at a time with one thread each: on two cores this is faster than one
+the run without. After ``--minutes`` running ones are interrupted; the same command goes on with them. What is
+still missing is listed at the end.
+
+Two processes run at a time with one thread each: on two cores this is faster than one
 process with two threads, which other load on the machine makes wait for each other.
 """
 
@@ -15,7 +22,7 @@ import json
 import math
 import os
 import shlex
-import statistics
+import signal
 import subprocess
 import sys
 import threading
@@ -23,11 +30,11 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from secateur.envs.environment.rendering import figure_of_counts
+from cifar10_table import draw, print_table
+
 from secateur.envs.io.atomic_write import write_atomically
 
 
@@ -54,19 +61,52 @@ FROZEN = "ppo frozen"
 BASELINES = ("taylor-global-per-mac", "fpgm-global", "l2-uniform")
 BARE = " as published"
 """Suffix of methods without compensation, as they are published."""
+QUICK, NORMAL = "agent-quick", "agent-normal"
+"""Secateur as it comes, with little effort and with what is usual: the agent's proposals and heuristics'."""
+
+HEURISTICS = ("fpgm-global", "l2-global", "l1-uniform", "l2-uniform", "taylor-global-per-mac")
+FIGURES = (QUICK, NORMAL, *HEURISTICS)
 METHODS = (FROZEN, *BASELINES, *(method + BARE for method in BASELINES), "ppo")
+ALL_METHODS = tuple(dict.fromkeys((*METHODS, *FIGURES)))
 RECOVERED = ("ppo", FROZEN, "fpgm-global")
+RECIPES = {
+    "": "",
+    "long": "--schedule rewinding --learning-rate 0.1 --distillation-weight 0.9 --ema-decay 0.999 "
+    "--train-on-val",
+}
+"""Options of the recovery: the program's own; or the rate rewound to 0.1 (Renda et al. 2020, arXiv
+2003.02389), the dense network as a strong teacher, the average of the weights, and val in train."""
+
 LAYERWISE = "--procedure layerwise --drop-bound 2 --val-from test"
 """Options of Huang et al.'s procedure, which fine-tunes after each layer. Its bound needs unseen images."""
+
+MOBILENET = "mobilenetv2_cifar:mobilenetv2"
+"""A factory in this folder; ``dense.py`` trains it."""
 
 SETTINGS = (
     Setting("resnet20", "--target-macs 0.5", METHODS, (), ""),
     Setting(
-        "resnet20", "--target-macs 0.455", (FROZEN, "ppo", "fpgm-global"), RECOVERED, "Hinge 91.84 from 92.54"
+        "resnet20",
+        "--target-macs 0.455",
+        (FROZEN, "ppo", *FIGURES),
+        ("ppo", FROZEN, *FIGURES),
+        "Hinge 91.84 from 92.54",
     ),
-    Setting("resnet56", "--target-macs 0.47", METHODS, RECOVERED, "DepGraph 93.77 from 93.53"),
-    Setting("vgg16", "--target-macs 0.35", METHODS, RECOVERED, "DECORE 93.56 from 93.96"),
+    Setting(
+        "resnet56",
+        "--target-macs 0.47",
+        (*METHODS, *FIGURES),
+        (*RECOVERED, *FIGURES),
+        "DepGraph 93.77 from 93.53",
+    ),
+    Setting("resnet56", "--target-macs 0.28", FIGURES, FIGURES, "CORING 92.84"),
+    Setting(
+        "vgg16", "--target-macs 0.35", (*METHODS, *FIGURES), (*RECOVERED, *FIGURES), "DECORE 93.56 from 93.96"
+    ),
+    Setting("vgg16", "--target-macs 0.1", FIGURES, FIGURES, "DECORE 92.44 at 18 % of the MACs"),
     Setting("vgg16", LAYERWISE, (), ("ppo",), ""),
+    Setting(MOBILENET, "--target-macs 0.5", FIGURES, FIGURES, ""),
+    Setting(MOBILENET, "--target-macs 0.25", FIGURES, FIGURES, ""),
 )
 
 
@@ -79,25 +119,27 @@ class Run:
         method: The method that chooses the filters.
         seed: Seed of the run.
         epochs: Recovery epochs.
+        recipe: A name of ``RECIPES``.
     """
 
     setting: Setting
     method: str
     seed: str
     epochs: str
+    recipe: str = ""
 
     @property
     def name(self) -> str:
         """Name of the run's folder."""
         wish = self.setting.wish.replace("--", "").replace(" ", "-")
-        return (
-            f"{self.setting.model}-{wish}-{self.method.replace(' ', '-')}-epochs{self.epochs}-seed{self.seed}"
-        )
+        model, method = self.setting.model.split(":")[-1], self.method.replace(" ", "-")
+        recipe = f"-{self.recipe}" if self.recipe else ""
+        return f"{model}-{wish}-{method}-epochs{self.epochs}{recipe}-seed{self.seed}"
 
     def agent(self, runs: Path) -> Path | None:
         """Folder of the agent for a run with recovery: that of the run without."""
-        searched = self.method == "ppo" and self.setting.wish != LAYERWISE
-        return runs / replace(self, epochs="0").name if searched and self.epochs != "0" else None
+        searched = self.method in ("ppo", NORMAL) and self.setting.wish != LAYERWISE
+        return runs / replace(self, epochs="0", recipe="").name if searched and self.epochs != "0" else None
 
 
 def main() -> None:
@@ -114,10 +156,15 @@ def main() -> None:
         help="weights of each network, NAME=FILE; only these networks are run",
     )
     parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
-    parser.add_argument("--epochs", default="10", help="recovery epochs")
+    parser.add_argument("--epochs", default="10", help="recovery epochs; 0 for only the runs without")
+    parser.add_argument("--recipe", default="", choices=RECIPES, help="options of the recovery")
+    parser.add_argument("--targets", nargs="+", help="target MACs, such as 0.455; by default all")
+    parser.add_argument("--methods", nargs="+", choices=ALL_METHODS, default=ALL_METHODS)
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--minutes", type=float, default=math.inf, help="time limit; no run starts after it")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="time limit; then runs are interrupted"
+    )
     parser.add_argument("--json", type=Path, help="JSON file of rows to read and extend")
     parser.add_argument(
         "--picture", type=Path, help="PNG file for a picture of the filters that PPO kept in ResNet-20"
@@ -132,17 +179,25 @@ def main() -> None:
             runs = [run for run in planned(args, recovered) if not table.holds(run, args)]
             list(pool.map(lambda run: table.add(perform(run, args)), runs))
     print_table(table.rows)
+    missing = [
+        run.name for late in (False, True) for run in planned(args, late) if not table.holds(run, args)
+    ]
+    print("\nmissing: " + (", ".join(missing) or "nothing"))
     if args.picture:
         draw(args.runs / Run(SETTINGS[0], "ppo", args.seeds[0], "0").name, args.picture)
 
 
 def planned(args: argparse.Namespace, recovered: bool) -> Iterator[Run]:
     """List the runs with or without recovery, network by network."""
+    if recovered and args.epochs == "0":
+        return
+    length = (args.epochs, args.recipe) if recovered else ("0", "")
     for setting in SETTINGS:
-        if setting.model in args.weights:
-            for method in setting.recovered if recovered else setting.methods:
-                for seed in args.seeds:
-                    yield Run(setting, method, seed, args.epochs if recovered else "0")
+        is_wanted = args.targets is None or setting.wish.split()[-1] in args.targets
+        if setting.model in args.weights and is_wanted:
+            for method in dict.fromkeys(setting.recovered if recovered else setting.methods):
+                for seed in args.seeds if method in args.methods else ():
+                    yield Run(setting, method, seed, *length)
 
 
 class Table:
@@ -160,7 +215,7 @@ class Table:
     def holds(self, run: Run, args: argparse.Namespace) -> bool:
         """Return whether a run with these weights has a row."""
         wanted = identity(run, args)
-        return any(wanted.items() <= row.items() for row in self.rows)
+        return any(wanted.items() <= row.items() and row.get("recipe", "") == run.recipe for row in self.rows)
 
     def add(self, row: dict[str, Any] | None) -> None:
         """Add and save a row, unless it is None."""
@@ -181,6 +236,7 @@ def identity(run: Run, args: argparse.Namespace) -> dict[str, Any]:
         "method": run.method,
         "seed": int(run.seed),
         "epochs": int(run.epochs),
+        **({"recipe": run.recipe} if run.recipe else {}),  # older rows do not have it
     }
 
 
@@ -188,7 +244,7 @@ def perform(run: Run, args: argparse.Namespace) -> dict[str, Any] | None:
     """Run one command, unless its report exists, and read the report; None if the time is up."""
     out = args.runs / run.name
     if (agent := run.agent(args.runs)) and not (agent / "agent.json").is_file():
-        perform(replace(run, epochs="0"), args)
+        perform(replace(run, epochs="0", recipe=""), args)
     if not (out / "report.json").is_file() and time.monotonic() > args.until:
         return None
     words = ["secateur", "prune", run.setting.model, "--data", args.data]
@@ -196,19 +252,14 @@ def perform(run: Run, args: argparse.Namespace) -> dict[str, Any] | None:
     words += ["--augment", "flip-crop"]
     if "--val-from" not in words:
         words += ["--val-from", "train"]  # all of test is reported on, as in the published results
-    words += [*who_decides(run, args.runs), "--epochs", run.epochs, "--out", str(out)]
+    words += [*who_decides(run, args.runs), "--epochs", run.epochs, *RECIPES[run.recipe].split()]
+    words += ["--out", str(out)]
     if not (out / "report.json").is_file():
         if (out / "config.yaml").is_file():
             words = ["secateur", "resume", str(out)]
         print(shlex.join(words), flush=True)
-        process = subprocess.run(
-            [sys.executable, "-m", "secateur", *words[1:]],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-        )
-        if process.returncode:
-            sys.exit(f"{shlex.join(words)} failed: {process.stderr.strip().splitlines()[-1]}")
+        if not finished(words[1:], args.until):
+            return None
     report = json.loads((out / "report.json").read_text())
     return {
         **identity(run, args),
@@ -225,55 +276,47 @@ def perform(run: Run, args: argparse.Namespace) -> dict[str, Any] | None:
     }
 
 
+def finished(words: list[str], until: float) -> bool:
+    """Run a command of Secateur until it ends, or interrupt it, so that it can be resumed."""
+    here = str(Path(__file__).parent)
+    paths = os.pathsep.join(
+        filter(None, [here, os.environ.get("PYTHONPATH")])
+    )  # for factories in this folder
+    process = subprocess.Popen(
+        [sys.executable, "-m", "secateur", *words],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    interrupted = False
+    try:
+        _, errors = process.communicate(
+            timeout=None if math.isinf(until) else max(1, until - time.monotonic())
+        )
+    except subprocess.TimeoutExpired:
+        interrupted = True
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    if process.returncode and not interrupted:
+        sys.exit(f"{shlex.join(words)} failed: {errors.strip().splitlines()[-1]}")
+    return process.returncode == 0
+
+
 def who_decides(run: Run, runs: Path) -> list[str]:
     """Return the options for the method."""
     if run.setting.wish == LAYERWISE:
         return []
     if run.method.endswith(BARE):
         return ["--method", run.method.removesuffix(BARE), "--compensation-images", "0"]
-    if run.method in BASELINES:
+    if run.method in (*BASELINES, *HEURISTICS):
         return ["--method", run.method]
+    if run.method in (QUICK, NORMAL) and not run.agent(runs):
+        return ["--effort", run.method.removeprefix("agent-")]
     if run.method == FROZEN:
         return ["--evaluations", "0"]
     agent = run.agent(runs)
     return ["--agent", str(agent)] if agent else []
-
-
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """Print a Markdown table with mean and standard deviation over seeds."""
-    print(
-        "\n| network | wanted | dense, % | method | epochs | accuracy, % | MACs left | parameters left "
-        "| candidates | search, s | recovery, s | seeds | published | device |"
-    )
-    print("|---" * 14 + "|")
-    kinds = ("model", "weights", "wish", "epochs", "method")
-    ordered = sorted(rows, key=lambda row: tuple(row[key] for key in kinds))
-    for _, grouped in groupby(ordered, key=lambda row: tuple(row[key] for key in kinds)):
-        group = list(grouped)
-        row = group[0]
-        accuracies = [each["accuracy"] for each in group]
-        spread = f" ± {statistics.stdev(accuracies):.2f}" if len(group) > 1 else ""
-        print(
-            f"| {row['model']} | `{row['wish']}` | {row['dense_accuracy']:.2f} | {row['method']} "
-            f"| {row['epochs']} | {mean(group, 'accuracy'):.2f}{spread} | {mean(group, 'macs_ratio'):.1%} "
-            f"| {mean(group, 'params_ratio'):.1%} | {mean(group, 'evaluations'):.0f} "
-            f"| {mean(group, 'search_seconds'):.0f} | {mean(group, 'recovery_seconds'):.0f} | {len(group)} "
-            f"| {row['published'] if row['epochs'] else ''} "
-            f"| {', '.join(sorted({each['device'] for each in group}))} |"
-        )
-
-
-def draw(run_folder: Path, picture: Path) -> None:
-    """Draw the filters of each layer that a run kept."""
-    report = json.loads((run_folder / "report.json").read_text())
-    names, filters, kept = ([layer[key] for layer in report["layers"]] for key in ("name", "filters", "kept"))
-    title = f"{report['model']} pruned to {report['ratios']['macs']:.0%} of its MACs"
-    figure_of_counts(names, filters, kept, title).savefig(picture, dpi=120)
-
-
-def mean(rows: list[dict[str, Any]], key: str) -> float:
-    """Return the mean of a column."""
-    return statistics.mean(row[key] for row in rows)
 
 
 if __name__ == "__main__":

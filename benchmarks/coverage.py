@@ -28,7 +28,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from peer import brief, prune_with_peer
+from peer_check import brief, check_peer
+from peer_cuts import torch_pruning_at_random
 from trace_cost import operations, pass_operations, pass_seconds
 
 from secateur.envs.surgery.cutting import cut
@@ -132,7 +133,7 @@ def measure(group: str, architecture: Architecture, *, peer: bool) -> Row:
     except Exception as error:  # a benchmark reports what fails and goes on
         found["problem"] = brief(error)
     if peer:
-        verdict = prune_with_peer(lambda: randomised(architecture.model()), inputs, heads)
+        verdict = check_peer(lambda: randomised(architecture.model()), inputs, heads, torch_pruning_at_random)
         found |= {"peer_runs": verdict.runs, "peer_problem": verdict.problem}
     return Row(architecture.name, group, **found)
 
@@ -184,7 +185,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     if options.peer and importlib.util.find_spec("torch_pruning") is None:
-        parser.error("--peer needs Torch-Pruning: pip install torch-pruning")
+        parser.error("--peer needs Torch-Pruning: run this in the environment of peers-requirements.txt")
     for group in (name for name, part in networks().items() if not part):
         print(f"{group}: not installed, left out")
     chosen = [(g, a) for g, part in networks().items() for a in part if fnmatch.fnmatch(a.name, options.only)]

@@ -229,7 +229,12 @@ def main() -> None:
     rows = Rows.read(args.json, agent)
     folders = dict(each.split("=", 1) for each in args.data)
     here = {*folders, *(["mnist"] if args.data_root else [])}
-    pairs = [pair for pair in zoo_networks.HELD_OUT if pair[1] in here]
+    pairs = []
+    for network, data in zoo_networks.HELD_OUT:
+        if data in here and weights_file(args.zoo, network, data).with_suffix(".json").is_file():
+            pairs.append((network, data))
+        else:
+            print(f"left out: {network} on {data}, which has no dense weights")
     for data in dict.fromkeys(data for _, data in pairs):
         task = load_task(data_config(data, folders, args.data_root), seed=SEED)
         for network in (network for network, own in pairs if own == data):

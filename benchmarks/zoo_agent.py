@@ -25,7 +25,7 @@ from secateur.envs.tasks import Task
 from secateur.rewards import TargetRange
 
 TARGETS = TargetRange(0.1, 0.9)
-LEARNING = AgentConfig(episodes_per_update=32, group=8, epochs_per_update=12, learning_rate=5e-3)
+LEARNING = AgentConfig(episodes_per_update=32, group=8, epochs_per_update=12, learning_rate=3e-3)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ def script(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(BENCHMARKS))  # for its neighbours
     sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
@@ -54,7 +55,14 @@ def test_each_published_row_is_there_once_and_of_a_run_that_is_planned(cifar10: 
 
     weights = {row["model"]: row["weights"] for row in rows}
     for epochs in {row["epochs"] for row in rows}:
-        asked = Namespace(weights=weights, seeds=["0", "1", "2"], epochs=str(epochs))
+        asked = Namespace(
+            weights=weights,
+            seeds=["0", "1", "2"],
+            epochs=str(epochs),
+            recipe="",
+            targets=None,
+            methods=cifar10.ALL_METHODS,
+        )
         planned = [cifar10.identity(run, asked) for run in cifar10.planned(asked, recovered=epochs > 0)]
         of_epochs = [{key: row[key] for key in keys} for row in rows if row["epochs"] == epochs]
         assert all(identity in planned for identity in of_epochs)

@@ -14,7 +14,7 @@ from ...envs.problem.importance import Scores
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask
 from ...rewards import Size
-from .base import Budget, keep_top
+from .base import Budget, Priorities, keep_top
 from .names import BASELINES, Scope
 
 _LAYER_NORMALISED = ("l1", "l2", "fpgm")
@@ -58,10 +58,9 @@ class Baseline:
         """Return the largest candidate within the target; see :class:`.base.Decider`."""
         budget = Budget(problem.network, target, size)
         scores = self._scores(problem)
-        masks = (
-            _largest_uniform(budget, scores) if self.scope == "uniform" else _largest_global(budget, scores)
-        )
-        return [budget.fill(masks, scores)]
+        if self.scope == "uniform":
+            return [budget.fill(_largest_uniform(budget, scores), scores)]
+        return [keep_highest(budget, scores)]
 
     def _scores(self, problem: PruningProblem) -> Scores:
         """Return scores that are comparable across layers as far as the scope compares them."""
@@ -85,6 +84,16 @@ class Baseline:
 def heuristics() -> list[Baseline]:
     """Return all baselines that look at the filters, that is all but the random ones."""
     return [Baseline.from_name(name) for name in BASELINES if not name.startswith("random-")]
+
+
+def keep_highest(budget: Budget, scores: Priorities) -> list[Mask]:
+    """Rank the filters of all layers together, and keep as many of the highest as the budget allows.
+
+    Args:
+        budget: The size budget.
+        scores: The score of each filter, one array (N,) per layer.
+    """
+    return budget.fill(_largest_global(budget, scores), scores)
 
 
 def _fill_missing(scores: Scores, fallback: Scores) -> Scores:
@@ -113,7 +122,7 @@ def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
     return [keep_top(score, count) for score, count in zip(scores, counts(low).tolist(), strict=True)]
 
 
-def _largest_global(budget: Budget, scores: Scores) -> list[Mask]:
+def _largest_global(budget: Budget, scores: Priorities) -> list[Mask]:
     """Find the longest prefix of the network's ranking within the budget by bisection."""
     ranked = np.argsort(-np.concatenate(scores), kind="stable")
     layer_of = np.repeat(np.arange(len(scores)), [len(score) for score in scores])[ranked]

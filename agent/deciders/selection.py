@@ -4,7 +4,7 @@ Shapes: N filters of a layer.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,6 @@ from .base import Decider
 
 _SIZES = 10
 """Number of sizes, from the smallest to the dense one, that are tried if a reward has no target."""
-
-_BISECTIONS = 7
-"""Bisection steps to the smallest size within a drop bound; the resolution is 1 % of the dense size."""
 
 FINALISTS = 4
 """Proposals that are measured on all images, after a first look at all proposals on fewer."""
@@ -89,8 +86,8 @@ def choose(
 ) -> Choice:
     """Choose among a decider's proposals, and those of heuristics.
 
-    A reward with a target gets the most accurate proposal of that size, one with a drop bound the smallest
-    within the bound, any other the proposal with the highest reward among several sizes.
+    A reward with a target gets the most accurate proposal of that size, any other the proposal with the
+    highest reward among several sizes.
 
     Args:
         problem: The network, with the evaluator that measures the proposals.
@@ -102,14 +99,12 @@ def choose(
             Talwalkar 2016, arXiv 1502.07943). None measures all on all images.
 
     Raises:
-        ValueError: If pinned filters make the target unreachable, or no candidate is within the bound.
+        ValueError: If pinned filters make the target unreachable.
     """
     reward = as_reward(reward)
     chooser = _Chooser(problem, (decider, *heuristics), reward, first_look)
     if reward.target is not None:
         return chooser.most_accurate(reward.target)
-    if reward.drop_bound is not None:
-        return chooser.smallest_within(reward.drop_bound)
     return chooser.highest()
 
 
@@ -125,26 +120,6 @@ class _Chooser:
     def most_accurate(self, target: float) -> Choice:
         """Take the most accurate proposal for a target; the lower loss breaks ties."""
         return self._best(self._proposals(target), _accuracy)
-
-    def smallest_within(self, bound: float) -> Choice:
-        """Find the smallest size whose most accurate proposal is within the drop bound, by bisection."""
-        evaluations = 0
-        smallest: Choice | None = None
-        low, high = smallest_ratio(self.problem.network, self.reward.size), 1.0
-        for _ in range(_BISECTIONS):
-            middle = (low + high) / 2
-            choice = self.most_accurate(middle)
-            evaluations += choice.evaluations
-            if choice.outcome.accuracy_drop <= bound:
-                smallest, high = choice, middle
-            else:
-                low = middle
-        if smallest is None:
-            raise ValueError(
-                f"no candidate of {self.deciders[0].name} keeps the accuracy drop on val within {bound:g} "
-                "points; raise --drop-bound, or give --target-macs and let fine-tuning recover the accuracy"
-            )
-        return replace(smallest, evaluations=evaluations)
 
     def highest(self) -> Choice:
         """Take the proposal with the highest reward among several sizes."""

@@ -17,11 +17,12 @@ from ...envs.io.atomic_write import write_atomically
 from ...envs.io.run_files import AGENT_CARD, AGENT_WEIGHTS
 from ...envs.io.tensor_files import check_numbers, read_tensors, write_tensors
 from ...envs.io.untrusted import parse_json, read_text, short
-from ...envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
+from ...envs.problem.features import ALLOCATIONS, FILTER_FEATURES, LAYER_FEATURES
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask
 from ...rewards import FunctionReward, Reward, Size, TargetReward
 from ..deciders.base import Budget
+from ..deciders.baselines import keep_highest
 from .budget_matching import Draws, Floats, Proposals, decide_layer, masks_from_logits, match_budget
 from .config import PRETRAINED
 from .policy import FilterScorer
@@ -81,7 +82,11 @@ class FrozenAgent:
         return state
 
     def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
-        """Propose, in both ways, the deterministic decision (top-k with the expected count) and samples."""
+        """Propose, in both ways, the deterministic decision (top-k with the expected count) and samples.
+
+        The last proposals are those that an agent starts from, without what it has learned: filters in the
+        order of reconstruction, with three allocations (:data:`.features.ALLOCATIONS`).
+        """
         budget, reward = Budget(problem.network, target, size), self._observed_reward(target, size)
         generator = np.random.default_rng(self.seed)
         half = self.samples // 2
@@ -98,6 +103,10 @@ class FrozenAgent:
             ),
             *match_budget(
                 budget, 1 + half, lambda by: (masks_from_logits(layers, logits, by, others), logits)
+            ),
+            *(
+                keep_highest(budget, [own[:, feature] for own in problem.features.filters])
+                for feature in ALLOCATIONS
             ),
         ]
 

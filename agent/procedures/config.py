@@ -55,8 +55,37 @@ class PruningConfig(
                     raise ValueError(
                         f"the method {self.method} learns nothing; leave out --{name} or --method"
                     )
-        elif self.agent_source == RANDOM_WEIGHTS and not self.learning.evaluations:
+        if self.bound_after_recovery is not None:
+            self._check_options_of_bound()
+        elif self.method == PPO and self.agent_source == RANDOM_WEIGHTS and not self.learning.evaluations:
             raise ValueError("an agent with random weights has to learn; give --evaluations above 0")
+
+    def _check_options_of_bound(self) -> None:
+        """Refuse options that a bound on the drop after the recovery leaves no room for.
+
+        Raises:
+            ValueError: If one was given.
+        """
+        if self.train_on_val:
+            raise ValueError(
+                "a drop bound is checked on images of val after the fine-tuning, and --train-on-val would "
+                "leave none; leave it out, or give --target-macs"
+            )
+        reason = "a drop bound tries many sizes with one frozen agent"
+        if self.evaluations:
+            raise ValueError(f"{reason} and searches for none of them; leave out --evaluations")
+        if self.minutes is not None:
+            raise ValueError(f"{reason}, so no search can be cut short; leave out --minutes")
+        if self.method == PPO and self.agent_source == RANDOM_WEIGHTS:
+            raise ValueError(f"{reason}, and one with random weights knows nothing; leave out --agent")
+
+    @property
+    def bound_after_recovery(self) -> float | None:
+        """Largest accuracy drop after the recovery, percentage points; None if there is no such bound.
+
+        That of layerwise is one on drops before the fine-tuning.
+        """
+        return self.drop_bound if self.procedure == "network" else None
 
     @property
     def choice_images(self) -> int:
@@ -83,6 +112,8 @@ class PruningConfig(
         """Training of the ppo agent on this network, with defaults resolved."""
         if self.evaluations is not None:
             return AgentConfig(evaluations=self.evaluations)
+        if self.bound_after_recovery is not None:
+            return AgentConfig(evaluations=0)
         is_folder = self.agent_source not in (PRETRAINED, RANDOM_WEIGHTS)
         if self.effort == "quick" or is_folder:
             return AgentConfig(evaluations=0)

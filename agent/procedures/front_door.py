@@ -22,7 +22,7 @@ from ...envs.modules.modes import restored_modes
 from ...envs.modules.process_group import join
 from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
-from ...envs.recovery.callbacks import Callback, Callbacks
+from ...envs.recovery.callbacks import NO_CALLBACKS, Callback, Callbacks
 from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.stopwatch import Stopwatch
@@ -37,6 +37,8 @@ from . import prune as procedure
 from .config import PruningConfig, recovery_for
 from .data_config import DataConfig, read_data_config
 from .devices import engine_of
+from .drop_bound import prune_within_bound
+from .halving import Halving
 from .keywords import checked_keywords, split_keywords
 from .loading import load_task
 from .opening import Dense, describe_own_task, open_job
@@ -45,7 +47,7 @@ from .preparation import logged, prepare
 from .prune import PruningResult
 from .python_runs import Python, finished, is_resumed
 from .recovery import recover_in_place
-from .search import prune_at_once
+from .search import halves_for, prune_at_once
 from .teacher import Teacher, check_teacher
 from .val_in_train import without_held_out
 
@@ -55,6 +57,8 @@ Data = Task | str | Path
 
 def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     """Choose the filters that stay; nothing is trained, written or changed.
+
+    With ``drop_bound`` the network keeps the bound as it is cut, without fine-tuning.
 
     Args:
         model: The trained network.
@@ -75,18 +79,26 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     with restored_modes(model):
         loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
+        config = replace(config, epochs=0)  # nothing is trained, so all is compared as cut
+        halves = halves_for(loaded, prepared.goal, config)
         with engine_of(config, model) as engine:
             problem = PruningProblem.build(
                 type(model).__name__,
                 model.eval(),
-                loaded,
+                halves.search if halves else loaded,
                 network=prepared.network,
                 images=config.search_images,
                 compensation_images=config.compensation_images,
                 engine=engine,
                 seed=config.seed,
             )
-            return prune_at_once(problem, prepared.goal, config, None).plan
+            if config.bound_after_recovery is not None:
+                assert halves is not None
+                within = prune_within_bound(problem, prepared.goal, config, halves, None, None, NO_CALLBACKS)
+                logged(within.notes)
+                return within.result.plan
+            halving = Halving(problem, halves.judge, config.recovery, seed=config.seed) if halves else None
+            return prune_at_once(problem, prepared.goal, config, None, halving=halving).plan
 
 
 def cut(

@@ -21,7 +21,8 @@ class Goal:
     """The reward, decider and initial agent of a pruning run.
 
     Args:
-        reward: The reward that scores candidates.
+        reward: The reward that scores candidates; with a bound on the drop after the recovery that of the
+            dense size, as each size that is tried has its own.
         decider: The decider that chooses the filters; None if an agent is trained first.
         initial_agent: The agent to train further; None if training starts with random weights, or if there
             is a decider.
@@ -54,6 +55,8 @@ class Goal:
 
 
 def _reward(config: PruningConfig, network: TracedNetwork) -> Reward:
+    if config.bound_after_recovery is not None:
+        return TargetReward(1.0)
     if config.drop_bound is not None:
         return TryAndLearnReward(config.drop_bound)
     if config.target_latency is not None:

@@ -45,8 +45,8 @@ class TargetOptions:
     """Target latency of a pass, ms, > 0, from a table of the layers' latencies; excludes other targets and a
     drop bound."""
     drop_bound: Percentage | None = None
-    """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; the network becomes as
-    small as this allows. Excludes targets."""
+    """Largest accuracy drop after fine-tuning (before it with layerwise), percentage points, in (0, 100]; the
+    network is as small as it allows. Excludes targets."""
 
     def __post_init__(self) -> None:
         targets = {"target_macs": Share, "target_latency": float, "drop_bound": Percentage}
@@ -74,7 +74,8 @@ class SearchOptions:
 
     effort: Effort = "normal"
     """Effort: quick compares the frozen agent with the heuristics; normal also searches until candidates no
-    longer improve; thorough measures 2000 and fine-tunes longer."""
+    longer improve; thorough measures 2000 and fine-tunes longer. The best recover shortly before one is
+    chosen: 4, 8 or 16."""
     minutes: float | None = None
     """Time limit of the run, minutes, > 0; the search takes what the choice and the fine-tuning leave."""
     method: str = PPO
@@ -89,7 +90,7 @@ class SearchOptions:
     frozen, which is the default for an agent from a folder. With layerwise the layers share them equally."""
     search_images: int = 256
     """Images of val per candidate; in the search, at least 1. Each update takes a different subset, so that
-    the agent does not overfit to one. The final choice is made on eight times as many."""
+    the agent does not overfit to one. Proposals are looked at on twice as many."""
     procedure: Procedure = "network"
     """Pruning procedure; network prunes all layers at once, layerwise (Huang et al. 2018, arXiv 1801.07365)
     prunes and fine-tunes layer by layer from the input, with a separate agent for each."""

@@ -1,7 +1,8 @@
 """The pruning pipeline: trace, search, cut, recover, measure, save, report."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -22,12 +23,14 @@ from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
 from .config import PruningConfig
 from .devices import engine_of
+from .drop_bound import WithinBound, prune_within_bound
+from .halving import Halving
 from .layerwise import prune_layer_by_layer
 from .preparation import Prepared, logged, prepare
 from .recovery import recover_pruned
 from .rounding import measure_plan
 from .schedule import Schedule
-from .search import prune_at_once
+from .search import halves_for, prune_at_once
 from .teacher import Teacher, teacher_for
 from .tensorboard_summary import log_result
 
@@ -88,11 +91,13 @@ def prune(
     teacher = teacher_for(teacher, model, config.recovery)
     tutor = teacher.model if teacher else None
     journal = folder.journal if folder else None
+    halves = halves_for(task, goal, config)
+    bounded: WithinBound | None = None
     with engine_of(config, model, journal) as engine:
         problem = PruningProblem.build(
             name,
             model.eval(),
-            task,
+            halves.search if halves else task,
             network=network,
             images=config.search_images,
             compensation_images=config.recovery.compensation_images,
@@ -107,17 +112,33 @@ def prune(
         schedule.announce(config, limit)
         if config.procedure == "layerwise":
             result = prune_layer_by_layer(problem, goal, config, folder, tutor)
+        elif config.bound_after_recovery is not None:
+            assert halves is not None
+            bounded = prune_within_bound(problem, goal, config, halves, folder, teacher, callbacks)
+            result = bounded.result
         else:
-            result = prune_at_once(problem, goal, config, folder, limit)
+            halving = None
+            if halves is not None:
+                halving = Halving(
+                    problem, halves.judge, config.recovery, tutor, seed=config.seed, folder=folder
+                )
+            affordable = partial(schedule.affordable, config.minutes, clock)
+            result = prune_at_once(
+                problem, goal, config, folder, limit, halving=halving, affordable=affordable
+            )
     pruned, plan = result.model, result.plan
-    recovery, ended = recover_pruned(pruned, teacher, task, config, folder, callbacks)
+    if bounded is not None:
+        recovery, ended = bounded.recovery, bounded.notes
+    else:
+        recovery, ended = recover_pruned(pruned, teacher, task, config, folder, callbacks)
     report = summarize_run(
-        problem,
+        replace(problem, task=task),
         pruned,
         plan,
         [
             *prepared.notes,
             *notes,
+            *([halves.note] if halves and bounded is None else []),
             *logged(ended),
             *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else []),
             *(sharing_notes(pruned) if config.recovery.epochs else ()),
@@ -128,6 +149,7 @@ def prune(
         seed=config.seed,
         latency=config.latency,
         drop_bound=config.drop_bound,
+        drop_on_val=bounded.check if bounded else None,
         command=folder.command if folder else "",
     )
     if result.unrounded is not None:  # timed right after the pruned network, as the two are compared
@@ -142,7 +164,7 @@ def _method_label(decider: str, config: PruningConfig) -> str:
     """Return the method for the report, with its variant in parentheses."""
     variant = ["frozen"] if config.method == PPO and not config.learning.evaluations else []
     variant += [config.procedure] if config.procedure != "network" else []
-    variant += [f"{decider} was better"] if decider != config.method else []
+    variant += [f"{decider} was chosen"] if decider != config.method else []
     return f"{config.method} ({', '.join(variant)})" if variant else config.method
 
 

@@ -70,6 +70,8 @@ def recover_pruned(
     config: PruningConfig,
     folder: RunFolder | None,
     callbacks: Callbacks,
+    *,
+    name: str = "recovery",
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Re-estimate batch-norm statistics, fine-tune with distillation, and re-estimate again.
 
@@ -80,6 +82,7 @@ def recover_pruned(
         config: The options of the run.
         folder: Folder of the run; None writes nothing.
         callbacks: The user's callbacks.
+        name: Name of the recovery in TensorBoard and among the checkpoints, where a run has several.
 
     Returns:
         The report's entries on the recovery, and notes for it.
@@ -95,20 +98,20 @@ def recover_pruned(
     before = reestimate(task)
     after: float | None = before
     if logger is not None:
-        logger.record("recovery/val_accuracy", before)
+        logger.record(f"{name}/val_accuracy", before)
         logger.dump(0)
     seconds, losses = 0.0, []
     ended: tuple[str, ...] = ()
     if recovery.epochs:
         measured = None if knows_val else task
-        with RecoveryMonitor(measured, folder, prefix="recovery", callbacks=callbacks) as monitor:
+        with RecoveryMonitor(measured, folder, prefix=name, callbacks=callbacks) as monitor:
             summary = finetune(
                 pruned,
                 training,
                 recovery,
                 teacher=teacher.model if teacher else None,
                 seed=config.seed,
-                checkpoint=folder.checkpoint("recovery") if folder else None,
+                checkpoint=folder.checkpoint(name) if folder else None,
                 val_images=monitor.val_images,
                 on_step=monitor.on_step,
                 on_epoch=monitor.on_epoch,

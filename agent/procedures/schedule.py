@@ -4,16 +4,20 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from ...envs.problem.features import ALLOCATIONS
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.step_time import training_seconds
 from ...envs.recovery.stopwatch import Stopwatch
 from ..deciders.baselines import Baseline, heuristics
+from ..deciders.finalists import ENTRIES, NAMED
 from ..deciders.names import PPO
 from ..deciders.selection import FINALISTS
 from ..learning.frozen_agent import FrozenAgent
 from ..run.progress import estimated_duration, log_info
+from .bound_search import CHECKS, FORECASTS, SHORT
 from .config import PruningConfig
 from .goal import Goal
+from .halving import rungs
 
 _DECISION = 3.5e-3
 """Seconds that the policy takes for one layer of one candidate, its updates included. On one core of an Intel
@@ -32,13 +36,15 @@ class Schedule:
 
     Args:
         search: The agent's training, at most; 0 if nothing is trained.
-        choice: The choice among proposals.
-        recovery: The fine-tuning.
+        choice: The choice among proposals, at all sizes that a drop bound tries.
+        recovery: The fine-tuning, of all sizes.
+        finalists: The short recoveries of the finalists, and their comparison; 0 if there are none.
     """
 
     search: float
     choice: float
     recovery: float
+    finalists: float = 0.0
 
     @classmethod
     def estimate(
@@ -59,18 +65,36 @@ class Schedule:
         policy = _DECISION * len(problem.network.layers)
         search = (candidate + policy) * config.learning.evaluations if goal.decider is None else 0
         image = candidate / config.search_images
-        proposals = 2 + FrozenAgent.samples + len(heuristics()) if config.method == PPO else 0
-        finalists = FINALISTS + 1 if config.method == PPO else 1
         size = problem.task.size("val")
-        choice = image * (
-            proposals * min(config.first_look_images, size) + finalists * min(config.choice_images, size)
-        )
+        looked_at, chosen_from = min(config.first_look_images, size), min(config.choice_images, size)
+        is_agent = config.method == PPO
+        deterministic = 2 + len(ALLOCATIONS)
+        proposals = deterministic + FrozenAgent.samples + len(heuristics())
+        has_bound = config.bound_after_recovery is not None
+        has_finalists = is_agent and config.procedure == "network" and not has_bound
+        if has_bound:
+            images = FORECASTS * (deterministic + len(NAMED) if is_agent else 1) * chosen_from
+        elif has_finalists:
+            images = proposals * looked_at
+        elif is_agent:
+            images = proposals * looked_at + (FINALISTS + 1) * chosen_from
+        else:
+            images = chosen_from
         epochs = config.recovery.recipe.epochs
         if config.procedure == "layerwise":
             epochs += config.layer_epochs * len(problem.network.layers)
         training = replace(config.recovery, epochs=epochs, compile=False)  # which would take as long
         recovery = training_seconds(problem.model, problem.task, training, teacher=teacher) if epochs else 0.0
-        return cls(search, choice, _SMALLER * recovery)
+        recovery *= _SMALLER
+        finalists = 0.0
+        if has_finalists:
+            entries = ENTRIES[config.effort]
+            compared = sum(rung.plans for rung in rungs(entries.total, entries.share * epochs))
+            statistics = 2 * min(config.batchnorm_images, problem.task.size("train"))
+            finalists = entries.share * recovery + compared * image * (size + statistics)
+        if has_bound:
+            recovery *= CHECKS + SHORT * FORECASTS
+        return cls(search, image * images, recovery, finalists)
 
     def search_limit(self, minutes: float | None, clock: Stopwatch) -> float | None:
         """Return the seconds that a time limit of the whole run leaves for the search; None for no limit.
@@ -81,15 +105,27 @@ class Schedule:
         """
         if minutes is None:
             return None
-        rest = self.choice + self.recovery
+        rest = self.choice + self.finalists + self.recovery
         left = 60 * minutes - clock.seconds - rest
         if left < _LEAST_SEARCH:
             log_info(
                 f"warning: the choice and the fine-tuning are expected to take {estimated_duration(rest)}, "
-                f"more than --minutes {minutes:g} leaves, so the search ends after one update; give fewer "
-                "--epochs, or more minutes"
+                f"more than --minutes {minutes:g} leaves, so the search ends after one update, and the "
+                "finalists get less; give fewer --epochs, or more minutes"
             )
         return max(_LEAST_SEARCH, left)
+
+    def affordable(self, minutes: float | None, clock: Stopwatch) -> float:
+        """Return the share of the finalists' time, in [0, 1], that the time limit and the recovery leave.
+
+        Args:
+            minutes: The time limit, minutes; None if there is none.
+            clock: The time that the run has taken so far.
+        """
+        if minutes is None or not self.finalists:
+            return 1.0
+        left = 60 * minutes - clock.seconds - self.recovery
+        return min(1.0, max(0.0, left / self.finalists))
 
     def announce(self, config: PruningConfig, limit: float | None) -> None:
         """Say what the stages will take.
@@ -104,7 +140,16 @@ class Schedule:
             stages.append(
                 f"search, at most {config.learning.evaluations:,} candidates: {estimated_duration(seconds)}"
             )
-        stages.append(f"choice: {estimated_duration(self.choice)}")
+        at_sizes, trainings = "", ""
+        if config.bound_after_recovery is not None:
+            at_sizes = f" at about {FORECASTS} sizes"
+            trainings = f", about {FORECASTS} short ones and at most {CHECKS} in full"
+        stages.append(f"choice{at_sizes}: {estimated_duration(self.choice)}")
+        if self.finalists:
+            entries = ENTRIES[config.effort]
+            epochs = entries.share * config.recovery.recipe.epochs
+            how = f", {epochs:g} epochs in all" if epochs else ""
+            stages.append(f"{entries.total} finalists{how}: {estimated_duration(self.finalists)}")
         if self.recovery:
-            stages.append(f"fine-tuning: {estimated_duration(self.recovery)}")
+            stages.append(f"fine-tuning{trainings}: {estimated_duration(self.recovery)}")
         log_info("expected time: " + "; ".join(stages))

@@ -1,27 +1,47 @@
 """The search of the filters of all layers together: train an agent, compare with heuristics, choose."""
 
+from collections.abc import Callable
+from typing import Any
+
 from stable_baselines3.common.callbacks import BaseCallback
 
 from ...envs.modules.ranks import broadcast
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery.plan import PruningPlan
+from ...envs.tasks import Task
+from ...envs.tasks.held_back import Halves, hold_back
 from ...envs.tasks.optional_members import metric_name
+from ...rewards import Outcome
 from ..deciders.base import Decider
 from ..deciders.baselines import heuristics
+from ..deciders.finalists import ENTRIES, Finalist, find_finalists
 from ..deciders.names import PPO
 from ..deciders.selection import Choice, SearchResult, choose
 from ..learning.callbacks import ProgressBar, SearchMonitor
 from ..learning.config import AgentConfig
 from ..learning.frozen_agent import FrozenAgent
 from ..learning.training import train_agent
+from ..reporting.formatting import lead_of
 from ..run.deadline import Deadline
 from ..run.folder import RunFolder
 from ..run.progress import log_info
 from ..run.search_history import SearchHistory
 from .config import PruningConfig
 from .goal import Goal
+from .halving import Halving
 from .rounding import plan_without_rounding
+
+
+def halves_for(task: Task, goal: Goal, config: PruningConfig) -> Halves | None:
+    """Hold back one half of val for comparing finalists, where a run has some; else None.
+
+    It has where an agent and heuristics meet the same target; layer by layer all later layers depend on what
+    was chosen. A drop bound is checked on that half.
+    """
+    has_finalists = config.method == PPO and config.procedure == "network" and goal.reward.target is not None
+    has_bound = config.bound_after_recovery is not None
+    return hold_back(task, config.seed) if has_finalists or has_bound else None
 
 
 def prune_at_once(
@@ -30,6 +50,9 @@ def prune_at_once(
     config: PruningConfig,
     folder: RunFolder | None,
     seconds: float | None = None,
+    *,
+    halving: Halving | None = None,
+    affordable: Callable[[], float] = lambda: 1.0,
 ) -> SearchResult:
     """Train an agent if there is no decider yet, choose the filters of all layers together, and cut.
 
@@ -39,9 +62,12 @@ def prune_at_once(
         config: The options of the run.
         folder: Folder of the run; None writes nothing.
         seconds: Time limit of the agent's training; None has none.
+        halving: Compares the agent with heuristics, by short recoveries if the run has a recovery; None
+            compares their outcomes on val.
+        affordable: Share of the epochs of the short recoveries for which there is time.
 
     Raises:
-        ValueError: If pinned filters make the target unreachable, or no candidate is within the bound.
+        ValueError: If pinned filters make the target unreachable.
         InexactCutError: If the cut network does not compute what the masked one does.
     """
     journal = folder.journal if folder else None
@@ -53,7 +79,18 @@ def prune_at_once(
         decider, evaluations = _train(problem, goal, config, folder, history, deadline)
     if folder is not None and isinstance(decider, FrozenAgent):
         folder.write(decider.save)  # before anything else can fail
-    choice = _choose(problem, decider, goal, config, folder)
+    compared: dict[str, Any] = {}
+    if halving is None:
+        choice = _choose(problem, decider, goal, config, folder)
+    else:
+        finalists, tried = _find(problem, decider, goal, config, folder)
+        epochs = ENTRIES[config.effort].share * config.recovery.recipe.epochs
+        with clock.paused():
+            halved = halving(finalists, epochs, affordable)
+        winner, compared = halved.winner, {"finalists": halved.report}
+        choice = Choice(winner.masks, winner.outcome, tried, winner.decider)
+        _say(winner.name, winner.outcome, problem)
+        log_info(lead_of(halved.report))
     search = {
         "evaluations": evaluations + choice.evaluations,
         "seconds": round(clock.seconds, 1),
@@ -61,14 +98,9 @@ def prune_at_once(
         "val_accuracy_drop": choice.outcome.accuracy_drop,
         "rewards": [round(reward, 4) for reward in history.rewards],
         "candidates": history.columns_by_network().get(problem.name, {}),
+        **compared,
     }
-    if choice.best_heuristic is not None:
-        name, outcome = choice.best_heuristic
-        search["best_heuristic"] = {
-            "name": name,
-            "val_accuracy": outcome.accuracy,
-            "macs_ratio": outcome.macs_ratio,
-        }
+    search |= described_heuristic(choice)
     if isinstance(decider, FrozenAgent):
         search["agent"] = decider.trained_on
     plan = broadcast(PruningPlan.from_masks(problem.network, choice.masks))
@@ -78,6 +110,15 @@ def prune_at_once(
         else None
     )
     return SearchResult(problem.cut(plan), plan, choice.decider.name, search, unrounded)
+
+
+def described_heuristic(choice: Choice) -> dict[str, Any]:
+    """Return the report's entry on the best heuristic of a choice; none if heuristics took no part."""
+    if choice.best_heuristic is None:
+        return {}
+    name, outcome = choice.best_heuristic
+    found = {"name": name, "val_accuracy": outcome.accuracy, "macs_ratio": outcome.macs_ratio}
+    return {"best_heuristic": found}
 
 
 def _train(
@@ -127,16 +168,31 @@ def _choose(
         heuristics=heuristics() if is_agent else (),
         first_look=few.evaluator,
     )
-    outcome, metric = choice.outcome, metric_name(problem.task)
-    latency = "" if outcome.latency_ratio is None else f", latency {outcome.latency_ratio:.1%}"
-    log_info(
-        f"chosen: {choice.decider.name}, MACs {outcome.macs_ratio:.1%}{latency}, "
-        f"{metric} {outcome.accuracy:.2f} % on val before fine-tuning"
-    )
+    _say(choice.decider.name, choice.outcome, problem)
     if choice.best_heuristic is not None and choice.decider is decider:
         name, other = choice.best_heuristic
         log_info(f"the best heuristic, {name}, has {other.accuracy:.2f} %")
     return choice
+
+
+def _find(
+    problem: PruningProblem, agent: Decider, goal: Goal, config: PruningConfig, folder: RunFolder | None
+) -> tuple[list[Finalist], int]:
+    """Find the finalists; return them and the number of proposals that were measured for that."""
+    target = goal.reward.target
+    assert target is not None
+    journal = folder.journal if folder else None
+    few = problem.choice_problem(config.first_look_images, seed=config.seed + 1, journal=journal)
+    finalists = find_finalists(few, agent, target, goal.reward.size, ENTRIES[config.effort])
+    return finalists, few.evaluator.evaluations
+
+
+def _say(name: str, outcome: Outcome, problem: PruningProblem) -> None:
+    latency = "" if outcome.latency_ratio is None else f", latency {outcome.latency_ratio:.1%}"
+    log_info(
+        f"chosen: {name}, MACs {outcome.macs_ratio:.1%}{latency}, "
+        f"{metric_name(problem.task)} {outcome.accuracy:.2f} % on val before fine-tuning"
+    )
 
 
 def search_callbacks(

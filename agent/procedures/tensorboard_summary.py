@@ -60,11 +60,12 @@ def _hyperparameters(
     problem: PruningProblem, reward: Reward, config: PruningConfig, report: dict[str, Any]
 ) -> dict[str, bool | str | float | None]:
     recipe = config.recovery.recipe
+    is_target = reward.size == "macs" and config.drop_bound is None
     return {
         "model": problem.name,
         "data": report["data"],
         "method": report["method"],
-        "target_macs": (reward.target or 0.0) if reward.size == "macs" else 0.0,
+        "target_macs": (reward.target or 0.0) if is_target else 0.0,
         "target_latency": config.target_latency or 0.0,
         "procedure": config.procedure,
         "drop_bound": config.drop_bound or 0.0,

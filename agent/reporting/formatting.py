@@ -102,6 +102,8 @@ def _before_rows(report: dict[str, Any]) -> list[Row]:
     """Return the rows for accuracies on val: the chosen filters, a heuristic's, and fine-tuning."""
     search, recovery, rows = report["search"], report["recovery"], []
     what = f"val {metric_of(report)}"
+    if finalists := search.get("finalists"):
+        rows += _finalist_rows(finalists, metric_of(report))
     if best := search.get("best_heuristic"):
         chosen, other = search["val_accuracy"], best["val_accuracy"]
         rows.append(Row(f"{what} as chosen", "", f"{chosen:.2f} %", ""))
@@ -114,6 +116,70 @@ def _before_rows(report: dict[str, Any]) -> list[Row]:
             gained = f"{signed(after - before, 2)} points"
             rows.append(Row(f"{what} after tuning", "", f"{after:.2f} %", gained))
     return rows
+
+
+def _finalist_rows(finalists: dict[str, Any], metric: str) -> list[Row]:
+    """Return the rows for the last rung: the winner, and whom it was compared with."""
+    rung, lead = finalists["rungs"][-1], finalists["lead"]
+    accuracies = {plan["name"]: plan["accuracy"] for plan in rung["plans"]}
+    when = f"after {rung['epochs']:.2g} epochs" if rung["epochs"] else "as cut"
+    rows = []
+    for name in (finalists["winner"], *([lead["over"]] if lead else ())):
+        change = ""
+        if name != finalists["winner"] and math.isfinite(points := lead["points"] or math.nan):
+            change = f"{signed(-points, 2)} points"
+        rows.append(Row(f"{metric} {when}, {name}", "", in_percent(accuracies[name]), change))
+    return rows
+
+
+def lead_of(finalists: dict[str, Any]) -> str:
+    """Return who won among the finalists, and by how much against the noise, in a sentence.
+
+    Args:
+        finalists: The entry ``search["finalists"]`` of a report.
+    """
+    winner, lead = finalists["winner"], finalists["lead"]
+    if lead is None:
+        return f"{winner} is the only finalist"
+    points, over, interval = lead["points"], lead["over"], lead["interval"]
+    if points is None or not math.isfinite(points):
+        return f"{winner} wins: the training of {over} diverged"
+    if points < 0 and interval is not None:
+        interval = [-interval[1], -interval[0]]  # of the one that leads
+    noise = "of a noise that is not known"
+    if interval is not None:
+        within = "more than" if lead["is_clear"] else "within"
+        ends = " to ".join(signed(end, 2) for end in interval)
+        noise = f"{within} the noise ({lead['level']:.0%} interval {ends})"
+    if points < 0:
+        return f"{over} leads {winner} by {-points:.2f} points, {noise}, so the heuristic is cut"
+    if points == 0:
+        return f"{winner} and {over} are equal"
+    return f"{winner} leads {over} by {points:.2f} points, {noise}"
+
+
+def finalists_table(finalists: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of the table of finalists: what each had before and after each rung.
+
+    Args:
+        finalists: The entry ``search["finalists"]`` of a report.
+    """
+    rungs = finalists["rungs"]
+    headings = ["finalist", "MACs", "before"]
+    headings += [f"after {rung['epochs']:.2g} epochs" if rung["epochs"] else "as cut" for rung in rungs]
+    accuracies = [{plan["name"]: plan["accuracy"] for plan in rung["plans"]} for rung in rungs]
+    ranked = list(dict.fromkeys(plan["name"] for rung in reversed(rungs) for plan in rung["plans"]))
+    plans = {plan["name"]: plan for plan in rungs[0]["plans"]}
+    rows = [
+        [
+            name,
+            percent(plans[name]["macs_ratio"]),
+            in_percent(plans[name]["accuracy_before"]),
+            *(in_percent(rung[name]) if name in rung else "" for rung in accuracies),
+        ]
+        for name in ranked
+    ]
+    return headings, rows
 
 
 def remarks_below(report: dict[str, Any]) -> list[str]:
@@ -144,6 +210,17 @@ def _accuracy_rows(report: dict[str, Any]) -> list[Row]:
         rows.append(Row("its 95 % interval, points", "", "", interval))
     if bound := report.get("drop_bound"):
         rows.append(Row("bound on the drop", "", f"{bound['bound']:g} points", _MET[bound["met"]]))
+        rows += _check_rows(bound["on_val"]) if "on_val" in bound else []
+    return rows
+
+
+def _check_rows(check: dict[str, Any]) -> list[Row]:
+    """Return the rows for the check of a drop bound on images of val."""
+    label = f"on {check['images']:,} {'unseen ' if check['unseen'] else ''}images of val"
+    rows = [Row(label, "", f"{signed(-check['drop'], 2)} points", _MET[check["met"]])]
+    if interval := check["interval"]:
+        ends = f"{signed(-interval[1], 2)} to {signed(-interval[0], 2)}"
+        rows.append(Row("its 95 % interval, points", "", "", ends))
     return rows
 
 

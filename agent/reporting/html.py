@@ -20,6 +20,8 @@ from .formatting import (
     details,
     details_heading,
     figures,
+    finalists_table,
+    lead_of,
     metric_of,
     percent,
     remarks_below,
@@ -67,6 +69,7 @@ def page(report: dict[str, Any], folder: Path) -> str:
             for layer in report.get("pinned", ())
         ],
         search=_sorted_figures(report["search"]),
+        finalists=_finalists(report),
         candidates_figure=_candidates_figure(report),
         rewards_figure=_curve(report["search"].get("rewards") or (), "mean reward", "update"),
         recovery=_sorted_figures(report["recovery"]),
@@ -126,6 +129,17 @@ def _layers_figure(layers: Sequence[dict[str, Any]]) -> Markup:
     title = "Filters kept and removed in each layer"
     figure = figure_of_counts([str(name) for name in names], filters, kept, title)
     return Markup(inline_svg(figure, "layers", alt))
+
+
+def _finalists(report: dict[str, Any]) -> tuple[list[str], list[list[str]], str]:
+    """Return headings, rows and the conclusion of the comparison of finalists; empty if there was none."""
+    found = report["search"].get("finalists")
+    if not found:
+        return [], [], ""
+    epochs, seconds = found["epochs"], found["seconds"]
+    how = f"{epochs:.3g} epochs in {seconds:,.0f} s" if epochs else "no training"
+    said = f"{lead_of(found)}. Accuracies on {found['images']:,} images of val; {how}."
+    return *finalists_table(found), said
 
 
 def _candidates_figure(report: dict[str, Any]) -> Markup:

@@ -40,14 +40,21 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             Optional, as older versions have not all of them: ``inexact``, the normalisations whose averages
             the cut may have changed; ``attributes``, the new values of those that the cut has rewritten, by
             name; ``accuracy_drop_interval`` (low, high) and ``drop_bound`` (``bound`` and ``met``: yes, no or
-            undecided); ``throughput`` like ``latency``, both with ``busy``; in ``dense`` and ``pruned``
+            undecided; ``on_val`` with ``drop``, ``interval`` and ``met`` on ``images`` of val, whether they
+            were ``unseen`` before, all sizes that were ``checked``, and the ``forecasts`` after short
+            recoveries); ``throughput`` like ``latency``, both with ``busy``; in ``dense`` and ``pruned``
             ``images_per_second``, ``file_bytes``, ``predicted_latency_ms``, and the quartiles
             ``latency_spread_ms`` and ``images_per_second_spread``; ``metric``, the name of the accuracy;
             ``details`` with ``name``, ``dense`` and ``pruned`` (percent or None), a table of classes or
             outputs; ``remarks`` with ``about`` and ``text``; ``unrounded`` with ``macs_ratio`` and
             ``latency_ms``; ``search["rewards"]`` (one per update) and ``recovery["losses"]`` (one per epoch),
             drawn as curves; ``search["best_heuristic"]`` with ``name`` and ``val_accuracy``, measured on the
-            same images as ``search["val_accuracy"]``; ``recovery["val_accuracy_before"]`` and ``..._after``
+            same images as ``search["val_accuracy"]``; ``search["finalists"]`` with ``images``, ``epochs`` and
+            ``seconds`` (of all together), ``rungs`` (``epochs`` of each and its ``plans`` with ``name``,
+            ``is_own``, ``macs_ratio``, ``accuracy_before`` and ``accuracy``, the best first), ``winner`` and
+            ``lead`` (``over`` whom, by how many ``points``, their ``interval`` and its ``level``, and
+            ``is_clear``, whether the interval is above zero);
+            ``recovery["val_accuracy_before"]`` and ``..._after``
             fine-tuning; ``classes``, ``normalisation`` (``mean`` and ``std`` for pixels in [0, 1]) and
             ``augmentation``; ``built_by_name``, ``num_outputs`` and ``input_shape``, for the code that loads
             the network.

@@ -41,6 +41,7 @@ def summarize_run(
     *,
     latency: LatencyConfig,
     drop_bound: float | None = None,
+    drop_on_val: dict[str, Any] | None = None,
     **run_details: Any,
 ) -> dict[str, Any]:
     """Return the content of ``report.json``.
@@ -52,6 +53,7 @@ def summarize_run(
         notes: Notes on the run, in addition to those of the task.
         latency: Settings of latency measurements.
         drop_bound: Largest accuracy drop allowed, percentage points; None if there is no bound.
+        drop_on_val: What was found about the bound on images of val, see :mod:`.report`; None if nothing was.
         **run_details: Further entries: ``method``, ``search``, ``recovery``, ``seed``, ``command``.
     """
     task, network = problem.task, problem.network
@@ -62,6 +64,7 @@ def summarize_run(
     dense, smaller = dense | speeds[0], smaller | speeds[1]
     interval = drop_interval(task, dense_measured, measured)
     bound = {} if drop_bound is None else {"bound": drop_bound, "met": meets(interval, drop_bound)}
+    bound |= {} if drop_on_val is None else {"on_val": drop_on_val}
     on_val, metric = problem.evaluator.dense, metric_name(task)
     val_accuracy = on_val.accuracy
     chance = _DEVIATIONS * _deviation(val_accuracy, dense["accuracy"], on_val.images, dense_measured.images)

@@ -149,18 +149,19 @@ def choice() -> Figure:
     figure = Figure(
         680,
         200,
-        "Proposals of the agent and of 15 heuristics are measured, the best four again, and one is cut",
+        "Proposals of the agent and of 15 heuristics are measured, finalists recover shortly, and one is cut",
     )
     figure.box(24, 30, 140, 50, "agent\nits proposals", "other")
     figure.box(24, 110, 140, 50, "15 heuristics\none proposal each")
     figure.box(224, 64, 120, 64, "all\nmeasured on\n512 images")
-    figure.box(394, 64, 120, 64, "the best four\nmeasured on\n2,048 images")
-    figure.box(564, 64, 92, 64, "the best\nis cut", "other")
+    figure.box(394, 64, 120, 64, "finalists\nrecover shortly,\nhalf goes on")
+    figure.box(564, 64, 92, 64, "the winner\nis cut", "other")
     figure.arrow((164, 55), (194, 55), (194, 84), (222, 84))
     figure.arrow((164, 135), (194, 135), (194, 108), (222, 108))
     figure.arrow((344, 96), (392, 96))
     figure.arrow((514, 96), (562, 96))
-    figure.text(454, 150, "the best heuristic is always among them", "muted small", "middle")
+    figure.text(284, 150, "one half of val", "muted small", "middle")
+    figure.text(454, 150, "the other half of val", "muted small", "middle")
     return figure
 
 
@@ -171,7 +172,7 @@ def data() -> Figure:
     )
     rows = (
         ("train", 380, "box", "statistics, compensation, fine-tuning", "read all the time"),
-        ("val", 120, "other", "rewards of the search, the choice", "the dense network must not know it"),
+        ("val", 120, "other", "half for rewards, half for finalists", "the dense network must not know it"),
         ("test", 120, "kept", "the report", "read once, at the end"),
     )
     for k, (name, width, kind, purpose, note) in enumerate(rows):

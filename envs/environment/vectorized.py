@@ -63,8 +63,9 @@ class LockstepVecEnv(VecEnv):
         self.slots = enough_slots(self.problems, slots)
         self._generators = [np.random.default_rng() for _ in range(num_envs)]
         self._actions: npt.NDArray[Any] = np.empty(0)
+        self._episodes: list[Episode] = []
         super().__init__(num_envs, *make_spaces(self.slots))
-        self._episodes = self._begin_all()
+        self._begin_all()
 
     def reset(self) -> Observation:
         """Begin K episodes, with the seeds set by :meth:`seed`."""
@@ -73,7 +74,7 @@ class LockstepVecEnv(VecEnv):
                 # The same as Gymnasium does for np_random of a single environment.
                 self._generators[k] = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
         self._reset_seeds()
-        self._episodes = self._begin_all()
+        self._begin_all()
         self.reset_infos = [{"network": episode.problem.name} for episode in self._episodes]
         return _stacked([episode.observe() for episode in self._episodes])
 
@@ -107,11 +108,10 @@ class LockstepVecEnv(VecEnv):
             outcomes.update(zip(indices, measured, strict=True))
         return [outcomes[k] for k in range(len(episodes))]
 
-    def _begin_all(self) -> list[Episode]:
-        self._episodes: list[Episode] = []
+    def _begin_all(self) -> None:
+        self._episodes = []
         for k in range(self.num_envs):
             self._episodes.append(self._begin(k))
-        return self._episodes
 
     def _begin(self, k: int) -> Episode:
         """Begin an episode; the first of a group draws the network and the target for the others."""

@@ -9,6 +9,7 @@ Shapes: L layers, N filters of a layer, F features of a filter, G features of a 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,11 @@ LAYER_FEATURES = (*STATIC_LAYER_FEATURES, *DYNAMIC_LAYER_FEATURES)
 
 PRIOR = FILTER_FEATURES.index("taylor_per_mac_reordered")
 """The feature by which an untrained agent decides."""
+
+ALLOCATIONS = (PRIOR, *map(FILTER_FEATURES.index, ("fpgm_reordered", "reconstruction_rank")))
+"""Features whose order over the network is a decision by itself: filters in the order of reconstruction, and
+as many of each layer as the Taylor score per MAC says, as the distance to the other filters says, or the same
+share of each."""
 
 LIMIT = 3.0
 """Every feature lies in [-LIMIT, LIMIT]."""
@@ -166,7 +172,7 @@ def _standardised(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.clip((values - values.mean()) / deviation, -LIMIT, LIMIT)
 
 
-def _ranks(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _ranks(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Rank values from -1, the smallest, to 1."""
     return np.asarray(2 * (rankdata(values, "ordinal") - 1) / max(1, len(values) - 1) - 1)
 

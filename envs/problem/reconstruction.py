@@ -75,8 +75,10 @@ def _blocks(
 
     Only these parts change when filters of the layer go and other channels stay.
     """
-    weight = parameters[consumer.weight].detach().movedim(consumer.axis, -1).double().cpu()
-    weights = weight[..., consumer.index].movedim(-2, 0).flatten(1)  # (C, outputs * positions)
+    weight = consumer.own(parameters[consumer.weight]).detach().double().cpu()
+    weights = (
+        weight.movedim(consumer.axis, -1)[..., consumer.index].movedim(-2, 0).flatten(1)
+    )  # (C, outputs * positions)
     products = weights @ weights.T
     covariance = consumer.covariance
     covariance = torch.eye(len(products)).double() if covariance is None else covariance.cpu()

@@ -47,6 +47,6 @@ class Batching:
         """Images whose gradient a step follows."""
         return self.images * self.passes
 
-    def of_epoch(self, order: Tensor) -> Sequence[Tensor]:
-        """Split the images of an epoch, (N,) int64 in order, into the batches of its passes."""
-        return order.split(self.images)[: self.steps * self.passes]
+    def of_epoch(self, order: Tensor, steps: int) -> Sequence[Tensor]:
+        """Split the images of an epoch, (N,) int64 in order, into the batches of the passes of its steps."""
+        return order.split(self.images)[: steps * self.passes]

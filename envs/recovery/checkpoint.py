@@ -75,6 +75,12 @@ class Checkpoint:
         write_atomically(self.path, write)
         self._last = time.monotonic()
 
+    def discard(self) -> None:
+        """Delete both states, which nobody needs any more."""
+        if is_first():
+            for path in (self.path, self.previous):
+                path.unlink(missing_ok=True)
+
     def load(self) -> dict[str, Any] | None:
         """Return the last undamaged state, or None; the same on every rank."""
         return first_decides(self._last_state)

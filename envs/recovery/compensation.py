@@ -45,8 +45,9 @@ constant or copies of each other."""
 class Compensation:
     """Let the kept channels of a network make up for removed ones.
 
-    Consumers are linear layers and convolutions without groups. A removed channel is not compensated for in
-    other modules, nor in a consumer that no image reaches.
+    Consumers are linear layers and convolutions; each group of a convolution is one. A removed channel is not
+    compensated for in other modules, in transposed convolutions with groups, nor in a consumer that no image
+    reaches.
 
     Args:
         model: The dense network; it is not changed.
@@ -121,7 +122,7 @@ class ActivationRecorder:
         self._unnormalised: dict[int, tuple[Tensor, list[Consumer]]] = {}  # by the output's identity
         self._handles = [model.register_forward_hook(self._finish_pass)]
         for module in model.modules():
-            if isinstance(module, nn.Linear) or (isinstance(module, _ConvNd) and module.groups == 1):
+            if isinstance(module, nn.Linear) or (isinstance(module, _ConvNd) and _is_followed(module)):
                 self._handles.append(module.register_forward_hook(self._record))
             elif isinstance(module, _BatchNorm):
                 self._handles.append(module.register_forward_pre_hook(self._mark_normalised))
@@ -153,6 +154,11 @@ class ActivationRecorder:
 def _consumers(model: nn.Module, network: TracedNetwork) -> list["Consumer"]:
     """List the consumers; channels with equally many positions on a weight's axis are fitted together."""
     parameters = dict(model.named_parameters())
+    grouped = {  # by the weight's identity
+        id(module.weight): module.groups
+        for module in model.modules()
+        if isinstance(module, _ConvNd) and _is_followed(module)
+    }
     groups: dict[tuple[str, int, int], list[tuple[int, Tensor]]] = {}
     for number, layer in enumerate(network.layers):
         for slice_ in layer.slices:
@@ -162,8 +168,17 @@ def _consumers(model: nn.Module, network: TracedNetwork) -> list["Consumer"]:
     consumers = []
     for (weight, axis, _), members in groups.items():
         layers, indices = zip(*members, strict=True)
-        consumers.append(Consumer(weight, axis, layers, indices, parameters[weight].shape[axis]))
+        count = grouped.get(id(parameters[weight]), 1)
+        consumers += [
+            Consumer(weight, axis, layers, indices, parameters[weight].shape[axis], (number, count))
+            for number in range(count)
+        ]
     return consumers
+
+
+def _is_followed(module: _ConvNd) -> bool:
+    """Return whether the inputs of a convolution's groups are known; transposed ones order them otherwise."""
+    return module.groups == 1 or not module.transposed
 
 
 class Consumer:
@@ -175,15 +190,24 @@ class Consumer:
         layers: Numbers of the layers whose channels it consumes.
         indices: Positions of these channels on the axis, one array (N, m) per layer.
         positions: Length of the axis; channels of no layer always stay.
+        group: Number of the group of a convolution, from 0, and how many there are. A group has its own
+            inputs and outputs, and the same channels of each are removed.
     """
 
     def __init__(
-        self, weight: str, axis: int, layers: tuple[int, ...], indices: tuple[Tensor, ...], positions: int
+        self,
+        weight: str,
+        axis: int,
+        layers: tuple[int, ...],
+        indices: tuple[Tensor, ...],
+        positions: int,
+        group: tuple[int, int] = (0, 1),
     ) -> None:
         self.weight = weight
         self.bias = f"{weight.rpartition('.')[0]}.bias".lstrip(".")
         self.layers = layers
         self.normalised = True
+        self._group = group
         index = torch.cat(indices)
         self.axis = axis
         self._removable = len(index)
@@ -201,6 +225,8 @@ class Consumer:
         Args:
             channels: Inputs of the consumer, shape (positions on the axis, B, ...).
         """
+        number, count = self._group
+        channels = channels.unflatten(0, (count, -1))[number]
         images = channels.shape[1]
         samples = channels[self.index.to(channels.device).flatten()].reshape(len(self.index), -1)
         if samples.shape[1] > images * POSITIONS:
@@ -210,6 +236,11 @@ class Consumer:
         self._samples += samples.shape[1]
         self._sum = self._sum.to(samples) + samples.sum(1)
         self._products = self._products.to(samples) + samples @ samples.T
+
+    def own(self, tensor: Tensor) -> Tensor:
+        """Return the group's part of a weight or bias, a view."""
+        number, count = self._group
+        return tensor.unflatten(0, (count, -1))[number] if count > 1 else tensor
 
     def apply(self, parameters: Mapping[str, Tensor], masks: Sequence[Mask]) -> None:
         """Move the weights on removed channels to the kept ones, in place.
@@ -222,7 +253,8 @@ class Consumer:
         keep[: self._removable] = np.concatenate([masks[layer] for layer in self.layers])
         if keep.all():
             return
-        weight, bias = parameters[self.weight], parameters.get(self.bias)
+        weight, bias = self.own(parameters[self.weight]), parameters.get(self.bias)
+        bias = None if bias is None else self.own(bias)
         gone, stays = (torch.from_numpy(np.flatnonzero(mask)) for mask in (~keep, keep))
         removed, kept = self.index[gone].to(weight.device), self.index[stays].to(weight.device)
         weights = weight.movedim(self.axis, -1)  # a view (outputs, ..., positions)

@@ -59,6 +59,7 @@ def finetune(
     checkpoint: Checkpoint | None = None,
     step_loss: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
     seed: int = 0,
+    steps: int | None = None,
     val_images: int = 0,
     on_step: Callback | None = None,
     on_epoch: Callback | None = None,
@@ -80,6 +81,8 @@ def finetune(
         step_loss: Computes the loss from network, inputs and targets; None takes the task's loss and the
             distillation.
         seed: Seed for the order of images, augmentation and dropout.
+        steps: Steps of the whole training, at least 1, in which the learning rate takes its whole course;
+            None takes those of ``config.epochs``.
         val_images: Images of val on which the network is measured after each epoch, for the callbacks; 0
             does not measure.
         on_step: Called after every step; returns True to end the training with the weights of that moment.
@@ -91,8 +94,9 @@ def finetune(
         DataError: If the data cannot be read; the training can be resumed.
     """
     recipe, batching, size = config.recipe, Batching.of(task, config), task.size("train")
-    epochs, steps = recipe.epochs, batching.steps
-    state = TrainingState(model, config, epochs * steps, seed)
+    total = recipe.epochs * batching.steps if steps is None else steps
+    epochs = -(-total // batching.steps)  # rounded up
+    state = TrainingState(model, config, total, seed)
     teacher = teacher if config.distillation_weight else None
 
     def explained(inputs: Tensor, targets: Any, when: str) -> contextlib.AbstractContextManager[None]:
@@ -111,14 +115,15 @@ def finetune(
         shared_step = SharedStep(model, step)
         while state.epoch < epochs and not state.stopped:
             seen, began, speed = 0, time.perf_counter(), 0.0
+            last = min(batching.steps, total - state.epoch * batching.steps)
             passed = Pass(
-                "train", batching.of_epoch(state.order(size)), augment=True, seed=seed, epoch=state.epoch,
-                first=state.step * batching.passes, rank=rank(), ranks=ranks(),
+                "train", batching.of_epoch(state.order(size), last), augment=True, seed=seed,
+                epoch=state.epoch, first=state.step * batching.passes, rank=rank(), ranks=ranks(),
             )  # fmt: skip
             batches = ((inputs.contiguous(memory_format=layout), y) for inputs, y in stream(task, passed))
             read = zip(passed.weights, in_unison(batches), strict=True)
-            while state.step < steps and not state.stopped:
-                when = f"epoch {state.epoch + 1}, step {state.step + 1} of {steps}"
+            while state.step < last and not state.stopped:
+                when = f"epoch {state.epoch + 1}, step {state.step + 1} of {last}"
                 passes = islice(read, batching.passes)
                 _take_step(state, shared_step, list(passes), functools.partial(explained, when=when))
                 seen += batching.images_per_step
@@ -126,14 +131,14 @@ def finetune(
                     checkpoint.save(state.snapshot())
                 speed = seen / (time.perf_counter() - began)
                 with restored_modes(model):  # a callback may run the network in evaluation mode
-                    if wants_end(on_step, state.progress(epochs, steps, speed)):
+                    if wants_end(on_step, state.progress(epochs, batching.steps, speed)):
                         state.stopped = when
             shared_step.share_buffers()
-            if state.step < steps:
+            if state.step < last:
                 break
             state.end_epoch(_val_accuracy(model, task, val_images))
             with restored_modes(model):
-                is_over = wants_end(on_epoch, state.progress(epochs, steps, speed))
+                is_over = wants_end(on_epoch, state.progress(epochs, batching.steps, speed))
             if is_over and not state.stopped:
                 state.stopped = f"epoch {state.epoch}"
         state.keep_average()

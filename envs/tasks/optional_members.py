@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from .base import Task
+    from .base import SplitName, Task
 
 ACCURACY = "accuracy"
 """Name of the metric of a task without ``metric_name``."""
@@ -33,6 +33,12 @@ def details_of(task: Task, statistics: Tensor) -> Mapping[str, float | None]:
     """Return the metric of each class or output by name, percent; empty if the task does not define it."""
     details = getattr(task, "details", None)
     return details(statistics) if details is not None else {}
+
+
+def targets_at_hand(task: Task, split: SplitName) -> Tensor | None:
+    """Return all targets of a split if the task has them without reading inputs; else None."""
+    all_targets: Callable[[SplitName], Tensor | None] | None = getattr(task, "all_targets", None)
+    return None if all_targets is None else all_targets(split)
 
 
 def batch_size_for(task: Task, batch_size: int) -> int:

@@ -5,14 +5,14 @@ Shapes: N examples, B of them, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from .base import SplitName, Task
 from .ignored_labels import accepts, labels_in
-from .optional_members import measuring_batch
+from .optional_members import measuring_batch, targets_at_hand
 from .own.example_sources import spread
 
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -54,7 +54,7 @@ def check_extremes(task: Task, outputs: Tensor) -> None:
     """
     outputs = outputs.detach().cpu()
     for split in _SPLITS:
-        targets = _at_hand(task, split)
+        targets = targets_at_hand(task, split)
         if targets is None or not is_classes(targets, outputs):
             continue
         proper = [label for label in labels_in(targets) if 0 <= label < outputs.shape[1]]
@@ -84,7 +84,7 @@ def float_labels(outputs: Tensor, targets: Tensor) -> str:
 
 def _targets(task: Task, split: SplitName) -> Iterator[tuple[Tensor, Tensor]]:
     """Read a few examples and check their inputs; yield targets, and the indices of their examples."""
-    at_hand = _at_hand(task, split)
+    at_hand = targets_at_hand(task, split)
     numbers = spread(task.size(split), LOOKED_AT)
     for part in numbers.split(measuring_batch(task, 64)):
         inputs, targets = task.batch(split, part)
@@ -93,12 +93,6 @@ def _targets(task: Task, split: SplitName) -> Iterator[tuple[Tensor, Tensor]]:
             yield targets, part
     if at_hand is not None:
         yield at_hand, torch.arange(len(at_hand))
-
-
-def _at_hand(task: Task, split: SplitName) -> Tensor | None:
-    """Return all targets of a split if the task has them without reading inputs."""
-    all_targets: Callable[[SplitName], Tensor | None] | None = getattr(task, "all_targets", None)
-    return None if all_targets is None else all_targets(split)
 
 
 def _require_finite(values: Tensor, numbers: Tensor, what: str, split: SplitName, task: Task) -> None:

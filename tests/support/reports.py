@@ -60,6 +60,7 @@ def full_report() -> dict[str, Any]:
     report["latency"] |= {"busy": False}
     report["throughput"] = report["latency"] | {"batch": 128, "threads": 1}
     report["search"] |= {"best_heuristic": {"name": "taylor-global", "val_accuracy": 94.2}}
+    report["search"] |= {"finalists": finalists()}
     report["recovery"] |= {"val_accuracy_before": 93.5, "val_accuracy_after": 96.25}
     return report | {
         "accuracy_drop_interval": [-0.83, 1.951],
@@ -70,6 +71,28 @@ def full_report() -> dict[str, Any]:
         "remarks": [],
         "built_by_name": True,
     }  # fmt: skip
+
+
+def finalists() -> dict[str, Any]:
+    """Give the comparison of three plans, of which a heuristic wins though the agent's leads a little."""
+    columns = ("name", "is_own", "macs_ratio", "accuracy_before", "accuracy")
+    plans = [
+        dict(zip(columns, row, strict=True))
+        for row in (
+            ("ppo", True, 0.4978, 95.1, 96.4),
+            ("l2-uniform", False, 0.4991, 90.0, 96.2),
+            ("l1-uniform", False, 0.4999, 89.0, 95.0),
+        )
+    ]
+    last = [plans[0] | {"accuracy": 96.9}, plans[1] | {"accuracy": 96.7}]
+    return {
+        "images": 500,
+        "epochs": 1.5,
+        "seconds": 12.3,
+        "rungs": [{"epochs": 0.25, "plans": plans}, {"epochs": 0.375, "plans": last}],
+        "winner": "l2-uniform",
+        "lead": {"over": "ppo", "points": -0.2, "interval": [-0.9, 0.5], "level": 0.8, "is_clear": False},
+    }
 
 
 def shown(report: dict[str, Any], width: int = 100) -> str:

@@ -49,7 +49,10 @@ def assert_same(one: Path, other: Path) -> None:
     for key in ("accuracy", "loss", "macs"):
         assert figures[0]["pruned"][key] == figures[1]["pruned"][key]
     assert figures[0]["recovery"]["losses"] == figures[1]["recovery"]["losses"]
-    assert figures[0]["search"]["rewards"] == figures[1]["search"]["rewards"]
+    for entry in ("rewards", "evaluations"):
+        assert figures[0]["search"][entry] == figures[1]["search"][entry]
+    compared = [figure["search"].get("finalists", {}) for figure in figures]
+    assert compared[0].get("rungs") == compared[1].get("rungs")
     assert not list(other.rglob("*.tmp"))
     assert not (other / "checkpoints").exists()
 
@@ -140,6 +143,21 @@ def test_who_stops_a_run_is_told_how_to_go_on(number: signal.Signals, whole: Pat
     )
     assert finish(["resume", str(out)], errors) == 0, errors.read_text()
     assert_same(whole, out)
+
+
+@pytest.mark.parametrize("rung", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_run_killed_in_a_rung_ends_as_if_nothing_had_happened(rung: int, tmp_path: Path) -> None:
+    longer = ["prune", SMALL[0], *SEARCH, "--epochs", "8", "--dense-epochs", "2", "--seed", "1"]
+    out, errors = tmp_path / "run", tmp_path / "errors"
+    assert finish([*longer, "--out", str(tmp_path / "whole")], errors) == 0, errors.read_text()
+    process = begin([*longer, "--out", str(out)], errors)
+    wait_for(lambda: bool(list((out / "checkpoints").glob(f"rung {rung}, *.checkpoint"))), process)
+    process.kill()
+    process.join()
+    assert (out / "checkpoints" / "finalists.checkpoint").is_file()
+    assert not (out / "checkpoints" / "recovery.checkpoint").exists()
+    assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    assert_same(tmp_path / "whole", out)
 
 
 def test_layer_after_layer_is_resumed_too(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from secateur.envs.cost.counts import smallest_ratio
 from secateur.envs.environment.episode import Episode
 from secateur.envs.problem.features import FILTER_FEATURES, LAYER_FEATURES
 from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.problem.reconstruction import reconstructions
 from secateur.envs.surgery.plan import Mask
 from secateur.rewards import Size, TargetReward
 from support.deciding import counts, ratio, untrained
@@ -166,15 +167,30 @@ def test_random_follows_its_seed(problem: PruningProblem) -> None:
 
 
 def test_an_agent_proposes_its_own_decision_and_samples_in_two_ways(problem: PruningProblem) -> None:
-    candidates = untrained(samples=5).decide(problem, 0.5, "macs")
+    *candidates, by_taylor, by_distance, by_order = untrained(samples=5).decide(problem, 0.5, "macs")
     assert len(candidates) == 7
     own = untrained(samples=0).decide(problem, 0.5, "macs")
     assert same(own[:1], candidates[:1])
-    assert same(own[1:], candidates[4:5])
+    assert same(own[1:2], candidates[4:5])
+    assert same(own[2:], [by_taylor, by_distance, by_order])
     assert len({tuple(map(bytes, masks)) for masks in candidates}) == 7
     reseeded = dataclasses.replace(untrained(samples=5), seed=1).decide(problem, 0.5, "macs")
     assert same(reseeded[:1], candidates[:1])
     assert not same(reseeded[1:], candidates[1:])
+
+
+def test_an_agent_also_proposes_the_order_of_reconstruction_with_three_allocations(
+    problem: PruningProblem,
+) -> None:
+    proposals = untrained(samples=0).decide(problem, 0.5, "macs")[2:]
+    orders = reconstructions(problem.model, problem.network, problem.compensation)
+    for masks in proposals:
+        for mask, reconstruction in zip(masks, orders, strict=True):
+            assert reconstruction.ranks[mask].min() == len(mask) - mask.sum()
+    counts = [[int(mask.sum()) for mask in masks] for masks in proposals]
+    assert len({tuple(own) for own in counts}) == 3
+    shares = np.array([mask.mean() for mask in proposals[2]])
+    assert np.ptp(shares) < 0.1  # as ranks in a layer are alike everywhere
 
 
 class PrefersDepth(FilterScorer):
@@ -187,7 +203,7 @@ class PrefersDepth(FilterScorer):
 
 def test_an_agent_spreads_the_target_over_the_layers_by_its_own_odds(problem: PruningProblem) -> None:
     agent = FrozenAgent(PrefersDepth(len(FILTER_FEATURES), len(LAYER_FEATURES), 4), samples=30)
-    candidates = agent.decide(problem, 0.4, "filters")
+    candidates = agent.decide(problem, 0.4, "filters")[:-3]
     for masks in (candidates[0], *[[np.stack(layer) for layer in zip(*candidates[1:], strict=True)]]):
         ratios = np.array([mask.mean() for mask in masks])
         odds = np.log(ratios / (1 - ratios))
@@ -212,7 +228,7 @@ def test_what_an_agent_does_about_an_offset_is_not_all_that_is_proposed(problem:
         episode.decide(decide_layer(layer, logits, 0.0, None))
         wanted.append(logits[0])
     reacting, steadfast = (
-        np.array([mask.mean() for mask in masks]) for masks in agent.decide(problem, 0.5, "macs")
+        np.array([mask.mean() for mask in masks]) for masks in agent.decide(problem, 0.5, "macs")[:2]
     )
     for ratios, close in ((steadfast, True), (reacting, False)):
         early = ratios[:4]  # the others cost next to nothing and are filled up

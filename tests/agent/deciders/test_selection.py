@@ -11,7 +11,7 @@ from secateur.agent.deciders.names import BASELINES
 from secateur.agent.deciders.selection import FINALISTS, choose
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.plan import Mask
-from secateur.rewards import Outcome, TargetReward, TryAndLearnReward
+from secateur.rewards import Outcome, TargetReward
 from support.deciding import ratio
 from support.toy import ToyEvaluator, toy_of
 
@@ -82,11 +82,3 @@ def test_few_proposals_need_no_first_look(problem: PruningProblem) -> None:
     toy, few = toy_of(problem), ToyEvaluator(problem)
     choose(toy, Baseline("l2", "uniform"), TARGET, first_look=few)
     assert few.evaluations == 0
-
-
-def test_with_a_drop_bound_the_smallest_of_all_deciders_within_it_is_chosen(problem: PruningProblem) -> None:
-    bound = TryAndLearnReward(20.0)
-    alone = choose(toy_of(problem), Baseline("random", "uniform"), bound)
-    together = choose(toy_of(problem), Baseline("random", "uniform"), bound, heuristics=heuristics())
-    assert together.outcome.accuracy_drop <= 20.0
-    assert together.outcome.macs_ratio < alone.outcome.macs_ratio

@@ -104,6 +104,12 @@ def test_search_and_cut_train_nothing_and_ones_own_loop_can_go_on(digit_task: Cl
     assert all(p.grad is not None for p in smaller.parameters())
 
 
+def test_a_search_gives_the_plan_of_a_run_without_epochs(digit_task: ClassificationTask) -> None:
+    options: dict[str, Any] = {"evaluations": 16, "search_images": 64, "target_macs": 0.5}
+    plan = secateur.search(plain_network(), digit_task, **options)
+    assert plan == secateur.prune(plain_network(), digit_task, epochs=0, **options).plan
+
+
 def test_a_cut_with_data_makes_up_for_what_goes(digit_task: ClassificationTask) -> None:
     model = secateur.recover(plain_network(), digit_task, epochs=4, learning_rate=0.1)
     plan = secateur.search(model, digit_task, target_macs=0.6, method="random-uniform", search_images=64)

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,9 +15,8 @@ from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.deciders.selection import choose
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.cutting import load_pruned, save_pruned
-from secateur.envs.surgery.plan import Mask
 from secateur.envs.tasks import ClassificationTask
-from secateur.rewards import Size, TargetReward, TryAndLearnReward
+from secateur.rewards import TargetReward
 from support.small import plain_network
 
 BRIEF = PruningConfig(target_macs=0.5, evaluations=32, epochs=1, search_images=64)
@@ -56,23 +54,6 @@ def test_the_choice_is_the_best_proposal_on_val(problem: PruningProblem) -> None
     choice = choose(problem, Baseline("l2", "global"), TargetReward(0.5))
     assert choice.outcome.macs_ratio <= 0.5
     assert choice.evaluations == 1
-
-
-def test_a_drop_bound_gives_the_smallest_size_that_keeps_it(problem: PruningProblem) -> None:
-    decider = Baseline("taylor", "global-per-mac")
-    loose, tight = (choose(problem, decider, TryAndLearnReward(bound)).outcome for bound in (30.0, 3.0))
-    assert loose.accuracy_drop <= 30
-    assert tight.accuracy_drop <= 3
-    assert loose.macs_ratio < tight.macs_ratio
-
-
-def test_a_bound_that_nothing_keeps_is_said(problem: PruningProblem) -> None:
-    class OneOfEach(Baseline):
-        def decide(self, problem: PruningProblem, target: float, size: Size) -> list[list[Mask]]:
-            return [[np.arange(layer.filters) == 0 for layer in problem.network.layers]]
-
-    with pytest.raises(ValueError, match="raise --drop-bound"):
-        choose(problem, OneOfEach("random", "global"), TryAndLearnReward(5.0))
 
 
 def test_a_network_without_prunable_filters_is_refused(digit_task: ClassificationTask) -> None:

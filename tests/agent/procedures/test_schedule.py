@@ -33,6 +33,9 @@ def test_stages_that_are_not_there_take_no_time_and_longer_ones_take_longer(prob
     assert estimate(evaluations=6400).search > 3 * whole.search
     assert estimate(effort="quick", epochs=40).recovery > 3 * whole.recovery
     assert estimate(method="l2-uniform").choice < quick.choice
+    assert estimate(method="l2-uniform").finalists == estimate(drop_bound=3.0).finalists == 0
+    assert estimate(procedure="layerwise", evaluations=16).finalists == 0
+    assert 0 < quick.finalists < whole.finalists
 
 
 def test_the_search_gets_what_the_other_stages_leave_of_the_minutes() -> None:
@@ -40,6 +43,13 @@ def test_the_search_gets_what_the_other_stages_leave_of_the_minutes() -> None:
     assert schedule.search_limit(None, Stopwatch()) is None
     assert schedule.search_limit(3.0, Stopwatch(earlier=30.0)) == pytest.approx(90.0, abs=1.0)
     assert schedule.search_limit(1.0, Stopwatch(earlier=30.0)) == 1.0
+
+
+def test_the_finalists_get_what_the_recovery_leaves_of_the_minutes() -> None:
+    schedule = Schedule(search=0.0, choice=20.0, recovery=40.0, finalists=60.0)
+    assert schedule.search_limit(3.0, Stopwatch(earlier=30.0)) == pytest.approx(30.0, abs=1.0)
+    shares = [schedule.affordable(minutes, Stopwatch(earlier=50.0)) for minutes in (None, 10.0, 2.0, 1.0)]
+    assert shares == pytest.approx([1.0, 1.0, 0.5, 0.0], abs=0.01)
 
 
 def test_minutes_that_the_other_stages_exceed_are_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +64,9 @@ def test_expected_times_are_announced(capsys: pytest.CaptureFixture[str]) -> Non
     schedule.announce(PruningConfig(), limit=None)
     schedule.announce(PruningConfig(), limit=60.0)
     dataclasses.replace(schedule, search=0.0, recovery=0.0).announce(PruningConfig(epochs=0), limit=None)
-    first, limited, bare = capsys.readouterr().err.splitlines()
+    dataclasses.replace(schedule, finalists=90.0).announce(PruningConfig(epochs=30), limit=None)
+    first, limited, bare, halved = capsys.readouterr().err.splitlines()
     assert first.startswith("expected time: search, at most 320 candidates: about 8 min; choice: about 20 s")
     assert "about 60 s" in limited
     assert bare == "expected time: choice: about 20 s"
+    assert "; 8 finalists, 15 epochs in all: about 90 s; fine-tuning" in halved

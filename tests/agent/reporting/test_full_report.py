@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from secateur.agent.reporting.formatting import lead_of
 from secateur.agent.reporting.loading_code import export_code, running_code
 from secateur.agent.reporting.remarks import remarks
 from secateur.agent.reporting.report import rewrite_page, write_report
@@ -45,6 +47,48 @@ def test_the_page_has_all_that_is_needed_to_ship(report: dict[str, Any], tmp_pat
         f"secateur export {tmp_path} --format onnx --with-preprocessing", "onnxruntime",
     ):  # fmt: skip
         assert fact in text, fact
+
+
+def test_the_page_shows_what_each_finalist_had_and_who_won(report: dict[str, Any], tmp_path: Path) -> None:
+    text = page_text(report, tmp_path)
+    rows = ["l1-uniform50.0 %89.00 %95.00 %", "ppo49.8 %95.10 %96.40 %96.90 %",
+            "l2-uniform49.9 %90.00 %96.20 %96.70 %"]  # fmt: skip
+    for row in (*rows, "finalistMACsbeforeafter 0.25 epochsafter 0.38 epochs"):
+        assert row in text.replace("\n", ""), row
+    assert "ppo leads l2-uniform by 0.20 points, within the noise" in text
+    assert "1.5 epochs in 12 s" in text
+    assert "Finalists" not in page_text(demo_report(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("winner", "points", "interval", "said"),
+    [
+        (
+            "ppo",
+            2.0,
+            [0.5, 3.5],
+            "b by 2.00 points, more than the noise (80% interval +0.50 to +3.50)",
+        ),
+        ("a", 0.1, [-0.5, 0.7], "a leads b by 0.10 points, within the noise"),
+        (
+            "a",
+            -0.1,
+            [-0.7, 0.5],
+            "0.50 to +0.70), so the heuristic is cut",
+        ),
+        ("a", math.inf, None, "the training of b diverged"),
+        ("a", None, None, "the training of b diverged"),
+        ("a", 1.0, None, "of a noise that is not known"),
+        ("a", -1.0, None, "of a noise that is not known, so the heuristic is cut"),
+        ("a", 0.0, [-0.5, 0.5], "a and b are equal"),
+    ],
+)
+def test_who_won_is_said_with_the_noise(
+    winner: str, points: float | None, interval: list[float] | None, said: str
+) -> None:
+    is_clear = interval is not None and interval[0] > 0
+    lead = {"over": "b", "points": points, "interval": interval, "level": 0.8, "is_clear": is_clear}
+    assert said in lead_of({"winner": winner, "lead": lead})
 
 
 def test_the_report_of_an_old_run_is_written_again_without_what_it_has_not(tmp_path: Path) -> None:

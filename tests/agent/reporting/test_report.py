@@ -296,6 +296,24 @@ def test_the_accuracy_comes_with_its_interval_and_its_bound(report: dict[str, An
         assert word in shown(report)
 
 
+@pytest.mark.parametrize(
+    ("unseen", "interval", "parts"),
+    [
+        (True, [-0.285, 1.951], (r"on 12,500 unseen\s", "−0.83", r"−1.95 to \+0.2[89]", "exceeded")),  # noqa: RUF001
+        (False, None, (r"on 12,500 images of val", "−0.83", "exceeded")),  # noqa: RUF001
+    ],
+)
+def test_the_check_of_a_bound_on_val_is_shown(
+    unseen: bool, interval: list[float] | None, parts: tuple[str, ...], report: dict[str, Any]
+) -> None:
+    check = {"images": 12_500, "unseen": unseen, "drop": 0.83, "interval": interval, "met": "no"}
+    report["drop_bound"] = {"bound": 2.0, "met": "yes", "on_val": check}
+    text = shown(report)
+    for part in parts:
+        assert re.search(part, text), part
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_the_terminal_takes_names_literally(report: dict[str, Any]) -> None:
     report["model"] = "[bold red]net[/]"
     assert "[bold red]net[/]" in shown(report)

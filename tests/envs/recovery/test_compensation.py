@@ -93,6 +93,16 @@ def flattened() -> nn.Module:
     return nn.Sequential(first, nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 1))
 
 
+def grouped() -> nn.Module:
+    first = nn.Conv2d(3, 6, 3)
+    duplicated(first)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter[4] = 2 * parameter[3]  # that of the other group
+    second = nn.Conv2d(6, 4, 3, groups=2)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.Flatten(), nn.Linear(64, 1))
+
+
 def transposed() -> nn.Module:
     first = nn.Conv2d(3, 6, 3)
     duplicated(first)
@@ -140,6 +150,7 @@ class BesidePinned(nn.Module):
         (plain, "0"),
         (without_biases, "0"),
         (flattened, "0"),
+        (grouped, "0"),
         (transposed, "0"),
         (Concatenated, "one"),
         (BesidePinned, "one"),
@@ -213,7 +224,7 @@ def test_the_dense_network_and_the_modes_are_left_as_they_were() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in setting.model.modules())
 
 
-def test_what_reads_by_groups_or_never_runs_loses_its_channels() -> None:
+def test_what_cannot_be_watched_loses_its_channels() -> None:
     class Functional(nn.Module):
         """Read by a function, which nobody can watch."""
 
@@ -225,14 +236,39 @@ def test_what_reads_by_groups_or_never_runs_loses_its_channels() -> None:
             """(B, 3, 8, 8) -> (B, 1)."""
             return self.head(nn.functional.conv2d(self.one(x).relu(), self.two.weight).flatten(1))
 
-    grouped = nn.Sequential(
-        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3, groups=2), nn.Flatten(), nn.Linear(64, 1)
+    transposed_groups = nn.Sequential(
+        nn.Conv2d(3, 6, 3),
+        nn.ReLU(),
+        nn.ConvTranspose2d(6, 4, 2, 2, groups=2),
+        nn.Flatten(),
+        nn.Linear(576, 1),
     )
-    for model, removed in ((Functional(), {"one": [1]}), (grouped, {"0": [1]})):
-        setting = Setting.of(model, removed)
+    for model in (Functional(), transposed_groups):
+        network = trace_exactly(model.eval(), torch.zeros(2, 3, 8, 8))
+        setting = Setting.of(model, {network.layers[0].name: [1]})
         bare = cut(model, setting.network, PruningPlan.from_masks(setting.network, setting.masks))
         for one, other in zip(setting.smaller().parameters(), bare.parameters(), strict=True):
             torch.testing.assert_close(one, other)
+
+
+def test_each_group_of_a_convolution_has_a_fit_of_its_own() -> None:
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3, groups=2))
+    model.append(nn.Flatten()).append(nn.Linear(64, 1))
+    setting = Setting.of(model, {"0": [1]})  # channel 1 of each group: 1 and 4
+    inputs, _ = setting.task.batch("train", torch.arange(IMAGES))
+    read = model[:2](inputs).detach().transpose(0, 1).flatten(1).T.double().numpy()  # (samples, C)
+    new = setting.smaller()[2]
+    assert (new.groups, new.weight.shape[1]) == (2, 2)
+    for group, (removed, kept) in enumerate([(1, [0, 2]), (4, [3, 5])]):
+        known = np.column_stack([read[:, kept], np.ones(len(read))])
+        solved = torch.from_numpy(np.linalg.lstsq(known, read[:, [removed]])[0]).float()  # (kept + 1, 1)
+        rows = slice(2 * group, 2 * group + 2)
+        old = model[2].weight[rows]
+        expected = old[:, [0, 2]] + torch.einsum("kr,orhw->okhw", solved[:2], old[:, [1]])
+        torch.testing.assert_close(new.weight[rows], expected, atol=0.02, rtol=0.02)
+        shift = old[:, [1]].sum((2, 3)) @ solved[2]
+        torch.testing.assert_close(new.bias[rows], model[2].bias[rows] + shift, atol=0.02, rtol=0.02)
 
 
 def test_channels_far_from_zero_are_fitted_too() -> None:

@@ -1,8 +1,7 @@
-"""Let Torch-Pruning (Fang et al. 2023, arXiv 2301.12900) prune a network, and check the result like ours.
+"""Let another pruner cut a network, and check the result like ours.
 
-It gets what its documentation recommends: the network in evaluation mode, a real example, the layers that
-compute the network's outputs ignored, and 30 % of every other layer to remove, chosen at random, so that
-importance plays no part.
+It gets the network in evaluation mode, a real example, and the names of the layers that compute the network's
+outputs. How it cuts is in ``peer_cuts.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.promises import Inputs, assert_trains, difference, outputs
 
 _PATIENCE = 60
-"""Limit of CPU seconds per network, as it does not terminate on some."""
+"""Limit of CPU seconds per network, as Torch-Pruning does not terminate on some."""
+
+Cut = Callable[[nn.Module, Inputs, Sequence[str]], nn.Module]
+"""Removes a part of the filters: network, example inputs, names of the layers of the outputs -> network."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +43,19 @@ class Verdict:
     problem: str = ""
 
 
-def prune_with_peer(build: Callable[[], nn.Module], inputs: Inputs, heads: Sequence[str]) -> Verdict:
-    """Prune a float64 network with Torch-Pruning, and check the result.
+def check_peer(build: Callable[[], nn.Module], inputs: Inputs, heads: Sequence[str], cut: Cut) -> Verdict:
+    """Let a peer cut a float64 network, and check the result.
 
     Args:
         build: Builds the dense network, always with the same weights.
         inputs: A batch of example inputs.
         heads: Names of the modules that compute the network's outputs.
+        cut: The peer.
     """
     runs = False
     try:
         with _limited():
-            masked, smaller = _pruned(build, inputs, heads)
+            masked, smaller = _pruned(build, inputs, heads, cut)
         found = outputs(smaller, inputs)
         runs = True
         worst = difference(outputs(masked, inputs), found)
@@ -73,25 +76,16 @@ def brief(error: Exception) -> str:
 
 
 def _pruned(
-    build: Callable[[], nn.Module], inputs: Inputs, heads: Sequence[str]
+    build: Callable[[], nn.Module], inputs: Inputs, heads: Sequence[str], cut: Cut
 ) -> tuple[nn.Module, nn.Module]:
     """Return the dense network with zeros for removed entries, and the pruned network."""
-    import torch_pruning
-
     model, smaller = build().eval(), build().eval()
-    _untie(model)  # as its pruning does
+    _untie(model)  # as Torch-Pruning does
     for tensor in _tensors(smaller).values():  # each entry tells its place, also when it has moved
         tensor.data = torch.arange(tensor.numel(), dtype=torch.float64).view(tensor.shape)
-    ignored = [smaller.get_submodule(name) for name in heads if name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        torch_pruning.pruner.BasePruner(
-            smaller,
-            inputs[0] if len(inputs) == 1 else inputs,
-            importance=torch_pruning.importance.RandomImportance(),
-            pruning_ratio=0.3,
-            ignored_layers=ignored,
-        ).step()
+        smaller = cut(smaller, inputs, [name for name in heads if name])
     dense, shorter = _tensors(model), False
     for name, tensor in _tensors(smaller).items():
         if name not in dense:  # a parameter that it added for a masked or normalised one
