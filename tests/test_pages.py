@@ -91,6 +91,9 @@ def test_scripts_and_their_options_exist() -> None:
             path = next(p for p in (ROOT / script, ROOT / "benchmarks" / script) if p.is_file())
             flags = [word.split("=")[0] for word in words if word.startswith("--")]
             source = path.read_text(encoding="utf-8")
+            for name in re.findall(r"^(?:from|import) (\w+)", source, re.MULTILINE):
+                if (neighbour := path.with_name(f"{name}.py")).is_file():  # may declare options, too
+                    source += neighbour.read_text(encoding="utf-8")
             assert [flag for flag in flags if f'"{flag}"' not in source] == [], shlex.join(words)
             scripts += 1
     assert scripts > 5

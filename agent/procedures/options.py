@@ -74,8 +74,7 @@ class SearchOptions:
 
     effort: Effort = "normal"
     """Effort: quick compares the frozen agent with the heuristics; normal also searches until candidates no
-    longer improve; thorough measures 2000 and fine-tunes longer. The best recover shortly before one is
-    chosen: 4, 8 or 16."""
+    longer improve; thorough measures 2000 and fine-tunes longer."""
     minutes: float | None = None
     """Time limit of the run, minutes, > 0; the search takes what the choice and the fine-tuning leave."""
     method: str = PPO

@@ -126,20 +126,26 @@ def test_an_image_of_more_pixels_than_pillow_opens_is_named_in_one_line(tmp_path
             assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("scenes", [False, True], ids=["classes", "scenes"])
-def test_pixels_are_in_memory_once_even_while_train_is_split(tmp_path: Path, scenes: bool) -> None:
-    side, count = 400, 300
+def write_noise(root: Path, count: int, side: int, *, scenes: bool) -> None:
     for folder in ("images", "masks") if scenes else ("0", "1"):
-        (tmp_path / "train" / folder).mkdir(parents=True)
+        (root / "train" / folder).mkdir(parents=True)
     for k in range(count):
         image = Image.effect_noise((side, side), 10 + k % 50)
         if scenes:
-            image.convert("RGB").save(tmp_path / "train" / "images" / f"{k}.bmp")
-            image.point(lambda value: value % 3).save(tmp_path / "train" / "masks" / f"{k}.png")
+            image.convert("RGB").save(root / "train" / "images" / f"{k}.bmp")
+            image.point(lambda value: value % 3).save(root / "train" / "masks" / f"{k}.png")
         else:
-            image.convert("RGB").save(tmp_path / "train" / str(k % 2) / f"{k}.bmp")
+            image.convert("RGB").save(root / "train" / str(k % 2) / f"{k}.bmp")
+
+
+@pytest.mark.parametrize("scenes", [False, True], ids=["classes", "scenes"])
+def test_pixels_are_in_memory_once_even_while_train_is_split(tmp_path: Path, scenes: bool) -> None:
+    side, count = 400, 300
+    small, large = tmp_path / "small", tmp_path / "large"
+    for root, images in ((small, 20), (large, count)):
+        write_noise(root, images, side, scenes=scenes)
     here, there = PROCESSES.Pipe()
-    child = PROCESSES.Process(target=report_peak, args=(tmp_path, scenes, there))
+    child = PROCESSES.Process(target=report_peak, args=(small, large, scenes, there))
     child.start()
     assert here.poll(120)
     pixels = count * side * side * (4 if scenes else 3)
