@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import time
 from dataclasses import dataclass, replace
@@ -208,10 +209,10 @@ def main() -> None:
     rows: list[dict[str, Any]] = json.loads(arguments.json.read_text()) if arguments.json.exists() else []
     known = {(row["data"], row["network"], row["bound"], row["method"]) for row in rows}
     began = time.monotonic()
-    for method in METHODS:
+    for name, method in itertools.product(arguments.data, METHODS):
         for data, network, bound in BOUNDS:
             is_late = time.monotonic() - began > 60 * arguments.minutes
-            if is_late or data not in arguments.data or (data, network, bound, method) in known:
+            if is_late or data != name or (data, network, bound, method) in known:
                 continue
             rows.append(measure(data, network, bound, method, arguments))
             arguments.json.write_text(json.dumps(rows, indent=1) + "\n")

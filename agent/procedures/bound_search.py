@@ -85,7 +85,7 @@ class Checked:
     @property
     def described(self) -> dict[str, Any]:
         """The check for the report."""
-        interval = None if self.interval is None else [float(end) for end in self.interval]
+        interval = None if self.interval is None else list(self.interval)
         return {"macs_ratio": self.macs_ratio, "drop": self.drop, "interval": interval, "met": self.met}
 
 
@@ -191,7 +191,7 @@ class BoundSearch:
             "drop": drop,
             "excess": self._excess(drop, interval),
             "evaluations": float(choice.evaluations),
-            "macs_ratio": choice.outcome.macs_ratio,
+            "macs_ratio": float(choice.outcome.macs_ratio),
         }
 
     def _check(self, size: int) -> Drop:
@@ -251,7 +251,9 @@ class BoundSearch:
 
 def _drop(task: Task, dense: Measurement, pruned: Measurement) -> tuple[float, tuple[float, float] | None]:
     """Return the accuracy drop and its confidence interval, percentage points."""
-    return dense.accuracy - pruned.accuracy, drop_interval(task, dense, pruned)
+    interval = drop_interval(task, dense, pruned)
+    plain = None if interval is None else (float(interval[0]), float(interval[1]))  # as checkpoints hold
+    return float(dense.accuracy - pruned.accuracy), plain
 
 
 def targets_of(problem: PruningProblem) -> list[float]:
