@@ -139,7 +139,8 @@ def curve(filters: dict[str, Any], column: str) -> list[dict[str, float]]:
     for value in np.unique(at[chosen]):
         here = chosen & (at == value)
         means = (np.average(filters[key][here], weights=filters["weight"][here]) for key in ("keep", "left"))
-        points.append(dict(zip(("at", "keep", "macs_left"), (float(value), *map(float, means)), strict=True)))
+        keep, left = (round(float(each), 4) for each in means)
+        points.append({"at": round(float(value), 4), "keep": keep, "macs_left": left})
     return points
 
 
@@ -195,7 +196,7 @@ def changes(
         for name, view in views(problem.network.widths.tolist(), sizes[number - 1], seed=number):
             others = kept(problem, scorer, size, view(seen))
             found.setdefault(name, []).append(float(np.mean(own != others)))
-    return {name: mean(shares) for name, shares in found.items()}
+    return {name: round(mean(shares), 4) for name, shares in found.items()}
 
 
 def look(problem: PruningProblem, scorer: FilterScorer) -> tuple[list[dict[str, Any]], dict[str, float]]:
@@ -295,7 +296,7 @@ def main() -> None:
     draw(curves, args.png)
     print("", *tables(curves, changed), sep="\n\n")
     if args.json:
-        args.json.write_text(json.dumps({"curves": curves, "changes": changed}, indent=1) + "\n")
+        args.json.write_text(json.dumps({"curves": curves, "changed": changed}) + "\n")
 
 
 if __name__ == "__main__":
