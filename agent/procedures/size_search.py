@@ -4,8 +4,8 @@ Sizes are numbered from 0, the smallest, to the dense one. Each is measured by a
 how much it misses the bound by; at most 0 is within it. A forecast follows a short recovery. The first check
 is of a size that is within the bound after that, which is cautious, as a full recovery leaves a share of the
 drop only. The share is then measured on the network itself: excesses of other sizes are foretold by a line
-through the last check with this slope. Simulated searches like those of the tests end with some 5 % more of
-the MACs than with all sizes recovered in full.
+through the last check with this slope. Simulated searches like those of the tests end with 5 to 8 points more
+of the MACs than with all sizes recovered in full.
 """
 
 from collections.abc import Callable
