@@ -91,6 +91,8 @@ def test_scripts_and_their_options_exist() -> None:
             path = next(p for p in (ROOT / script, ROOT / "benchmarks" / script) if p.is_file())
             flags = [word.split("=")[0] for word in words if word.startswith("--")]
             source = path.read_text(encoding="utf-8")
+            others = [other for other in path.parent.glob("*.py") if f"from {other.stem} import" in source]
+            source += "".join(other.read_text(encoding="utf-8") for other in others)
             assert [flag for flag in flags if f'"{flag}"' not in source] == [], shlex.join(words)
             scripts += 1
     assert scripts > 5
