@@ -105,7 +105,7 @@ def on_test(problem: PruningProblem) -> Evaluator:
 
 
 def agents_choice(problem: PruningProblem, agent: FrozenAgent, target: float, seed: int) -> list[Mask]:
-    """Choose among the agent's own proposals by accuracy on val: all on 512 images, the best four on 2,048."""
+    """Choose among the agent's own proposals by accuracy on val, all on 512 images, the best on 2,048."""
     options = PruningConfig(seed=seed)
     few, many = (
         problem.choice_problem(images, seed=seed + 1)
