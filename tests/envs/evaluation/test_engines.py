@@ -186,7 +186,8 @@ def is_alive(pid: int) -> bool:
 
 
 SCRIPT = """
-import sys, time, torch
+import signal, sys, time, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
 from secateur.envs.evaluation.local_pool import LocalPool
 with LocalPool(2, torch.device("cpu")) as pool:
     print(*(place.process.pid for place in pool._places), flush=True)
