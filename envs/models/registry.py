@@ -15,6 +15,7 @@ from .cifar import RESNET_DEPTHS, CifarResNet, CifarVGG16
 from .demo import DemoNet
 from .factories import FactorySource
 from .huggingface import HuggingFaceSource
+from .lenet import SIDE, lenet5, lenet300
 from .segmentation import list_segmentation
 from .segnet import SegNet
 from .sources import Sizes, Source, unknown_weights
@@ -28,6 +29,8 @@ _OWN: dict[str, Callable[..., nn.Module]] = {
     "demo": DemoNet,
     **{f"resnet{depth}": partial(CifarResNet, depth) for depth in RESNET_DEPTHS},
     "vgg16": CifarVGG16,
+    "lenet300": lenet300,
+    "lenet5": lenet5,
     "segnet": SegNet,
     **{f"segnet{width}": partial(SegNet, width=width) for width in (16, 32)},
 }
@@ -123,6 +126,8 @@ class _OwnSource:
     def sizes(self) -> Sizes:
         if self.name == "demo":
             return Sizes((1, 8, 8), 10)
+        if self.name.startswith("lenet"):
+            return Sizes((1, SIDE, SIDE), 10)
         return Sizes((3, 224, 224), 21) if predicts_pixels(self.name) else Sizes((3, 32, 32), 10)
 
 

@@ -35,6 +35,9 @@ class PruningPlan:
             :meth:`from_masks` sets them, :func:`.load_pruned` needs them.
         input_shape: Shape of one input, (C, H, W) for images, on which the network was traced; None if
             unknown.
+        blocks: Names of the residual blocks whose branch goes as a whole, before filters are counted.
+        ranks: By module name, the rank of a convolution or linear layer that became two smaller ones, after
+            filters are cut.
         units: How the channels of grouped operations go together, by module and operation; a cut network
             remembers it.
         before: By layer name, the fingerprint (:attr:`.Layer.fingerprint`) of the dense layer. Layers without
@@ -49,6 +52,8 @@ class PruningPlan:
     filters: Mapping[str, int]
     attributes: Mapping[str, tuple[int, ...] | int] = field(default_factory=dict)
     input_shape: tuple[int, ...] | None = None
+    blocks: tuple[str, ...] = ()
+    ranks: Mapping[str, int] = field(default_factory=dict)
     units: Units = field(default_factory=dict, compare=False, repr=False)
     before: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     after: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -170,6 +175,10 @@ class PruningPlan:
         head = f'  "format": "{PLAN_FORMAT}",\n  "attributes": {attributes},\n'
         if self.units:
             head += f'  "units": {json.dumps(self.units)},\n'
+        if self.blocks:
+            head += f'  "blocks": {json.dumps(list(self.blocks))},\n'
+        if self.ranks:
+            head += f'  "ranks": {json.dumps(dict(self.ranks))},\n'
         if self.input_shape is not None:
             head += f'  "input_shape": {json.dumps(list(self.input_shape))},\n'
         return f'{{\n{head}  "layers": {layers}\n}}\n'
@@ -212,6 +221,8 @@ class PruningPlan:
             filters={name: row["filters"] for name, row in layers.items()},
             attributes={k: tuple(v) if isinstance(v, list) else v for k, v in attributes.items()},
             input_shape=_shape(data.get("input_shape")),
+            blocks=_blocks(data.get("blocks", [])),
+            ranks=_ranks(data.get("ranks", {})),
             units=_units(data.get("units", {})),
             before={name: row["before"] for name, row in layers.items() if "before" in row},
             after={name: row["after"] for name, row in layers.items() if "after" in row},
@@ -222,6 +233,19 @@ def _units(value: Any) -> Units:
     rows = value.values() if isinstance(value, dict) else [None]
     if not all(isinstance(row, dict) and all(isinstance(unit, str) for unit in row.values()) for row in rows):
         raise ValueError("the units of the plan must be objects of texts, by module")
+    return dict(value)
+
+
+def _blocks(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) and _is_dotted(name) for name in value):
+        raise ValueError("the blocks of the plan must be a list of names of modules")
+    return tuple(value)
+
+
+def _ranks(value: Any) -> dict[str, int]:
+    pairs: list[tuple[str, Any]] = list(value.items()) if isinstance(value, dict) else [("", "none")]
+    if not all(_is_dotted(name) and _is_whole(rank) and 1 <= rank <= _MAX_FILTERS for name, rank in pairs):
+        raise ValueError(f"the ranks of the plan must be whole numbers from 1 to {_MAX_FILTERS:,}, by module")
     return dict(value)
 
 

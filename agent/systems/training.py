@@ -1,0 +1,66 @@
+"""The training that all systems share: stages of the recipe, each resumed from a checkpoint of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from ...envs.recovery.batching import Batching
+from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.callbacks import Callback, Callbacks
+from ...envs.recovery.finetuning import finetune
+from ..procedures.short_recovery import shortened, steps_of
+from ..run.recovery_monitor import RecoveryMonitor
+from .base import Job
+
+
+def train_stage(
+    job: Job,
+    model: nn.Module,
+    epochs: float,
+    name: str,
+    *,
+    on_step: Callback | None = None,
+    teacher: nn.Module | None = None,
+    **changes: Any,
+) -> None:
+    """Train a network in place for a part of the job's passes, and re-estimate batch-norm statistics.
+
+    The learning rate takes its whole course, from the high rate of the recipe to zero, in each stage (Renda
+    et al. 2020, arXiv 2003.02389). A stage that an earlier process of the run has finished is read back. So a
+    system that is run again, and does the same between its stages, goes on where it was stopped.
+
+    Args:
+        job: The job, with the recipe, the data and the folder.
+        model: The network; masks that ``on_step`` changes are part of the checkpoint.
+        epochs: Passes over the training images, at least 0; parts of them are allowed.
+        name: Name of the stage, for its checkpoint, the progress bar and TensorBoard; no two are alike.
+        on_step: Called after every step.
+        teacher: The network to distil from, or None.
+        **changes: Options of the recovery that differ from the job's.
+    """
+    config = replace(shortened(job.config.recovery), **changes)
+    steps = steps_of(epochs, job.task, config)
+    if steps:
+        with RecoveryMonitor(job.task, job.folder, prefix=name, callbacks=Callbacks(on_step)) as monitor:
+            finetune(
+                model,
+                job.task,
+                config,
+                teacher=teacher,
+                seed=job.config.seed,
+                steps=steps,
+                checkpoint=job.folder.checkpoint(name) if job.folder else None,
+                val_images=monitor.val_images,
+                on_step=monitor.on_step,
+                on_epoch=monitor.on_epoch,
+            )
+    reestimate_batchnorm(model, job.task, images=config.batchnorm_images, seed=job.config.seed)
+    model.eval()
+
+
+def steps_per_epoch(job: Job) -> int:
+    """Return the steps of a pass over the training images."""
+    return Batching.of(job.task, job.config.recovery).steps

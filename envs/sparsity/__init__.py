@@ -1,0 +1,5 @@
+"""Masks over single weights: what is removed stays in the tensors as zeros."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

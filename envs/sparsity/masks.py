@@ -1,0 +1,137 @@
+"""Masks over single weights, held by ``torch.nn.utils.prune``.
+
+A masked weight is a parameter ``weight_orig``, a buffer ``weight_mask`` and a hook that multiplies them
+before each pass. So masks survive training, optimisers, checkpoints and saving, and a network that torch's
+own functions have pruned is one with masks.
+
+Shapes: each mask has the shape of its weight; True stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+Masks: TypeAlias = Mapping[str, Tensor]
+"""Keep masks by the name of the weight in the dense network, such as ``conv1.weight``; bool, True stays."""
+
+
+class _StraightThrough(prune.CustomFromMask):
+    """Mask a weight, and let its gradient reach the removed entries, too.
+
+    So they keep learning, and may come back (Guo et al. 2016, arXiv 1608.04493, eq. 3).
+    """
+
+    def apply_mask(self, module: nn.Module) -> Tensor:
+        """Return the masked weight; its gradient is that of all entries."""
+        original: Tensor = getattr(module, f"{self._tensor_name}_orig")
+        mask: Tensor = getattr(module, f"{self._tensor_name}_mask")
+        return original + (original * mask - original).detach()
+
+
+def apply_masks(model: nn.Module, masks: Masks, *, straight_through: bool = False) -> None:
+    """Mask weights of a network in place.
+
+    Args:
+        model: A network; weights that have a mask get the new one.
+        masks: The masks.
+        straight_through: Whether removed entries keep learning, so that they can come back; else they have no
+            gradient.
+
+    Raises:
+        ValueError: If the network has no such weight, or a mask has another shape.
+    """
+    method = _StraightThrough if straight_through else prune.CustomFromMask
+    for name, mask in masks.items():
+        module, own = _owner(model, name)
+        weight: Tensor = getattr(module, f"{own}_orig", getattr(module, own))
+        if weight.shape != mask.shape:
+            raise ValueError(f"the mask of {name} is {tuple(mask.shape)}, the weight {tuple(weight.shape)}")
+        mask = mask.to(weight.device, torch.bool)
+        if hasattr(module, f"{own}_orig"):
+            _unmask(module, own)
+        method.apply(module, own, mask)
+        setattr(module, f"{own}_mask", mask.clone())  # torch would hold it as numbers of the weight's type
+
+
+def set_masks(model: nn.Module, masks: Masks) -> None:
+    """Change masks that a network has, in place; optimisers and hooks stay as they are.
+
+    Raises:
+        ValueError: If one of the weights has no mask.
+    """
+    for name, mask in masks.items():
+        module, own = _owner(model, name)
+        held = module._buffers.get(f"{own}_mask")
+        if held is None:
+            raise ValueError(f"{name} has no mask; give it one with apply_masks")
+        held.copy_(mask)
+
+
+def keep_masks(model: nn.Module) -> dict[str, Tensor]:
+    """Return the masks of a network, also those of ``torch.nn.utils.prune``; empty if it has none."""
+    return {
+        name: getattr(module, f"{own}_mask").detach().bool().clone()
+        for name, module, own in masked_weights(model)
+    }
+
+
+def remove_masks(model: nn.Module) -> nn.Module:
+    """Write masked weights into the network as plain ones, with zeros, in place; return it."""
+    for _, module, own in list(masked_weights(model)):
+        prune.remove(module, own)
+    return model
+
+
+def masked_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """Yield the dense name of each masked weight, its module, and its name there."""
+    for path, module in model.named_modules():
+        for hook in module._forward_pre_hooks.values():
+            if isinstance(hook, prune.BasePruningMethod):
+                own = hook._tensor_name
+                yield f"{path}.{own}" if path else own, module, own
+
+
+def sparsity(model: nn.Module) -> float:
+    """Return the share of zeros among the weights of convolutions and linear layers, in [0, 1]."""
+    weights = [weight.detach() for weight in prunable_weights(model).values()]
+    total = sum(weight.numel() for weight in weights)
+    return sum(int((weight == 0).sum()) for weight in weights) / max(1, total)
+
+
+def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights that are counted and pruned, by their dense names; as they are, so masked.
+
+    These are the weights of convolutions and linear layers. Biases and norms are few, and stay.
+    """
+    kinds = (nn.modules.conv._ConvNd, nn.Linear)
+    return {
+        f"{path}.weight" if path else "weight": module.weight
+        for path, module in model.named_modules()
+        if isinstance(module, kinds)
+    }
+
+
+def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, own = name.rpartition(".")
+    try:
+        module = model.get_submodule(path)
+        getattr(module, own)
+    except AttributeError as error:
+        raise ValueError(f"the network has no weight {name!r}") from error
+    return module, own
+
+
+def _unmask(module: nn.Module, own: str) -> None:
+    """Take a mask off, without zeroing what it had removed."""
+    original = getattr(module, f"{own}_orig")
+    for key, hook in list(module._forward_pre_hooks.items()):
+        if isinstance(hook, prune.BasePruningMethod) and hook._tensor_name == own:
+            del module._forward_pre_hooks[key]
+    delattr(module, own)
+    del module._parameters[f"{own}_orig"], module._buffers[f"{own}_mask"]
+    module.register_parameter(own, original)
