@@ -77,7 +77,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
         raise ValueError("search prunes all layers at once; for layerwise, which trains, call prune")
     _check_network(model)
     with restored_modes(model):
-        loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
+        loaded, data, _ = open_for_python(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
         config = replace(config, epochs=0)  # nothing is trained, so all is compared as cut
         halves = halves_for(loaded, prepared.goal, config)
@@ -182,10 +182,10 @@ def recover(
     """
     join()
     recovery, data = split_keywords(checked_keywords("recover", options), RecoveryConfig, DataConfig)
-    data_config = _data_config(task, data)
-    config, notes = without_held_out(recovery_for(effort, **recovery), data_config)
+    of_data = data_config(task, data)
+    config, notes = without_held_out(recovery_for(effort, **recovery), of_data)
     logged(notes)
-    loaded = _task(model, task, data_config, seed)
+    loaded = _task(model, task, of_data, seed)
     recover_in_place(model, loaded, config, teacher, seed, Callbacks(on_step, on_epoch))
     return model.eval()
 
@@ -241,7 +241,7 @@ def prune(
             data = first_decides(lambda: read_data_config(folder_of_run))  # with what was found out
     clock = Stopwatch()
     with restored_modes(model):
-        loaded, data, notes = _open(model, task, data, config.seed, name, resumed=resumed)
+        loaded, data, notes = open_for_python(model, task, data, config.seed, name, resumed=resumed)
         options_of_run = Python(name, data, config)
         config, more = without_held_out(config, data)
         tutor = None
@@ -307,10 +307,15 @@ def _configs(
 ) -> tuple[PruningConfig, DataConfig]:
     options = checked_keywords(function.__name__, options)
     pruning, data = split_keywords(options, PruningConfig, DataConfig)
-    return PruningConfig(**pruning), _data_config(task, data)
+    return PruningConfig(**pruning), data_config(task, data)
 
 
-def _data_config(task: Data, options: dict[str, Any]) -> DataConfig:
+def data_config(task: Data, options: dict[str, Any]) -> DataConfig:
+    """Return the options of the data: those of a name or folder, with keywords.
+
+    Raises:
+        ValueError: If a task of the user's own has keywords, too.
+    """
     if isinstance(task, (str, Path)):
         return DataConfig(data=str(task), **options)
     if options:
@@ -329,7 +334,7 @@ def _check_network(model: object) -> None:
         raise TypeError(f"the model is {type(model).__name__}; give an nn.Module")
 
 
-def _open(
+def open_for_python(
     model: nn.Module, task: Data, config: DataConfig, seed: int, name: str, *, resumed: bool = False
 ) -> tuple[Task, DataConfig, tuple[str, ...]]:
     """Load the data, check them with the network, and say on the terminal what they are.

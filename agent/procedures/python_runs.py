@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -32,8 +33,14 @@ class Python:
     options: PruningConfig = field(default_factory=PruningConfig)
 
 
-def is_resumed(out: Path, run: Python, resume: bool) -> bool:
+def is_resumed(out: Path, run: Any, resume: bool, *, default: Any = None) -> bool:
     """Return whether a folder holds the same run, to be resumed.
+
+    Args:
+        out: The folder.
+        run: The options of the run, such as :class:`Python`.
+        resume: Whether it may be resumed.
+        default: The same with defaults; None is for :class:`Python`.
 
     Raises:
         ValueError: If it holds another run, or this one and ``resume`` is not set.
@@ -42,11 +49,12 @@ def is_resumed(out: Path, run: Python, resume: bool) -> bool:
         return False
     if not resume:
         raise ValueError(f"{out} holds a run; give resume=True to go on with it, or another out")
-    before, now, default = read_config(out), flat_options(run), flat_options(Python(run.model))
+    before, now = read_config(out), flat_options(run)
+    usual = flat_options(Python(run.model) if default is None else default)
     for engine in options_of(EngineOptions):
-        del now[engine.name]  # they change no result
+        now.pop(engine.name, None)  # they change no result
     for option, value in now.items():
-        is_found_out = option in FOUND_OUT and value == default[option]
+        is_found_out = option in FOUND_OUT and value == usual[option]
         if before.get(option, value) != value and not is_found_out:
             raise ValueError(
                 f"{out} was begun with {option}={before[option]!r}, not {value!r}; give the same options"
