@@ -26,8 +26,8 @@ class Resume:
     """Resume a run that was stopped or killed; its results are those of an uninterrupted run."""
 
     folder: Positional[Path]
-    """Folder of a prune, train or compare run. Resume in the directory where the run was started, as its paths
-    may be relative."""
+    """Folder of a prune, train or compare run. Resume in the directory where the run was started, as its
+    paths may be relative."""
 
     shared: ClassVar[bool] = True
     """Whether several processes share the work."""

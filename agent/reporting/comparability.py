@@ -58,7 +58,7 @@ def sentences(
         found.append(
             f"{row['method']} has {percent(macs)} of the MACs where {percent(target)} was the target."
         )
-    spent: dict[str, set[float]] = {}
+    spent: dict[str, set[str]] = {}
     for row in done:
         if row["epochs"]["mean"] is not None and abs(row["epochs"]["mean"] - epochs) > 1e-6:
             spent.setdefault(f"{row['epochs']['mean']:.3g}", set()).add(row["method"])

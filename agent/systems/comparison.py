@@ -148,8 +148,8 @@ def _stop_file_on_signal(file: Path) -> Iterator[None]:
         if callable(before[number]):
             before[number](number, frame)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, on_signal)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        before[each] = signal.signal(each, on_signal)
     try:
         yield
     finally:

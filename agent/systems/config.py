@@ -23,7 +23,7 @@ are best after recovery, and one system of each other idea."""
 
 @dataclass(frozen=True)
 class ComparisonConfig(RecoveryConfig):
-    """Comparison: which systems, at which sizes, how often, and how long each may train.
+    """Comparison: which systems, at which sizes, how often, and how long.
 
     Raises:
         ValueError: If a number is out of its range, or a method, a size or a seed is missing or given twice.

@@ -24,10 +24,9 @@ from ...envs.surgery.constraints import Constraints
 from ...envs.tasks import Task
 from ...envs.tracing import TracedNetwork
 from ..procedures.data_config import DataConfig, read_data_config
-from ..procedures.front_door import Data, data_config, open_for_python
 from ..procedures.keywords import checked_keywords, split_keywords
 from ..procedures.preparation import logged, trace_for_task
-from ..procedures.python_runs import is_resumed
+from ..procedures.python_runs import Data, data_config, is_resumed, open_for_python
 from ..reporting.comparison import comparison_table, read_comparison
 from ..reporting.summary import measured_row, size_row
 from ..run.folder import RunFolder, check_same_weights
