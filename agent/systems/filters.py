@@ -41,11 +41,15 @@ class Filters:
             ValueError: If the target cannot be met.
             InexactCutError: If the cut network does not compute what the masked one does.
         """
+        recipe = job.config.recovery.recipe
         config = replace(
             job.config,
             method=self.method,
             target_macs=job.target,
             epochs=self._recovery_epochs(job),
+            schedule=recipe.schedule,  # of all passes, as fewer ones would get another
+            learning_rate=recipe.learning_rate,
+            warmup=recipe.warmup,
         )
         prepared = Prepared(job.network, Goal.resolve(config, job.network))
         done = choose_and_recover(
