@@ -40,8 +40,8 @@ HEADINGS = (
 )
 
 BELOW = (
-    "Accuracy on test in percent, change in points, ± standard deviation over seeds. MACs, parameters, "
-    "latency (batch 1, median) and file are shares of the dense network's; nonzero is the share of "
+    "Target, accuracy on test and shares in percent, change in points, ± standard deviation over seeds. "
+    "MACs, parameters, latency (batch 1, median) and file are shares of the dense network's, nonzero of "
     "the network's own weights. Passes over the training images; seconds of the whole run."
 )
 
@@ -122,7 +122,7 @@ def comparison_table(content: Content) -> Table:
     for row in cells(content):
         table.add_row(*map(Text, row))
     failed = [
-        f"{row['method']} at {_target(row)}: {row['failed']}" for row in content["table"] if row["failed"]
+        f"{row['method']} at {_target(row)} %: {row['failed']}" for row in content["table"] if row["failed"]
     ]
     said = [*failed, *content["not_comparable"]]
     table.caption, table.caption_justify = Text("\n".join([BELOW, *(f"* {each}" for each in said)])), "left"
@@ -167,20 +167,8 @@ def comparison_page(content: Content) -> str:
 def cells(content: Content) -> list[list[str]]:
     """Return the rows of the table as texts, the dense network first."""
     dense = content["dense"]
-    nonzero = _share(dense["nonzero"])
-    first = [
-        "dense",
-        "",
-        in_percent(dense["accuracy"]),
-        "",
-        "100 %",
-        "100 %",
-        nonzero,
-        "100 %",
-        "100 %",
-        "",
-        "",
-    ]
+    accuracy, nonzero = dense["accuracy"], _number(dense["nonzero"])
+    first = ["dense", "", f"{accuracy:.2f}", "", "100.0", "100.0", nonzero, "100.0", "100.0", "", ""]
     return [first, *(_row_cells(row) for row in content["table"])]
 
 
@@ -197,7 +185,7 @@ def _row_cells(row: Mapping[str, Any]) -> list[str]:
         _target(row),
         f"{number}{spread}" if number else _DASH,
         change,
-        *(_share(row[name]["mean"]) for name in shares),
+        *(_number(row[name]["mean"]) for name in shares),
         f"{row['epochs']['mean']:.3g}",
         f"{row['seconds']['mean']:,.0f}",
     ]
@@ -234,7 +222,11 @@ def _title(content: Content) -> str:
 
 
 def _target(row: Mapping[str, Any]) -> str:
-    return f"{100 * row['target']:.3g} %"
+    return f"{100 * row['target']:.3g}"
+
+
+def _number(ratio: float | None) -> str:
+    return _DASH if ratio is None else f"{100 * ratio:.1f}"
 
 
 def _share(ratio: float | None) -> str:

@@ -51,8 +51,12 @@ def save_result(
         ``details``.
     """
     plain = remove_masks(replica(result.model.eval()))
-    not_loadable = _write_network(shared, plain, result.plan, folder)
-    size, size_note = _size(shared, plain, result.plan)
+    whole = PruningPlan.dense(shared.network)
+    not_loadable = _write_network(shared, plain, result.plan or whole, folder)
+    if result.plan is None and not_loadable:
+        not_loadable = "it is another network than the dense one, so no plan says how to build it"
+    known = result.plan or (None if not_loadable else whole)
+    size, size_note = _size(shared, plain, known)
     row, measured = measured_row(plain, shared.task, size)
     if (folder / WEIGHTS).is_file():
         row["file_bytes"] = (folder / WEIGHTS).stat().st_size
@@ -63,7 +67,7 @@ def save_result(
         shared.name,
         shared.network,
         shared.task,
-        result.plan or PruningPlan.dense(shared.network),
+        result.plan or whole,
         shared.dense,
         (row, measured),
         notes,
@@ -93,11 +97,8 @@ def save_result(
     return report
 
 
-def _write_network(shared: Shared, plain: nn.Module, plan: PruningPlan | None, folder: Path) -> str:
+def _write_network(shared: Shared, plain: nn.Module, plan: PruningPlan, folder: Path) -> str:
     """Write the files that rebuild a network, and try them; return why they do not, or ""."""
-    if plan is None:
-        _write_weights_alone(plain, folder)
-        return "it is not a part of the dense network, so no plan says how to build it"
     try:
         save_pruned(plain, plan, folder)
         rebuilt = rebuild(shared, folder)
@@ -136,7 +137,7 @@ def _difference(shared: Shared, model: nn.Module, other: nn.Module) -> float:
 
 
 def _size(shared: Shared, plain: nn.Module, plan: PruningPlan | None) -> tuple[dict[str, float], str]:
-    """Return the size of a network, and a note if it cannot be counted."""
+    """Return the size of a network, and a note if it cannot be counted; without a plan it is traced."""
     if plan is not None and not plan.blocks and not plan.ranks:
         return size_row(shared.network, plan.counts(shared.network)), ""
     try:

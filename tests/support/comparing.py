@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from secateur.agent.systems.base import Job, Kind, Result
 from secateur.agent.systems.training import train_stage
 from secateur.envs.modules.copying import replica
@@ -31,14 +33,14 @@ class Refuses:
 
 @dataclass(frozen=True)
 class Otherwise:
-    """A system whose network no plan describes: the dense one, trained for half of the passes."""
+    """A system whose network no plan describes: another one, trained for half of the passes."""
 
     kind: Kind = "width"
 
     def __call__(self, job: Job) -> Result:
-        model = replica(job.model)
+        model = nn.Sequential(replica(job.model), nn.Identity()).eval()
         train_stage(job, model, job.epochs / 2, "half")
-        return Result(model, None, job.epochs / 2, ("It is a copy.",))
+        return Result(model, None, job.epochs / 2, ("It is another network.",))
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_a_network_without_a_plan_is_measured_too_and_the_page_says_that_it_cann
         secateur.load(plain_network, whole / row["folder"])
     page = (whole / "compare.html").read_text()
     assert "cannot be rebuilt from its folder" in page
-    assert "It is a copy." in page
+    assert "It is another network." in page
     report = json.loads((whole / row["folder"] / "report.json").read_text())
     assert any("cannot be rebuilt" in note for note in report["splits"]["notes"])
 
