@@ -116,7 +116,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
 def comparison_table(content: Content) -> Table:
     """Return the table for the terminal, at most 100 columns wide with names of up to 21 characters."""
     title = Text(f"{_title(content)}; {content['epochs']:g} passes each")
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "system" else "right", no_wrap=True)
     for row in cells(content):

@@ -14,6 +14,7 @@ import secateur
 from secateur.agent.cli import main
 from secateur.agent.systems import registry
 from secateur.agent.systems.comparison import all_systems, entries_of
+from secateur.agent.systems.front_door import Comparison
 from secateur.envs.tasks import ClassificationTask
 from support.command_line import refusal
 from support.comparing import NETWORK, SMALL, Keeps, Otherwise, Refuses, assert_same_networks, content_of
@@ -49,7 +50,10 @@ def test_every_run_has_a_row_and_a_folder_that_can_be_used(
         assert json.loads(capsys.readouterr().out)["accuracy"] == row["accuracy"]
     assert main(["export", str(whole / name), "--format", "safetensors"]) == 0
     assert main(["report", str(whole / name)]) == 0
+    before = (whole / "compare.html").read_bytes()
     assert main(["report", str(whole)]) == 0
+    assert (whole / "compare.html").read_bytes() == before
+    assert "resume the comparison that this run is part of" in refusal(["resume", str(whole / name)], capsys)
     capsys.readouterr()
     assert main(["runs", str(whole), "--json"]) == 0
     listed = {Path(run["folder"]).name: run for run in json.loads(capsys.readouterr().out)}
@@ -190,3 +194,19 @@ def test_the_number_of_processes_changes_no_result(tmp_path: Path) -> None:
     assert main([*words, "--out", str(tmp_path / "one")]) == 0
     assert main([*words, "--jobs", "2", "--out", str(tmp_path / "two")]) == 0
     assert_same_networks(tmp_path / "one", tmp_path / "two")
+
+
+def test_the_table_fits_a_narrow_terminal_with_the_longest_names_and_numbers(whole: Path) -> None:
+    content = content_of(whole)
+    row = next(row for row in content["table"] if row["method"] == "agent")
+    wide = {"mean": 100.0, "deviation": 11.11}
+    numbers = {name: {"mean": 1.234, "deviation": None} for name in row if isinstance(row[name], dict)}
+    numbers |= {"accuracy": wide, "accuracy_drop": {"mean": 88.88, "deviation": 1.0}}
+    numbers |= {"seconds": {"mean": 12345.6, "deviation": None}, "epochs": {"mean": 1.25, "deviation": None}}
+    row = row | numbers | {"method": "taylor-global-per-mac"}
+    lines = str(Comparison({**content, "table": [row]})).splitlines()
+    line = next(line for line in lines if "taylor" in line)
+    assert "100.00 ±11.11" in line
+    assert "12,346" in line
+    assert max(map(len, lines)) <= 100
+    assert "…" not in "".join(lines)
