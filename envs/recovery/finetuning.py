@@ -127,12 +127,12 @@ def finetune(
                 passes = islice(read, batching.passes)
                 _take_step(state, shared_step, list(passes), functools.partial(explained, when=when))
                 seen += batching.images_per_step
-                if checkpoint is not None and checkpoint.due:
-                    checkpoint.save(state.snapshot())
                 speed = seen / (time.perf_counter() - began)
                 with restored_modes(model):  # a callback may run the network in evaluation mode
                     if wants_end(on_step, state.progress(epochs, batching.steps, speed)):
                         state.stopped = when
+                if checkpoint is not None and checkpoint.due:  # after a callback that changed masks
+                    checkpoint.save(state.snapshot())
             shared_step.share_buffers()
             if state.step < last:
                 break
