@@ -5,6 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .base import System
+from .gradual import Gradual
+from .iterative import Iterative
+from .one_shot import (
+    OneShot,
+    by_chance,
+    by_magnitude,
+    by_magnitude_in_each_layer,
+    by_threshold,
+    two_of_four,
+)
 
-SYSTEMS: Mapping[str, System] = {}
+SYSTEMS: Mapping[str, System] = {
+    "magnitude-global": OneShot(by_magnitude),
+    "magnitude-layer": OneShot(by_magnitude_in_each_layer),
+    "threshold": OneShot(by_threshold),
+    "random-weights": OneShot(by_chance),
+    "two-of-four": OneShot(two_of_four),
+    "iterative": Iterative(),
+    "gradual": Gradual(),
+}
 """By the name that ``--methods`` takes."""
