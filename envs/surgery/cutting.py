@@ -149,7 +149,8 @@ def _check_ranks(plan: PruningPlan, state: Mapping[str, Tensor]) -> None:
     for name, rank in plan.ranks.items():
         weight = state.get(f"{name}.0.weight")
         if weight is not None and (weight.ndim < 2 or len(weight) != rank):
-            raise ValueError(f"the plan gives {name!r} the rank {rank}, the weights are {tuple(weight.shape)}")
+            shape = tuple(weight.shape)
+            raise ValueError(f"the plan gives {name!r} the rank {rank}, its weights are {shape}")
 
 
 def _set_sizes(model: nn.Module, attributes: Mapping[str, tuple[int, ...] | int]) -> None:

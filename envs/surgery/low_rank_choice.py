@@ -47,7 +47,12 @@ class _Options:
 
 
 def choose_ranks(
-    layers: Sequence[RankLayer], energies: Mapping[str, Tensor], macs: float, target_macs: float
+    layers: Sequence[RankLayer],
+    energies: Mapping[str, Tensor],
+    macs: float,
+    target_macs: float,
+    *,
+    dense_macs: float | None = None,
 ) -> dict[str, int]:
     """Choose the ranks of all layers together, so that the product of their shares of energy is large.
 
@@ -60,6 +65,8 @@ def choose_ranks(
         energies: What is lost without each direction of a layer, (R,), by module name.
         macs: Multiply-accumulate operations of the whole network for one example.
         target_macs: The most that may stay.
+        dense_macs: Those of the network of which the target is a share, for the message; None if it is this
+            one.
 
     Returns:
         By module name the ranks of layers that become two; the others stay whole.
@@ -75,11 +82,11 @@ def choose_ranks(
 
     smallest = [int(np.argmin(one.costs)) for one in options]
     if total(smallest) > target_macs:
-        least = math.ceil(1e3 * total(smallest) / macs) / 1e3
+        asked, share = (each / (dense_macs or macs) for each in (target_macs, total(smallest)))
         raise ValueError(
-            f"the target {target_macs / macs:.4g} of the MACs cannot be reached by low rank alone: with rank 1 "
-            f"in {len(layers)} layers the network keeps {total(smallest) / macs:.4f}; ask for at least "
-            f"{least:g}, or cut filters, too"
+            f"the target {asked:.4g} of the MACs cannot be reached by low rank: with rank 1 in "
+            f"{len(layers)} layers the network keeps {share:.4f}; ask for at least "
+            f"{math.ceil(1e3 * share) / 1e3:g}, or cut more filters"
         )
     low, high = 1e-30, 1e30  # prices; at the high one every layer is as small as can be
     for _ in range(100):
@@ -87,9 +94,7 @@ def choose_ranks(
         fits = total([one.best(middle) for one in options]) <= target_macs
         low, high = (low, middle) if fits else (middle, high)
     chosen = _filled(options, [one.best(high) for one in options], target_macs - rest)
-    return {
-        one.name: k + 1 for one, k in zip(options, chosen, strict=True) if k < len(one.costs) - 1
-    }
+    return {one.name: k + 1 for one, k in zip(options, chosen, strict=True) if k < len(one.costs) - 1}
 
 
 def _filled(options: Sequence[_Options], chosen: list[int], budget: float) -> list[int]:

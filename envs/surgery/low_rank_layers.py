@@ -125,9 +125,7 @@ def _refused_by_kind(model: nn.Module) -> dict[str, str]:
     """Say which convolutions and linear layers are not computed by one plain weight of their own."""
     modules = dict(model.named_modules(remove_duplicate=False))
     names = Counter(id(module) for module in modules.values())
-    owners = Counter(
-        id(parameter) for module in model.modules() for parameter in module._parameters.values()
-    )
+    owners = Counter(id(parameter) for module in model.modules() for parameter in module._parameters.values())
     refused = {}
     for name, module in modules.items():
         if not isinstance(module, _ConvNd | nn.Linear):
@@ -151,7 +149,7 @@ def _reason(module: nn.Module) -> str:
         return "it has groups"
     if is_parametrized(module) or "weight" not in module._parameters:
         return "its weight is masked, or computed from other tensors"
-    own = type(module).forward is kind.forward  # type: ignore[attr-defined]
+    own = type(module).forward is kind.forward
     if not own or getattr(type(module), "_conv_forward", None) is not getattr(kind, "_conv_forward", None):
         return f"{type(module).__name__} has a forward of its own"
     if set(module._parameters) != {"weight", "bias"} or module._buffers or module._modules:
@@ -179,9 +177,7 @@ def _positions(model: nn.Module, modules: Mapping[str, nn.Module], call: Call) -
     return counted
 
 
-def _refused_by_trial(
-    model: nn.Module, layers: Sequence[RankLayer], calls: Sequence[Call]
-) -> dict[str, str]:
+def _refused_by_trial(model: nn.Module, layers: Sequence[RankLayer], calls: Sequence[Call]) -> dict[str, str]:
     """Try all layers together and, if that is wrong, each alone."""
     ranks = {layer.name: max(1, layer.largest // 2) for layer in layers}
     if not ranks or not trial(model, ranks, calls):
@@ -226,9 +222,7 @@ def trial(model: nn.Module, ranks: Mapping[str, int], calls: Sequence[Call]) -> 
     raise AssertionError
 
 
-def _set_random(
-    whole: nn.Module, pairs: nn.Module, name: str, rank: int, generator: torch.Generator
-) -> None:
+def _set_random(whole: nn.Module, pairs: nn.Module, name: str, rank: int, generator: torch.Generator) -> None:
     """Give a layer a random weight of low rank, as one matrix and as two."""
     module: Any = whole.get_submodule(name)
     first, second = (

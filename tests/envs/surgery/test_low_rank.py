@@ -166,9 +166,10 @@ def kinds() -> nn.ModuleDict:
     prune.l1_unstructured(masked, "weight", 0.5)
     return nn.ModuleDict(
         {
-            "groups": nn.Conv2d(8, 8, 3, groups=2), "transposed": nn.ConvTranspose2d(8, 8, 3), "own": Own(8, 8, 3),
+            "groups": nn.Conv2d(8, 8, 3, groups=2), "transposed": nn.ConvTranspose2d(8, 8, 3),
+            "own": Own(8, 8, 3), "plain": nn.Conv2d(8, 8, 3),
             "masked": masked, "normed": parametrizations.weight_norm(nn.Conv2d(8, 8, 3)), "one": shared,
-            "two": shared, "tied": tied, "other": other, "small": nn.Conv2d(8, 1, 1), "plain": nn.Conv2d(8, 8, 3),
+            "two": shared, "tied": tied, "other": other, "small": nn.Conv2d(8, 1, 1),
         }
     )  # fmt: skip
 
@@ -206,7 +207,7 @@ def test_a_network_of_low_rank_is_rebuilt_from_its_plan(problem: PruningProblem,
     assert PruningPlan.from_json(plan.to_json()) == plan
     assert {"block1.conv2.0.0.weight", "block1.conv2.0.1.weight"} <= set(again.state_dict())
     (tmp_path / "plan.json").write_text(plan.with_ranks({**plan.ranks, "hidden": 4}).to_json())
-    with pytest.raises(ValueError, match="gives 'hidden' the rank 4, the weights are"):
+    with pytest.raises(ValueError, match="gives 'hidden' the rank 4, its weights are"):
         load_pruned(lambda: type(problem.model)(), tmp_path)
 
 
@@ -221,7 +222,7 @@ def test_after_a_cut_the_rank_is_that_of_the_cut_layer(problem: PruningProblem) 
     over = plan.with_ranks({"hidden": ranks["hidden"] + 1})
     with pytest.raises(ValueError, match=f"the rank of 'hidden' is .*; allowed is 1 to {ranks['hidden']}"):
         cut(model, problem.network, over)
-    with pytest.raises(ValueError, match="'depthwise.0' a rank, which is no convolution without groups"):
+    with pytest.raises(ValueError, match=r"'depthwise\.0' a rank, which is no convolution without groups"):
         cut(model, problem.network, plan.with_ranks({"depthwise.0": 2}))
 
 
