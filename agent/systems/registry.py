@@ -24,5 +24,11 @@ SYSTEMS: Mapping[str, System] = {
     "two-of-four": OneShot(two_of_four),
     "iterative": Iterative(),
     "gradual": Gradual(),
+from .rank import Rank
+from .small_dense import SmallDense
+    "rank": Rank(),
+    "filters-rank": Rank(filters="fpgm-global"),
+    "small-dense": SmallDense(taught=False),
+    "small-dense-taught": SmallDense(taught=True),
 }
 """By the name that ``--methods`` takes."""

@@ -23,6 +23,7 @@ from ..modules.sizes import fit_attributes, sizes_from_weights
 from ..modules.units import remember_units
 from ..modules.weight_masks import masked_weights
 from ..tracing import TracedNetwork
+from .low_rank import low_rank, put_empty_pairs
 from .plan import PruningPlan
 from .slicing import TensorSlicer
 
@@ -50,7 +51,8 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
 
     Returns:
         A smaller copy that computes the same as ``model`` with the removed filters masked. Parameters that
-        are shared between modules stay shared.
+        are shared between modules stay shared. Layers to which the plan gives a rank are then two, by the
+        singular vectors of their weights.
     """
     masks = plan.masks(network)
     state = _tensors(model)
@@ -67,7 +69,7 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
     # Computed from the masks, as a plan written by hand has no attributes.
     set_numbers(smaller, PruningPlan.from_masks(network, masks).attributes)
     _update_derived_state(smaller)
-    return smaller
+    return low_rank(smaller, plan.ranks) if plan.ranks else smaller
 
 
 def _update_derived_state(model: nn.Module) -> None:
@@ -154,10 +156,20 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
             prune.remove(module, own)
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
     remember_units(model, plan.units)
+    put_empty_pairs(model, plan.ranks)
+    _check_ranks(plan, state)
     shrink_to(model, state)
     _set_sizes(model, plan.attributes)
     _check_kept(plan, model, dense)
     return model.eval()
+
+
+def _check_ranks(plan: PruningPlan, state: Mapping[str, Tensor]) -> None:
+    for name, rank in plan.ranks.items():
+        weight = state.get(f"{name}.0.weight")
+        if weight is not None and (weight.ndim < 2 or len(weight) != rank):
+            shape = tuple(weight.shape)
+            raise ValueError(f"the plan gives {name!r} the rank {rank}, its weights are {shape}")
 
 
 def _set_sizes(model: nn.Module, attributes: Mapping[str, tuple[int, ...] | int]) -> None:
@@ -190,7 +202,8 @@ def _check_kept(plan: PruningPlan, model: nn.Module, dense: Mapping[str, torch.S
         filters[module] += plan.filters[name]
         removed[module] += plan.filters[name] - len(kept)
     for module, count in filters.items():
-        producer, shape = modules[module], dense.get(f"{module}.weight".lstrip("."))
+        shape = dense.get(f"{module}.weight".lstrip("."))
+        producer = modules[f"{module}.1" if module in plan.ranks else module]  # the second layer has them
         if not isinstance(producer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) or shape is None:
             continue
         before, missing = shape[0], shape[0] - len(producer.weight)

@@ -140,8 +140,14 @@ class PruningPlan:
                 which a new trace does not list; they stay.
 
         Raises:
-            ValueError: If ``later`` was not made for the network that this plan cuts.
+            ValueError: If ``later`` was not made for the network that this plan cuts, or cuts filters of
+                layers of low rank.
         """
+        if self.ranks and (later.kept or later.blocks or set(later.ranks) & set(self.ranks)):
+            raise ValueError(
+                "the first plan makes layers of low rank, after which nothing else is cut; cut filters and "
+                "blocks first, and choose ranks last"
+            )
         for name, filters in later.filters.items():
             count = len(self.kept.get(name, ()))
             if filters != count:
@@ -164,8 +170,14 @@ class PruningPlan:
             kept=kept,
             attributes={**self.attributes, **later.attributes},
             units={**later.units, **self.units},
-            after=later.after,
-        )
+            after=later.after if later.kept else self.after,
+        ).with_ranks({**self.ranks, **later.ranks})
+
+    def with_ranks(self, ranks: Mapping[str, int]) -> "PruningPlan":
+        """Return the plan with ranks, by module name, instead of those that it has."""
+        gone = tuple(f"{name}." for name in ranks)  # the one layer is no more, nor are its sizes
+        attributes = {path: size for path, size in self.attributes.items() if not path.startswith(gone)}
+        return replace(self, ranks=dict(ranks), attributes=attributes)
 
     def to_json(self) -> str:
         """Return the plan as JSON, one layer per line."""
