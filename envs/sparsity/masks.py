@@ -110,10 +110,17 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
     """
     kinds = (nn.modules.conv._ConvNd, nn.Linear)
     return {
-        f"{path}.weight" if path else "weight": module.weight
+        f"{path}.weight" if path else "weight": _current(module)
         for path, module in model.named_modules()
         if isinstance(module, kinds)
     }
+
+
+def _current(module: nn.Module) -> Tensor:
+    """Return a weight as the next pass will see it; ``module.weight`` is as the last pass saw it."""
+    mask = module._buffers.get("weight_mask")
+    weight: Tensor = module.weight if mask is None else module.weight_orig * mask
+    return weight
 
 
 def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
