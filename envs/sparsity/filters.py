@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..surgery.plan import Mask
 from ..tracing import TracedNetwork
-from .masks import masked_weights
+from .masks import keep_masks, masked_weights
 
 
 def filter_masks(model: nn.Module, network: TracedNetwork, masks: Sequence[Mask]) -> dict[str, Tensor]:
@@ -40,6 +41,19 @@ def filter_masks(model: nn.Module, network: TracedNetwork, masks: Sequence[Mask]
                 gone = torch.from_numpy(slice_.index[~mask].ravel()).to(tensor.device)
                 kept.index_fill_(slice_.axis, gone, False)
     return {name: found[tensor] for name, tensor in shapes.items() if tensor in found}
+
+
+def kept_filters(model: nn.Module, network: TracedNetwork) -> list[Mask]:
+    """Return the filters that the masks of :func:`filter_masks` keep, one keep mask (N,) per layer."""
+    masks, found = keep_masks(model), []
+    for layer in network.layers:
+        mask = np.ones(layer.filters, np.bool_)
+        slice_ = next((s for s in layer.slices if s.parameter in masks), None)
+        if slice_ is not None:  # a kept filter has entries that stay, as each layer keeps at least one filter
+            kept = masks[slice_.parameter].movedim(slice_.axis, 0).flatten(1).any(1).cpu().numpy()
+            mask = np.logical_or.reduce(kept[slice_.index], axis=1)
+        found.append(mask)
+    return found
 
 
 def unmasked_state(model: nn.Module) -> dict[str, Tensor]:

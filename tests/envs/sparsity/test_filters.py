@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from secateur.envs.modules.copying import replica
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.sparsity import apply_masks, keep_masks, remove_masks, set_masks
-from secateur.envs.sparsity.filters import filter_masks, unmasked_state
+from secateur.envs.sparsity.filters import filter_masks, kept_filters, unmasked_state
 from secateur.envs.surgery.cutting import cut
 from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import trace_exactly
@@ -69,6 +69,14 @@ def test_masks_name_the_same_parameters_whatever_is_removed(problem: PruningProb
     assert {name: int(mask.sum()) for name, mask in keep_masks(model).items()} == {
         name: int(mask.sum()) for name, mask in fewer.items()
     }
+
+
+@pytest.mark.parametrize("keep", [0.05, 0.5, 1.0])
+def test_the_kept_filters_are_read_off_the_masks(problem: PruningProblem, keep: float) -> None:
+    model, masks = replica(problem.model), candidate(problem, keep)
+    apply_masks(model, filter_masks(model, problem.network, masks))
+    found = kept_filters(model, problem.network)
+    assert all((one == other).all() for one, other in zip(found, masks, strict=True))
 
 
 def test_the_unmasked_state_is_that_of_the_network_before(problem: PruningProblem) -> None:
