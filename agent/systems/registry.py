@@ -30,5 +30,15 @@ from .small_dense import SmallDense
     "filters-rank": Rank(filters="fpgm-global"),
     "small-dense": SmallDense(taught=False),
     "small-dense-taught": SmallDense(taught=True),
+from .dynamic import Dynamic
+from .dynamic_filters import DynamicFilters
+from .gradual_filters import GradualFilters
+from .tickets import FilterLottery, Lottery
+    "lottery": Lottery(),
+    "lottery-rewinding": Lottery(rewinds=True),
+    "lottery-filters": FilterLottery(),
+    "dynamic": Dynamic(),
+    "dynamic-filters": DynamicFilters(),
+    "gradual-filters": GradualFilters(),
 }
 """By the name that ``--methods`` takes."""
