@@ -18,9 +18,10 @@ from ...envs.tasks import Task
 from ...rewards import Reward
 from ..deciders.names import PPO
 from ..reporting.report import write_report
-from ..reporting.summary import summarize_run
+from ..reporting.summary import Dense, summarize_run
 from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
+from .blocks import drop_chosen_blocks
 from .config import PruningConfig
 from .devices import engine_of
 from .drop_bound import WithinBound, prune_within_bound
@@ -87,8 +88,14 @@ def prune(
     """
     config, clock = config or PruningConfig(), clock or Stopwatch()
     prepared = prepared or prepare(model, task, config, name=name)
+    teacher = teacher_for(teacher, model.eval(), config.recovery)
+    dense, tried = Dense(model, prepared.network), None
+    blocks: tuple[str, ...] = ()
+    if config.drop_blocks:
+        without = drop_chosen_blocks(model, task, prepared, config, name=name, folder=folder)
+        model, prepared, config = without.model, without.prepared, without.config
+        blocks, tried = without.blocks, without.report
     network, goal = prepared.network, prepared.goal
-    teacher = teacher_for(teacher, model, config.recovery)
     tutor = teacher.model if teacher else None
     journal = folder.journal if folder else None
     halves = halves_for(task, goal, config)
@@ -126,7 +133,7 @@ def prune(
             result = prune_at_once(
                 problem, goal, config, folder, limit, halving=halving, affordable=affordable
             )
-    pruned, plan = result.model, result.plan
+    pruned, plan = result.model, replace(result.plan, blocks=blocks)
     if bounded is not None:
         recovery, ended = bounded.recovery, bounded.notes
     else:
@@ -151,6 +158,8 @@ def prune(
         drop_bound=config.drop_bound,
         drop_on_val=bounded.check if bounded else None,
         command=folder.command if folder else "",
+        dense=dense,
+        **({} if tried is None else {"blocks": {"dropped": list(blocks), "tried": tried}}),
     )
     if result.unrounded is not None:  # timed right after the pruned network, as the two are compared
         unrounded = result.unrounded

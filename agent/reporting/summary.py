@@ -1,7 +1,7 @@
 """The content of a run's report: both networks measured on test, once, and the details of the run."""
 
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -33,6 +33,19 @@ _DEVIATIONS = 3.0
 """Standard deviations by which chance may make that difference as large."""
 
 
+@dataclass(frozen=True)
+class Dense:
+    """The dense network that a report compares with.
+
+    Args:
+        model: The network.
+        network: Its trace.
+    """
+
+    model: nn.Module
+    network: TracedNetwork
+
+
 def summarize_run(
     problem: PruningProblem,
     pruned: nn.Module,
@@ -42,6 +55,7 @@ def summarize_run(
     latency: LatencyConfig,
     drop_bound: float | None = None,
     drop_on_val: dict[str, Any] | None = None,
+    dense: Dense | None = None,
     **run_details: Any,
 ) -> dict[str, Any]:
     """Return the content of ``report.json``.
@@ -54,21 +68,25 @@ def summarize_run(
         latency: Settings of latency measurements.
         drop_bound: Largest accuracy drop allowed, percentage points; None if there is no bound.
         drop_on_val: What was found about the bound on images of val, see :mod:`.report`; None if nothing was.
+        dense: The network to compare with, if blocks of it went and the problem is that without them.
         **run_details: Further entries: ``method``, ``search``, ``recovery``, ``seed``, ``command``.
     """
     task, network = problem.task, problem.network
     kept = np.asarray(plan.counts(network))
-    dense, dense_measured = _row(problem.model, task, _size(network, network.widths))
+    original = dense or Dense(problem.model, network)
+    whole, dense_measured = _row(
+        original.model, task, _size(original.network, original.network.widths)
+    )
     smaller, measured = _row(pruned, task, _size(network, kept))
-    speeds, settings = measure_speeds((problem.model, pruned), task, latency)
-    dense, smaller = dense | speeds[0], smaller | speeds[1]
+    speeds, settings = measure_speeds((original.model, pruned), task, latency)
+    whole, smaller = whole | speeds[0], smaller | speeds[1]
     interval = drop_interval(task, dense_measured, measured)
     bound = {} if drop_bound is None else {"bound": drop_bound, "met": meets(interval, drop_bound)}
     bound |= {} if drop_on_val is None else {"on_val": drop_on_val}
     on_val, metric = problem.evaluator.dense, metric_name(task)
     val_accuracy = on_val.accuracy
-    chance = _DEVIATIONS * _deviation(val_accuracy, dense["accuracy"], on_val.images, dense_measured.images)
-    if metric == ACCURACY and val_accuracy - dense["accuracy"] > max(_SUSPICIOUS, chance):
+    chance = _DEVIATIONS * _deviation(val_accuracy, whole["accuracy"], on_val.images, dense_measured.images)
+    if metric == ACCURACY and val_accuracy - whole["accuracy"] > max(_SUSPICIOUS, chance):
         notes = [
             *notes,
             f"The dense network has {val_accuracy:.1f} % on val and {dense['accuracy']:.1f} % on test: it "
@@ -83,11 +101,11 @@ def summarize_run(
         "classes": class_names(task),
         "normalisation": _normalisation(task),
         "augmentation": getattr(task, "augmentation", None),
-        "dense": dense,
+        "dense": whole,
         "pruned": smaller,
         **settings,
-        "ratios": {key: smaller[key] / dense[key] for key in _RATIOS},
-        "accuracy_drop": dense["accuracy"] - smaller["accuracy"],
+        "ratios": {key: smaller[key] / whole[key] for key in _RATIOS},
+        "accuracy_drop": whole["accuracy"] - smaller["accuracy"],
         "accuracy_drop_interval": None if interval is None else list(interval),
         **({"drop_bound": bound} if bound else {}),
         "metric": metric,

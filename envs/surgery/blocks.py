@@ -4,7 +4,8 @@ The reference is the network itself, in which a hook sets what the branch adds t
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from .deterministic_mode import DeterministicMode
 from .probe import TOLERANCES, InexactCutError, largest_difference
 from .randomisation import drawn, randomised
 
-__all__ = ["Block", "BlockError", "drop_blocks", "find_blocks", "verify_drop"]
+__all__ = ["Block", "BlockError", "constant_output", "drop_blocks", "find_blocks", "verify_drop"]
 
 
 class BlockError(InexactCutError):
@@ -76,7 +77,9 @@ def verify_drop(model: nn.Module, block: Block, calls: Sequence[Call]) -> float:
         generator = torch.Generator().manual_seed(0)
         constant = torch.randn(block.channels, generator=generator, dtype=precision)
         try:
-            expected = _outputs(_with_constant(dense, block, constant), given, precision)
+            held = with_own_state(dense)
+            with constant_output(held, block, constant):
+                expected = _outputs(held, given, precision)
         except Exception as error:
             if is_out_of_memory(error) or precision is torch.float32:
                 raise
@@ -100,15 +103,24 @@ def verify_drop(model: nn.Module, block: Block, calls: Sequence[Call]) -> float:
     raise AssertionError("a network that runs in no precision was traced")
 
 
-def _with_constant(model: nn.Module, block: Block, constant: Tensor) -> nn.Module:
-    """Copy a network that adds a constant in place of a branch, but computes the branch, too."""
-    held = with_own_state(model)
+@contextmanager
+def constant_output(model: nn.Module, block: Block, constant: Tensor) -> Iterator[None]:
+    """Let a network add a constant in place of a branch, which it computes nevertheless.
+
+    Args:
+        model: The network.
+        block: One of its blocks.
+        constant: The constant, (C,).
+    """
 
     def constantly(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
         return constant.view(1, -1, *[1] * (output.ndim - 2)).expand_as(output).clone()
 
-    held.get_submodule(block.last).register_forward_hook(constantly)
-    return held
+    handle = model.get_submodule(block.last).register_forward_hook(constantly)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _outputs(model: nn.Module, calls: Sequence[Call], precision: torch.dtype) -> list[Tensor]:

@@ -14,12 +14,14 @@ from ..io.atomic_write import write_atomically
 from ..io.run_files import PLAN, WEIGHTS
 from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
+from ..modules.calls import as_calls
 from ..modules.copying import refresh_masked_weights, replica
 from ..modules.numbers import set_numbers
 from ..modules.reparametrization import remove_reparametrizations
 from ..modules.sizes import fit_attributes, sizes_from_weights
 from ..modules.units import remember_units
 from ..tracing import TracedNetwork
+from .block_removal import remove_blocks
 from .plan import PruningPlan
 from .slicing import TensorSlicer
 
@@ -133,12 +135,22 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
         raise ValueError(f"{plan_path}: {error}") from error
     state, metadata = read_tensors(weights)
     model = remove_reparametrizations(factory()) if "baked" in metadata else factory()
+    model = _without_blocks(model, plan)
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
     remember_units(model, plan.units)
     shrink_to(model, state)
     _set_sizes(model, plan.attributes)
     _check_kept(plan, model, dense)
     return model.eval()
+
+
+def _without_blocks(model: nn.Module, plan: PruningPlan) -> nn.Module:
+    """Remove the blocks of a plan from a dense network."""
+    if not plan.blocks:
+        return model
+    if plan.input_shape is None:
+        raise ValueError("the plan names blocks, so it has to say the shape of an input, input_shape")
+    return remove_blocks(model, plan.blocks, as_calls(torch.zeros(2, *plan.input_shape))[0])
 
 
 def _set_sizes(model: nn.Module, attributes: Mapping[str, tuple[int, ...] | int]) -> None:

@@ -35,7 +35,8 @@ class PruningPlan:
             :meth:`from_masks` sets them, :func:`.load_pruned` needs them.
         input_shape: Shape of one input, (C, H, W) for images, on which the network was traced; None if
             unknown.
-        blocks: Names of the residual blocks whose branch goes as a whole, before filters are counted.
+        blocks: Names of the residual blocks whose branch goes as a whole, before filters are counted; each
+            is that of the network without those before. Layers in them are not in the plan.
         ranks: By module name, the rank of a convolution or linear layer that became two smaller ones, after
             filters are cut.
         units: How the channels of grouped operations go together, by module and operation; a cut network
@@ -140,8 +141,11 @@ class PruningPlan:
                 which a new trace does not list; they stay.
 
         Raises:
-            ValueError: If ``later`` was not made for the network that this plan cuts.
+            ValueError: If ``later`` was not made for the network that this plan cuts, or drops blocks of a
+                network that has lost filters.
         """
+        if later.blocks:
+            return self._then_without_blocks(later)
         for name, filters in later.filters.items():
             count = len(self.kept.get(name, ()))
             if filters != count:
@@ -165,6 +169,19 @@ class PruningPlan:
             attributes={**self.attributes, **later.attributes},
             units={**later.units, **self.units},
             after=later.after,
+        )
+
+    def _then_without_blocks(self, later: "PruningPlan") -> "PruningPlan":
+        if any(len(kept) < self.filters[name] for name, kept in self.kept.items()):
+            raise ValueError(
+                "the second plan drops blocks of a network that has lost filters, and blocks go first; drop "
+                f"{', '.join(later.blocks)} from the dense network"
+            )
+        return replace(
+            later,
+            blocks=(*self.blocks, *later.blocks),
+            input_shape=self.input_shape or later.input_shape,
+            units={**later.units, **self.units},
         )
 
     def to_json(self) -> str:

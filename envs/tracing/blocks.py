@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..modules.calls import Call
+from ..modules.stand_ins import BranchConstant
 from .operations import Addition, ModuleCall, Operations, bits, record_operations
 
 Part = Literal["entry", "inner", "last"]
@@ -66,7 +67,8 @@ def find_blocks(model: nn.Module, call: Call) -> tuple[Block, ...]:
             if branch & done.inputs or not done.parameters_of(branch):
                 continue
             block = _Branch(done, addition, own, branch, modules).block()
-            found.append((addition, replace(block, macs=block.macs / batch)))
+            if not isinstance(model.get_submodule(block.last), BranchConstant):  # it went before
+                found.append((addition, replace(block, macs=block.macs / batch)))
     return tuple(_named(block, addition, found) for addition, block in found)
 
 
