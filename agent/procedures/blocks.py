@@ -57,14 +57,14 @@ class WithoutBlocks:
         model: The network.
         prepared: Its trace and goal.
         config: The options, with the target as a share of this network.
-        report: The report's entry: the numbers of blocks that were tried.
+        report: The report's entry; see :func:`.write_report`.
     """
 
     blocks: tuple[str, ...]
     model: nn.Module
     prepared: Prepared
     config: PruningConfig
-    report: list[dict[str, Any]]
+    report: dict[str, Any]
 
 
 def drop_chosen_blocks(
@@ -101,8 +101,9 @@ def drop_chosen_blocks(
     said = ", ".join(blocks) or "none, as filters alone are better"
     log_info(f"blocks that go: {said}; the target is {sized.said} of the network without them")
     goal = Goal.resolve(sized.config, sized.network)
+    report = {"total": chosen["total"], "dropped": list(blocks), "tried": chosen["tried"]}
     return WithoutBlocks(
-        blocks, smaller, replace(prepared, network=sized.network, goal=goal), sized.config, chosen["tried"]
+        blocks, smaller, replace(prepared, network=sized.network, goal=goal), sized.config, report
     )
 
 
@@ -211,6 +212,7 @@ def _choose(sizes: _Sizes, name: str) -> dict[str, Any]:
         sized, tried = _compare(sizes, order, name)
     latency = sized.network.latency
     return {
+        "total": len(order.blocks(sizes.model)),
         "blocks": list(sized.dropped.blocks),
         "latency": latency.to_dict() if isinstance(latency, LatencyTable) else None,
         "tried": tried,

@@ -89,12 +89,13 @@ def prune(
     config, clock = config or PruningConfig(), clock or Stopwatch()
     prepared = prepared or prepare(model, task, config, name=name)
     teacher = teacher_for(teacher, model.eval(), config.recovery)
-    dense, tried = Dense(model, prepared.network), None
+    dense = Dense(model, prepared.network)
     blocks: tuple[str, ...] = ()
+    entry: dict[str, Any] = {}
     if config.drop_blocks:
         without = drop_chosen_blocks(model, task, prepared, config, name=name, folder=folder)
         model, prepared, config = without.model, without.prepared, without.config
-        blocks, tried = without.blocks, without.report
+        blocks, entry = without.blocks, {"blocks": without.report}
     network, goal = prepared.network, prepared.goal
     tutor = teacher.model if teacher else None
     journal = folder.journal if folder else None
@@ -159,11 +160,13 @@ def prune(
         drop_on_val=bounded.check if bounded else None,
         command=folder.command if folder else "",
         dense=dense,
-        **({} if tried is None else {"blocks": {"dropped": list(blocks), "tried": tried}}),
+        **entry,
     )
     if result.unrounded is not None:  # timed right after the pruned network, as the two are compared
         unrounded = result.unrounded
-        report["unrounded"] = first_decides(lambda: measure_plan(unrounded, problem, config.latency))
+        report["unrounded"] = first_decides(
+            lambda: measure_plan(unrounded, problem, config.latency, dense.network)
+        )
     if folder is not None:
         _save(folder, problem, pruned, plan, goal.reward, config, report)
     return PruningResult(pruned, plan, report)
