@@ -130,7 +130,9 @@ class _Sized:
     def said(self) -> str:
         """The target, in words."""
         config = self.config
-        return f"{config.target_macs:.1%}" if config.target_latency is None else f"{config.target_latency:g} ms"
+        return (
+            f"{config.target_macs:.1%}" if config.target_latency is None else f"{config.target_latency:g} ms"
+        )
 
 
 @dataclass
@@ -168,13 +170,13 @@ class _Sizes:
         if config.target_latency is None:
             target = DEFAULT_TARGET if config.target_macs is None else config.target_macs
             macs = (float(traced.macs(traced.widths)) for traced in (self.dense, network))
-            return _Sized(dropped, network, replace(config, target_macs=min(1.0, target * next(macs) / next(macs))))
+            return _Sized(
+                dropped, network, replace(config, target_macs=min(1.0, target * next(macs) / next(macs)))
+            )
         shape, latency = self.task.input_shape, config.latency
         if table is None:
             log_info(f"timing the network without {len(dropped.blocks)} blocks")
-            network = first_decides(
-                lambda: with_latency(model, network, shape, latency, cache=self._cache)
-            )
+            network = first_decides(lambda: with_latency(model, network, shape, latency, cache=self._cache))
         else:
             network = replace(network, latency=table)
         assert network.latency is not None
@@ -203,13 +205,12 @@ def _without_lost_patterns(config: PruningConfig, model: nn.Module) -> PruningCo
 def _choose(sizes: _Sizes, name: str) -> dict[str, Any]:
     """Choose the blocks that go, and return what a resumed run needs to drop them again."""
     config, task = sizes.config, sizes.task
-    order = BlockOrder(
-        task, sizes.dense.calls, sizes.means, config.search_images, config.constraints.protect
-    )
-    if config.drop_blocks != "auto":
-        sized, tried = _drop_number(sizes, order, name), []
-    else:
+    order = BlockOrder(task, sizes.dense.calls, sizes.means, config.search_images, config.constraints.protect)
+    tried: list[dict[str, Any]] = []
+    if config.drop_blocks == "auto":
         sized, tried = _compare(sizes, order, name)
+    else:
+        sized = _drop_number(sizes, order, name)
     latency = sized.network.latency
     return {
         "total": len(order.blocks(sizes.model)),

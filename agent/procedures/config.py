@@ -104,8 +104,8 @@ class PruningConfig(
         """
         if self.drop_bound is not None:
             raise ValueError(
-                "blocks are compared at one size, and a drop bound tries many; leave out --drop-blocks, or give "
-                "--target-macs or --target-latency"
+                "blocks are compared at one size, and a drop bound tries many; leave out --drop-blocks, or "
+                "give --target-macs or --target-latency"
             )
         if self.procedure == "layerwise":
             raise ValueError("layerwise prunes the layers of the dense network; leave out --drop-blocks")

@@ -102,9 +102,9 @@ def _shrink(model: nn.Module, name: str) -> None:
     """Give a parameter or buffer, whose value no longer matters, a single number."""
     path, _, own = name.rpartition(".")
     owner = model.get_submodule(path)
-    held = owner._parameters if own in owner._parameters else owner._buffers
-    tensor = held[own]
-    if tensor is None or not tensor.is_floating_point():
+    tensor = getattr(owner, own)
+    if not tensor.is_floating_point():
         return
-    small = tensor.new_zeros([1] * tensor.ndim)
-    held[own] = nn.Parameter(small, requires_grad=False) if isinstance(tensor, nn.Parameter) else small
+    small = tensor.detach().new_zeros([1] * tensor.ndim)
+    is_parameter = isinstance(tensor, nn.Parameter)
+    setattr(owner, own, nn.Parameter(small, requires_grad=False) if is_parameter else small)

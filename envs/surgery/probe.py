@@ -195,7 +195,9 @@ class _Draw:
         pruned = any(len(kept) < plan.filters[name] for name, kept in plan.kept.items())
         if worst > TOLERANCES[self._precision] or not pruned or not visible:
             return worst
-        seen = any(largest_difference(self._of_dense(training=mode), expected[mode]) > _VISIBLE for mode in expected)
+        seen = any(
+            largest_difference(self._of_dense(training=mode), expected[mode]) > _VISIBLE for mode in expected
+        )
         return worst if seen else None
 
     def depends_on(self, change: Callable[[nn.Module], None]) -> bool:

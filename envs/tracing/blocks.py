@@ -108,7 +108,8 @@ class _Branch:
         ]
         last = max(returning, key=lambda name: done.ended[name], default="")
         block = Block(
-            name=last or max(self._outermost, key=lambda name: done.ended[name], default="")
+            name=last
+            or max(self._outermost, key=lambda name: done.ended[name], default="")
             or self._addition.module,
             last=last,
             channels=shape[1] if len(shape) > 1 else 0,

@@ -22,6 +22,8 @@ from ..modules.randomness import fixed_randomness
 from ..modules.structures import tensors_in
 from .rules import Call as Operation
 
+_ADDITIONS = (torch.ops.aten.add, torch.ops.aten.add_)
+
 
 @dataclass(frozen=True)
 class ModuleCall:
@@ -186,23 +188,20 @@ class _Recorder(TorchDispatchMode):
         for name, _ in self._running:
             self.found.modules[name] = self.found.modules.get(name, 0) | 1 << number
         for tensor in read:
-            if (name := self._named.get(id(tensor))) is not None:
-                self.found.parameters[name] = self.found.parameters.get(name, 0) | 1 << number
-                self.found.rows[name] = tensor.shape[0] if tensor.ndim else 1
+            if (held := self._named.get(id(tensor))) is not None:
+                self.found.parameters[held] = self.found.parameters.get(held, 0) | 1 << number
+                self.found.rows[held] = tensor.shape[0] if tensor.ndim else 1
         written = Operation(func, args, kwargs, result).written
         for tensor in written:
             self._writers[_memory(tensor)] = number
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._made(tensor, number)
-        is_sum = func._overloadpacket in (torch.ops.aten.add, torch.ops.aten.add_) and len(read) == 2
-        if is_sum and shapes[0] == shapes[1] and len(operands) == 2 and None not in operands:
+        if func._overloadpacket in _ADDITIONS and len(read) == 2 and shapes[0] == shapes[1]:
             one, other = operands
-            assert one is not None and other is not None
-            module = self._running[-1][0] if self._running else ""
-            self.found.additions.append(
-                Addition(number, (one, other), shapes[0], bool(written), module)
-            )
+            if one is not None and other is not None:
+                module = self._running[-1][0] if self._running else ""
+                self.found.additions.append(Addition(number, (one, other), shapes[0], bool(written), module))
         return result
 
     def _made(self, tensor: Tensor, number: int) -> None:
