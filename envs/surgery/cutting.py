@@ -16,6 +16,7 @@ from ..io.run_files import PLAN, WEIGHTS
 from ..io.sparse_tensors import pack
 from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
+from ..modules.calls import as_calls
 from ..modules.copying import refresh_masked_weights, replica
 from ..modules.numbers import set_numbers
 from ..modules.reparametrization import remove_reparametrizations
@@ -23,6 +24,7 @@ from ..modules.sizes import fit_attributes, sizes_from_weights
 from ..modules.units import remember_units
 from ..modules.weight_masks import masked_weights
 from ..tracing import TracedNetwork
+from .block_removal import remove_blocks
 from .low_rank import low_rank, put_empty_pairs
 from .plan import PruningPlan
 from .slicing import TensorSlicer
@@ -154,6 +156,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     for name, module, own in list(masked_weights(model)):
         if name in state:  # older files have the parts of a masked weight
             prune.remove(module, own)
+    model = _without_blocks(model, plan)
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
     remember_units(model, plan.units)
     put_empty_pairs(model, plan.ranks)
@@ -170,6 +173,15 @@ def _check_ranks(plan: PruningPlan, state: Mapping[str, Tensor]) -> None:
         if weight is not None and (weight.ndim < 2 or len(weight) != rank):
             shape = tuple(weight.shape)
             raise ValueError(f"the plan gives {name!r} the rank {rank}, its weights are {shape}")
+
+
+def _without_blocks(model: nn.Module, plan: PruningPlan) -> nn.Module:
+    """Remove the blocks of a plan from a dense network."""
+    if not plan.blocks:
+        return model
+    if plan.input_shape is None:
+        raise ValueError("the plan names blocks, so it has to say the shape of an input, input_shape")
+    return remove_blocks(model, plan.blocks, as_calls(torch.zeros(2, *plan.input_shape))[0])
 
 
 def _set_sizes(model: nn.Module, attributes: Mapping[str, tuple[int, ...] | int]) -> None:
