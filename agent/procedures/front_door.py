@@ -3,19 +3,17 @@
 Keywords are the options of ``secateur prune``, with underscores.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...envs.io.run_files import REPORT
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.models.factories import build_with
-from ...envs.modules.calls import AlsoTrace
 from ...envs.modules.copying import replica
 from ...envs.modules.digest import weights_digest
 from ...envs.modules.modes import restored_modes
@@ -23,17 +21,16 @@ from ...envs.modules.process_group import join
 from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.callbacks import NO_CALLBACKS, Callback, Callbacks
-from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
-from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
 from ...envs.tasks.user_task import on_device
 from ..run.folder import check_same_weights
 from ..run.following import open_folder
 from . import prune as procedure
+from .blocks import drop_chosen_blocks
 from .config import PruningConfig, recovery_for
 from .data_config import DataConfig, read_data_config
 from .devices import engine_of
@@ -49,6 +46,7 @@ from .recovery import recover_in_place
 from .search import halves_for, prune_at_once
 from .teacher import Teacher, check_teacher
 from .val_in_train import without_held_out
+from .verified_cut import cut as cut
 
 
 def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
@@ -76,6 +74,11 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
         loaded, data, _ = open_for_python(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
         config = replace(config, epochs=0)  # nothing is trained, so all is compared as cut
+        blocks: tuple[str, ...] = ()
+        if config.drop_blocks:
+            without = drop_chosen_blocks(model.eval(), loaded, prepared, config, name=type(model).__name__)
+            model, prepared, config = without.model, without.prepared, without.config
+            blocks = without.blocks
         halves = halves_for(loaded, prepared.goal, config)
         with engine_of(config, model) as engine:
             problem = PruningProblem.build(
@@ -94,55 +97,8 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
                 logged(within.notes)
                 return within.result.plan
             halving = Halving(problem, halves.judge, config.recovery, seed=config.seed) if halves else None
-            return prune_at_once(problem, prepared.goal, config, None, halving=halving).plan
-
-
-def cut(
-    model: nn.Module,
-    plan: PruningPlan,
-    *,
-    task: Task | None = None,
-    example: Tensor | None = None,
-    also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
-    size: Mapping[str, str] | None = None,
-    allow_inexact: Collection[str] = (),
-) -> nn.Module:
-    """Remove the filters that a plan does not keep, and verify the result.
-
-    Args:
-        model: The dense network; it is not changed.
-        plan: The plan of a search or a run.
-        task: Data with which the kept channels are adapted to make up for the removed ones, in closed form;
-            None leaves their weights as they are.
-        example: A batch of inputs, for networks whose plan does not say the shape of one.
-        also_trace: As for ``secateur.trace``, if the plan was made with it.
-        size: As for ``secateur.trace``, if the plan was made with it.
-        allow_inexact: As for ``secateur.trace``, if the plan was made with it.
-
-    Returns:
-        A smaller network, which computes what the dense one computes without these filters.
-
-    Raises:
-        ValueError: If the plan was made for another network, or an example is needed.
-        TypeError: If the plan is no plan, such as a path.
-        InexactCutError: If the smaller network does not compute what the masked one does.
-    """
-    if not isinstance(plan, PruningPlan):
-        given = type(plan).__name__
-        raise TypeError(f"the plan is {given}; give a PruningPlan, such as PruningPlan.from_json(text)")
-    if example is None:
-        if plan.input_shape is None:
-            raise ValueError("the plan does not say the shape of an input; give example=, a batch of inputs")
-        example = torch.zeros(2, *plan.input_shape, device=next(model.parameters()).device)
-    network = trace_exactly(model, example, also_trace=also_trace, size=size, allow_inexact=allow_inexact)
-    whole = PruningPlan.dense(network)
-    if set(plan.kept) < set(whole.kept):  # protected layers are not in a plan
-        plan = replace(plan, kept={**whole.kept, **plan.kept}, filters={**whole.filters, **plan.filters})
-    verify_cut(model, network, plan, example)
-    if task is not None:
-        task = on_device(task, next(model.parameters()).device)
-        model = Compensation(model, network, task).compensated_copy(model, plan.masks(network))
-    return cutting.cut(model, network, plan)
+            plan = prune_at_once(problem, prepared.goal, config, None, halving=halving).plan
+            return replace(plan, blocks=blocks)
 
 
 def recover(

@@ -63,6 +63,11 @@ def page(report: dict[str, Any], folder: Path) -> str:
         details=[astuple(row) for row in details(report)],
         layers_figure=_layers_figure(report["layers"]),
         layers=[_layer(layer["name"], layer["filters"], layer["kept"]) for layer in report["layers"]],
+        blocks=", ".join(report.get("blocks", {}).get("dropped", ())),
+        tried_blocks=[
+            (str(row["blocks"]), row["decider"], f"{row['accuracy']:.2f} %")
+            for row in report.get("blocks", {}).get("tried", ())
+        ],
         attributes=", ".join(f"{name} = {value}" for name, value in report.get("attributes", {}).items()),
         pinned=[
             (layer["name"], f"{layer['pinned']} of {layer['filters']}", layer["cause"])

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias
 
@@ -34,6 +34,19 @@ _DEVIATIONS = 3.0
 """Standard deviations by which chance may make that difference as large."""
 
 
+@dataclass(frozen=True)
+class Dense:
+    """The dense network that a report compares with.
+
+    Args:
+        model: The network.
+        network: Its trace.
+    """
+
+    model: nn.Module
+    network: TracedNetwork
+
+
 def summarize_run(
     problem: PruningProblem,
     pruned: nn.Module,
@@ -43,6 +56,7 @@ def summarize_run(
     latency: LatencyConfig,
     drop_bound: float | None = None,
     drop_on_val: dict[str, Any] | None = None,
+    dense: Dense | None = None,
     **run_details: Any,
 ) -> dict[str, Any]:
     """Return the content of ``report.json``.
@@ -55,21 +69,23 @@ def summarize_run(
         latency: Settings of latency measurements.
         drop_bound: Largest accuracy drop allowed, percentage points; None if there is no bound.
         drop_on_val: What was found about the bound on images of val, see :mod:`.report`; None if nothing was.
+        dense: The network to compare with; None is that of the problem, which may lack blocks.
         **run_details: Further entries: ``method``, ``search``, ``recovery``, ``seed``, ``command``.
     """
     task, network = problem.task, problem.network
-    dense = measured_row(problem.model, task, size_row(network))
+    original = dense or Dense(problem.model, network)
+    whole = measured_row(original.model, task, size_row(original.network))
     smaller = measured_row(pruned, task, size_row(network, plan.counts(network)))
     bound: dict[str, Any] = {}
     if drop_bound is not None:
-        interval = drop_interval(task, dense[1], smaller[1])
+        interval = drop_interval(task, whole[1], smaller[1])
         bound = {"bound": drop_bound, "met": meets(interval, drop_bound)}
     bound |= {} if drop_on_val is None else {"on_val": drop_on_val}
     report = describe_networks(
-        problem.name, network, task, plan, dense, smaller, [*notes, *_known_val(problem, dense[1])]
+        problem.name, network, task, plan, whole, smaller, [*notes, *_known_val(problem, whole[1])]
     )
     report |= {"device": device_name(pruned), **({"drop_bound": bound} if bound else {}), **run_details}
-    return with_speeds(report, *measure_speeds((problem.model, pruned), task, latency))
+    return with_speeds(report, *measure_speeds((original.model, pruned), task, latency))
 
 
 MeasuredRow: TypeAlias = tuple[dict[str, Any], Measurement]
