@@ -52,7 +52,8 @@ def save_result(
     """
     plain = remove_masks(replica(result.model.eval()))
     whole = PruningPlan.dense(shared.network)
-    not_loadable = _write_network(shared, plain, result.plan or whole, folder)
+    stored = plain if result.stored is None else remove_masks(replica(result.stored.eval()))
+    not_loadable = _write_network(shared, stored, result.plan or whole, folder)
     if result.plan is None and not_loadable:
         not_loadable = "it is another network than the dense one, so no plan says how to build it"
     known = result.plan or (None if not_loadable else whole)

@@ -17,18 +17,27 @@ from secateur.agent.systems.comparison import all_systems, entries_of
 from secateur.agent.systems.front_door import Comparison
 from secateur.envs.tasks import ClassificationTask
 from support.command_line import refusal
-from support.comparing import NETWORK, SMALL, Keeps, Otherwise, Refuses, assert_same_networks, content_of
+from support.comparing import (
+    NETWORK,
+    SMALL,
+    Keeps,
+    Otherwise,
+    Refuses,
+    Rounds,
+    assert_same_networks,
+    content_of,
+)
 from support.small import plain_network
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A comparison of four systems, one of which fails and one of which no plan describes."""
+    """A comparison of systems, one of which fails and one of which no plan describes."""
     out = tmp_path_factory.mktemp("compare") / "whole"
     with pytest.MonkeyPatch.context() as patch:
-        more = {"refuses": Refuses(), "otherwise": Otherwise(), "zeros": Keeps("weights")}
+        more = {"refuses": Refuses(), "otherwise": Otherwise(), "zeros": Keeps("weights"), "rounds": Rounds()}
         patch.setattr("secateur.agent.systems.comparison.SYSTEMS", more)
-        words = ["--methods", "agent,l2-uniform", "refuses", "otherwise,zeros", "--targets", "0.6"]
+        words = ["--methods", "agent,l2-uniform", "refuses", "otherwise,zeros,rounds", "--targets", "0.6"]
         assert main([*SMALL, *words, "--seeds", "0", "1", "--out", str(out)]) == 0
     return out
 
@@ -37,7 +46,7 @@ def test_every_run_has_a_row_and_a_folder_that_can_be_used(
     whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = {row["folder"]: row for row in content_of(whole)["members"]}
-    methods = ("agent", "l2-uniform", "refuses", "otherwise", "zeros")
+    methods = ("agent", "l2-uniform", "refuses", "otherwise", "zeros", "rounds")
     assert list(rows) == [f"{method}-0.6-seed{seed}" for method in methods for seed in (0, 1)]
     for name in ("agent-0.6-seed0", "l2-uniform-0.6-seed1", "zeros-0.6-seed0"):
         row, report = rows[name], json.loads((whole / name / "report.json").read_text())
@@ -82,6 +91,15 @@ def test_a_network_without_a_plan_is_measured_too_and_the_page_says_that_it_cann
     assert "It is another network." in page
     report = json.loads((whole / row["folder"] / "report.json").read_text())
     assert any("cannot be rebuilt" in note for note in report["splits"]["notes"])
+
+
+def test_where_another_network_is_stored_the_measured_one_is_that_which_ships(whole: Path) -> None:
+    content = content_of(whole)
+    row = next(row for row in content["members"] if row["method"] == "rounds")
+    assert row["not_loadable"] == ""
+    assert row["accuracy"] < content["dense"]["accuracy"]
+    assert secateur.load(plain_network, whole / row["folder"]) is not None
+    assert "rounds: the MACs are computed with integers" in " ".join(content["not_comparable"])
 
 
 def test_the_table_is_the_mean_of_the_runs_and_the_page_shows_its_numbers(whole: Path) -> None:
