@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import secateur
-from secateur.agent.procedures import front_door, keywords
+from secateur.agent.procedures import keywords, opening
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.run.flat_options import options_of
@@ -246,7 +246,7 @@ def test_a_network_that_cannot_be_pruned_gets_no_advice_on_its_accuracy(
     logged = "".join(capsys.readouterr())
     assert "dense network Sequential" in logged
     assert "warning" not in logged
-    front_door.describe_own_task(digit_task, "constant", nn.Sequential(plain_network(), Nothing()))
+    opening.describe_own_task(digit_task, "constant", nn.Sequential(plain_network(), Nothing()))
     assert "warning: that is not better than the same answer" in "".join(capsys.readouterr())
 
 
