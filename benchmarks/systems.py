@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import systems_rank
 import torch
 from torch import nn
 
@@ -84,7 +85,10 @@ class Bench:
 Claim = Callable[[Bench, int], dict[str, float]]
 """Measures what a system promises, for one seed."""
 
-CLAIMS: dict[str, Claim] = {}
+CLAIMS: dict[str, Claim] = {
+    "rank": systems_rank.rank,
+    "distillation": systems_rank.distillation,
+}
 """The claims by name, in the order of the table."""
 
 
