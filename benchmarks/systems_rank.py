@@ -91,3 +91,7 @@ def job_of(bench: Bench, name: str, target: float, epochs: int, seed: int) -> Jo
 def on_test(job: Job, model: nn.Module) -> float:
     """Return the accuracy on test, percent."""
     return round(measure(model, job.task, "test").accuracy, 3)
+
+
+CLAIMS = {"rank": rank, "distillation": distillation}
+"""The claims of this file, by name."""

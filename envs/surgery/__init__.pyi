@@ -1,3 +1,6 @@
+from .blocks import drop_blocks as drop_blocks
+from .blocks import find_blocks as find_blocks
+from .blocks import verify_drop as verify_drop
 from .constrained_trace import constrain as constrain
 from .constrained_trace import trace_constrained as trace_constrained
 from .constraints import Constraints as Constraints
