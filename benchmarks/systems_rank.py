@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,6 +46,7 @@ def rank(bench: Bench, seed: int) -> dict[str, float]:
                 job = job_of(bench, name, target, passes, seed)
                 networks = {
                     "rank": Rank()(job).model,
+                    "rank of weights alone": Rank()(without_images(job)).model,
                     "filters": pruned(job),
                     "filters and rank": Rank(filters="fpgm-global")(job).model,
                 }
@@ -86,6 +88,11 @@ def job_of(bench: Bench, name: str, target: float, epochs: int, seed: int) -> Jo
     network = trace_exactly(model, torch.zeros(2, *task.input_shape))
     config = PruningConfig(method="fpgm-global", epochs=epochs, seed=seed)
     return Job(name, model, task, network, target, config)
+
+
+def without_images(job: Job) -> Job:
+    """Return the job with directions of low rank from the weights alone, not from outputs of images."""
+    return replace(job, config=replace(job.config, compensation_images=0))
 
 
 def on_test(job: Job, model: nn.Module) -> float:
