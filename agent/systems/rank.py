@@ -52,7 +52,7 @@ class Rank:
         """
         model, plan = job.model, PruningPlan.dense(job.network)
         if self.filters is not None:
-            model, plan = _cut(job, self.filters, math.sqrt(job.target))
+            model, plan = cut_filters(job, self.filters, math.sqrt(job.target))
         smaller, plan, whole = to_low_rank(job, model, plan)
         teacher = teacher_for(None, job.model, job.config.recovery)
         train_stage(job, smaller, job.epochs, "recovery", teacher=teacher.model if teacher else None)
@@ -92,8 +92,20 @@ def to_low_rank(
     return low_rank(model, ranks, spectra).eval(), plan.with_ranks(ranks), found.refused
 
 
-def _cut(job: Job, method: str, target: float) -> tuple[nn.Module, PruningPlan]:
-    """Cut filters, and re-estimate batch-norm statistics."""
+def cut_filters(job: Job, method: str, target: float) -> tuple[nn.Module, PruningPlan]:
+    """Cut filters by a published criterion, with compensation, and re-estimate batch-norm statistics.
+
+    Args:
+        job: The job; its own target is not looked at.
+        method: A name in :data:`.BASELINES`.
+        target: Largest share of the MACs that stays, in (0, 1].
+
+    Returns:
+        The cut network, in evaluation mode, and its plan.
+
+    Raises:
+        ValueError: If the target cannot be met.
+    """
     recovery, seed = job.config.recovery, job.config.seed
     problem = PruningProblem.build(
         job.name,
