@@ -162,7 +162,7 @@ def test_gradual_pruning_follows_the_schedule_and_then_leaves_the_masks_alone(
     result = Gradual(updates=4)(given)
     steps, last, interval = (result.details[key] for key in ("steps", "last_step", "interval"))
     moments = [*range(interval, last, interval), last]
-    assert last == round(0.6 * steps) < steps
+    assert last == round(0.5 * steps) < steps
     wanted = [cubic_sparsity(step, 0, last, 0.0, 0.9) for step in moments]
     assert list(seen.values()) == pytest.approx(wanted, abs=1e-3)
 
