@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .base import System
+from .blocks import BLOCKS
+from .dynamic import Dynamic
+from .dynamic_filters import DynamicFilters
 from .gradual import Gradual
+from .gradual_filters import GradualFilters
 from .iterative import Iterative
 from .one_shot import (
     OneShot,
@@ -15,6 +19,9 @@ from .one_shot import (
     by_threshold,
     two_of_four,
 )
+from .rank import Rank
+from .small_dense import SmallDense
+from .tickets import FilterLottery, Lottery
 
 SYSTEMS: Mapping[str, System] = {
     "magnitude-global": OneShot(by_magnitude),
@@ -24,5 +31,16 @@ SYSTEMS: Mapping[str, System] = {
     "two-of-four": OneShot(two_of_four),
     "iterative": Iterative(),
     "gradual": Gradual(),
+    "lottery": Lottery(),
+    "lottery-rewinding": Lottery(rewinds=True),
+    "dynamic": Dynamic(),
+    "lottery-filters": FilterLottery(),
+    "gradual-filters": GradualFilters(),
+    "dynamic-filters": DynamicFilters(),
+    **BLOCKS,
+    "rank": Rank(),
+    "filters-rank": Rank(filters="fpgm-global"),
+    "small-dense": SmallDense(taught=False),
+    "small-dense-taught": SmallDense(taught=True),
 }
 """By the name that ``--methods`` takes."""

@@ -16,6 +16,7 @@ from ..io.run_files import PLAN, WEIGHTS
 from ..io.sparse_tensors import pack
 from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
+from ..modules.calls import as_calls
 from ..modules.copying import refresh_masked_weights, replica
 from ..modules.numbers import set_numbers
 from ..modules.reparametrization import remove_reparametrizations
@@ -23,6 +24,8 @@ from ..modules.sizes import fit_attributes, sizes_from_weights
 from ..modules.units import remember_units
 from ..modules.weight_masks import masked_weights
 from ..tracing import TracedNetwork
+from .block_removal import remove_blocks
+from .low_rank import low_rank, put_empty_pairs
 from .plan import PruningPlan
 from .slicing import TensorSlicer
 
@@ -50,7 +53,8 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
 
     Returns:
         A smaller copy that computes the same as ``model`` with the removed filters masked. Parameters that
-        are shared between modules stay shared.
+        are shared between modules stay shared. Layers to which the plan gives a rank are then two, by the
+        singular vectors of their weights.
     """
     masks = plan.masks(network)
     state = _tensors(model)
@@ -67,7 +71,7 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
     # Computed from the masks, as a plan written by hand has no attributes.
     set_numbers(smaller, PruningPlan.from_masks(network, masks).attributes)
     _update_derived_state(smaller)
-    return smaller
+    return low_rank(smaller, plan.ranks) if plan.ranks else smaller
 
 
 def _update_derived_state(model: nn.Module) -> None:
@@ -152,12 +156,32 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     for name, module, own in list(masked_weights(model)):
         if name in state:  # older files have the parts of a masked weight
             prune.remove(module, own)
+    model = _without_blocks(model, plan)
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
     remember_units(model, plan.units)
+    put_empty_pairs(model, plan.ranks)
+    _check_ranks(plan, state)
     shrink_to(model, state)
     _set_sizes(model, plan.attributes)
     _check_kept(plan, model, dense)
     return model.eval()
+
+
+def _check_ranks(plan: PruningPlan, state: Mapping[str, Tensor]) -> None:
+    for name, rank in plan.ranks.items():
+        weight = state.get(f"{name}.0.weight")
+        if weight is not None and (weight.ndim < 2 or len(weight) != rank):
+            shape = tuple(weight.shape)
+            raise ValueError(f"the plan gives {name!r} the rank {rank}, its weights are {shape}")
+
+
+def _without_blocks(model: nn.Module, plan: PruningPlan) -> nn.Module:
+    """Remove the blocks of a plan from a dense network."""
+    if not plan.blocks:
+        return model
+    if plan.input_shape is None:
+        raise ValueError("the plan names blocks, so it has to say the shape of an input, input_shape")
+    return remove_blocks(model, plan.blocks, as_calls(torch.zeros(2, *plan.input_shape))[0])
 
 
 def _set_sizes(model: nn.Module, attributes: Mapping[str, tuple[int, ...] | int]) -> None:
@@ -190,7 +214,8 @@ def _check_kept(plan: PruningPlan, model: nn.Module, dense: Mapping[str, torch.S
         filters[module] += plan.filters[name]
         removed[module] += plan.filters[name] - len(kept)
     for module, count in filters.items():
-        producer, shape = modules[module], dense.get(f"{module}.weight".lstrip("."))
+        shape = dense.get(f"{module}.weight".lstrip("."))
+        producer = modules[f"{module}.1" if module in plan.ranks else module]  # the second layer has them
         if not isinstance(producer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) or shape is None:
             continue
         before, missing = shape[0], shape[0] - len(producer.weight)
