@@ -20,10 +20,10 @@ from secateur.envs.tracing import trace
 if TYPE_CHECKING:
     from systems import Bench
 
-HAN_EPOCHS = {"lenet300": 20, "lenet5": 5}
+HAN_EPOCHS = {"lenet300": 12, "lenet5": 5}
 """Passes over the training images for all rounds of Han et al."""
 
-GRADUAL_EPOCHS = 6
+GRADUAL_EPOCHS = 4
 FLOOR_SHARES = (0.5, 0.2, 0.1, 0.05)
 FLOOR = ("random-weights", "threshold", "magnitude-layer", "magnitude-global")
 
@@ -47,22 +47,24 @@ def han(bench: Bench, seed: int) -> dict[str, float]:
 def gradual(bench: Bench, seed: int) -> dict[str, float]:
     """Compare gradual pruning with one shot, and a large sparse network with a small dense one."""
     name, share = "lenet300", 0.1
-    dense = bench.dense(name, seed)
-    sparse = {
-        key: _pruned(bench, SYSTEMS[key], name, seed, share, GRADUAL_EPOCHS)
-        for key in ("gradual", "magnitude-global", "magnitude-layer")
-    }
-    found = {key: _accuracy(bench, name, model) for key, model in sparse.items()}
+    found = {"dense": _accuracy(bench, name, bench.dense(name, seed))}
+    for left in (share, share / 2):
+        both = [
+            _accuracy(bench, name, _pruned(bench, SYSTEMS[key], name, seed, left, GRADUAL_EPOCHS))
+            for key in ("gradual", "magnitude-global")
+        ]
+        at = f"at {100 * left:g} %"
+        found |= {f"gradual {at}": both[0], f"one shot {at}": both[1], f"gain {at}": both[0] - both[1]}
     small = _mlp(share, seed)
     passes = bench.dense_epochs(name) + GRADUAL_EPOCHS
     finetune(small, bench.task, RecoveryConfig.from_scratch(passes), seed=seed)
-    weights = [sum(w.numel() for w in prunable_weights(model).values()) for model in (small, dense)]
-    return {
-        "dense": _accuracy(bench, name, dense),
-        **found,
-        "gradual - one shot": found["gradual"] - found["magnitude-global"],
-        "small dense": _accuracy(bench, name, small.eval()),
-        "weights of small dense, share": weights[0] / weights[1],
+    weights = [
+        sum(weight.numel() for weight in prunable_weights(model).values())
+        for model in (small, bench.dense(name, seed))
+    ]
+    return found | {
+        f"small dense with {100 * share:g} %": _accuracy(bench, name, small.eval()),
+        "its share of the weights": weights[0] / weights[1],
     }
 
 

@@ -24,7 +24,7 @@ class Gradual:
         scope: On which scale magnitudes are compared.
     """
 
-    end: float = 0.6
+    end: float = 0.5
     updates: int = 50
     scope: Scope = "global"
     kind: ClassVar[Kind] = "weights"

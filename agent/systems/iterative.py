@@ -23,7 +23,7 @@ class Iterative:
         scope: On which scale magnitudes are compared.
     """
 
-    rounds: int = 5
+    rounds: int = 4
     scope: Scope = "global"
     kind: ClassVar[Kind] = "weights"
 

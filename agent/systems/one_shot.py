@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -22,8 +22,8 @@ from .base import Job, Kind, Result
 from .training import train_stage
 from .weights import masked_copy, sparse_result
 
-Criterion = Callable[[nn.Module, Job], tuple[Masks, dict[str, object]]]
-"""Gives the masks of a network for a job, and numbers for the report."""
+Criterion = Callable[[nn.Module, Job], tuple[Masks, dict[str, Any]]]
+"""Gives the masks of a network for a job, and numbers and ``notes`` for the report."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +50,28 @@ class OneShot:
         return sparse_result(job, model, job.epochs, **details)
 
 
-def by_magnitude(model: nn.Module, job: Job) -> tuple[Masks, dict[str, object]]:
+def by_magnitude(model: nn.Module, job: Job) -> tuple[Masks, dict[str, Any]]:
     """Keep the largest weights of the network."""
     return magnitude_masks(model, job.target, "global"), {}
 
 
-def by_magnitude_in_each_layer(model: nn.Module, job: Job) -> tuple[Masks, dict[str, object]]:
+def by_magnitude_in_each_layer(model: nn.Module, job: Job) -> tuple[Masks, dict[str, Any]]:
     """Keep the largest weights of each layer, in all layers the same share."""
     return magnitude_masks(model, job.target, "layer"), {}
 
 
-def by_threshold(model: nn.Module, job: Job) -> tuple[Masks, dict[str, object]]:
+def by_threshold(model: nn.Module, job: Job) -> tuple[Masks, dict[str, Any]]:
     """Keep the weights above a factor times the deviation of their layer (Han et al. 2015)."""
     factor = threshold_factor(model, job.target)
     return magnitude_masks(model, job.target, "deviation"), {"factor": factor}
 
 
-def by_chance(model: nn.Module, job: Job) -> tuple[Masks, dict[str, object]]:
+def by_chance(model: nn.Module, job: Job) -> tuple[Masks, dict[str, Any]]:
     """Keep weights that are drawn by the seed of the job."""
     return random_masks(model, job.target, job.config.seed), {}
 
 
-def two_of_four(model: nn.Module, job: Job) -> tuple[Masks, dict[str, object]]:
+def two_of_four(model: nn.Module, job: Job) -> tuple[Masks, dict[str, Any]]:
     """Keep the two largest of each four weights along the input channels.
 
     Raises:
@@ -82,4 +82,6 @@ def two_of_four(model: nn.Module, job: Job) -> tuple[Masks, dict[str, object]]:
     masks = n_of_m_masks(model, 2, 4)
     if not masks:
         raise ValueError("two-of-four needs inputs in multiples of four; no layer of this network has them")
-    return masks, {"whole_layers": [name for name in prunable_weights(model) if name not in masks]}
+    whole = [name for name in prunable_weights(model) if name not in masks]
+    note = f"Their inputs are no multiple of four, so these stay whole: {', '.join(whole)}."
+    return masks, {"whole_layers": whole, "notes": (note,) if whole else ()}

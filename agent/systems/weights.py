@@ -36,13 +36,16 @@ def share_left(model: nn.Module) -> float:
     return sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
 
 
-def sparse_result(job: Job, model: nn.Module, epochs: float, **details: object) -> Result:
+def sparse_result(
+    job: Job, model: nn.Module, epochs: float, notes: tuple[str, ...] = (), **details: object
+) -> Result:
     """Return the result of a system that pruned single weights.
 
     Args:
         job: The job.
         model: The masked network.
         epochs: Passes over the training images that were spent.
+        notes: Sentences for the report, beside the one on what zeros save.
         **details: Numbers of the system, as JSON holds them.
     """
     refresh_masked_weights(model)
@@ -52,7 +55,7 @@ def sparse_result(job: Job, model: nn.Module, epochs: float, **details: object) 
         model.eval(),
         PruningPlan.dense(job.network),
         epochs,
-        (what_zeros_save(model),),
+        (what_zeros_save(model), *notes),
         {"sparsity": sparsity(model), "share_by_layer": layers, **details},
     )
 
@@ -63,14 +66,14 @@ def what_zeros_save(model: nn.Module) -> str:
     Args:
         model: A network, masked or with zeros among its plain weights.
     """
-    saved = "zeros among the weights make the file smaller and nothing faster: dense kernels multiply by them"
+    saved = "Zeros among the weights make the file smaller, nothing faster: dense kernels multiply by them."
     pattern = n_of_m_masks(model)
     weights = prunable_weights(model)
     fits = [name for name, mask in pattern.items() if not weights[name].detach()[~mask].any()]
     if not fits:
         return saved
     return (
-        f"{saved}; two of four weights are zeros in {len(fits)} of {len(weights)} layers, which sparse "
+        f"{saved} Two of four weights are zeros in {len(fits)} of {len(weights)} layers, which sparse "
         "kernels of NVIDIA GPUs from compute capability 8.0 on skip in fp16, bf16 and int8, if the network "
-        "is converted for them"
+        "is converted for them."
     )

@@ -92,6 +92,8 @@ def test_two_of_four_keeps_two_of_each_four_and_names_the_layers_that_stay_whole
     assert whole == [name for name in masks if name not in pattern]
     assert all(masks[name].all() for name in whole)
     assert "compute capability 8.0" in result.notes[0]
+    assert all(name in result.notes[1] for name in whole)
+    assert whole
     with pytest.raises(ValueError, match=r"the target is 0\.3, give 0\.5"):
         SYSTEMS["two-of-four"](job(0.3))
 
@@ -110,7 +112,7 @@ def test_zeros_are_never_sold_as_speed(problem: PruningProblem) -> None:
     model = replica(problem.model)
     apply_masks(model, magnitude_masks(model, 0.4))
     said = what_zeros_save(model)
-    assert "smaller and nothing faster" in said
+    assert "smaller, nothing faster" in said
     assert "NVIDIA" not in said
 
 
@@ -162,7 +164,7 @@ def test_gradual_pruning_follows_the_schedule_and_then_leaves_the_masks_alone(
     result = Gradual(updates=4)(given)
     steps, last, interval = (result.details[key] for key in ("steps", "last_step", "interval"))
     moments = [*range(interval, last, interval), last]
-    assert last == round(0.6 * steps) < steps
+    assert last == round(0.5 * steps) < steps
     wanted = [cubic_sparsity(step, 0, last, 0.0, 0.9) for step in moments]
     assert list(seen.values()) == pytest.approx(wanted, abs=1e-3)
 
