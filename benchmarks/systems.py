@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import systems_weights
 import torch
 from torch import nn
 
@@ -74,6 +75,10 @@ class Bench:
             write_tensors(file, model.state_dict())
         return model.eval()
 
+    def dense_epochs(self, name: str) -> int:
+        """Return the passes over the training images of :meth:`dense`."""
+        return DENSE_EPOCHS[name]
+
     def untrained(self, name: str, seed: int) -> nn.Module:
         """Return a network with the random weights that :meth:`dense` begins with."""
         task = self.task_of(name)
@@ -84,7 +89,7 @@ class Bench:
 Claim = Callable[[Bench, int], dict[str, float]]
 """Measures what a system promises, for one seed."""
 
-CLAIMS: dict[str, Claim] = {}
+CLAIMS: dict[str, Claim] = {**systems_weights.CLAIMS}
 """The claims by name, in the order of the table."""
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from ..io.atomic_write import write_atomically
 from ..io.run_files import PLAN, WEIGHTS
+from ..io.sparse_tensors import pack
 from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
 from ..modules.copying import refresh_masked_weights, replica
@@ -19,6 +21,7 @@ from ..modules.numbers import set_numbers
 from ..modules.reparametrization import remove_reparametrizations
 from ..modules.sizes import fit_attributes, sizes_from_weights
 from ..modules.units import remember_units
+from ..modules.weight_masks import masked_weights
 from ..tracing import TracedNetwork
 from .plan import PruningPlan
 from .slicing import TensorSlicer
@@ -87,6 +90,8 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
     The attributes in the file are those of the plan and all sizes of torch's modules, so that code without
     Secateur needs no rules to set them.
 
+    Masked weights are written as plain ones, with zeros; tensors with many zeros are packed.
+
     Args:
         model: The cut network.
         plan: The plan that it was cut by.
@@ -95,16 +100,27 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
     text = replace(plan, attributes={**plan.attributes, **sizes_from_weights(model)}).to_json()
     write_atomically(folder / PLAN, lambda path: path.write_text(text, encoding="utf-8"))
     baked = {"baked": "true"} if getattr(model, "baked", False) else {}
-    write_tensors(folder / WEIGHTS, _tensors(model), baked)
+    write_tensors(folder / WEIGHTS, _plain_tensors(model), baked, packed=True)
 
 
 def file_bytes(model: nn.Module) -> int:
     """Return the size of the ``model.safetensors`` that :func:`save_pruned` writes, bytes; within 1 %."""
-    header, end = {}, 0
-    for name, tensor in _tensors(model).items():
+    tensors, metadata = pack({name: tensor.cpu() for name, tensor in _plain_tensors(model).items()})
+    header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
+    end = 0
+    for name, tensor in tensors.items():
         begin, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end]}
     return 8 + len(json.dumps(header, separators=(",", ":"))) + end
+
+
+def _plain_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers by name, masked weights as the plain ones that they act as."""
+    tensors = {name: tensor.detach() for name, tensor in _tensors(model).items()}
+    for name, _, _ in masked_weights(model, remove_duplicate=False):
+        original, mask = tensors.pop(f"{name}_orig"), tensors.pop(f"{name}_mask")
+        tensors[name] = torch.where(mask.bool(), original, torch.zeros_like(original))
+    return tensors
 
 
 def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Module:
@@ -133,6 +149,9 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
         raise ValueError(f"{plan_path}: {error}") from error
     state, metadata = read_tensors(weights)
     model = remove_reparametrizations(factory()) if "baked" in metadata else factory()
+    for name, module, own in list(masked_weights(model)):
+        if name in state:  # older files have the parts of a masked weight
+            prune.remove(module, own)
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
     remember_units(model, plan.units)
     shrink_to(model, state)
