@@ -102,7 +102,10 @@ def test_additions_in_place_are_seen(forward: Callable[..., Tensor]) -> None:
 def test_an_inner_block_is_one_of_its_own() -> None:
     inner = forward_of(lambda self, x: x + self.body(x), body=conv(3, 3))
     outer = forward_of(
-        lambda self, x: x + self.last(self.inner(self.first(x))), first=conv(3, 3), inner=inner, last=conv(3, 3)
+        lambda self, x: x + self.last(self.inner(self.first(x))),
+        first=conv(3, 3),
+        inner=inner,
+        last=conv(3, 3),
     )
     model = forward_of(lambda self, x: self.head(self.outer(x)), outer=outer, head=conv(3, 2))
     found = blocks_of(model, 3, 8, 8)
