@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import systems_blocks
 import torch
 from torch import nn
 
@@ -84,7 +85,7 @@ class Bench:
 Claim = Callable[[Bench, int], dict[str, float]]
 """Measures what a system promises, for one seed."""
 
-CLAIMS: dict[str, Claim] = {}
+CLAIMS: dict[str, Claim] = {**systems_blocks.CLAIMS}
 """The claims by name, in the order of the table."""
 
 

@@ -172,7 +172,7 @@ def test_the_check_of_a_removal_can_fail(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_an_unknown_block_is_answered_with_the_nearest() -> None:
     with pytest.raises(
-        ValueError, match="no block 'blok2', did you mean 'block2'.*blocks are block1, block2"
+        ValueError, match=r"no block 'blok2', did you mean 'block2'.*blocks are block1, block2"
     ):
         drop_blocks(demo(), ["blok2"], calls_of(3, 8, 8))
 
