@@ -4,7 +4,7 @@ With ``auto`` networks without 0, 1, 2, ... blocks, the least important first, a
 target: the frozen agent and heuristics propose filters for each, and the best on val wins.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,7 +74,8 @@ def drop_chosen_blocks(
     """
     sizes = BlockSizes(model, task, prepared.network, config)
     results = Results(folder.checkpoint("blocks") if folder else None)
-    chosen = results.once("chosen", lambda: broadcast(_choose(sizes, name)))
+    check = folder.check if folder else None
+    chosen = results.once("chosen", lambda: broadcast(_choose(sizes, name, check)))
     blocks = tuple(chosen["blocks"])
     calls = prepared.network.calls
     means = sizes.means
@@ -90,10 +91,18 @@ def drop_chosen_blocks(
     )
 
 
-def _choose(sizes: BlockSizes, name: str) -> dict[str, Any]:
-    """Choose the blocks that go, and return what a resumed run needs to drop them again."""
+def _choose(sizes: BlockSizes, name: str, check: Callable[[], None] | None) -> dict[str, Any]:
+    """Choose the blocks that go, and return what a resumed run needs to drop them again.
+
+    Args:
+        sizes: The network, the data and the options.
+        name: Name of the network, for messages.
+        check: Called after each block; stops a run that was asked to stop.
+    """
     config, task = sizes.config, sizes.task
-    order = BlockOrder(task, sizes.dense.calls, sizes.means, config.search_images, config.constraints.protect)
+    order = BlockOrder(
+        task, sizes.dense.calls, sizes.means, config.search_images, config.constraints.protect, check
+    )
     tried: list[dict[str, Any]] = []
     if config.drop_blocks == "auto":
         sized, tried = _compare(sizes, order, name)

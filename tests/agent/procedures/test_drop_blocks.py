@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from secateur.agent.run.folder import RunFolder
 from secateur.envs.modules.calls import as_calls
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.branch_means import BranchMeans
+from secateur.envs.recovery.checkpoint import Stopped
 from secateur.envs.surgery.blocks import drop_blocks, find_blocks
 from secateur.envs.tasks import Task, measure
 from support.small import pretended_latency
@@ -126,6 +128,31 @@ def test_filters_go_where_blocks_do_not_meet_a_latency(
     assert report["blocks"]["dropped"] == ["block2"]
     assert any(layer["kept"] < layer["filters"] for layer in report["layers"]) == cuts
     assert report["pruned"]["latency_ms"] <= 1.1 * target
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checks", [1, 12])
+def test_an_interrupted_run_goes_on_to_the_same_result(
+    checks: int, problem: PruningProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"target_macs": 0.4, "effort": "quick", "epochs": 2, "search_images": 64, "drop_blocks": "auto"}
+    whole = secateur.prune(problem.model, problem.task, out=tmp_path / "whole", **options)
+    out, calls = tmp_path / "stopped", []
+
+    def stop(self: Any) -> None:
+        calls.append(1)
+        if len(calls) == checks:
+            raise Stopped(self._advice)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("secateur.agent.run.graceful_stop.GracefulStop.check", stop)
+        with pytest.raises(KeyboardInterrupt):
+            secateur.prune(problem.model, problem.task, out=out, **options)
+    result = secateur.prune(problem.model, problem.task, out=out, resume=True, **options)
+    assert result.plan == whole.plan
+    assert result.report["blocks"] == whole.report["blocks"]
+    for one, two in zip(result.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(one, two)
 
 
 def test_a_resumed_run_drops_the_same_blocks(
