@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import systems_blocks
 import systems_rank
+import systems_tickets
 import systems_weights
 import torch
 from torch import nn
@@ -90,7 +92,12 @@ class Bench:
 Claim = Callable[[Bench, int], dict[str, float]]
 """Measures what a system promises, for one seed."""
 
-CLAIMS: dict[str, Claim] = {**systems_weights.CLAIMS, **systems_rank.CLAIMS}
+CLAIMS: dict[str, Claim] = {
+    **systems_weights.CLAIMS,
+    **systems_tickets.CLAIMS,
+    **systems_blocks.CLAIMS,
+    **systems_rank.CLAIMS,
+}
 """The claims by name, in the order of the table."""
 
 

@@ -4,7 +4,7 @@ A block's importance is the increase of the loss on val if it goes, for each MAC
 differently much.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -46,6 +46,7 @@ class BlockOrder:
         means: Gives what is added in place of a block.
         images: Images of val.
         protect: Patterns of layers that keep all filters; blocks with one of them stay.
+        check: Called before a block is chosen; may raise.
     """
 
     task: Task
@@ -53,6 +54,7 @@ class BlockOrder:
     means: BranchMeans
     images: int
     protect: Sequence[str] = ()
+    check: Callable[[], None] | None = None
     _known: dict[str, float] = field(default_factory=dict)
     _refused: set[str] = field(default_factory=set)
 
@@ -61,6 +63,8 @@ class BlockOrder:
         now = Dropped((), model, self._loss(model))
         while True:
             yield now
+            if self.check is not None:
+                self.check()
             following = self._next(now)
             if following is None:
                 return

@@ -64,7 +64,7 @@ class PruningConfig(
     def __post_init__(self) -> None:
         for group in _GROUPS:
             group.__post_init__(self)
-        if self.drop_blocks is not None:
+        if self.drop_blocks:
             self._check_options_of_blocks()
         if self.method != PPO:
             for name, given in (("agent", self.agent), ("evaluations", self.evaluations)):
