@@ -96,16 +96,21 @@ def export(
         require_onnx()
     plain = _plain(model)
     if normalisation is not None:
-        _check_normalisation(normalisation, format, shapes)
+        check_normalisation(normalisation, format, shapes)
         plain = Preprocessed(plain, *normalisation).eval()
     write = {"safetensors": _write_tensors, "pt2": _write_pt2, "onnx": _write_onnx}[format]
     difference, opset = write_atomically(path, partial(write, plain, shapes, dict(metadata or {})))
     return Exported(path, difference, opset)
 
 
-def _check_normalisation(
-    normalisation: tuple[Sequence[float], Sequence[float]], format: Format, shapes: Shapes
+def check_normalisation(
+    normalisation: tuple[Sequence[float], Sequence[float]], format: str, shapes: Shapes
 ) -> None:
+    """Check that a network can have its normalisation inside.
+
+    Raises:
+        ValueError: If the format has no computation, or the numbers do not fit the channels.
+    """
     if format == "safetensors":
         raise ValueError("safetensors holds no computation, so no preprocessing; give pt2 or onnx")
     if len(shapes) != 1:
@@ -161,17 +166,51 @@ def _texts(metadata: dict[str, Any]) -> dict[str, str]:
 
 
 def _write_pt2(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path) -> tuple[float, None]:
+    return compare(model, shapes, write_pt2(model, shapes, metadata, path)), None
+
+
+def write_pt2(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path) -> Run:
+    """Write a network as ``.pt2``; arguments are as for :func:`write_onnx`.
+
+    Returns:
+        A function that runs the file.
+
+    Raises:
+        ValueError: If torch cannot export the network.
+    """
     content = io.BytesIO()  # torch warns about file names that do not end in .pt2
-    torch.export.save(
-        _program(model, shapes), content, extra_files={METADATA: json.dumps(metadata, indent=2)}
-    )
+    program = _program(model, shapes)
+    torch.export.save(program, content, extra_files={METADATA: json.dumps(metadata, indent=2)})
     path.write_bytes(content.getbuffer())
     content.seek(0)
     module = torch.export.load(content).module()
-    return _compare(model, shapes, lambda inputs: _tensors(module(*inputs))), None
+    return lambda inputs: _tensors(module(*inputs))
 
 
 def _write_onnx(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path) -> tuple[float, int]:
+    opset, run = write_onnx(model, shapes, metadata, path)
+    return compare(model, shapes, run), opset
+
+
+def write_onnx(
+    model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path, *, is_small: bool = False
+) -> tuple[int, Run]:
+    """Write a network as ONNX.
+
+    Args:
+        model: The network, on the CPU and in evaluation mode.
+        shapes: Shape of one example of each input.
+        metadata: JSON values by name.
+        path: The file.
+        is_small: Whether to leave out the exporter's remarks on each operation, which take more room than the
+            whole numbers of a small network.
+
+    Returns:
+        The version of the operators, and a function that runs the file in onnxruntime.
+
+    Raises:
+        ValueError: If torch cannot export the network.
+    """
     import onnx
     import onnxruntime
 
@@ -183,6 +222,10 @@ def _write_onnx(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path
             raise
         raise ValueError(f"torch cannot write this network as ONNX: {_first_line(error)}") from error
     assert exported is not None
+    if is_small:
+        from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+        ClearMetadataAndDocStringPass()(exported.model)
     exported.model.metadata_props.update(_texts(metadata))
     exported.save(str(path), external_data=False)
     onnx.checker.check_model(str(path), full_check=True)
@@ -194,7 +237,7 @@ def _write_onnx(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path
         return [torch.from_numpy(output) for output in session.run(None, feeds)]
 
     opsets = {entry.domain: entry.version for entry in onnx.load(str(path)).opset_import}
-    return _compare(model, shapes, run), opsets[""]
+    return opsets[""], run
 
 
 def _program(model: nn.Module, shapes: Shapes) -> torch.export.ExportedProgram:
@@ -226,8 +269,14 @@ def _inputs(model: nn.Module, shapes: Shapes, batch: int) -> tuple[Tensor, ...]:
     return tuple(torch.randn(batch, *shape, generator=generator, dtype=dtype) for shape in shapes)
 
 
-def _compare(model: nn.Module, shapes: Shapes, run: Run) -> float:
+def compare(model: nn.Module, shapes: Shapes, run: Run, tolerance: float = TOLERANCE) -> float:
     """Return the largest relative difference over all outputs and batch sizes.
+
+    Args:
+        model: The network that was written, on the CPU.
+        shapes: Shape of one example of each input.
+        run: Runs the file.
+        tolerance: The largest difference allowed, relative to the largest output.
 
     Raises:
         ValueError: If the difference is above the tolerance.
@@ -240,10 +289,10 @@ def _compare(model: nn.Module, shapes: Shapes, run: Run) -> float:
         for a, b in zip(expected, actual, strict=True):
             scale = float(a.abs().max()) or 1.0
             difference = float((a - b).abs().max()) / scale
-            if not difference <= TOLERANCE:  # also true for NaN
+            if not difference <= tolerance:  # also true for NaN
                 raise ValueError(
                     f"the exported network differs by {difference:.1e} at a batch of {batch}, allowed is "
-                    f"{TOLERANCE:.0e}; nothing was written"
+                    f"{tolerance:.0e}; nothing was written"
                 )
             worst = max(worst, difference)
     return worst
