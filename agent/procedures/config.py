@@ -49,6 +49,10 @@ class PruningConfig(
     def __post_init__(self) -> None:
         for group in _GROUPS:
             group.__post_init__(self)
+        if self.quantize and self.procedure != "network":
+            raise ValueError(
+                "layerwise measures and trains its layers in float; leave out --quantize, or --procedure"
+            )
         if self.method != PPO:
             for name, given in (("agent", self.agent), ("evaluations", self.evaluations)):
                 if given is not None:

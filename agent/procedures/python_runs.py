@@ -8,6 +8,7 @@ from torch import nn
 from ...envs.io.run_files import CONFIG, PLAN, REPORT
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.modules.copying import replica
+from ...envs.quantization.ranges import load_ranges
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ..run.flat_options import flat_options, options_of, read_config
@@ -64,4 +65,4 @@ def finished(model: nn.Module, out: Path) -> PruningResult:
     plan = PruningPlan.from_json(read_text(out / PLAN))
     pruned = cutting.load_pruned(lambda: replica(model).cpu(), out)
     pruned = pruned.to(next(model.parameters()).device)
-    return PruningResult(pruned, plan, parse_json(read_text(out / REPORT)))
+    return PruningResult(pruned, plan, parse_json(read_text(out / REPORT)), load_ranges(out))

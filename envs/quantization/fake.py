@@ -58,8 +58,8 @@ class ActivationRange(nn.Module):
         if self.training:
             self._follow(x, _MOMENTUM)
         scale, zero = self.grid()
-        x = _in_float(x)
-        return torch.fake_quantize_per_tensor_affine(x, scale, zero, 0, ACTIVATION_END)
+        rounded = torch.fake_quantize_per_tensor_affine(_in_float(x), scale, zero, 0, ACTIVATION_END)
+        return rounded.to(x.dtype)
 
     def grid(self) -> tuple[Tensor, Tensor]:
         """Return the distance of two values, (), and the whole number of zero, () int32."""
@@ -101,9 +101,8 @@ def fake_quantize_weight(weight: Tensor) -> Tensor:
     """Round a weight (N, ...) to 255 values a filter; the gradient is that of the weight."""
     scales = weight_scales(weight)
     zeros = torch.zeros_like(scales, dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(
-        _in_float(weight), scales, zeros, 0, -WEIGHT_END, WEIGHT_END
-    )
+    ends = (-WEIGHT_END, WEIGHT_END)
+    return torch.fake_quantize_per_channel_affine(_in_float(weight), scales, zeros, 0, *ends).to(weight.dtype)
 
 
 class QuantizedConv1d(nn.Conv1d):
@@ -149,4 +148,5 @@ def quantized_layers(model: nn.Module) -> dict[str, Quantized]:
 
 
 def _in_float(x: Tensor) -> Tensor:
+    """Convert to a type that torch can round in."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

@@ -83,7 +83,8 @@ class Scaled(nn.Module):
         self._runtime = runtime
         self.register_buffer("values", values)
         self.register_buffer("scales", scales)
-        self.register_buffer("zeros", torch.zeros_like(scales, dtype=torch.int64))
+        dtype = torch.int64 if runtime == "torch" else values.dtype
+        self.register_buffer("zeros", torch.zeros_like(scales, dtype=dtype))
 
     def forward(self) -> Tensor:
         """Multiply."""
@@ -92,7 +93,7 @@ class Scaled(nn.Module):
             return torch.ops.quantized_decomposed.dequantize_per_channel(  # type: ignore[no-any-return]
                 self.values, self.scales, self.zeros, 0, *ends
             )
-        inputs = (self.values, self.scales)  # without a third, the whole number of zero is 0
+        inputs = (self.values, self.scales, self.zeros)
         return _onnx("DequantizeLinear", inputs, torch.float32, self.values.shape, axis=0)
 
 

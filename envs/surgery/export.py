@@ -40,6 +40,9 @@ _EXAMPLES = 2
 METADATA = "metadata.json"
 """Name of the metadata among the extra files of a ``.pt2``."""
 
+EXACT_SUMS = ("session.x64quantprecision", "1")
+"""Option of onnxruntime: sums of int8 that do not overflow on x86 processors without VNNI instructions."""
+
 _ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 Shapes = Sequence[tuple[int, ...]]
@@ -193,7 +196,11 @@ def _write_onnx(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path
 
 
 def write_onnx(
-    model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path, *, is_small: bool = False
+    model: nn.Module,
+    shapes: Shapes,
+    metadata: dict[str, Any],
+    path: Path,
+    edit: Callable[[Any], None] = lambda model: None,
 ) -> tuple[int, Run]:
     """Write a network as ONNX.
 
@@ -202,8 +209,7 @@ def write_onnx(
         shapes: Shape of one example of each input.
         metadata: JSON values by name.
         path: The file.
-        is_small: Whether to leave out the exporter's remarks on each operation, which take more room than the
-            whole numbers of a small network.
+        edit: Called with the ``onnx_ir.Model`` before it is written, which it may change.
 
     Returns:
         The version of the operators, and a function that runs the file in onnxruntime.
@@ -222,14 +228,13 @@ def write_onnx(
             raise
         raise ValueError(f"torch cannot write this network as ONNX: {_first_line(error)}") from error
     assert exported is not None
-    if is_small:
-        from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-
-        ClearMetadataAndDocStringPass()(exported.model)
+    edit(exported.model)
     exported.model.metadata_props.update(_texts(metadata))
     exported.save(str(path), external_data=False)
     onnx.checker.check_model(str(path), full_check=True)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry(*EXACT_SUMS)
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
 
     def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
