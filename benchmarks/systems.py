@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from systems_int8 import int8
 from torch import nn
 
 from secateur.envs.io.atomic_write import write_atomically
@@ -84,7 +85,7 @@ class Bench:
 Claim = Callable[[Bench, int], dict[str, float]]
 """Measures what a system promises, for one seed."""
 
-CLAIMS: dict[str, Claim] = {}
+CLAIMS: dict[str, Claim] = {"int8": int8}
 """The claims by name, in the order of the table."""
 
 

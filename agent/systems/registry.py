@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .base import System
-from .int8 import METHOD, Int8, PrunedInt8
+from .int8 import Int8, PrunedInt8
 
 SYSTEMS: Mapping[str, System] = {
     "int8": Int8(),
-    f"{METHOD}-int8": PrunedInt8(),
+    "fpgm-int8": PrunedInt8(),
 }
 """By the name that ``--methods`` takes."""
