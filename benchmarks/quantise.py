@@ -5,11 +5,12 @@
     python benchmarks/quantise.py --model resnet20 --weights resnet20.safetensors --data cifar10-folder
     --augment flip-crop --epochs 1 --train-images 10000 [--target 0.5] [--threads 1] [--json quantise.json]
 
-A run is measured as it is, with its ranges if it was pruned with --quantize int8, else calibrated. A network with
-weights is cut by fpgm-global, and recovered in float and under fake quantisation, for as long each; the dense one
-is trained under fake quantisation, too. All accuracies are those of the files, computed by onnxruntime.
+A run is measured as it is, with its ranges if it was pruned with --quantize int8, else calibrated. A network
+with weights is cut by fpgm-global, and recovered in float and under fake quantisation, for as long each; the
+dense one is trained under fake quantisation, too. All accuracies are those of the files in onnxruntime.
 
-Latency is that of the fastest of 100 passes on the CPU, at batch 1 and 64: other load on the machine only adds to it.
+Latency is that of the fastest of 100 passes on the CPU, at batch 1 and 64: other load on the machine can only
+add to it.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ class Measured(Mapping[str, float]):
 
 
 def compare(job: Job, threads: int = 1) -> dict[str, dict[str, float]]:
-    """Measure a network dense, pruned, in int8, and both; each is trained for the job's passes, but the dense one.
+    """Measure a network dense, pruned, in int8, and both; all but the dense one train for the job's passes.
 
     Args:
         job: The dense network and its data, and the size.
@@ -164,7 +165,7 @@ def main() -> None:
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--augment")
+    parser.add_argument("--augment", default="auto")
     parser.add_argument("--epochs", type=int, default=1, help="of each recovery")
     parser.add_argument("--train-images", type=int, default=0, help="0 takes all")
     parser.add_argument("--target", type=float, default=0.5)

@@ -1,4 +1,4 @@
-"""What quantisation promises: pruned and in int8 as good as pruned in float, and faster (benchmarks/systems.py)."""
+"""What quantisation promises: pruned and in int8 as good as pruned in float, and faster."""
 
 from __future__ import annotations
 

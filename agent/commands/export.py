@@ -1,14 +1,20 @@
 """``secateur export``: write a pruned network to a file that does not need Secateur."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from tyro.conf import Positional
 
 from ...envs.surgery.formats import Format, Int8Format
 from .console import console
+
+if TYPE_CHECKING:
+    from ...envs.surgery.export import Exported
 
 _RUNS_IN = {
     "pt2": "torch.export.load",
@@ -54,8 +60,8 @@ class Export:
 
     def run(self) -> None:
         """Write and check the file, and print its name and size."""
-        from ...envs.surgery.export import BATCHES, check_writable, export, require_onnx
         from ...envs.quantization.integer_files import export_int8, require_packages
+        from ...envs.surgery.export import BATCHES, check_writable, export, require_onnx
         from ..procedures.export_metadata import export_metadata
         from ..procedures.loading import load_pruned_network
         from ..procedures.quantized_run import load_quantized_run
@@ -70,10 +76,10 @@ class Export:
             )
         if self.format == "onnx":
             require_onnx()
-        if self.format in ("onnx-int8", "torchao"):
+        if self.format == "onnx-int8" or self.format == "torchao":
             require_packages(self.format)
             model, shape = load_quantized_run(self.folder)
-            write = partial(export_int8, model, out, self.format)
+            write: Callable[..., Exported] = partial(export_int8, model, out, self.format)
         else:
             model, shape = load_pruned_network(self.folder)
             write = partial(export, model, out, self.format)

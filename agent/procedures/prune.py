@@ -50,8 +50,8 @@ class PruningResult:
         model: The cut and recovered network, in evaluation mode.
         plan: The filters of the dense network that it keeps.
         report: The content of ``report.json``.
-        ranges: With ``quantize``, the ranges of the activations in int8: ``fake_quantize_`` and ``set_ranges``
-            of :mod:`secateur.envs.quantization` make the network of int8 of them, and of ``model``.
+        ranges: With ``quantize``, the ranges of the activations in int8; ``fake_quantize_`` and
+            ``set_ranges`` of :mod:`secateur.envs.quantization` put ``model`` under them.
     """
 
     model: nn.Module

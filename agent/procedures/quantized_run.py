@@ -10,8 +10,8 @@ from torch import nn
 from ...envs.quantization.insertion import CALIBRATION_IMAGES, fake_quantize_, quantize_
 from ...envs.quantization.ranges import load_ranges, set_ranges
 from ...envs.tasks import Task
-from ...envs.tasks.optional_members import metric_name
 from ...envs.tasks.measuring import measure
+from ...envs.tasks.optional_members import metric_name
 from ..run.progress import log_info
 from .loading import load_pruned_network, load_pruned_run
 
@@ -44,8 +44,8 @@ def load_quantized_run(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
         model, task = load_pruned_run(folder, None)
     except ValueError as error:
         raise ValueError(
-            f"{folder} was not pruned with --quantize int8, so its ranges have to be calibrated on its training "
-            f"images, which cannot be loaded: {error}"
+            f"{folder} was not pruned with --quantize int8, so its ranges have to be calibrated on its "
+            f"training images, which cannot be loaded: {error}"
         ) from error
     _calibrate_and_compare(model, task)
     return model.cpu(), shape
@@ -55,7 +55,8 @@ def _calibrate_and_compare(model: nn.Module, task: Task) -> None:
     before = measure(model, task, "val").accuracy
     quantize_(model, task)
     after = measure(model, task, "val").accuracy
+    images = min(CALIBRATION_IMAGES, task.size("train"))
     log_info(
-        f"calibrated on {min(CALIBRATION_IMAGES, task.size('train'))} training images: {metric_name(task)} on val "
-        f"{after:.2f} % in int8, {before:.2f} % in float; `secateur prune --quantize int8` trains for it"
+        f"calibrated on {images} training images: {metric_name(task)} on val {after:.2f} % in int8, "
+        f"{before:.2f} % in float; `secateur prune --quantize int8` trains for it"
     )

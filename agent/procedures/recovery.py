@@ -28,10 +28,10 @@ def recover_in_place(
     seed: int,
     callbacks: Callbacks,
 ) -> None:
-    """Recover a network outside a run; nothing is written. With ``quantize`` it is under fake quantisation then.
+    """Recover a network outside a run; nothing is written.
 
     Args:
-        model: The cut network.
+        model: The cut network; with ``quantize`` it is under fake quantisation then.
         task: Data, loss and metric.
         config: Settings of the training.
         teacher: The network to distil from, or None.

@@ -1,4 +1,4 @@
-"""Quantisation: a network that is trained for int8, whole or after a cut (Jacob et al. 2018, arXiv 1712.05877)."""
+"""Networks that are trained for int8, whole or after a cut (Jacob et al. 2018, arXiv 1712.05877)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Int8:
 
     def __call__(self, job: Job) -> Result:
         """Train for all of the job's passes."""
-        note = "No filter goes: the target does not count, and the MACs are those of the dense network, in int8."
+        note = (
+            "No filter goes: the target does not count, and the MACs are those of the dense network, in int8."
+        )
         return _quantized(job, replica(job.model), PruningPlan.dense(job.network), (note,))
 
 

@@ -115,9 +115,9 @@ class PruningProblem:
     def choice_problem(self, images: int, *, seed: int = 0, journal: Journal | None = None) -> Self:
         """Return the same problem with an evaluator for choosing among finished plans.
 
-        With a network under fake quantisation candidates are cut from that: their weights are rounded as those
-        of the cut network, their activations between the ends of the dense network's ranges. The search does
-        without: a pass takes up to three times as long, and hardly changes the order of candidates.
+        With a network under fake quantisation candidates are cut from that: their weights are rounded as
+        those of the cut network, their activations between the ends of the dense network's ranges. The search
+        does without: a pass takes up to three times as long, and hardly changes the order of candidates.
 
         Args:
             images: Validation images for measuring a candidate.

@@ -1,8 +1,8 @@
 """Fake quantisation: layers that compute in float with the values that int8 can hold.
 
-Weights are rounded to 255 values a filter, -127 to 127 times a scale of the filter; what enters a layer to 256
-values a tensor, between the ends of a range (Jacob et al. 2018, arXiv 1712.05877, section 3). The gradient
-passes through the rounding, and is zero beyond the range.
+Weights are rounded to 255 values a filter, -127 to 127 times a scale of the filter; what enters a layer to
+256 values a tensor, between the ends of a range (Jacob et al. 2018, arXiv 1712.05877, section 3). The
+gradient passes through the rounding, and is zero beyond the range.
 
 Batch-norm is not folded here: it multiplies a filter's weights by a number, which multiplies the scale alone,
 so that folding it later gives the same whole numbers.
@@ -25,7 +25,7 @@ ACTIVATION_END = 255
 """Largest whole number of an activation; the smallest is 0."""
 
 _MOMENTUM = 0.01
-"""Weight of a step's extremes in the moving range, that of torch's and torchao's MovingAverageMinMaxObserver."""
+"""Weight of a step's extremes in the moving range, that of torchao's MovingAverageMinMaxObserver."""
 
 _SMALLEST_SCALE = 1e-12
 """Scale of a filter or a tensor of zeros."""
@@ -105,21 +105,32 @@ def fake_quantize_weight(weight: Tensor) -> Tensor:
     return torch.fake_quantize_per_channel_affine(_in_float(weight), scales, zeros, 0, *ends).to(weight.dtype)
 
 
-class QuantizedConv1d(nn.Conv1d):
+class RoundedLayer(nn.Module):
+    """What a layer under fake quantisation has beside its tensors."""
+
+    input_range: ActivationRange
+    """The range of what enters."""
+    output_range: ActivationRange | None
+    """The range of what leaves the layer, or the batch-norm after it; None if it is not rounded."""
+    norm: str | None
+    """Name of the batch-norm that alone gets the output, or None."""
+
+
+class QuantizedConv1d(RoundedLayer, nn.Conv1d):
     """A convolution under fake quantisation."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return super()._conv_forward(self.input_range(x), fake_quantize_weight(weight), bias)
 
 
-class QuantizedConv2d(nn.Conv2d):
+class QuantizedConv2d(RoundedLayer, nn.Conv2d):
     """A convolution under fake quantisation."""
 
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return super()._conv_forward(self.input_range(x), fake_quantize_weight(weight), bias)
 
 
-class QuantizedLinear(nn.Linear):
+class QuantizedLinear(RoundedLayer, nn.Linear):
     """A linear layer under fake quantisation."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,9 +147,7 @@ STAND_INS: dict[type[nn.Module], type[Quantized]] = {
 }
 """The class of each kind of layer under fake quantisation; layers of other classes stay in float.
 
-A layer changes its class, and keeps its tensors, masks and hooks. It gets ``input_range``, an
-:class:`ActivationRange`, ``output_range``, one or None, and ``norm``, the name of the batch-norm that alone gets its
-output, or None."""
+A layer changes its class, and keeps its tensors, masks and hooks."""
 
 
 def quantized_layers(model: nn.Module) -> dict[str, Quantized]:

@@ -11,7 +11,7 @@ from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..tasks.base import Task
 from ..tasks.optional_members import measuring_batch
-from .fake import STAND_INS, ActivationRange, OutputRounding, Quantized, quantized_layers
+from .fake import STAND_INS, ActivationRange, OutputRounding, Quantized, RoundedLayer, quantized_layers
 from .places import Place, find_places
 
 CALIBRATION_IMAGES = 512
@@ -21,9 +21,7 @@ _BATCH = 64
 """Images of a batch of the calibration; a range is the mean of its batches' extremes."""
 
 
-def quantize_(
-    model: nn.Module, task: Task, *, images: int = CALIBRATION_IMAGES, seed: int = 0
-) -> nn.Module:
+def quantize_(model: nn.Module, task: Task, *, images: int = CALIBRATION_IMAGES, seed: int = 0) -> nn.Module:
     """Put a network under fake quantisation in place, with ranges calibrated on training images; return it.
 
     Convolutions and linear layers of torch's own classes are quantised, others stay in float. Names of
@@ -71,11 +69,12 @@ def fake_quantize_(model: nn.Module, example: Tensor) -> nn.Module:
 
 def _stand_in(layer: nn.Module, place: Place, modules: dict[str, nn.Module]) -> None:
     """Change a layer's class, and give it its ranges."""
-    layer.__class__ = STAND_INS[type(layer)]
     device = next(layer.parameters()).device
+    layer.__class__ = STAND_INS[type(layer)]
+    assert isinstance(layer, RoundedLayer)
     layer.input_range = ActivationRange().to(device).train(layer.training)
     layer.output_range = None
-    layer.norm = place.norm  # type: ignore[assignment]
+    layer.norm = place.norm
     if place.rounds_output:
         rounding = ActivationRange(rectified=place.rectified).to(device).train(layer.training)
         layer.output_range = rounding
@@ -83,9 +82,7 @@ def _stand_in(layer: nn.Module, place: Place, modules: dict[str, nn.Module]) -> 
         tail.register_forward_hook(OutputRounding(rounding))
 
 
-def calibrate(
-    model: nn.Module, task: Task, *, images: int = CALIBRATION_IMAGES, seed: int = 0
-) -> None:
+def calibrate(model: nn.Module, task: Task, *, images: int = CALIBRATION_IMAGES, seed: int = 0) -> None:
     """Set the ranges of a network under fake quantisation from training images, in place.
 
     The images are augmented as in training, and pass through the network in float, in evaluation mode.
@@ -126,4 +123,4 @@ def remove_fake_quantization(model: nn.Module) -> nn.Module:
 
 def _take_back(layer: Quantized, kind: type[nn.Module]) -> None:
     del layer.input_range, layer.output_range, layer.norm
-    layer.__class__ = kind
+    layer.__class__ = kind  # type: ignore[assignment]

@@ -29,9 +29,9 @@ from .fake import quantized_layers
 from .integers import integer_network
 
 TOLERANCE = 0.1
-"""Largest allowed difference of a file's outputs from those of the simulation, relative to the largest output.
-A sum that is at the middle of two whole numbers is rounded up in the one and down in the other; later layers see
-the difference of a step. Outputs of another network differ by 1."""
+"""Largest allowed difference of a file's outputs from the simulation's, relative to the largest output. A sum
+in the middle of two whole numbers is rounded up in the one and down in the other; later layers see that step.
+Six networks differ by at most 0.03, another network's outputs by 1."""
 
 
 def export_int8(
@@ -47,16 +47,16 @@ def export_int8(
     Args:
         model: The network, with its ranges; it is not changed.
         path: A file that does not exist, in a folder that exists.
-        format: ``onnx-int8``, with QuantizeLinear and DequantizeLinear around its layers, which runtimes join to
-            layers in int8; or ``torchao``, a ``.pt2`` with the operations of ``convert_pt2e``, which compute in
-            float until torchao's ``lower_pt2e_quantized_to_x86`` and ``torch.compile`` join them.
+        format: ``onnx-int8``, with QuantizeLinear and DequantizeLinear around its layers, which runtimes join
+            to layers in int8; or ``torchao``, a ``.pt2`` with the operations of ``convert_pt2e``, which
+            compute in float until ``torch.compile`` joins them.
         *shapes: Shape of one example of each input, without the batch.
         metadata: As for :func:`secateur.envs.surgery.export.export`.
         normalisation: As for the same.
 
     Raises:
-        ValueError: If the file exists, a package is missing, the network is not under fake quantisation, torch
-            cannot export it, or the file does not compute the same. Then nothing is written.
+        ValueError: If the file exists, a package is missing, the network is not under fake quantisation,
+            torch cannot export it, or the file does not compute the same. Then nothing is written.
     """
     path = Path(path)
     check_writable(path)
@@ -95,8 +95,8 @@ def _write_onnx(
 def _tidy(model: Any) -> None:
     """Make an ``onnx_ir.Model`` small, and fit for all of onnxruntime's options.
 
-    The exporter's remarks on each operation take more room than the whole numbers of a small network. And it lets
-    layers share the whole numbers of zero, which "session.x64quantprecision" refuses.
+    The exporter's remarks on each operation take more room than the whole numbers of a small network. And it
+    lets layers share the whole numbers of zero, which "session.x64quantprecision" refuses.
     """
     import onnx_ir
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass

@@ -1,8 +1,8 @@
 """Layers of whole numbers, in the operations of a runtime: what fake quantisation simulates.
 
-A layer has its weights as int8, with a scale for each filter, and rounds what enters it, and where needed what
-leaves it, to uint8. In between it multiplies numbers that are whole up to a scale; runtimes recognise this form
-and compute with whole numbers. Batch-norm is folded into scales and biases.
+A layer has its weights as int8, with a scale for each filter, and rounds what enters it, and where needed
+what leaves it, to uint8. In between it multiplies numbers that are whole up to a scale; runtimes recognise
+this form and compute with whole numbers. Batch-norm is folded into scales and biases.
 
 Shapes: N filters.
 """
@@ -60,7 +60,7 @@ class Grid(nn.Module):
         if self._runtime == "torch":
             operations = torch.ops.quantized_decomposed
             whole = operations.quantize_per_tensor(x, *self._numbers)
-            return operations.dequantize_per_tensor(whole, *self._numbers)  # type: ignore[no-any-return]
+            return operations.dequantize_per_tensor(whole, *self._numbers)
         whole = _onnx("QuantizeLinear", (x, self.scale, self.zero), torch.uint8, x.shape)
         return _onnx("DequantizeLinear", (whole, self.scale, self.zero), torch.float32, x.shape)
 
@@ -90,7 +90,7 @@ class Scaled(nn.Module):
         """Multiply."""
         if self._runtime == "torch":
             ends = (-WEIGHT_END, WEIGHT_END, self.values.dtype)
-            return torch.ops.quantized_decomposed.dequantize_per_channel(  # type: ignore[no-any-return]
+            return torch.ops.quantized_decomposed.dequantize_per_channel(
                 self.values, self.scales, self.zeros, 0, *ends
             )
         inputs = (self.values, self.scales, self.zeros)
@@ -111,26 +111,33 @@ class Plain(nn.Module):
         return self.values
 
 
-def _onnx(name: str, inputs: tuple[Tensor, ...], dtype: torch.dtype, shape: Any, **attributes: int) -> Tensor:
+def _onnx(name: str, inputs: tuple[Tensor, ...], dtype: torch.dtype, shape: Any, **attributes: Any) -> Tensor:
     return torch.onnx.ops.symbolic(name, inputs, attributes, dtype=dtype, shape=shape, version=_OPSET)
 
 
-class _IntegerConv1d(nn.Conv1d):
+class _IntegerLayer(nn.Module):
+    rounded_input: nn.Module
+    integer_weight: nn.Module
+    integer_bias: nn.Module
+    rounded_output: nn.Module
+
+
+class _IntegerConv1d(_IntegerLayer, nn.Conv1d):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        y = super()._conv_forward(self.rounded_input(x), self.integer_weight(), self.integer_bias())
-        return self.rounded_output(y)  # type: ignore[no-any-return]
+        y: Tensor = super()._conv_forward(self.rounded_input(x), self.integer_weight(), self.integer_bias())
+        return self.rounded_output(y)
 
 
-class _IntegerConv2d(nn.Conv2d):
+class _IntegerConv2d(_IntegerLayer, nn.Conv2d):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        y = super()._conv_forward(self.rounded_input(x), self.integer_weight(), self.integer_bias())
-        return self.rounded_output(y)  # type: ignore[no-any-return]
+        y: Tensor = super()._conv_forward(self.rounded_input(x), self.integer_weight(), self.integer_bias())
+        return self.rounded_output(y)
 
 
-class _IntegerLinear(nn.Linear):
+class _IntegerLinear(_IntegerLayer, nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         y = F.linear(self.rounded_input(x), self.integer_weight(), self.integer_bias())
-        return self.rounded_output(y)  # type: ignore[no-any-return]
+        return self.rounded_output(y)
 
 
 _INTEGER: dict[type[Quantized], type[nn.Module]] = {
@@ -151,10 +158,10 @@ def integer_network(model: nn.Module, runtime: Runtime) -> nn.Module:
     layers = quantized_layers(integer)
     kinds = {name: _INTEGER[type(layer)] for name, layer in layers.items()}
     parts = {name: _parts(layer, integer, runtime) for name, layer in layers.items()}
-    norms = [layer.norm for layer in layers.values() if isinstance(layer.norm, str)]
+    norms = [layer.norm for layer in layers.values() if layer.norm is not None]
     remove_fake_quantization(integer)
     for name, layer in layers.items():
-        layer.__class__ = kinds[name]
+        layer.__class__ = kinds[name]  # type: ignore[assignment]
         for part, module in parts[name].items():
             layer.add_module(part, module)
         layer.register_parameter("weight", None)
@@ -169,7 +176,7 @@ def _parts(layer: Quantized, model: nn.Module, runtime: Runtime) -> dict[str, nn
     scales = weight_scales(layer.weight)
     factor, bias = torch.ones_like(scales), None if layer.bias is None else layer.bias.detach()
     if layer.norm is not None:
-        factor, bias = _folded(model.get_submodule(str(layer.norm)), bias)
+        factor, bias = _folded(model.get_submodule(layer.norm), bias)
     column = (-1, *[1] * (layer.weight.dim() - 1))
     values = (layer.weight.detach().float() / scales.view(column)).round().clamp(-WEIGHT_END, WEIGHT_END)
     values, scales = values * factor.sign().view(column), scales * factor.abs()
@@ -180,12 +187,12 @@ def _parts(layer: Quantized, model: nn.Module, runtime: Runtime) -> dict[str, nn
         values = torch.where((scales < least).view(column), 0.0, values)
         scales = torch.maximum(scales, least)
     scales = scales.clamp(min=torch.finfo(torch.float32).tiny)
-    rounds_output = isinstance(layer.output_range, ActivationRange)
+    output = layer.output_range
     return {
         "rounded_input": grid,
         "integer_weight": Scaled(values.to(torch.int8), scales, runtime),
         "integer_bias": _bias(bias, scales * grid.scale, runtime),
-        "rounded_output": Grid(layer.output_range, runtime) if rounds_output else nn.Identity(),
+        "rounded_output": nn.Identity() if output is None else Grid(output, runtime),
     }
 
 

@@ -1,8 +1,8 @@
-"""Find where a network's tensors have to be rounded so that a runtime can compute its layers in whole numbers.
+"""Find where tensors have to be rounded so that a runtime can compute a network's layers in whole numbers.
 
-What enters a layer is rounded. What leaves a convolution, after its batch-norm, is rounded, too, where it does
-not enter other layers at once: a runtime computes a convolution in whole numbers only between two roundings. One
-pass is recorded by operation; a layer or batch-norm counts as one.
+What enters a layer is rounded. What leaves a convolution, after its batch-norm, is rounded, too, where it
+does not enter other layers at once: a runtime computes a convolution in whole numbers only between two
+roundings. One pass is recorded by operation; a layer or batch-norm counts as one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,18 @@ _RELU = {"relu", "relu_"}
 
 _CLIPS = {"hardtanh", "hardtanh_", "clamp", "clamp_"}
 
-_MOVES = {"view", "_unsafe_view", "reshape", "flatten", "permute", "transpose", "t", "alias", "detach", "clone"}
+_MOVES = {
+    "view",
+    "_unsafe_view",
+    "reshape",
+    "flatten",
+    "permute",
+    "transpose",
+    "t",
+    "alias",
+    "detach",
+    "clone",
+}
 """Operations that only move values, so that a rounding may be before or after them."""
 
 _LARGEST = {"max_pool2d_with_indices", "max_pool2d", "max_pool1d"}
@@ -38,8 +49,8 @@ class _Value:
     """A tensor of the pass.
 
     Args:
-        uses: Who reads it, with what comes out of that: "layer" and "norm" with the module's name, or the name
-            of an operation.
+        uses: Who reads it, with what comes out of that: "layer" and "norm" with the module's name, or the
+            name of an operation.
     """
 
     uses: list[tuple[str, str, list[_Value]]] = field(default_factory=list)
@@ -122,7 +133,7 @@ class _Recording(TorchDispatchMode):
             kind = "layer" if type(module) in STAND_INS else "norm" if isinstance(module, _BatchNorm) else ""
             if kind:
                 self._hooks.enter_context(self._watched(name, kind, module))
-        return super().__enter__()  # type: ignore[no-any-return]
+        return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         self._hooks.close()

@@ -16,7 +16,7 @@ from ..io.untrusted import first_line, parse_json, read_text, short
 from .fake import ActivationRange, Quantized, quantized_layers
 
 Ranges: TypeAlias = Mapping[str, Mapping[str, tuple[float, float]]]
-"""The ends of each range: by the layer's name, then ``input`` and, where the output is rounded, ``output``."""
+"""The ends of each range: by the layer's name, then ``input`` and, if that is rounded, ``output``."""
 
 
 def ranges_of(model: nn.Module) -> dict[str, dict[str, tuple[float, float]]]:
@@ -69,7 +69,9 @@ def load_ranges(folder: Path) -> dict[str, dict[str, tuple[float, float]]] | Non
             name: {end: (float(low), float(high)) for end, (low, high) in ends.items()}
             for name, ends in parse_json(read_text(path)).items()
         }
-        if not all(math.isfinite(value) for ends in found.values() for pair in ends.values() for value in pair):
+        if not all(
+            math.isfinite(value) for ends in found.values() for pair in ends.values() for value in pair
+        ):
             raise ValueError("an end is infinite or undefined")
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not hold ranges: {first_line(error)}") from error

@@ -155,9 +155,9 @@ class RecoveryConfig:
     """Data type of the passes: auto, bf16, fp16 or fp32; auto is bf16 where the machine has instructions for
     it, else fp32. fp16 scales the loss."""
     quantize: Quantization | None = None
-    """Train for whole numbers: int8; weights by filter and activations by tensor are rounded to 8 bits while the
-    network trains and is chosen (Jacob et al. 2018, arXiv 1712.05877), and secateur export writes them with
-    --format onnx-int8 or torchao. By default float."""
+    """Train for whole numbers: int8; weights by filter and activations by tensor are rounded to 8 bits while
+    the network trains and is chosen (Jacob et al. 2018, arXiv 1712.05877), and secateur export writes them
+    with --format onnx-int8 or torchao. By default float."""
     compile: bool = False
     """Compile the network with torch.compile; for long trainings of networks with many small operations."""
     batchnorm_images: int = 2048

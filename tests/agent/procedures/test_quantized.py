@@ -1,4 +1,4 @@
-"""Pruning for int8: the choice and the recovery are rounded, the report has both accuracies, and files follow."""
+"""Pruning for int8: choice and recovery are rounded, the report has both accuracies, and files follow."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 import secateur
 from secateur.agent import PruningConfig, prune
 from secateur.agent.cli import main
 from secateur.agent.procedures.quantized_run import load_quantized_run
 from secateur.agent.procedures.recovery import recover_in_place
+from secateur.envs.models import get_model
 from secateur.envs.modules.copying import replica
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.quantization import fake_quantize_, ranges_of, set_ranges
 from secateur.envs.recovery.callbacks import NO_CALLBACKS
 from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.surgery.cutting import save_pruned
+from secateur.envs.surgery.plan import PruningPlan
+from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import ClassificationTask, measure
 from support.candidates import candidate
 from support.onnx import needs_onnx
 from support.quantized import needs_torchao
+from support.reports import full_report
 from support.small import plain_network
 
 QUICK = {"target_macs": 0.5, "effort": "quick", "epochs": 1, "search_images": 64, "compensation_images": 128}
@@ -32,7 +36,19 @@ QUICK = {"target_macs": 0.5, "effort": "quick", "epochs": 1, "search_images": 64
 def run(tmp_path_factory: pytest.TempPathFactory, digit_task: ClassificationTask) -> Path:
     """A run under quantisation of a network that the command line can build."""
     folder = tmp_path_factory.mktemp("runs") / "int8"
-    words = "--effort quick --dense-epochs 1 --epochs 1 --search-images 64 --quantize int8 --quiet".split()
+    words = [
+        "--effort",
+        "quick",
+        "--dense-epochs",
+        "1",
+        "--epochs",
+        "1",
+        "--search-images",
+        "64",
+        "--quantize",
+        "int8",
+        "--quiet",
+    ]
     assert main(["prune", "demo", *words, "--out", str(folder)]) == 0
     return folder
 
@@ -125,25 +141,23 @@ def test_a_run_without_quantisation_is_calibrated_on_its_images_in_torchao(
     assert (folder / "model-int8.pt2").is_file()
 
 
-def test_a_run_whose_data_are_gone_cannot_be_calibrated(run: Path, tmp_path: Path) -> None:
-    for file in ("plan.json", "model.safetensors", "report.json"):
-        (tmp_path / file).write_bytes((run / file).read_bytes())
-    config = (run / "config.yaml").read_text().replace("data: digits", "data: gone")
-    (tmp_path / "config.yaml").write_text(config)
-    with pytest.raises(ValueError, match="not pruned with --quantize int8, so its ranges have to be calibrated"):
-        load_quantized_run(tmp_path)
+@pytest.fixture
+def without_run(tmp_path: Path) -> Path:
+    """A finished run, without having run, whose data are not there."""
+    model = get_model("demo", num_classes=10, in_channels=1)
+    plan = PruningPlan.dense(trace_exactly(model, torch.zeros(2, 1, 8, 8)))
+    save_pruned(model.eval(), plan, tmp_path)
+    (tmp_path / "report.json").write_text(json.dumps(full_report()))
+    (tmp_path / "config.yaml").write_text("model: demo\nseed: 0\ndata: gone\n")
+    return tmp_path
 
 
-def test_ranges_of_another_network_are_refused(run: Path, tmp_path: Path) -> None:
-    for file in ("plan.json", "model.safetensors", "report.json", "config.yaml"):
-        (tmp_path / file).write_bytes((run / file).read_bytes())
-    (tmp_path / "int8.json").write_text('{"conv9": {"input": [0, 1]}}')
+def test_a_run_whose_data_are_gone_cannot_be_calibrated(without_run: Path) -> None:
+    with pytest.raises(ValueError, match="so its ranges have to be calibrated on its training images, which"):
+        load_quantized_run(without_run)
+
+
+def test_ranges_of_another_network_are_refused(without_run: Path) -> None:
+    (without_run / "int8.json").write_text('{"conv9": {"input": [0, 1]}}')
     with pytest.raises(ValueError, match="do not fit together: the ranges do not fit this network"):
-        load_quantized_run(tmp_path)
-
-
-def test_a_network_that_is_not_quantised_has_no_entry(digit_task: ClassificationTask) -> None:
-    result = prune(plain_network(), digit_task, PruningConfig(**QUICK))
-    assert result.ranges is None
-    assert "int8" not in result.report
-    assert isinstance(result.model, nn.Module)
+        load_quantized_run(without_run)

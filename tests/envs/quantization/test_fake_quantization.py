@@ -1,4 +1,4 @@
-"""Fake quantisation: networks compute with what int8 can hold, train with that, and go on where they stopped."""
+"""Fake quantisation: networks compute with what int8 can hold, train so, and go on where they stopped."""
 
 from __future__ import annotations
 
