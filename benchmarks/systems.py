@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 
 import systems_blocks
+import systems_int8
 import systems_rank
 import systems_tickets
 import systems_weights
@@ -97,6 +98,7 @@ CLAIMS: dict[str, Claim] = {
     **systems_tickets.CLAIMS,
     **systems_blocks.CLAIMS,
     **systems_rank.CLAIMS,
+    **systems_int8.CLAIMS,
 }
 """The claims by name, in the order of the table."""
 

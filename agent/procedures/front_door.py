@@ -90,6 +90,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
                 compensation_images=config.compensation_images,
                 engine=engine,
                 seed=config.seed,
+                quantize=config.quantize is not None,
             )
             if config.bound_after_recovery is not None:
                 assert halves is not None
@@ -126,7 +127,7 @@ def recover(
         **options: Options of the recovery and of the data, such as ``epochs=10`` and ``learning_rate=0.01``.
 
     Returns:
-        The same network, in evaluation mode.
+        The same network, in evaluation mode; with ``quantize`` under fake quantisation, with its ranges.
 
     Raises:
         ValueError: If an option is unknown or wrong, or the network cannot be trained with the task.

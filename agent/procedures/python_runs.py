@@ -9,6 +9,7 @@ from torch import nn
 from ...envs.io.run_files import CONFIG, PLAN, REPORT
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.modules.copying import replica
+from ...envs.quantization.ranges import load_ranges
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
@@ -78,7 +79,7 @@ def finished(model: nn.Module, out: Path) -> PruningResult:
     plan = PruningPlan.from_json(read_text(out / PLAN))
     pruned = cutting.load_pruned(lambda: replica(model).cpu(), out)
     pruned = pruned.to(next(model.parameters()).device)
-    return PruningResult(pruned, plan, parse_json(read_text(out / REPORT)))
+    return PruningResult(pruned, plan, parse_json(read_text(out / REPORT)), load_ranges(out))
 
 
 def data_config(task: Data, options: dict[str, Any]) -> DataConfig:

@@ -48,14 +48,11 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             ``details`` with ``name``, ``dense`` and ``pruned`` (percent or None), a table of classes or
             outputs; ``remarks`` with ``about`` and ``text``; ``unrounded`` with ``macs_ratio`` and
             ``latency_ms``; ``search["rewards"]`` (one per update) and ``recovery["losses"]`` (one per epoch),
-            drawn as curves; ``blocks`` with the ``total`` of those that could go, the names of those that
-            were ``dropped``, and what was ``tried``, rows of ``blocks``, ``decider`` and ``accuracy`` on val;
+            drawn as curves; ``int8`` with ``accuracy``, ``loss`` and ``accuracy_drop`` of the pruned network
+            under fake quantisation; ``blocks`` with the ``total`` of those that could go, the names of those
+            that were ``dropped``, and what was ``tried``, rows of ``blocks``, ``decider`` and ``accuracy`` on
+            val;
             ``search["best_heuristic"]`` with ``name`` and ``val_accuracy``, measured on the
-            same images as ``search["val_accuracy"]``; ``search["finalists"]`` with ``images``, ``epochs`` and
-            ``seconds`` (of all together), ``rungs`` (``epochs`` of each and its ``plans`` with ``name``,
-            ``is_own``, ``macs_ratio``, ``accuracy_before`` and ``accuracy``, the best first), ``winner`` and
-            ``lead`` (``over`` whom, by how many ``points``, their ``interval`` and its ``level``, and
-            ``is_clear``, whether the interval is above zero);
             ``recovery["val_accuracy_before"]`` and ``..._after``
             fine-tuning; ``classes``, ``normalisation`` (``mean`` and ``std`` for pixels in [0, 1]) and
             ``augmentation``; ``built_by_name``, ``num_outputs`` and ``input_shape``, for the code that loads

@@ -11,6 +11,9 @@ PLAN = "plan.json"
 WEIGHTS = "model.safetensors"
 """The tensors of the pruned network."""
 
+RANGES = "int8.json"
+"""The ranges of activations in int8, of a run under quantisation."""
+
 REPORT = "report.json"
 """All measurements."""
 
