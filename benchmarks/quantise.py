@@ -1,105 +1,192 @@
-"""A pruned network in int8: accuracy on test and latency of dense, pruned, and pruned then quantised.
+"""Int8 in onnxruntime: accuracy on test, latency and file of a network in float and int8, dense and pruned.
 
-    python benchmarks/quantise.py runs/r20 [--threads 1] [--json quantise.json]
+    python benchmarks/quantise.py --run runs/r20 [--threads 1] [--json quantise.json]
 
-The run's data must still be there. Static quantisation of torch itself (``torch.ao.quantization``, FX graphs,
-x86 kernels; deprecated in favour of torchao's, which compiles for minutes): batch-norm is folded, activations
-are calibrated on training images without augmentation. Latency is that of the fastest pass on the CPU, in the
-faster of the two memory layouts: other load on the machine only adds to it. The dense
-network's accuracy is the report's; its latency does not depend on its weights.
+    python benchmarks/quantise.py --model resnet20 --weights resnet20.safetensors --data cifar10-folder
+    --augment flip-crop --epochs 1 --train-images 10000 [--target 0.5] [--threads 1] [--json quantise.json]
+
+A run is measured as it is, with its ranges if it was pruned with --quantize int8, else calibrated. A network
+with weights is cut by fpgm-global, and recovered in float and under fake quantisation, for as long each; the
+dense one is trained under fake quantisation, too. All accuracies are those of the files in onnxruntime.
+
+Latency is that of the fastest of 100 passes on the CPU, at batch 1 and 64: other load on the machine can only
+add to it.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import tempfile
 import time
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import torch
 from torch import nn
-from torch.ao.quantization import get_default_qconfig_mapping
-from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
-from secateur.agent.procedures.loading import load_pruned_run
+from secateur.agent.procedures.config import PruningConfig
+from secateur.agent.procedures.data_config import DataConfig
+from secateur.agent.procedures.loading import build_dense_network, load_pruned_run, load_task
+from secateur.agent.procedures.quantized_run import load_quantized_run
+from secateur.agent.systems.base import Job
+from secateur.agent.systems.int8 import Int8, PrunedInt8
+from secateur.agent.systems.training import train_stage
 from secateur.envs.models import get_model
-from secateur.envs.tasks import Task, measure
+from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.quantization import export_int8
+from secateur.envs.quantization.fake import quantized_layers
+from secateur.envs.surgery.export import EXACT_SUMS, export
+from secateur.envs.surgery.verification import trace_exactly
+from secateur.envs.tasks import Task
 
 BATCHES = (1, 64)
+_PASSES = 100
+_MEASURED = 500
+"""Images of a batch when the accuracy is measured."""
 
 
-def quantise(model: nn.Module, task: Task, images: int = 512) -> nn.Module:
-    """Calibrate on training images and convert to int8.
+class Measured(Mapping[str, float]):
+    """A network as onnxruntime runs it: ``accuracy``, percent on test, ``latency_ms_1``, ``_64``, ``bytes``.
 
     Args:
-        model: A network on the CPU that ``torch.fx`` can trace; it is not changed.
-        task: The task with the images.
-        images: Number of images.
+        model: A network in float or under fake quantisation, on the CPU.
+        task: The task with the test images.
+        threads: Threads of onnxruntime.
     """
-    torch.backends.quantized.engine = "x86"
-    size = task.size("train")
-    chosen = torch.randperm(size, generator=torch.Generator().manual_seed(0))[:images]
-    inputs, _ = task.batch("train", chosen)
-    prepared = prepare_fx(model.eval(), get_default_qconfig_mapping("x86"), (inputs[:2],))
-    with torch.no_grad():
-        for part in inputs.split(64):
-            prepared(part)
-    return convert_fx(prepared)
 
+    def __init__(self, model: nn.Module, task: Task, threads: int = 1) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            if quantized_layers(model):
+                export_int8(model, path, "onnx-int8", task.input_shape)
+            else:
+                export(model, path, "onnx", task.input_shape)
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.add_session_config_entry(*EXACT_SUMS)
+            self._session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+            size = path.stat().st_size
+        self._name = self._session.get_inputs()[0].name
+        self._found = {"accuracy": self._accuracy(task), "bytes": float(size)}
+        for batch in BATCHES:
+            self._found[f"latency_ms_{batch}"] = self._latency(torch.randn(batch, *task.input_shape))
 
-def latencies(model: nn.Module, shape: tuple[int, ...], passes: int = 50) -> dict[str, float]:
-    """Return the latency per batch, ms, by batch size."""
-    found = {}
-    for batch in BATCHES:
+    def __getitem__(self, key: str) -> float:
+        return self._found[key]
+
+    def __iter__(self) -> Any:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def _run(self, inputs: torch.Tensor) -> torch.Tensor:
+        (outputs,) = self._session.run(None, {self._name: inputs.numpy()})
+        return torch.from_numpy(outputs)
+
+    def _accuracy(self, task: Task) -> float:
+        statistics = []
+        for part in torch.arange(task.size("test")).split(_MEASURED):
+            inputs, targets = task.batch("test", part)
+            statistics.append(task.statistics(self._run(inputs), targets))
+        return task.metric(torch.stack(statistics).sum(0))
+
+    def _latency(self, inputs: torch.Tensor) -> float:
         times = []
-        for layout in (torch.contiguous_format, torch.channels_last):
-            example = torch.zeros(batch, *shape).contiguous(memory_format=layout)
-            with torch.inference_mode():
-                for _ in range(passes):
-                    start = time.perf_counter()
-                    model(example)
-                    times.append(time.perf_counter() - start)
-        found[f"latency_ms_{batch}"] = min(times) * 1e3
-    return found
+        for _ in range(_PASSES):
+            start = time.perf_counter()
+            self._run(inputs)
+            times.append(time.perf_counter() - start)
+        return min(times) * 1e3
 
 
-def row(name: str, model: nn.Module, accuracy: float, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Return the table row of a network."""
-    return {"network": name, "accuracy": accuracy, **latencies(model, shape)}
+def compare(job: Job, threads: int = 1) -> dict[str, dict[str, float]]:
+    """Measure a network dense, pruned, in int8, and both; all but the dense one train for the job's passes.
+
+    Args:
+        job: The dense network and its data, and the size.
+        threads: Threads of onnxruntime.
+    """
+    both = PrunedInt8()(job)
+    assert both.plan is not None
+    problem = PruningProblem.build(
+        job.name, job.model, job.task, network=job.network, seed=job.config.seed,
+        compensation_images=job.config.recovery.compensation_images,
+    )  # fmt: skip
+    pruned = problem.cut(both.plan)
+    train_stage(job, pruned, job.epochs, "float", teacher=job.model)
+    networks = {
+        "dense": job.model,
+        "pruned": pruned,
+        "int8": Int8()(job).model,
+        "pruned and int8": both.model,
+    }
+    return {name: dict(Measured(model, job.task, threads)) for name, model in networks.items()}
+
+
+def of_run(folder: Path, threads: int) -> dict[str, dict[str, float]]:
+    """Measure the networks of a run; the dense one's accuracy is that of the report."""
+    report = json.loads((folder / "report.json").read_text())
+    pruned, task = load_pruned_run(folder, None)
+    pruned, task = pruned.cpu(), task.to(torch.device("cpu"))
+    dense = get_model(report["model"], num_classes=task.num_outputs, in_channels=task.input_shape[0]).eval()
+    whole = dict(Measured(dense, task, threads)) | {"accuracy": report["dense"]["accuracy"]}
+    quantised, _ = load_quantized_run(folder)
+    return {
+        "dense": whole,
+        "pruned": dict(Measured(pruned, task, threads)),
+        "pruned and int8": dict(Measured(quantised, task, threads)),
+    }
+
+
+def of_network(args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Cut and train a network with weights, and measure it."""
+    task = load_task(DataConfig(data=str(args.data), augment=args.augment), args.seed)
+    if args.train_images and hasattr(task, "splits"):
+        chosen = torch.randperm(task.size("train"), generator=torch.Generator().manual_seed(args.seed))
+        train = task.splits["train"].take(chosen[: args.train_images].sort().values)
+        task = dataclasses.replace(task, splits={**task.splits, "train": train})  # type: ignore[type-var]
+    model = build_dense_network(args.model, task, str(args.weights), args.seed).cpu()
+    network = trace_exactly(model, torch.zeros(2, *task.input_shape))
+    config = PruningConfig(epochs=args.epochs, seed=args.seed)
+    return compare(Job(args.model, model, task, network, args.target, config), args.threads)
 
 
 def main() -> None:
-    """Measure the three networks and print a Markdown table."""
+    """Measure the networks and print a Markdown table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="folder of a prune run")
+    parser.add_argument("--run", type=Path, help="folder of a prune run")
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--augment", default="auto")
+    parser.add_argument("--epochs", type=int, default=1, help="of each recovery")
+    parser.add_argument("--train-images", type=int, default=0, help="0 takes all")
+    parser.add_argument("--target", type=float, default=0.5)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    warnings.simplefilter("ignore")  # torch's deprecation warning for its quantisation
-
-    report = json.loads((args.run / "report.json").read_text())
-    model, task = load_pruned_run(args.run, None)
-    model, task = model.cpu(), task.to(torch.device("cpu"))
-    shape = task.input_shape
-    dense = get_model(report["model"], num_classes=task.num_outputs, in_channels=shape[0]).eval()
-    small = quantise(model, task)
-    rows = [
-        row("dense", dense, report["dense"]["accuracy"], shape),
-        row("pruned", model, measure(model, task, "test").accuracy, shape),
-        row("pruned, int8", small, measure(small, task, "test").accuracy, shape),
-    ]
-    print("| network | accuracy, % | " + " | ".join(f"ms at batch {batch}" for batch in BATCHES) + " |")
-    print("|---" * (2 + len(BATCHES)) + "|")
-    for found in rows:
-        times = " | ".join(f"{found[f'latency_ms_{batch}']:.2f}" for batch in BATCHES)
-        print(f"| {found['network']} | {found['accuracy']:.2f} | {times} |")
+    if args.run is None and (args.weights is None or args.data is None):
+        parser.error("give --run, or --model with --weights and --data")
+    found = of_run(args.run, args.threads) if args.run else of_network(args)
+    dense = found["dense"]
+    print("| network | accuracy, % | file, kB | " + " | ".join(f"ms at batch {n}" for n in BATCHES) + " |")
+    print("|---" * (3 + len(BATCHES)) + "|")
+    for name, row in found.items():
+        times = " | ".join(
+            f"{row[key]:.2f} ({row[key] / dense[key]:.0%})" for key in (f"latency_ms_{n}" for n in BATCHES)
+        )
+        print(f"| {name} | {row['accuracy']:.2f} | {row['bytes'] / 1e3:.0f} | {times} |")
     if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n")
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

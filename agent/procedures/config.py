@@ -66,6 +66,10 @@ class PruningConfig(
             group.__post_init__(self)
         if self.drop_blocks:
             self._check_options_of_blocks()
+        if self.quantize and self.procedure != "network":
+            raise ValueError(
+                "layerwise measures and trains its layers in float; leave out --quantize, or --procedure"
+            )
         if self.method != PPO:
             for name, given in (("agent", self.agent), ("evaluations", self.evaluations)):
                 if given is not None:

@@ -26,7 +26,7 @@ from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
-from ...envs.tasks.user_task import check_task, on_device
+from ...envs.tasks.user_task import on_device
 from ..run.folder import check_same_weights
 from ..run.following import open_folder
 from . import prune as procedure
@@ -38,19 +38,15 @@ from .drop_bound import prune_within_bound
 from .halving import Halving
 from .keywords import checked_keywords, split_keywords
 from .loading import load_task
-from .opening import Dense, describe_own_task, open_job
 from .options import Effort
 from .preparation import logged, prepare
 from .prune import PruningResult
-from .python_runs import Python, finished, is_resumed
+from .python_runs import Data, Python, check_network, data_config, finished, is_resumed, open_for_python
 from .recovery import recover_in_place
 from .search import halves_for, prune_at_once
 from .teacher import Teacher, check_teacher
 from .val_in_train import without_held_out
 from .verified_cut import cut as cut
-
-Data = Task | str | Path
-"""A task, the name of a data set, or a folder of images."""
 
 
 def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
@@ -73,9 +69,9 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     config, data = _configs(search, options, task)
     if config.procedure != "network":
         raise ValueError("search prunes all layers at once; for layerwise, which trains, call prune")
-    _check_network(model)
+    check_network(model)
     with restored_modes(model):
-        loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
+        loaded, data, _ = open_for_python(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
         config = replace(config, epochs=0)  # nothing is trained, so all is compared as cut
         blocks: tuple[str, ...] = ()
@@ -94,6 +90,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
                 compensation_images=config.compensation_images,
                 engine=engine,
                 seed=config.seed,
+                quantize=config.quantize is not None,
             )
             if config.bound_after_recovery is not None:
                 assert halves is not None
@@ -130,7 +127,7 @@ def recover(
         **options: Options of the recovery and of the data, such as ``epochs=10`` and ``learning_rate=0.01``.
 
     Returns:
-        The same network, in evaluation mode.
+        The same network, in evaluation mode; with ``quantize`` under fake quantisation, with its ranges.
 
     Raises:
         ValueError: If an option is unknown or wrong, or the network cannot be trained with the task.
@@ -138,10 +135,10 @@ def recover(
     """
     join()
     recovery, data = split_keywords(checked_keywords("recover", options), RecoveryConfig, DataConfig)
-    data_config = _data_config(task, data)
-    config, notes = without_held_out(recovery_for(effort, **recovery), data_config)
+    of_data = data_config(task, data)
+    config, notes = without_held_out(recovery_for(effort, **recovery), of_data)
     logged(notes)
-    loaded = _task(model, task, data_config, seed)
+    loaded = _task(model, task, of_data, seed)
     recover_in_place(model, loaded, config, teacher, seed, Callbacks(on_step, on_epoch))
     return model.eval()
 
@@ -182,7 +179,7 @@ def prune(
     """
     join()
     config, data = _configs(prune, options, task)
-    _check_network(model)
+    check_network(model)
     name = name or type(model).__name__
     resumed, digest = False, ""
     if out is not None:
@@ -197,7 +194,7 @@ def prune(
             data = first_decides(lambda: read_data_config(folder_of_run))  # with what was found out
     clock = Stopwatch()
     with restored_modes(model):
-        loaded, data, notes = _open(model, task, data, config.seed, name, resumed=resumed)
+        loaded, data, notes = open_for_python(model, task, data, config.seed, name, resumed=resumed)
         options_of_run = Python(name, data, config)
         config, more = without_held_out(config, data)
         tutor = None
@@ -263,43 +260,10 @@ def _configs(
 ) -> tuple[PruningConfig, DataConfig]:
     options = checked_keywords(function.__name__, options)
     pruning, data = split_keywords(options, PruningConfig, DataConfig)
-    return PruningConfig(**pruning), _data_config(task, data)
-
-
-def _data_config(task: Data, options: dict[str, Any]) -> DataConfig:
-    if isinstance(task, (str, Path)):
-        return DataConfig(data=str(task), **options)
-    if options:
-        raise ValueError(f"the task brings its own data; leave out {next(iter(options))}")
-    return DataConfig()
+    return PruningConfig(**pruning), data_config(task, data)
 
 
 def _task(model: nn.Module, task: Data, config: DataConfig, seed: int) -> Task:
-    _check_network(model)
+    check_network(model)
     loaded = load_task(config, seed) if isinstance(task, (str, Path)) else task
     return on_device(loaded, next(model.parameters()).device)
-
-
-def _check_network(model: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"the model is {type(model).__name__}; give an nn.Module")
-
-
-def _open(
-    model: nn.Module, task: Data, config: DataConfig, seed: int, name: str, *, resumed: bool = False
-) -> tuple[Task, DataConfig, tuple[str, ...]]:
-    """Load the data, check them with the network, and say on the terminal what they are.
-
-    Returns:
-        The task, the data options with what was found out, and notes for the report.
-    """
-    _check_network(model)
-    device = next(model.parameters()).device
-    if isinstance(task, (str, Path)):
-        opened = open_job(config, [Dense(name, lambda task, seed: model.eval())], seed, resumed=resumed)
-        return on_device(opened.task, device), opened.data, opened.notes
-    loaded = on_device(task, device)
-    if not resumed:
-        check_task(loaded)
-        describe_own_task(loaded, name, model)
-    return loaded, config, ()

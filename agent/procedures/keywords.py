@@ -20,7 +20,8 @@ _TEACHER = "teacher"
 
 _RECOVERY = {option.name for option in options_of(RecoveryConfig)}
 _COMPENSATION = "compensation_images"
-"""Option of the recovery that the search needs: it measures candidates after compensation."""
+_OF_THE_CHOICE = {_COMPENSATION, "quantize"}
+"""Options of the recovery that the search needs: it measures candidates after compensation, and in int8."""
 
 
 def checked_keywords(function: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def _others(function: str, name: str, known: dict[str, Any]) -> str:
     """Name the functions that have an option if this one does not use it; else ""."""
     if name in _PRUNES_OWN:
         return "prune"
-    if function == "search" and name in (_RECOVERY - {_COMPENSATION}) | {_TEACHER}:
+    if function == "search" and name in (_RECOVERY - _OF_THE_CHOICE) | {_TEACHER}:
         return "prune and recover"
     is_the_choice = name in {option.name for option in options_of(PruningConfig)} - _RECOVERY
     if function == "recover" and name in known and (is_the_choice or name == _COMPENSATION):

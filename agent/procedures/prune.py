@@ -7,8 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from ...envs.modules.copying import replica
 from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
+from ...envs.quantization.insertion import remove_fake_quantization
+from ...envs.quantization.ranges import Ranges, ranges_of, save_ranges
 from ...envs.recovery.callbacks import NO_CALLBACKS, Callbacks
 from ...envs.recovery.data_parallel import sharing_notes
 from ...envs.recovery.stopwatch import Stopwatch
@@ -19,7 +22,7 @@ from ...rewards import Reward
 from ..deciders.names import PPO
 from ..deciders.selection import SearchResult
 from ..reporting.report import write_report
-from ..reporting.summary import Dense, summarize_run
+from ..reporting.summary import Dense, summarize_int8, summarize_run
 from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
 from .blocks import drop_chosen_blocks
@@ -50,11 +53,14 @@ class PruningResult:
         model: The cut and recovered network, in evaluation mode.
         plan: The filters of the dense network that it keeps.
         report: The content of ``report.json``.
+        ranges: With ``quantize``, the ranges of the activations in int8; ``fake_quantize_`` and
+            ``set_ranges`` of :mod:`secateur.envs.quantization` put ``model`` under them.
     """
 
     model: nn.Module
     plan: PruningPlan
     report: dict[str, Any]
+    ranges: Ranges | None = None
 
 
 def prune(
@@ -102,6 +108,10 @@ def prune(
         callbacks=callbacks,
     )
     problem, result, pruned, plan = done.problem, done.result, done.result.model, done.result.plan
+    simulated = None
+    if config.quantize:
+        simulated = replica(pruned)
+        remove_fake_quantization(pruned)
     report = summarize_run(
         replace(problem, task=task),
         pruned,
@@ -123,9 +133,13 @@ def prune(
         report["unrounded"] = first_decides(
             lambda: measure_plan(unrounded, problem, config.latency, prepared.network)
         )
+    ranges = None
+    if simulated is not None:
+        ranges = ranges_of(simulated)
+        report["int8"] = summarize_int8(simulated, task, report)
     if folder is not None:
-        _save(folder, problem, pruned, plan, done.goal.reward, config, report)
-    return PruningResult(pruned, plan, report)
+        _save(folder, problem, pruned, plan, done.goal.reward, config, report, ranges)
+    return PruningResult(pruned, plan, report, ranges)
 
 
 @dataclass(frozen=True)
@@ -188,6 +202,7 @@ def choose_and_recover(
             engine=engine,
             journal=journal,
             seed=config.seed,
+            quantize=config.quantize is not None,
         )
         if folder is not None:
             folder.log_text("pinned", pinned_markdown(network))
@@ -240,8 +255,11 @@ def _save(
     reward: Reward,
     config: PruningConfig,
     report: dict[str, Any],
+    ranges: Ranges | None,
 ) -> None:
-    """Write the pruned network, TensorBoard's summary and the report."""
+    """Write the pruned network, its ranges, TensorBoard's summary and the report."""
     folder.write(lambda path: save_pruned(model, plan, path))
+    if ranges is not None:
+        folder.write(lambda path: save_ranges(ranges, path))
     log_result(folder, problem, plan, reward, config, report)
     folder.write(lambda path: write_report(path, report))

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from ...envs.quantization.insertion import quantize_
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.callbacks import Callbacks
 from ...envs.recovery.config import RecoveryConfig
@@ -30,7 +31,7 @@ def recover_in_place(
     """Recover a network outside a run; nothing is written.
 
     Args:
-        model: The cut network.
+        model: The cut network; with ``quantize`` it is under fake quantisation then.
         task: Data, loss and metric.
         config: Settings of the training.
         teacher: The network to distil from, or None.
@@ -45,6 +46,8 @@ def recover_in_place(
     if config.epochs:
         logged(check_training(model, training, config, teacher))
     reestimate_batchnorm(model, training, images=config.batchnorm_images, seed=seed)
+    if config.quantize:
+        quantize_(model, training, seed=seed)
     if not config.epochs:
         return
     measured = None if config.train_on_val else task
@@ -76,7 +79,7 @@ def recover_pruned(
     """Re-estimate batch-norm statistics, fine-tune with distillation, and re-estimate again.
 
     Args:
-        pruned: The cut network; it is changed in place.
+        pruned: The cut network; it is changed in place. With ``quantize`` it is under fake quantisation then.
         teacher: The network to distil from, or None.
         task: Data, loss and metric.
         config: The options of the run.
@@ -95,6 +98,10 @@ def recover_pruned(
         reestimate_batchnorm(pruned, training, images=recovery.batchnorm_images, seed=config.seed)
         return measure(pruned, task, "val", limit=config.choice_images).accuracy
 
+    if recovery.quantize:
+        # The ranges are those of the activations after batch-norm has its new statistics.
+        reestimate_batchnorm(pruned, task, images=recovery.batchnorm_images, seed=config.seed)
+        quantize_(pruned, task, seed=config.seed)
     before = reestimate(task)
     after: float | None = before
     if logger is not None:

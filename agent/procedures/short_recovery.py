@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from ...envs.problem.problem import PruningProblem
+from ...envs.quantization.insertion import quantize_
 from ...envs.recovery.batching import Batching
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.callbacks import Callback
@@ -26,7 +27,7 @@ class Recovered:
     """A plan's network after a short recovery.
 
     Args:
-        model: The network, in evaluation mode.
+        model: The network, in evaluation mode; under fake quantisation, if the recovery is.
         measured: Its measurement on val of the judging task, by example.
         seconds: Wall-clock time of the training, that of earlier processes included.
     """
@@ -72,6 +73,8 @@ def recover_briefly(
     """
     model = problem.cut(plan)
     reestimate_batchnorm(model, judge, images=config.batchnorm_images, seed=seed)
+    if config.quantize:
+        quantize_(model, judge, seed=seed)
     seconds = 0.0
     if epochs:
         seconds = finetune(

@@ -40,6 +40,7 @@ def comparison(report: dict[str, Any]) -> list[Row]:
     loss_change = signed(pruned["loss"] - dense["loss"], 4)
     return [
         Row(accuracy, f"{dense['accuracy']:.2f} %", f"{pruned['accuracy']:.2f} %", change),
+        *_int8_rows(report),
         *_accuracy_rows(report),
         *_throughput_rows(report),
         *_file_rows(report),
@@ -51,6 +52,15 @@ def comparison(report: dict[str, Any]) -> list[Row]:
         Row("test loss", f"{dense['loss']:.4f}", f"{pruned['loss']:.4f}", loss_change),
         *_before_rows(report),
     ]
+
+
+def _int8_rows(report: dict[str, Any]) -> list[Row]:
+    """Return the row for the network in int8, of runs under quantisation."""
+    if "int8" not in report:
+        return []
+    found = report["int8"]
+    change = signed(-found["accuracy_drop"], 2) + " points"
+    return [Row(f"test {metric_of(report)}, int8", "", f"{found['accuracy']:.2f} %", change)]
 
 
 def _throughput_rows(report: dict[str, Any]) -> list[Row]:

@@ -30,7 +30,7 @@ from .formatting import (
 from .loading_code import export_code, loading_code, running_code
 from .svg import inline_svg
 
-_TEMPLATES = Environment(
+TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
@@ -49,7 +49,7 @@ def page(report: dict[str, Any], folder: Path) -> str:
     splits, ratios, metric = report["splits"], report["ratios"], metric_of(report)
     interval = change_interval(report)
     accuracy_label = f"points of test {metric}" + (f" (95 %: {interval})" if interval else "")
-    return _TEMPLATES.get_template("report.html.jinja").render(
+    return TEMPLATES.get_template("report.html.jinja").render(
         title=f"{report['model']} on {report['data']}, pruned by {report['method']}",
         key_figures=[
             (signed(-report["accuracy_drop"], 2), accuracy_label),

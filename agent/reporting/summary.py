@@ -177,6 +177,22 @@ def _known_val(problem: PruningProblem, on_test: Measurement) -> list[str]:
     ]
 
 
+def summarize_int8(model: nn.Module, task: Task, report: dict[str, Any]) -> dict[str, float]:
+    """Return the report's entry on the pruned network in int8, measured on test.
+
+    Args:
+        model: The network under fake quantisation.
+        task: Data, loss and metric.
+        report: The rest of the report.
+    """
+    measured = measure(model, task, "test")
+    return {
+        "accuracy": measured.accuracy,
+        "loss": measured.loss,
+        "accuracy_drop": report["dense"]["accuracy"] - measured.accuracy,
+    }
+
+
 def _deviation(one: float, other: float, images: int, others: int) -> float:
     """Return the standard deviation of the difference of two equal accuracies, percentage points."""
     mean = (one + other) / 200

@@ -16,7 +16,9 @@ from ..evaluation.base import Evaluator
 from ..evaluation.engine import Engine, ThisProcess
 from ..evaluation.factory import EvaluatorFactory
 from ..evaluation.journal import Journal
+from ..modules.copying import replica
 from ..modules.digest import weights_digest
+from ..quantization.insertion import quantize_
 from ..recovery.compensation import Compensation
 from ..recovery.config import COMPENSATION_IMAGES
 from ..surgery.cutting import cut
@@ -44,6 +46,8 @@ class PruningProblem:
         scores: Importance scores by criterion, one array (N,) per layer.
         features: Static features of filters and layers.
         engine: Where the problem's evaluators measure.
+        quantized: A copy of the dense network under fake quantisation, with which the choice measures
+            candidates; None measures in float.
     """
 
     name: str
@@ -55,6 +59,7 @@ class PruningProblem:
     scores: dict[str, Scores]
     features: StaticFeatures
     engine: Engine = field(default_factory=ThisProcess)
+    quantized: nn.Module | None = None
 
     @classmethod
     def build(
@@ -71,6 +76,7 @@ class PruningProblem:
         engine: Engine | None = None,
         journal: Journal | None = None,
         seed: int = 0,
+        quantize: bool = False,
     ) -> Self:
         """Trace and score a network.
 
@@ -87,9 +93,11 @@ class PruningProblem:
             engine: Where candidates are measured; None measures them in this process.
             journal: Outcomes of candidates that were measured before.
             seed: Seed for the choice of images.
+            quantize: Whether the choice measures candidates under fake quantisation; see
+                :meth:`choice_problem`.
 
         Raises:
-            ValueError: If no filter can be pruned.
+            ValueError: If no filter can be pruned, or no layer quantised.
         """
         network = network or trace_exactly(model, torch.zeros(2, *task.input_shape))
         check_prunable(network, name)
@@ -101,10 +109,15 @@ class PruningProblem:
         evaluator = factory.evaluator(model, network, compensation, scope=f"search {name}", name=name)
         scores = importance(model, network, task)
         features = static_features(network, scores, reconstructions(model, network, compensation))
-        return cls(name, model, network, task, compensation, evaluator, scores, features, engine)
+        quantized = quantize_(replica(model), task, seed=seed) if quantize else None
+        return cls(name, model, network, task, compensation, evaluator, scores, features, engine, quantized)
 
     def choice_problem(self, images: int, *, seed: int = 0, journal: Journal | None = None) -> Self:
         """Return the same problem with an evaluator for choosing among finished plans.
+
+        With a network under fake quantisation candidates are cut from that: their weights are rounded as
+        those of the cut network, their activations between the ends of the dense network's ranges. The search
+        does without: a pass takes up to three times as long, and hardly changes the order of candidates.
 
         Args:
             images: Validation images for measuring a candidate.
@@ -112,9 +125,10 @@ class PruningProblem:
             journal: Outcomes of candidates that were measured before.
         """
         factory = EvaluatorFactory(self.task, images, seed=seed, journal=journal, engine=self.engine)
-        evaluator = factory.evaluator(
-            self.model, self.network, self.compensation, scope=f"choice on {images} images", name=self.name
-        )
+        model, scope = self.model, f"choice on {images} images"
+        if self.quantized is not None:
+            model, scope = self.quantized, f"{scope}, int8"
+        evaluator = factory.evaluator(model, self.network, self.compensation, scope=scope, name=self.name)
         return replace(self, evaluator=evaluator)
 
     def cut(self, plan: PruningPlan) -> nn.Module:

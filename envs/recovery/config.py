@@ -17,6 +17,7 @@ Optimiser = Literal["sgd", "adamw"]
 Schedule = Literal["one-cycle", "rewinding"]
 Distillation = Literal["soft-targets", "logits", "similarity", "relational"]
 TrainingPrecision = Literal["auto", "bf16", "fp16", "fp32"]
+Quantization = Literal["int8"]
 
 COMPENSATION_IMAGES = 512
 """Default number of images. With 256 or 2048, the mean accuracy of six candidates of ResNet-20 differs by
@@ -69,6 +70,7 @@ _NAMES: Mapping[str, object] = {
     "schedule": Schedule,
     "distillation": Distillation,
     "precision": TrainingPrecision,
+    "quantize": Quantization,
 }
 """Options that are names, with the names that are allowed."""
 
@@ -152,6 +154,10 @@ class RecoveryConfig:
     precision: TrainingPrecision = "auto"
     """Data type of the passes: auto, bf16, fp16 or fp32; auto is bf16 where the machine has instructions for
     it, else fp32. fp16 scales the loss."""
+    quantize: Quantization | None = None
+    """Train for whole numbers: int8; weights by filter and activations by tensor are rounded to 8 bits while
+    the network trains and is chosen (Jacob et al. 2018, arXiv 1712.05877), and secateur export writes them
+    with --format onnx-int8 or torchao. By default float."""
     compile: bool = False
     """Compile the network with torch.compile; for long trainings of networks with many small operations."""
     batchnorm_images: int = 2048

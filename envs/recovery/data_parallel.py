@@ -126,7 +126,9 @@ def synchronised_batchnorm(model: nn.Module) -> Iterator[None]:
             for name, child in parent.named_children():
                 if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
                     replaced.append((parent, name, child))
-                    parent.add_module(name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+                    shared = nn.SyncBatchNorm.convert_sync_batchnorm(child)
+                    shared._forward_hooks = child._forward_hooks  # such as the rounding of fake quantisation
+                    parent.add_module(name, shared)
     try:
         yield
     finally:

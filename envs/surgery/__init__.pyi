@@ -8,6 +8,10 @@ from .cutting import cut as cut
 from .cutting import load_pruned as load_pruned
 from .cutting import mask_ as mask_
 from .cutting import save_pruned as save_pruned
+from .low_rank import low_rank as low_rank
+from .low_rank_choice import choose_ranks as choose_ranks
+from .low_rank_layers import find_rank_layers as find_rank_layers
+from .output_moments import output_moments as output_moments
 from .plan import Mask as Mask
 from .plan import PruningPlan as PruningPlan
 from .verification import InexactCutError as InexactCutError

@@ -3,3 +3,6 @@
 from typing import Literal
 
 Format = Literal["safetensors", "pt2", "onnx"]
+
+Int8Format = Literal["onnx-int8", "torchao"]
+"""Those of networks in int8."""

@@ -141,9 +141,14 @@ class PruningPlan:
                 which a new trace does not list; they stay.
 
         Raises:
-            ValueError: If ``later`` was not made for the network that this plan cuts, or drops blocks of a
-                network that has lost filters.
+            ValueError: If ``later`` was not made for the network that this plan cuts, cuts filters of layers
+                of low rank, or drops blocks of a network that has lost filters.
         """
+        if self.ranks and (later.kept or later.blocks or set(later.ranks) & set(self.ranks)):
+            raise ValueError(
+                "the first plan makes layers of low rank, after which nothing else is cut; cut filters and "
+                "blocks first, and choose ranks last"
+            )
         if later.blocks:
             return self._then_without_blocks(later)
         for name, filters in later.filters.items():
@@ -168,8 +173,14 @@ class PruningPlan:
             kept=kept,
             attributes={**self.attributes, **later.attributes},
             units={**later.units, **self.units},
-            after=later.after,
-        )
+            after=later.after if later.kept else self.after,
+        ).with_ranks({**self.ranks, **later.ranks})
+
+    def with_ranks(self, ranks: Mapping[str, int]) -> "PruningPlan":
+        """Return the plan with ranks, by module name, instead of those that it has."""
+        gone = tuple(f"{name}." for name in ranks)  # the one layer is no more, nor are its sizes
+        attributes = {path: size for path, size in self.attributes.items() if not path.startswith(gone)}
+        return replace(self, ranks=dict(ranks), attributes=attributes)
 
     def _then_without_blocks(self, later: "PruningPlan") -> "PruningPlan":
         if any(len(kept) < self.filters[name] for name, kept in self.kept.items()):

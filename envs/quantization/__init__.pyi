@@ -1,0 +1,11 @@
+from .insertion import calibrate as calibrate
+from .insertion import fake_quantize_ as fake_quantize_
+from .insertion import quantize_ as quantize_
+from .insertion import remove_fake_quantization as remove_fake_quantization
+from .integer_files import export_int8 as export_int8
+from .integers import integer_network as integer_network
+from .ranges import Ranges as Ranges
+from .ranges import load_ranges as load_ranges
+from .ranges import ranges_of as ranges_of
+from .ranges import save_ranges as save_ranges
+from .ranges import set_ranges as set_ranges

@@ -1,0 +1,161 @@
+"""Fake quantisation: layers that compute in float with the values that int8 can hold.
+
+Weights are rounded to 255 values a filter, -127 to 127 times a scale of the filter; what enters a layer to
+256 values a tensor, between the ends of a range (Jacob et al. 2018, arXiv 1712.05877, section 3). The
+gradient passes through the rounding, and is zero beyond the range.
+
+Batch-norm is not folded here: it multiplies a filter's weights by a number, which multiplies the scale alone,
+so that folding it later gives the same whole numbers.
+
+Shapes: N filters, B examples.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+WEIGHT_END = 127
+"""Largest whole number of a weight; the smallest is its negative, so that zero is in the middle."""
+
+ACTIVATION_END = 255
+"""Largest whole number of an activation; the smallest is 0."""
+
+_MOMENTUM = 0.01
+"""Weight of a step's extremes in the moving range, that of torchao's MovingAverageMinMaxObserver."""
+
+_SMALLEST_SCALE = 1e-12
+"""Scale of a filter or a tensor of zeros."""
+
+
+class ActivationRange(nn.Module):
+    """Round a tensor to 256 values between the ends of a range, which follows the tensor in training mode.
+
+    Args:
+        rectified: Whether the range begins at zero: the tensor enters a ReLU, and nothing else.
+    """
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, *, rectified: bool = False) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+        self.rectified = rectified
+        self.calibrated: int | None = None
+        """Batches that the range is the mean of so far, while it is calibrated; None else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Round a tensor of any shape; while the range is calibrated, return it as it is."""
+        if self.calibrated is not None:
+            self.calibrated += 1
+            self._follow(x, 1 / self.calibrated)
+            return x
+        if self.training:
+            self._follow(x, _MOMENTUM)
+        scale, zero = self.grid()
+        rounded = torch.fake_quantize_per_tensor_affine(_in_float(x), scale, zero, 0, ACTIVATION_END)
+        return rounded.to(x.dtype)
+
+    def grid(self) -> tuple[Tensor, Tensor]:
+        """Return the distance of two values, (), and the whole number of zero, () int32."""
+        low, high = self.low.float().clamp(max=0), self.high.float().clamp(min=0)
+        scale = ((high - low) / ACTIVATION_END).clamp(min=_SMALLEST_SCALE)
+        return scale, (-low / scale).round().clamp(0, ACTIVATION_END).to(torch.int32)
+
+    @torch.no_grad()
+    def _follow(self, x: Tensor, weight: float) -> None:
+        low, high = torch.aminmax(x.detach())
+        if self.rectified:
+            low, high = torch.zeros_like(low), high.clamp(min=0)
+        self.low.lerp_(low.to(self.low), weight)
+        self.high.lerp_(high.to(self.high), weight)
+
+
+class OutputRounding:
+    """A forward hook that rounds the output of a module to a range.
+
+    Args:
+        range: The range; a module of the network has it, so that it is saved.
+    """
+
+    def __init__(self, range: ActivationRange) -> None:
+        self.range = range
+
+    def __call__(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        """Round the output."""
+        return self.range(output)
+
+
+def weight_scales(weight: Tensor) -> Tensor:
+    """Return the scale of each filter of a weight (N, ...), (N,) in float32."""
+    largest = weight.detach().float().abs().flatten(1).amax(1)
+    return (largest / WEIGHT_END).clamp(min=_SMALLEST_SCALE)
+
+
+def fake_quantize_weight(weight: Tensor) -> Tensor:
+    """Round a weight (N, ...) to 255 values a filter; the gradient is that of the weight."""
+    scales = weight_scales(weight)
+    zeros = torch.zeros_like(scales, dtype=torch.int32)
+    ends = (-WEIGHT_END, WEIGHT_END)
+    return torch.fake_quantize_per_channel_affine(_in_float(weight), scales, zeros, 0, *ends).to(weight.dtype)
+
+
+class RoundedLayer(nn.Module):
+    """What a layer under fake quantisation has beside its tensors."""
+
+    input_range: ActivationRange
+    """The range of what enters."""
+    output_range: ActivationRange | None
+    """The range of what leaves the layer, or the batch-norm after it; None if it is not rounded."""
+    norm: str | None
+    """Name of the batch-norm that alone gets the output, or None."""
+
+
+class QuantizedConv1d(RoundedLayer, nn.Conv1d):
+    """A convolution under fake quantisation."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(self.input_range(x), fake_quantize_weight(weight), bias)
+
+
+class QuantizedConv2d(RoundedLayer, nn.Conv2d):
+    """A convolution under fake quantisation."""
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(self.input_range(x), fake_quantize_weight(weight), bias)
+
+
+class QuantizedLinear(RoundedLayer, nn.Linear):
+    """A linear layer under fake quantisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply: (B, ..., inputs) -> (B, ..., N)."""
+        return F.linear(self.input_range(x), fake_quantize_weight(self.weight), self.bias)
+
+
+Quantized: TypeAlias = QuantizedConv1d | QuantizedConv2d | QuantizedLinear
+
+STAND_INS: dict[type[nn.Module], type[Quantized]] = {
+    nn.Conv1d: QuantizedConv1d,
+    nn.Conv2d: QuantizedConv2d,
+    nn.Linear: QuantizedLinear,
+}
+"""The class of each kind of layer under fake quantisation; layers of other classes stay in float.
+
+A layer changes its class, and keeps its tensors, masks and hooks."""
+
+
+def quantized_layers(model: nn.Module) -> dict[str, Quantized]:
+    """Return the layers of a network that are under fake quantisation, by name."""
+    kinds = tuple(STAND_INS.values())
+    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+
+
+def _in_float(x: Tensor) -> Tensor:
+    """Convert to a type that torch can round in."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
