@@ -22,8 +22,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import systems_blocks
+import systems_int8
+import systems_rank
+import systems_tickets
+import systems_weights
 import torch
-from systems_int8 import int8
 from torch import nn
 
 from secateur.envs.io.atomic_write import write_atomically
@@ -75,6 +79,10 @@ class Bench:
             write_tensors(file, model.state_dict())
         return model.eval()
 
+    def dense_epochs(self, name: str) -> int:
+        """Return the passes over the training images of :meth:`dense`."""
+        return DENSE_EPOCHS[name]
+
     def untrained(self, name: str, seed: int) -> nn.Module:
         """Return a network with the random weights that :meth:`dense` begins with."""
         task = self.task_of(name)
@@ -85,7 +93,13 @@ class Bench:
 Claim = Callable[[Bench, int], dict[str, float]]
 """Measures what a system promises, for one seed."""
 
-CLAIMS: dict[str, Claim] = {"int8": int8}
+CLAIMS: dict[str, Claim] = {
+    **systems_weights.CLAIMS,
+    **systems_tickets.CLAIMS,
+    **systems_blocks.CLAIMS,
+    **systems_rank.CLAIMS,
+    **systems_int8.CLAIMS,
+}
 """The claims by name, in the order of the table."""
 
 

@@ -39,3 +39,6 @@ def int8(bench: Bench, seed: int) -> dict[str, float]:
             rows["pruned"]["accuracy"] - rows["pruned and int8"]["accuracy"]
         )
     return found
+
+
+CLAIMS = {"int8": int8}

@@ -24,7 +24,7 @@ from secateur.agent.run.flat_options import options_of
 from secateur.envs.tasks.own.source_task import SourceTask
 from support.pages import PAGES, README, ROOT, Block, blocks, prose
 
-_SLOW_GUIDES = ("deploy", "options-file", "own-data", "runs", "segmentation", "several-sizes")
+_SLOW_GUIDES = ("compare", "deploy", "options-file", "own-data", "runs", "segmentation", "several-sizes")
 SLOW = {f"docs/how-to/{name}.md" for name in _SLOW_GUIDES}
 """Pages whose blocks take more than two seconds; the README's do, too, but are the most important ones."""
 

@@ -4,6 +4,7 @@ The modules import only options at the top. All else is imported when a verb run
 import and ``--help``, ``runs`` and ``report`` do not need it.
 """
 
+from .compare import Compare
 from .evaluate import Evaluate
 from .export import Export
 from .frontier import Frontier
@@ -14,4 +15,4 @@ from .resume import Resume
 from .runs import Runs
 from .train import Train
 
-Verb = Prune | Inspect | Train | Resume | Evaluate | Export | Frontier | Report | Runs
+Verb = Prune | Inspect | Train | Resume | Evaluate | Export | Frontier | Compare | Report | Runs

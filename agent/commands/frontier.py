@@ -25,8 +25,8 @@ class Frontier:
     """Plot accuracy against size for an agent and baselines; the networks are not fine-tuned."""
 
     model: Positional[str]
-    """Network: demo, resnet20|32|44|56|110, vgg16, segnet, a network of torchvision, timm:NAME,
-    hf:OWNER/NAME, torchhub:OWNER/REPO:ENTRY, or package.module:factory for one of your own."""
+    """Network: demo, resnet20|32|44|56|110, vgg16, lenet300|5, segnet, a network of torchvision,
+    timm:NAME, hf:OWNER/NAME, torchhub:OWNER/REPO:ENTRY, or package.module:factory of your own."""
     agent: str = PRETRAINED
     """Frozen agent: pretrained for the agent shipped with Secateur, or the folder of a trained agent."""
     data: DataConfig = field(default_factory=DataConfig)

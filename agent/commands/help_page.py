@@ -106,15 +106,16 @@ def verb_page(verb: str, kind: Any, width: int, *, in_full: bool) -> Iterator[st
     for entry in entries.values():
         if entry not in everyday:
             groups.setdefault(entry.option.group, []).append(entry)
+    is_after_names = False
     for group, members in groups.items():
         title = "More options" if group is kind else _title(group)
         if in_full or not vars(group).get("advanced", False):
             yield from _section(title, members, width, in_full=in_full)
+            is_after_names = False
         else:
-            flags = ", ".join(entry.option.flag for entry in members)
-            yield from ("", _Heading(f"{title} (see --help-all)"))
-            yield from textwrap.wrap(flags, width, initial_indent="  ", subsequent_indent="  ",
-                                     break_on_hyphens=False)  # fmt: skip
+            yield from [] if is_after_names else [""]
+            yield from _names_alone(title, members, width)
+            is_after_names = True
     yield from _for_all(width)
 
 
@@ -168,6 +169,18 @@ def _section(title: str, entries: list[_Entry], width: int, *, in_full: bool) ->
     yield from ("", _Heading(title))
     for entry in entries:
         yield from entry.lines(width, in_full=in_full)
+
+
+def _names_alone(title: str, entries: list[_Entry], width: int) -> Iterator[str]:
+    """Yield the flags of a group without their texts, on the line of its title if there is room."""
+    flags = ", ".join(entry.option.flag for entry in entries)
+    heading = f"{title} (see --help-all)"
+    if len(heading) + len(flags) + 2 <= width:
+        yield _Heading(f"{heading}: {flags}")
+        return
+    yield _Heading(heading)
+    yield from textwrap.wrap(flags, width, initial_indent="  ", subsequent_indent="  ",
+                             break_on_hyphens=False)  # fmt: skip
 
 
 def _for_all(width: int) -> Iterator[str]:

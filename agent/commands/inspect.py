@@ -51,12 +51,14 @@ class Inspect:
     def run(self) -> None:
         """Print the description."""
         from ...envs.models import get_model
+        from ...envs.tracing.blocks import find_blocks
         from ..reporting.trace_page import describe, page
 
         shape, classes = self._sizes()
         model = get_model(self.model, num_classes=classes, in_channels=shape[0])
         network = self._traced(model, shape)
-        description = describe(self.model, shape, network)
+        blocks = find_blocks(model, network.calls[0]) if network.calls else ()
+        description = describe(self.model, shape, network, blocks)
         if self.json:
             json.dump(description, sys.stdout, indent=2)
             print()

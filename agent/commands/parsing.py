@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import MISSING, field, make_dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -78,6 +79,7 @@ def _parse(name: str, kind: type[Verb], words: list[str], given: dict[str, Any])
         given: Options by name that arguments override.
     """
     options = {option.flag: option for option in options_of(kind)}
+    words = [_with_own_flag(word, getattr(kind, "aliases", {})) for word in words]
     flags = Counter(word.split("=")[0].replace("_", "-") for word in words)
     for flag, option in options.items():
         if flags[flag] > 1 and tyro.conf.UseAppendAction not in get_args(option.kind):
@@ -105,6 +107,12 @@ def _parse(name: str, kind: type[Verb], words: list[str], given: dict[str, Any])
         what = "option" if unknown[0].startswith("-") else "place for the argument"
         raise UsageError(f"there is no {what} {unknown[0]}{did_you_mean(unknown[0], options)}; {advice}")
     return build(kind, vars(parsed))
+
+
+def _with_own_flag(word: str, aliases: Mapping[str, str]) -> str:
+    """Replace another name of a flag by its own."""
+    flag, is_joined, value = word.partition("=")
+    return f"{aliases.get(flag.replace('_', '-'), flag)}{is_joined}{value}"
 
 
 def _explain(message: str, words: list[str], options: dict[str, Option]) -> str:

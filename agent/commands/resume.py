@@ -11,11 +11,14 @@ from tyro.conf import Positional
 from ...envs.io.run_files import CHECKPOINTS, CONFIG
 from ..run.flat_options import NOT_OPTIONS, from_flat, read_config
 from ..run.locks import is_locked
+from .compare import Compare
 from .console import console
 from .prune import Prune
 from .train import Train
 
-_VERBS: dict[str, type[Prune] | type[Train]] = {"prune": Prune, "train": Train}
+Resumable = Prune | Train | Compare
+
+_VERBS: dict[str, type[Resumable]] = {"prune": Prune, "train": Train, "compare": Compare}
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Resume:
     """Resume a run that was stopped or killed; its results are those of an uninterrupted run."""
 
     folder: Positional[Path]
-    """Folder of a prune or train run. Resume in the directory where the run was started, as its paths may be
-    relative."""
+    """Folder of a prune, train or compare run. Resume in the directory where the run was started, as its
+    paths may be relative."""
 
     shared: ClassVar[bool] = True
     """Whether several processes share the work."""
@@ -42,7 +45,7 @@ class Resume:
             verb.run(resumed=True)
 
 
-def _is_finished(folder: Path, verb: Prune | Train) -> bool:
+def _is_finished(folder: Path, verb: Resumable) -> bool:
     """Return whether a run has its last results; its checkpoints are of no use then, and are removed."""
     if not any((folder / name).is_file() for name in verb.results):
         return False
@@ -51,7 +54,11 @@ def _is_finished(folder: Path, verb: Prune | Train) -> bool:
     return True
 
 
-def interrupted(folder: Path) -> Prune | Train:
+def _hint(name: object) -> str:
+    return "; resume the comparison that this run is part of" if name == "member" else ""
+
+
+def interrupted(folder: Path) -> Resumable:
     """Return the verb of a run, with its options.
 
     Raises:
@@ -61,11 +68,12 @@ def interrupted(folder: Path) -> Prune | Train:
     name = content.get("verb")
     if name not in _VERBS:
         raise ValueError(
-            f"{folder / CONFIG} does not name a verb that can be resumed; these are prune and train"
+            f"{folder / CONFIG} does not name a verb that can be resumed; these are {', '.join(_VERBS)}"
+            f"{_hint(name)}"
         )
     try:
         options = {key: value for key, value in content.items() if key not in NOT_OPTIONS}
-        verb: Prune | Train = from_flat(_VERBS[name], options)
+        verb: Resumable = from_flat(_VERBS[name], options)
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG} does not describe a run of this version: {error}") from error
     return dataclasses.replace(verb, out=folder)

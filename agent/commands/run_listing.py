@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from ...envs.io.run_files import AGENT_CARD, CONFIG, REPORT
+from ...envs.io.run_files import AGENT_CARD, COMPARISON, CONFIG, REPORT
 from ...envs.io.untrusted import parse_json, read_text
 from ..procedures.options import DEFAULT_TARGET
 from ..run.flat_options import read_flat
@@ -17,6 +17,9 @@ State = Literal["finished", "running", "unfinished", "damaged"]
 
 TRAIN = "train"
 """The method of runs that train an agent for use without further training."""
+
+COMPARE = "compare"
+"""The method of comparisons of several systems."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Run:
         began: Time when ``config.yaml`` was written, local time, ISO 8601.
         model: Network, as on the command line.
         data: Data set, as on the command line.
-        method: Method that chose the filters; ``train`` for runs that train an agent.
+        method: Method that chose the filters; ``train`` for runs that train an agent, ``compare`` for those
+            that compare several.
         target: Target or drop bound, in words.
         macs_ratio: MACs, pruned / dense, in [0, 1].
         accuracy_dense: Accuracy of the dense network on test, percent.
@@ -65,8 +69,17 @@ def find_runs(folder: Path) -> list[Run]:
 def _folders(folder: Path) -> Iterator[Path]:
     for path, below, files in os.walk(folder):
         if CONFIG in files or REPORT in files:
-            below.clear()  # a run holds no other runs
+            if not _is_comparison(Path(path)):
+                below.clear()  # a run holds no other runs
             yield Path(path)
+
+
+def _is_comparison(folder: Path) -> bool:
+    """Return whether a folder is that of a comparison, whose members have folders below it."""
+    try:
+        return "methods" in read_flat(folder / CONFIG)
+    except (OSError, ValueError):
+        return False
 
 
 def _describe(folder: Path) -> Run:
@@ -81,8 +94,8 @@ def _describe(folder: Path) -> Run:
 
 
 def _state(folder: Path, options: dict[str, Any]) -> State:
-    is_training = options.get("method") == TRAIN
-    if (folder / (AGENT_CARD if is_training else REPORT)).is_file():
+    last = {TRAIN: AGENT_CARD, COMPARE: COMPARISON}.get(str(options.get("method")), REPORT)
+    if (folder / last).is_file():
         return "finished"
     return "running" if is_locked(folder) else "unfinished"
 
@@ -101,12 +114,20 @@ def _options(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": _text(model),
         "data": _text(config["data"]),
-        "method": TRAIN if is_training else _text(config["method"]),
+        "method": _method(config, is_training),
         "target": _target(config, is_training),
     }
 
 
+def _method(config: dict[str, Any], is_training: bool) -> str:
+    if is_training:
+        return TRAIN
+    return COMPARE if "methods" in config else _text(config.get("system", config["method"]))
+
+
 def _target(config: dict[str, Any], is_training: bool) -> str:
+    if "targets" in config:
+        return f"{', '.join(f'{100 * float(target):.4g}' for target in config['targets'])} % of the MACs"
     if config.get("drop_bound") is not None:
         return f"drop of {float(config['drop_bound']):g} points"
     if config.get("target_latency") is not None:

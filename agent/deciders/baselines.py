@@ -59,7 +59,7 @@ class Baseline:
         budget = Budget(problem.network, target, size)
         scores = self._scores(problem)
         if self.scope == "uniform":
-            return [budget.fill(_largest_uniform(budget, scores), scores)]
+            return [budget.fill(largest_uniform(budget, scores), scores)]
         return [keep_highest(budget, scores)]
 
     def _scores(self, problem: PruningProblem) -> Scores:
@@ -106,8 +106,13 @@ def _fill_missing(scores: Scores, fallback: Scores) -> Scores:
     ]
 
 
-def _largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
-    """Find the largest common keep ratio within the budget by bisection."""
+def largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
+    """Find the largest common keep ratio within the budget by bisection, and keep the best filters.
+
+    Args:
+        budget: The size budget.
+        scores: The score of each filter, one array (N,) per layer.
+    """
     network = budget.network
 
     def counts(ratio: float) -> npt.NDArray[np.int64]:

@@ -9,6 +9,7 @@ from ..deciders.names import PPO
 from ..learning.config import NORMAL, PRETRAINED, RANDOM_WEIGHTS, AgentConfig
 from .options import (
     EFFORTS,
+    BlockOptions,
     ConstraintOptions,
     Effort,
     EngineOptions,
@@ -17,7 +18,15 @@ from .options import (
     TargetOptions,
 )
 
-_GROUPS = (TargetOptions, SearchOptions, RecoveryConfig, ConstraintOptions, LatencyOptions, EngineOptions)
+_GROUPS = (
+    TargetOptions,
+    SearchOptions,
+    RecoveryConfig,
+    ConstraintOptions,
+    LatencyOptions,
+    EngineOptions,
+    BlockOptions,
+)
 
 
 def recovery_for(effort: Effort, **options: Any) -> RecoveryConfig:
@@ -35,7 +44,13 @@ def recovery_for(effort: Effort, **options: Any) -> RecoveryConfig:
 
 @dataclass(frozen=True)
 class PruningConfig(
-    EngineOptions, LatencyOptions, ConstraintOptions, RecoveryConfig, SearchOptions, TargetOptions
+    BlockOptions,
+    EngineOptions,
+    LatencyOptions,
+    ConstraintOptions,
+    RecoveryConfig,
+    SearchOptions,
+    TargetOptions,
 ):
     """Options of a pruning run: the size, the choice of the filters, and the recovery.
 
@@ -49,6 +64,8 @@ class PruningConfig(
     def __post_init__(self) -> None:
         for group in _GROUPS:
             group.__post_init__(self)
+        if self.drop_blocks:
+            self._check_options_of_blocks()
         if self.quantize and self.procedure != "network":
             raise ValueError(
                 "layerwise measures and trains its layers in float; leave out --quantize, or --procedure"
@@ -82,6 +99,20 @@ class PruningConfig(
             raise ValueError(f"{reason}, so no search can be cut short; leave out --minutes")
         if self.method == PPO and self.agent_source == RANDOM_WEIGHTS:
             raise ValueError(f"{reason}, and one with random weights knows nothing; leave out --agent")
+
+    def _check_options_of_blocks(self) -> None:
+        """Refuse options that dropped blocks do not go with.
+
+        Raises:
+            ValueError: If one was given.
+        """
+        if self.drop_bound is not None:
+            raise ValueError(
+                "blocks are compared at one size, and a drop bound tries many; leave out --drop-blocks, or "
+                "give --target-macs or --target-latency"
+            )
+        if self.procedure == "layerwise":
+            raise ValueError("layerwise prunes the layers of the dense network; leave out --drop-blocks")
 
     @property
     def bound_after_recovery(self) -> float | None:

@@ -3,19 +3,17 @@
 Keywords are the options of ``secateur prune``, with underscores.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...envs.io.run_files import REPORT
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.models.factories import build_with
-from ...envs.modules.calls import AlsoTrace
 from ...envs.modules.copying import replica
 from ...envs.modules.digest import weights_digest
 from ...envs.modules.modes import restored_modes
@@ -23,17 +21,16 @@ from ...envs.modules.process_group import join
 from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.callbacks import NO_CALLBACKS, Callback, Callbacks
-from ...envs.recovery.compensation import Compensation
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
-from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
-from ...envs.tasks.user_task import check_task, on_device
+from ...envs.tasks.user_task import on_device
 from ..run.folder import check_same_weights
 from ..run.following import open_folder
 from . import prune as procedure
+from .blocks import drop_chosen_blocks
 from .config import PruningConfig, recovery_for
 from .data_config import DataConfig, read_data_config
 from .devices import engine_of
@@ -41,18 +38,15 @@ from .drop_bound import prune_within_bound
 from .halving import Halving
 from .keywords import checked_keywords, split_keywords
 from .loading import load_task
-from .opening import Dense, describe_own_task, open_job
 from .options import Effort
 from .preparation import logged, prepare
 from .prune import PruningResult
-from .python_runs import Python, finished, is_resumed
+from .python_runs import Data, Python, check_network, data_config, finished, is_resumed, open_for_python
 from .recovery import recover_in_place
 from .search import halves_for, prune_at_once
 from .teacher import Teacher, check_teacher
 from .val_in_train import without_held_out
-
-Data = Task | str | Path
-"""A task, the name of a data set, or a folder of images."""
+from .verified_cut import cut as cut
 
 
 def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
@@ -75,11 +69,16 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     config, data = _configs(search, options, task)
     if config.procedure != "network":
         raise ValueError("search prunes all layers at once; for layerwise, which trains, call prune")
-    _check_network(model)
+    check_network(model)
     with restored_modes(model):
-        loaded, data, _ = _open(model, task, data, config.seed, type(model).__name__)
+        loaded, data, _ = open_for_python(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
         config = replace(config, epochs=0)  # nothing is trained, so all is compared as cut
+        blocks: tuple[str, ...] = ()
+        if config.drop_blocks:
+            without = drop_chosen_blocks(model.eval(), loaded, prepared, config, name=type(model).__name__)
+            model, prepared, config = without.model, without.prepared, without.config
+            blocks = without.blocks
         halves = halves_for(loaded, prepared.goal, config)
         with engine_of(config, model) as engine:
             problem = PruningProblem.build(
@@ -99,55 +98,8 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
                 logged(within.notes)
                 return within.result.plan
             halving = Halving(problem, halves.judge, config.recovery, seed=config.seed) if halves else None
-            return prune_at_once(problem, prepared.goal, config, None, halving=halving).plan
-
-
-def cut(
-    model: nn.Module,
-    plan: PruningPlan,
-    *,
-    task: Task | None = None,
-    example: Tensor | None = None,
-    also_trace: AlsoTrace | Iterable[AlsoTrace] = (),
-    size: Mapping[str, str] | None = None,
-    allow_inexact: Collection[str] = (),
-) -> nn.Module:
-    """Remove the filters that a plan does not keep, and verify the result.
-
-    Args:
-        model: The dense network; it is not changed.
-        plan: The plan of a search or a run.
-        task: Data with which the kept channels are adapted to make up for the removed ones, in closed form;
-            None leaves their weights as they are.
-        example: A batch of inputs, for networks whose plan does not say the shape of one.
-        also_trace: As for ``secateur.trace``, if the plan was made with it.
-        size: As for ``secateur.trace``, if the plan was made with it.
-        allow_inexact: As for ``secateur.trace``, if the plan was made with it.
-
-    Returns:
-        A smaller network, which computes what the dense one computes without these filters.
-
-    Raises:
-        ValueError: If the plan was made for another network, or an example is needed.
-        TypeError: If the plan is no plan, such as a path.
-        InexactCutError: If the smaller network does not compute what the masked one does.
-    """
-    if not isinstance(plan, PruningPlan):
-        given = type(plan).__name__
-        raise TypeError(f"the plan is {given}; give a PruningPlan, such as PruningPlan.from_json(text)")
-    if example is None:
-        if plan.input_shape is None:
-            raise ValueError("the plan does not say the shape of an input; give example=, a batch of inputs")
-        example = torch.zeros(2, *plan.input_shape, device=next(model.parameters()).device)
-    network = trace_exactly(model, example, also_trace=also_trace, size=size, allow_inexact=allow_inexact)
-    whole = PruningPlan.dense(network)
-    if set(plan.kept) < set(whole.kept):  # protected layers are not in a plan
-        plan = replace(plan, kept={**whole.kept, **plan.kept}, filters={**whole.filters, **plan.filters})
-    verify_cut(model, network, plan, example)
-    if task is not None:
-        task = on_device(task, next(model.parameters()).device)
-        model = Compensation(model, network, task).compensated_copy(model, plan.masks(network))
-    return cutting.cut(model, network, plan)
+            plan = prune_at_once(problem, prepared.goal, config, None, halving=halving).plan
+            return replace(plan, blocks=blocks)
 
 
 def recover(
@@ -183,10 +135,10 @@ def recover(
     """
     join()
     recovery, data = split_keywords(checked_keywords("recover", options), RecoveryConfig, DataConfig)
-    data_config = _data_config(task, data)
-    config, notes = without_held_out(recovery_for(effort, **recovery), data_config)
+    of_data = data_config(task, data)
+    config, notes = without_held_out(recovery_for(effort, **recovery), of_data)
     logged(notes)
-    loaded = _task(model, task, data_config, seed)
+    loaded = _task(model, task, of_data, seed)
     recover_in_place(model, loaded, config, teacher, seed, Callbacks(on_step, on_epoch))
     return model.eval()
 
@@ -227,7 +179,7 @@ def prune(
     """
     join()
     config, data = _configs(prune, options, task)
-    _check_network(model)
+    check_network(model)
     name = name or type(model).__name__
     resumed, digest = False, ""
     if out is not None:
@@ -242,7 +194,7 @@ def prune(
             data = first_decides(lambda: read_data_config(folder_of_run))  # with what was found out
     clock = Stopwatch()
     with restored_modes(model):
-        loaded, data, notes = _open(model, task, data, config.seed, name, resumed=resumed)
+        loaded, data, notes = open_for_python(model, task, data, config.seed, name, resumed=resumed)
         options_of_run = Python(name, data, config)
         config, more = without_held_out(config, data)
         tutor = None
@@ -308,43 +260,10 @@ def _configs(
 ) -> tuple[PruningConfig, DataConfig]:
     options = checked_keywords(function.__name__, options)
     pruning, data = split_keywords(options, PruningConfig, DataConfig)
-    return PruningConfig(**pruning), _data_config(task, data)
-
-
-def _data_config(task: Data, options: dict[str, Any]) -> DataConfig:
-    if isinstance(task, (str, Path)):
-        return DataConfig(data=str(task), **options)
-    if options:
-        raise ValueError(f"the task brings its own data; leave out {next(iter(options))}")
-    return DataConfig()
+    return PruningConfig(**pruning), data_config(task, data)
 
 
 def _task(model: nn.Module, task: Data, config: DataConfig, seed: int) -> Task:
-    _check_network(model)
+    check_network(model)
     loaded = load_task(config, seed) if isinstance(task, (str, Path)) else task
     return on_device(loaded, next(model.parameters()).device)
-
-
-def _check_network(model: object) -> None:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"the model is {type(model).__name__}; give an nn.Module")
-
-
-def _open(
-    model: nn.Module, task: Data, config: DataConfig, seed: int, name: str, *, resumed: bool = False
-) -> tuple[Task, DataConfig, tuple[str, ...]]:
-    """Load the data, check them with the network, and say on the terminal what they are.
-
-    Returns:
-        The task, the data options with what was found out, and notes for the report.
-    """
-    _check_network(model)
-    device = next(model.parameters()).device
-    if isinstance(task, (str, Path)):
-        opened = open_job(config, [Dense(name, lambda task, seed: model.eval())], seed, resumed=resumed)
-        return on_device(opened.task, device), opened.data, opened.notes
-    loaded = on_device(task, device)
-    if not resumed:
-        check_task(loaded)
-        describe_own_task(loaded, name, model)
-    return loaded, config, ()

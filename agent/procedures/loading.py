@@ -237,7 +237,7 @@ def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, T
     data = data or read_data_config(folder)
     config = read_config(folder)
     try:
-        name, seed = config["model"], config["seed"]
+        name, seed = config["model"], config.get("data_seed", config["seed"])
         if not isinstance(name, str) or type(seed) is not int or not 0 <= seed < 2**63:
             raise ValueError("the model has to be a name, and the seed a whole number from 0 on")
     except (KeyError, TypeError, ValueError) as error:

@@ -215,6 +215,29 @@ class EngineOptions:
             check_whole("search_workers", self.search_workers, 1)
 
 
+@dataclass(frozen=True)
+class BlockOptions:
+    """Blocks that may go as a whole.
+
+    Raises:
+        ValueError: If the number is out of its range.
+    """
+
+    drop_blocks: int | Literal["auto"] | None = None
+    """Residual blocks to drop before filters: their number, at least 0, or auto; the least important go, and
+    a constant is added in their place. auto compares numbers of blocks at the target. By default none."""
+
+    advanced: ClassVar[bool] = True
+    """Whether the short help only names the options."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.drop_blocks, str):
+            if self.drop_blocks != "auto":
+                raise ValueError(f"drop_blocks is {self.drop_blocks!r}; give a whole number, or auto")
+        elif self.drop_blocks is not None:
+            check_whole("drop_blocks", self.drop_blocks, 0)
+
+
 def _words(given: Any) -> tuple[str, ...]:
     """Convert a value, a sequence of values or a mapping to the words of the command line."""
     if isinstance(given, Mapping):

@@ -73,6 +73,8 @@ def prepare(
     check_prunable(network, name)
     if trains and config.recovery.epochs:
         notes += logged(check_training(model, task, config.recovery, teacher=teacher or model))
+    if config.drop_blocks:  # the target is for the network without them
+        config = dataclasses.replace(config, target_macs=1.0, target_latency=None)
     if latency is not None:
         network = dataclasses.replace(network, latency=latency)
     elif config.target_latency is not None:

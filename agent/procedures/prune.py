@@ -20,13 +20,16 @@ from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
 from ...rewards import Reward
 from ..deciders.names import PPO
+from ..deciders.selection import SearchResult
 from ..reporting.report import write_report
-from ..reporting.summary import summarize_int8, summarize_run
+from ..reporting.summary import Dense, summarize_int8, summarize_run
 from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
+from .blocks import drop_chosen_blocks
 from .config import PruningConfig
 from .devices import engine_of
 from .drop_bound import WithinBound, prune_within_bound
+from .goal import Goal
 from .halving import Halving
 from .layerwise import prune_layer_by_layer
 from .preparation import Prepared, logged, prepare
@@ -93,8 +96,97 @@ def prune(
     """
     config, clock = config or PruningConfig(), clock or Stopwatch()
     prepared = prepared or prepare(model, task, config, name=name)
+    done = choose_and_recover(
+        model,
+        task,
+        config,
+        prepared=prepared,
+        folder=folder,
+        name=name,
+        clock=clock,
+        teacher=teacher,
+        callbacks=callbacks,
+    )
+    problem, result, pruned, plan = done.problem, done.result, done.result.model, done.result.plan
+    simulated = None
+    if config.quantize:
+        simulated = replica(pruned)
+        remove_fake_quantization(pruned)
+    report = summarize_run(
+        replace(problem, task=task),
+        pruned,
+        plan,
+        [*prepared.notes, *notes, *done.notes],
+        method=_method_label(result.decider, config),
+        search=result.search,
+        recovery=done.recovery,
+        seed=config.seed,
+        latency=config.latency,
+        drop_bound=config.drop_bound,
+        drop_on_val=done.drop_on_val,
+        command=folder.command if folder else "",
+        dense=Dense(model, prepared.network),
+        **done.blocks,
+    )
+    if result.unrounded is not None:  # timed right after the pruned network, as the two are compared
+        unrounded = result.unrounded
+        report["unrounded"] = first_decides(
+            lambda: measure_plan(unrounded, problem, config.latency, prepared.network)
+        )
+    ranges = None
+    if simulated is not None:
+        ranges = ranges_of(simulated)
+        report["int8"] = summarize_int8(simulated, task, report)
+    if folder is not None:
+        _save(folder, problem, pruned, plan, done.goal.reward, config, report, ranges)
+    return PruningResult(pruned, plan, report, ranges)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A network whose filters were chosen, cut and fine-tuned, before it is measured on test.
+
+    Args:
+        problem: The dense network, or that without the blocks that went, and the data of the search.
+        goal: The goal for it.
+        result: The choice, with the network, which has been recovered.
+        recovery: The report's entries on the recovery.
+        notes: Sentences for the report.
+        blocks: The report's entry on blocks; empty if none might go.
+        drop_on_val: What was found about a bound on the drop; None without one.
+    """
+
+    problem: PruningProblem
+    goal: Goal
+    result: SearchResult
+    recovery: dict[str, Any]
+    notes: tuple[str, ...]
+    blocks: dict[str, Any]
+    drop_on_val: dict[str, Any] | None = None
+
+
+def choose_and_recover(
+    model: nn.Module,
+    task: Task,
+    config: PruningConfig,
+    *,
+    prepared: Prepared,
+    folder: RunFolder | None = None,
+    name: str = "model",
+    clock: Stopwatch | None = None,
+    teacher: Teacher | None = None,
+    callbacks: Callbacks = NO_CALLBACKS,
+) -> Recovered:
+    """Prune a trained network, without the report; arguments and errors as for :func:`prune`."""
+    clock = clock or Stopwatch()
+    teacher = teacher_for(teacher, model.eval(), config.recovery)
+    blocks: tuple[str, ...] = ()
+    entry: dict[str, Any] = {}
+    if config.drop_blocks:
+        without = drop_chosen_blocks(model, task, prepared, config, name=name, folder=folder)
+        model, prepared, config = without.model, without.prepared, without.config
+        blocks, entry = without.blocks, {"blocks": without.report}
     network, goal = prepared.network, prepared.goal
-    teacher = teacher_for(teacher, model, config.recovery)
     tutor = teacher.model if teacher else None
     journal = folder.journal if folder else None
     halves = halves_for(task, goal, config)
@@ -133,46 +225,18 @@ def prune(
             result = prune_at_once(
                 problem, goal, config, folder, limit, halving=halving, affordable=affordable
             )
-    pruned, plan = result.model, result.plan
     if bounded is not None:
         recovery, ended = bounded.recovery, bounded.notes
     else:
-        recovery, ended = recover_pruned(pruned, teacher, task, config, folder, callbacks)
-    simulated = None
-    if config.quantize:
-        simulated = replica(pruned)
-        remove_fake_quantization(pruned)
-    report = summarize_run(
-        replace(problem, task=task),
-        pruned,
-        plan,
-        [
-            *prepared.notes,
-            *notes,
-            *([halves.note] if halves and bounded is None else []),
-            *logged(ended),
-            *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else []),
-            *(sharing_notes(pruned) if config.recovery.epochs else ()),
-        ],
-        method=_method_label(result.decider, config),
-        search=result.search,
-        recovery=recovery,
-        seed=config.seed,
-        latency=config.latency,
-        drop_bound=config.drop_bound,
-        drop_on_val=bounded.check if bounded else None,
-        command=folder.command if folder else "",
+        recovery, ended = recover_pruned(result.model, teacher, task, config, folder, callbacks)
+    notes = (
+        *([halves.note] if halves and bounded is None else []),
+        *logged(ended),
+        *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else []),
+        *(sharing_notes(result.model) if config.recovery.epochs else ()),
     )
-    if result.unrounded is not None:  # timed right after the pruned network, as the two are compared
-        unrounded = result.unrounded
-        report["unrounded"] = first_decides(lambda: measure_plan(unrounded, problem, config.latency))
-    ranges = None
-    if simulated is not None:
-        ranges = ranges_of(simulated)
-        report["int8"] = summarize_int8(simulated, task, report)
-    if folder is not None:
-        _save(folder, problem, pruned, plan, goal.reward, config, report, ranges)
-    return PruningResult(pruned, plan, report, ranges)
+    result = replace(result, plan=replace(result.plan, blocks=blocks))
+    return Recovered(problem, goal, result, recovery, notes, entry, bounded.check if bounded else None)
 
 
 def _method_label(decider: str, config: PruningConfig) -> str:

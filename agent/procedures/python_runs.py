@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -11,11 +12,17 @@ from ...envs.modules.copying import replica
 from ...envs.quantization.ranges import load_ranges
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
+from ...envs.tasks import Task
+from ...envs.tasks.user_task import check_task, on_device
 from ..run.flat_options import flat_options, options_of, read_config
 from .config import PruningConfig
 from .data_config import FOUND_OUT, DataConfig
+from .opening import Dense, describe_own_task, open_job
 from .options import EngineOptions
 from .prune import PruningResult
+
+Data = Task | str | Path
+"""A task, the name of a data set, or a folder of images."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,14 @@ class Python:
     options: PruningConfig = field(default_factory=PruningConfig)
 
 
-def is_resumed(out: Path, run: Python, resume: bool) -> bool:
+def is_resumed(out: Path, run: Any, resume: bool, *, default: Any = None) -> bool:
     """Return whether a folder holds the same run, to be resumed.
+
+    Args:
+        out: The folder.
+        run: The options of the run, such as :class:`Python`.
+        resume: Whether it may be resumed.
+        default: The same with defaults; None is for :class:`Python`.
 
     Raises:
         ValueError: If it holds another run, or this one and ``resume`` is not set.
@@ -43,11 +56,12 @@ def is_resumed(out: Path, run: Python, resume: bool) -> bool:
         return False
     if not resume:
         raise ValueError(f"{out} holds a run; give resume=True to go on with it, or another out")
-    before, now, default = read_config(out), flat_options(run), flat_options(Python(run.model))
+    before, now = read_config(out), flat_options(run)
+    usual = flat_options(Python(run.model) if default is None else default)
     for engine in options_of(EngineOptions):
-        del now[engine.name]  # they change no result
+        now.pop(engine.name, None)  # they change no result
     for option, value in now.items():
-        is_found_out = option in FOUND_OUT and value == default[option]
+        is_found_out = option in FOUND_OUT and value == usual[option]
         if before.get(option, value) != value and not is_found_out:
             raise ValueError(
                 f"{out} was begun with {option}={before[option]!r}, not {value!r}; give the same options"
@@ -66,3 +80,46 @@ def finished(model: nn.Module, out: Path) -> PruningResult:
     pruned = cutting.load_pruned(lambda: replica(model).cpu(), out)
     pruned = pruned.to(next(model.parameters()).device)
     return PruningResult(pruned, plan, parse_json(read_text(out / REPORT)), load_ranges(out))
+
+
+def data_config(task: Data, options: dict[str, Any]) -> DataConfig:
+    """Return the options of the data: those of a name or folder, with keywords.
+
+    Raises:
+        ValueError: If a task of the user's own has keywords, too.
+    """
+    if isinstance(task, (str, Path)):
+        return DataConfig(data=str(task), **options)
+    if options:
+        raise ValueError(f"the task brings its own data; leave out {next(iter(options))}")
+    return DataConfig()
+
+
+def check_network(model: object) -> None:
+    """Refuse what is no network.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the model is {type(model).__name__}; give an nn.Module")
+
+
+def open_for_python(
+    model: nn.Module, task: Data, config: DataConfig, seed: int, name: str, *, resumed: bool = False
+) -> tuple[Task, DataConfig, tuple[str, ...]]:
+    """Load the data, check them with the network, and say on the terminal what they are.
+
+    Returns:
+        The task, the data options with what was found out, and notes for the report.
+    """
+    check_network(model)
+    device = next(model.parameters()).device
+    if isinstance(task, (str, Path)):
+        opened = open_job(config, [Dense(name, lambda task, seed: model.eval())], seed, resumed=resumed)
+        return on_device(opened.task, device), opened.data, opened.notes
+    loaded = on_device(task, device)
+    if not resumed:
+        check_task(loaded)
+        describe_own_task(loaded, name, model)
+    return loaded, config, ()

@@ -9,6 +9,7 @@ from ...envs.surgery.constrained_trace import constrain
 from ...envs.surgery.constraints import Constraints
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import PruningPlan
+from ...envs.tracing import TracedNetwork
 from ...rewards import Reward
 from ..deciders.selection import Choice
 
@@ -30,13 +31,16 @@ def plan_without_rounding(
     return PruningPlan.from_masks(network, masks)
 
 
-def measure_plan(plan: PruningPlan, problem: PruningProblem, latency: LatencyConfig) -> dict[str, float]:
+def measure_plan(
+    plan: PruningPlan, problem: PruningProblem, latency: LatencyConfig, dense: TracedNetwork
+) -> dict[str, float]:
     """Measure the size and latency of a plan. No recovery is needed, as latency does not depend on weights.
 
     Args:
         plan: The pruning plan.
-        problem: The dense network.
+        problem: The network that the plan cuts.
         latency: Settings of the latency measurement.
+        dense: Trace of the dense network; that of the problem may lack blocks.
 
     Returns:
         ``macs_ratio``, and ``latency_ms`` per batch.
@@ -44,6 +48,6 @@ def measure_plan(plan: PruningPlan, problem: PruningProblem, latency: LatencyCon
     network = problem.network
     pruned = cut(problem.model, network, plan)
     return {
-        "macs_ratio": float(network.macs(plan.counts(network)) / network.macs(network.widths)),
+        "macs_ratio": float(network.macs(plan.counts(network)) / dense.macs(dense.widths)),
         "latency_ms": measure_latency(pruned, problem.task.input_shape, latency),
     }

@@ -22,8 +22,9 @@ _MAX_LABELS = 40
 """Largest number of labelled rows in a heat map."""
 
 # Okabe and Ito's palette, which is safe for colour-blind readers; each line also has its own marker.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
-_MARKERS = "osD^vPX*"
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+MARKERS = "osD^vPX*"
+"""Markers and colours of lines."""
 
 
 @matplotlib.rc_context(STYLE)
@@ -139,7 +140,7 @@ def figure_of_frontier(
     axes = figure.subplots()
     for k, (decider, points) in enumerate(curves.items()):
         sizes, accuracies = np.transpose(sorted(points))
-        marker, colour = _MARKERS[k % len(_MARKERS)], _COLOURS[k % len(_COLOURS)]
+        marker, colour = MARKERS[k % len(MARKERS)], COLOURS[k % len(COLOURS)]
         axes.plot(100 * sizes, accuracies, marker=marker, color=colour, label=decider)
     axes.axhline(dense, color="#777777", linestyle="--", linewidth=1, label="dense")
     axes.set_xlabel("MACs left, % of the dense network")

@@ -47,6 +47,7 @@ def comparison(report: dict[str, Any]) -> list[Row]:
         Row("MACs", large(dense["macs"]), large(pruned["macs"]), percent(ratios["macs"])),
         Row("parameters", large(dense["params"]), large(pruned["params"]), percent(ratios["params"])),
         *_latency_rows(report),
+        *_block_rows(report),
         Row("filters", f"{dense['filters']:,}", f"{pruned['filters']:,}", percent(ratios["filters"])),
         Row("test loss", f"{dense['loss']:.4f}", f"{pruned['loss']:.4f}", loss_change),
         *_before_rows(report),
@@ -87,6 +88,14 @@ def _file_rows(report: dict[str, Any]) -> list[Row]:
         return []
     dense, pruned = (f"{large(report[key]['file_bytes'])}B" for key in ("dense", "pruned"))
     return [Row("file of the weights", dense, pruned, percent(report["ratios"]["file_bytes"]))]
+
+
+def _block_rows(report: dict[str, Any]) -> list[Row]:
+    """Return the row for residual blocks, if any might have gone."""
+    if not (blocks := report.get("blocks")):
+        return []
+    total, left = blocks["total"], blocks["total"] - len(blocks["dropped"])
+    return [Row("residual blocks", str(total), str(left), percent(left / total))]
 
 
 def _latency_rows(report: dict[str, Any]) -> list[Row]:

@@ -30,7 +30,7 @@ from .formatting import (
 from .loading_code import export_code, loading_code, running_code
 from .svg import inline_svg
 
-_TEMPLATES = Environment(
+TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
@@ -49,7 +49,7 @@ def page(report: dict[str, Any], folder: Path) -> str:
     splits, ratios, metric = report["splits"], report["ratios"], metric_of(report)
     interval = change_interval(report)
     accuracy_label = f"points of test {metric}" + (f" (95 %: {interval})" if interval else "")
-    return _TEMPLATES.get_template("report.html.jinja").render(
+    return TEMPLATES.get_template("report.html.jinja").render(
         title=f"{report['model']} on {report['data']}, pruned by {report['method']}",
         key_figures=[
             (signed(-report["accuracy_drop"], 2), accuracy_label),
@@ -63,6 +63,11 @@ def page(report: dict[str, Any], folder: Path) -> str:
         details=[astuple(row) for row in details(report)],
         layers_figure=_layers_figure(report["layers"]),
         layers=[_layer(layer["name"], layer["filters"], layer["kept"]) for layer in report["layers"]],
+        blocks=", ".join(report.get("blocks", {}).get("dropped", ())),
+        tried_blocks=[
+            (str(row["blocks"]), row["decider"], f"{row['accuracy']:.2f} %")
+            for row in report.get("blocks", {}).get("tried", ())
+        ],
         attributes=", ".join(f"{name} = {value}" for name, value in report.get("attributes", {}).items()),
         pinned=[
             (layer["name"], f"{layer['pinned']} of {layer['filters']}", layer["cause"])

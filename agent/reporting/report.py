@@ -49,18 +49,18 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
             outputs; ``remarks`` with ``about`` and ``text``; ``unrounded`` with ``macs_ratio`` and
             ``latency_ms``; ``search["rewards"]`` (one per update) and ``recovery["losses"]`` (one per epoch),
             drawn as curves; ``int8`` with ``accuracy``, ``loss`` and ``accuracy_drop`` of the pruned network
-            under fake quantisation; ``search["best_heuristic"]`` with ``name`` and ``val_accuracy``, measured
-            on the same images as ``search["val_accuracy"]``; ``search["finalists"]`` with ``images``,
-            ``epochs`` and ``seconds`` (of all together), ``rungs`` (``epochs`` of each and its ``plans`` with
-            ``name``, ``is_own``, ``macs_ratio``, ``accuracy_before`` and ``accuracy``, the best first),
-            ``winner`` and ``lead`` (``over`` whom, by how many ``points``, their ``interval`` and its
-            ``level``, and ``is_clear``, whether the interval is above zero);
+            under fake quantisation; ``blocks`` with the ``total`` of those that could go, the names of those
+            that were ``dropped``, and what was ``tried``, rows of ``blocks``, ``decider`` and ``accuracy`` on
+            val;
+            ``search["best_heuristic"]`` with ``name`` and ``val_accuracy``, measured on the
             ``recovery["val_accuracy_before"]`` and ``..._after``
             fine-tuning; ``classes``, ``normalisation`` (``mean`` and ``std`` for pixels in [0, 1]) and
             ``augmentation``; ``built_by_name``, ``num_outputs`` and ``input_shape``, for the code that loads
             the network.
     """
-    text = json.dumps(_plain(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    text = (
+        json.dumps(plain_values(report), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    )
     text = _LIST_OF_NUMBERS.sub(lambda match: " ".join(match[0].split()), text)
     html = page(report, folder)
     write_atomically(folder / REPORT, lambda aside: aside.write_text(text, encoding="utf-8"))
@@ -170,14 +170,19 @@ def _with_undefined(report: dict[str, Any]) -> dict[str, Any]:
     return report | measured | stages | {"accuracy_drop": drop}
 
 
-def _plain(value: Any) -> Any:
-    """Convert NumPy numbers to Python's, tuples to lists, and non-finite numbers to None."""
+def plain_values(value: Any, *, undefined: float | None = None) -> Any:
+    """Convert NumPy numbers to Python's, tuples to lists, and non-finite numbers.
+
+    Args:
+        value: Numbers and texts in dictionaries, lists and tuples.
+        undefined: What stands for numbers that are not finite.
+    """
     if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain_values(entry, undefined=undefined) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain_values(entry, undefined=undefined) for entry in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return undefined
     return str(value) if isinstance(value, Path) else value

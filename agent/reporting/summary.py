@@ -1,11 +1,13 @@
 """The content of a run's report: both networks measured on test, once, and the details of the run."""
 
 import platform
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -20,7 +22,6 @@ from ...envs.tasks.intervals import drop_interval, meets
 from ...envs.tasks.measuring import class_accuracies
 from ...envs.tasks.optional_members import ACCURACY, class_names, metric_name
 from ...envs.tracing import TracedNetwork
-from ...envs.tracing.network import Ints
 from .remarks import remarks
 from .speed import measure_speeds
 
@@ -33,6 +34,19 @@ _DEVIATIONS = 3.0
 """Standard deviations by which chance may make that difference as large."""
 
 
+@dataclass(frozen=True)
+class Dense:
+    """The dense network that a report compares with.
+
+    Args:
+        model: The network.
+        network: Its trace.
+    """
+
+    model: nn.Module
+    network: TracedNetwork
+
+
 def summarize_run(
     problem: PruningProblem,
     pruned: nn.Module,
@@ -42,6 +56,7 @@ def summarize_run(
     latency: LatencyConfig,
     drop_bound: float | None = None,
     drop_on_val: dict[str, Any] | None = None,
+    dense: Dense | None = None,
     **run_details: Any,
 ) -> dict[str, Any]:
     """Return the content of ``report.json``.
@@ -54,43 +69,65 @@ def summarize_run(
         latency: Settings of latency measurements.
         drop_bound: Largest accuracy drop allowed, percentage points; None if there is no bound.
         drop_on_val: What was found about the bound on images of val, see :mod:`.report`; None if nothing was.
+        dense: The network to compare with; None is that of the problem, which may lack blocks.
         **run_details: Further entries: ``method``, ``search``, ``recovery``, ``seed``, ``command``.
     """
     task, network = problem.task, problem.network
-    kept = np.asarray(plan.counts(network))
-    dense, dense_measured = _row(problem.model, task, _size(network, network.widths))
-    smaller, measured = _row(pruned, task, _size(network, kept))
-    speeds, settings = measure_speeds((problem.model, pruned), task, latency)
-    dense, smaller = dense | speeds[0], smaller | speeds[1]
-    interval = drop_interval(task, dense_measured, measured)
-    bound = {} if drop_bound is None else {"bound": drop_bound, "met": meets(interval, drop_bound)}
+    original = dense or Dense(problem.model, network)
+    whole = measured_row(original.model, task, size_row(original.network))
+    smaller = measured_row(pruned, task, size_row(network, plan.counts(network)))
+    bound: dict[str, Any] = {}
+    if drop_bound is not None:
+        interval = drop_interval(task, whole[1], smaller[1])
+        bound = {"bound": drop_bound, "met": meets(interval, drop_bound)}
     bound |= {} if drop_on_val is None else {"on_val": drop_on_val}
-    on_val, metric = problem.evaluator.dense, metric_name(task)
-    val_accuracy = on_val.accuracy
-    chance = _DEVIATIONS * _deviation(val_accuracy, dense["accuracy"], on_val.images, dense_measured.images)
-    if metric == ACCURACY and val_accuracy - dense["accuracy"] > max(_SUSPICIOUS, chance):
-        notes = [
-            *notes,
-            f"The dense network has {val_accuracy:.1f} % on val and {dense['accuracy']:.1f} % on test: it "
-            "has probably been trained on val, so accuracy drops on val mean little.",
-        ]
-    report = {
-        "model": problem.name,
+    report = describe_networks(
+        problem.name, network, task, plan, whole, smaller, [*notes, *_known_val(problem, whole[1])]
+    )
+    report |= {"device": device_name(pruned), **({"drop_bound": bound} if bound else {}), **run_details}
+    return with_speeds(report, *measure_speeds((original.model, pruned), task, latency))
+
+
+MeasuredRow: TypeAlias = tuple[dict[str, Any], Measurement]
+"""A network's row of the report, and its measurement on test by example."""
+
+
+def describe_networks(
+    name: str,
+    network: TracedNetwork,
+    task: Task,
+    plan: PruningPlan,
+    dense: MeasuredRow,
+    pruned: MeasuredRow,
+    notes: list[str],
+) -> dict[str, Any]:
+    """Return what a report says about two networks without the times, which :func:`with_speeds` adds.
+
+    Args:
+        name: Name of the network.
+        network: The trace of the dense network.
+        task: Data and metric.
+        plan: The plan of the cut.
+        dense: The dense network, as measured.
+        pruned: The smaller network, as measured.
+        notes: Notes on the run, in addition to those of the task.
+    """
+    (dense_row, dense_measured), (row, measured) = dense, pruned
+    interval = drop_interval(task, dense_measured, measured)
+    return {
+        "model": name,
         "data": task.name,
-        "built_by_name": is_built_by_name(problem.name),
+        "built_by_name": is_built_by_name(name),
         "num_outputs": task.num_outputs,
         "input_shape": list(task.input_shape),
         "classes": class_names(task),
         "normalisation": _normalisation(task),
         "augmentation": getattr(task, "augmentation", None),
-        "dense": dense,
-        "pruned": smaller,
-        **settings,
-        "ratios": {key: smaller[key] / dense[key] for key in _RATIOS},
-        "accuracy_drop": dense["accuracy"] - smaller["accuracy"],
+        "dense": dense_row,
+        "pruned": row,
+        "accuracy_drop": dense_row["accuracy"] - row["accuracy"],
         "accuracy_drop_interval": None if interval is None else list(interval),
-        **({"drop_bound": bound} if bound else {}),
-        "metric": metric,
+        "metric": metric_name(task),
         "details": _details(task, dense_measured, measured),
         "layers": [
             {"name": name, "filters": plan.filters[name], "kept": len(kept)}
@@ -105,14 +142,39 @@ def summarize_run(
             "notes": [*task.notes, *notes],
         },
         "versions": versions(),
-        "device": device_name(pruned),
         "pinned": [
             {"name": p.name, "pinned": p.pinned, "filters": p.filters, "cause": str(p.cause)}
             for p in network.pinned
         ],
-        **run_details,
     }
+
+
+def with_speeds(
+    report: dict[str, Any], speeds: Sequence[dict[str, Any]], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """Add the times of both networks to a report, the ratios of all sizes, and the remarks.
+
+    Args:
+        report: What :func:`describe_networks` says, with the details of the run.
+        speeds: Times of the dense and of the smaller network, see :func:`.measure_speeds`.
+        settings: How they were timed.
+    """
+    dense, pruned = report["dense"] | speeds[0], report["pruned"] | speeds[1]
+    ratios = {key: pruned[key] / dense[key] for key in _RATIOS}
+    report = report | {"dense": dense, "pruned": pruned, **settings, "ratios": ratios}
     return report | {"remarks": remarks(report)}
+
+
+def _known_val(problem: PruningProblem, on_test: Measurement) -> list[str]:
+    """Return a note if the dense network is much better on val than on test; else nothing."""
+    on_val, metric = problem.evaluator.dense, metric_name(problem.task)
+    chance = _DEVIATIONS * _deviation(on_val.accuracy, on_test.accuracy, on_val.images, on_test.images)
+    if metric != ACCURACY or on_val.accuracy - on_test.accuracy <= max(_SUSPICIOUS, chance):
+        return []
+    return [
+        f"The dense network has {on_val.accuracy:.1f} % on val and {on_test.accuracy:.1f} % on test: it "
+        "has probably been trained on val, so accuracy drops on val mean little."
+    ]
 
 
 def summarize_int8(model: nn.Module, task: Task, report: dict[str, Any]) -> dict[str, float]:
@@ -148,14 +210,26 @@ def _normalisation(task: Task) -> dict[str, list[float]] | None:
     return None if not mean or not std else {"mean": list(mean), "std": list(std)}
 
 
-def _size(network: TracedNetwork, kept: Ints) -> dict[str, float]:
-    """Return the cost, with the predicted latency if there is a latency table."""
-    predicted = {} if network.latency is None else {"predicted_latency_ms": float(network.latency(kept))}
-    return {**asdict(cost(network, kept)), **predicted}
+def size_row(network: TracedNetwork, kept: npt.ArrayLike | None = None) -> dict[str, float]:
+    """Return the cost, with the predicted latency if there is a latency table.
+
+    Args:
+        network: A trace.
+        kept: Kept filters of each layer, shape (L,); None for all.
+    """
+    counts = network.widths if kept is None else np.asarray(kept)
+    predicted = {} if network.latency is None else {"predicted_latency_ms": float(network.latency(counts))}
+    return {**asdict(cost(network, counts)), **predicted}
 
 
-def _row(model: nn.Module, task: Task, size: dict[str, float]) -> tuple[dict[str, Any], Measurement]:
-    """Measure one network on test."""
+def measured_row(model: nn.Module, task: Task, size: dict[str, float]) -> MeasuredRow:
+    """Measure one network on test.
+
+    Args:
+        model: The network.
+        task: Data and metric.
+        size: Its size, see :func:`size_row`.
+    """
     measured = measure(model, task, "test", by_example=True)
     row = {
         "accuracy": measured.accuracy,

@@ -1,6 +1,7 @@
 """A description of a traced network: prunable layers, coupled layers, and pinned filters with the reasons."""
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from ...envs.cost.counts import cost
 from ...envs.tracing import Cause, TracedNetwork
+from ...envs.tracing.blocks import Block
 from ...envs.tracing.naming import abbreviated
 from ...envs.tracing.pinned import SHORT, PinnedLayer, sum_up
 from ...envs.tracing.reach import UNREACHED
@@ -23,18 +25,22 @@ _NARROW = 40
 """Columns beside a layer's numbers below which long names go on the next lines."""
 
 
-def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[str, Any]:
+def describe(
+    name: str, shape: tuple[int, ...], network: TracedNetwork, blocks: Sequence[Block] = ()
+) -> dict[str, Any]:
     """Return a trace as plain data.
 
     Args:
         name: Name of the network.
         shape: Shape of one input, (C, H, W).
         network: The trace.
+        blocks: The residual blocks.
 
     Returns:
         ``macs``, ``params``, ``filters``, ``prunable_share``; ``layers`` with ``macs_share``, the share of
         all MACs that is removed if the layer keeps one filter; ``pinned`` with the cause; ``attributes``, the
-        names of those that a cut rewrites; ``unreached``, the modules that no traced call reaches; ``notes``
+        names of those that a cut rewrites; ``blocks`` with the ``macs`` of the branch and the ``refusal``,
+        why it cannot go, "" if it can; ``unreached``, the modules that no traced call reaches; ``notes``
         for the user.
     """
     widths = network.widths
@@ -73,6 +79,9 @@ def describe(name: str, shape: tuple[int, ...], network: TracedNetwork) -> dict[
             for pinned in network.pinned
         ],
         "attributes": [size.path for size in network.sizes],
+        "blocks": [
+            {"name": block.name, "macs": round(block.macs), "refusal": block.refusal} for block in blocks
+        ],
     }
 
 
@@ -96,6 +105,9 @@ def page(description: dict[str, Any], width: int) -> str:
         lines += ["", f"{'layer':{longest}}  filters    MACs"]
         for layer in layers:
             lines += _layer(layer, longest, width)
+    if blocks := [block["name"] for block in description["blocks"] if not block["refusal"]]:
+        said = f"Residual blocks that can go as a whole (--drop-blocks), {len(blocks)}: {abbreviated(blocks)}"
+        lines += ["", *_wrapped(said, width)]
     if attributes := description["attributes"]:
         lines += ["", *_wrapped(f"Attributes that a cut rewrites: {abbreviated(attributes)}", width)]
     for note in description["notes"]:

@@ -237,7 +237,7 @@ def in_words(kind: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(in_words(each) for each in args if each is not types.NoneType)
     if origin is Literal:
-        return f"one of {', '.join(map(str, args))}"
+        return f"{'one of ' if len(args) > 1 else ''}{', '.join(map(str, args))}"
     if origin is tuple:
         number = "a list of" if args[-1] is ... else {2: "two", 3: "three"}.get(len(args), f"{len(args)}")
         noun, such_as, examples = in_words(args[0]).removeprefix("a ").partition(" such as ")

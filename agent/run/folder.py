@@ -44,6 +44,7 @@ class RunFolder:
         resumed: Whether to continue the run of an earlier process in this folder.
         advice: What resumes the run, shown when it is interrupted; None is the command ``secateur resume``.
         dense_weights: Hash of the weights of the dense networks; "" if unknown.
+        stopping: What stops the run; None is a signal.
 
     Raises:
         ValueError: If the folder of a new run is not empty or is a file, another process is working in it, or
@@ -59,14 +60,15 @@ class RunFolder:
         resumed: bool = False,
         advice: str | None = None,
         dense_weights: str = "",
+        stopping: GracefulStop | None = None,
     ) -> None:
         if resumed:
             check_same_weights(path, dense_weights)
         else:
             check_new_folder(path)
-        self.path, self._resumed = path, resumed
+        self.path, self._resumed, self.keeps_checkpoints = path, resumed, False
         self.advice = advice or shlex.join(["secateur", "resume", str(path)])
-        self._stopping = GracefulStop(self.advice)
+        self._stopping = stopping or GracefulStop(self.advice)
         self.check = self._stopping.check
         with contextlib.ExitStack() as cleanup:
             self._made = make_folder(path)
@@ -111,7 +113,7 @@ class RunFolder:
             refused = isinstance(error, Exception) and not may_go_on
             cleanup.callback(self._leave, failed=refused)
             self.logger.close()
-            if kind is None:
+            if kind is None and not self.keeps_checkpoints:
                 shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
 
     def _leave(self, *, failed: bool) -> None:

@@ -64,6 +64,8 @@ class Result:
         epochs: Passes over the training images that were spent, with those of rounds that came before.
         notes: Sentences for the report.
         details: The system's own numbers for the report, as JSON holds them.
+        stored: The network whose weights are written, where that is another than ``model``: of one in int8
+            the one in float, which the plan rebuilds.
     """
 
     model: nn.Module
@@ -71,6 +73,7 @@ class Result:
     epochs: float
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    stored: nn.Module | None = None
 
 
 class System(Protocol):

@@ -78,4 +78,4 @@ def _quantized(job: Job, model: nn.Module, plan: PruningPlan, notes: tuple[str, 
         "val_accuracy_int8": measure(model, job.task, "val").accuracy,
         "val_accuracy_float": measure(in_float, job.task, "val").accuracy,
     }
-    return Result(model, plan, job.epochs, notes, accuracies)
+    return Result(model, plan, job.epochs, notes, accuracies, stored=in_float)

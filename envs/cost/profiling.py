@@ -45,6 +45,8 @@ def with_latency(
     network: TracedNetwork,
     shape: tuple[int, ...],
     config: LatencyConfig,
+    *,
+    cache: TimingCache | None = None,
 ) -> TracedNetwork:
     """Add a latency table to a trace; this takes from half a minute to a few minutes.
 
@@ -53,6 +55,8 @@ def with_latency(
         network: Its trace, with at least one layer.
         shape: Shape of one example.
         config: Settings of the measurement.
+        cache: Times of modules of similar networks on the same machine, which are not timed again; new ones
+            are added.
 
     Raises:
         ValueError: If the network does not run on such examples, or none of its layers can be timed.
@@ -66,7 +70,7 @@ def with_latency(
         )
     vector = _vector_width(batch.device)
     knots = [[_knots(axis, network.widths, vector) for axis in call.axes] for call in calls]
-    cache: TimingCache = {}
+    cache = {} if cache is None else cache
     table = LatencyTable(
         fixed=np.array([[axis.fixed for axis in call.axes] for call in calls]),
         slope=np.array([[axis.slope for axis in call.axes] for call in calls]),

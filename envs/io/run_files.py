@@ -20,6 +20,12 @@ REPORT = "report.json"
 PAGE = "report.html"
 """The report as a web page."""
 
+COMPARISON = "compare.json"
+"""The numbers of a comparison; its folder holds those of its members."""
+
+MEASURED = "measured.json"
+"""The report of a comparison's member until its network is timed, when all members are finished."""
+
 AGENT_CARD = "agent.json"
 """The features that an agent observes, and its training data."""
 

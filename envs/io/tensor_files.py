@@ -6,23 +6,22 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from .atomic_write import write_atomically
+from .sparse_tensors import FLOATS, pack, unpack
 from .untrusted import first_line, short
 
 _LARGEST_HEADER = 2**20
 """Bytes of a safetensors header, enough for about ten thousand tensors."""
 
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Map the tensors of a safetensors file into memory; they are read on first use.
+
+    Tensors that are packed, as many of their entries are zero, are unpacked.
 
     Returns:
         The tensors by name, and the file's metadata.
@@ -36,7 +35,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if length > _LARGEST_HEADER:
             raise ValueError(f"its header claims {length:,} bytes, allowed are {_LARGEST_HEADER:,}")
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+            return unpack({name: file.get_tensor(name) for name in file.keys()}, metadata), metadata  # noqa: SIM118
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} cannot be read as weights: {first_line(error)}") from error
 
@@ -55,8 +55,8 @@ def check_numbers(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor], sou
     """
     for name, tensor in tensors.items():
         expected = like[name].dtype
-        is_float = expected in _FLOATS
-        if tensor.dtype not in (_FLOATS if is_float else (expected,)):
+        is_float = expected in FLOATS
+        if tensor.dtype not in (FLOATS if is_float else (expected,)):
             given, right = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, expected))
             raise ValueError(f"{source} are of the wrong type: {short(name)} is {given} instead of {right}")
         if is_float and not is_finite(tensor):
@@ -68,11 +68,22 @@ def is_finite(tensor: Tensor) -> bool:
     return not tensor.numel() or all(math.isfinite(edge) for edge in tensor.detach().aminmax())
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file atomically."""
-    write_atomically(
-        path, lambda temporary: save_file(without_shared_memory(tensors), temporary, metadata=metadata)
-    )
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None, *, packed: bool = False
+) -> None:
+    """Write a safetensors file atomically.
+
+    Args:
+        path: Path of the file.
+        tensors: The tensors.
+        metadata: Texts for the header.
+        packed: Whether tensors with many zeros are packed; see :mod:`.sparse_tensors`.
+    """
+    state = without_shared_memory(tensors)
+    if packed:
+        state, shapes = pack(state)
+        metadata = {**(metadata or {}), **shapes} or None
+    write_atomically(path, lambda temporary: save_file(state, temporary, metadata=metadata))
 
 
 def without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

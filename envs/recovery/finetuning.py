@@ -86,6 +86,7 @@ def finetune(
         val_images: Images of val on which the network is measured after each epoch, for the callbacks; 0
             does not measure.
         on_step: Called after every step; returns True to end the training with the weights of that moment.
+            What it changes in the network's parameters and buffers, such as masks, is part of the checkpoint.
         on_epoch: The same after every epoch, with its mean loss; may measure the network.
 
     Raises:
@@ -127,12 +128,12 @@ def finetune(
                 passes = islice(read, batching.passes)
                 _take_step(state, shared_step, list(passes), functools.partial(explained, when=when))
                 seen += batching.images_per_step
-                if checkpoint is not None and checkpoint.due:
-                    checkpoint.save(state.snapshot())
                 speed = seen / (time.perf_counter() - began)
                 with restored_modes(model):  # a callback may run the network in evaluation mode
                     if wants_end(on_step, state.progress(epochs, batching.steps, speed)):
                         state.stopped = when
+                if checkpoint is not None and checkpoint.due:  # with the masks that the callback changed
+                    checkpoint.save(state.snapshot())
             shared_step.share_buffers()
             if state.step < last:
                 break

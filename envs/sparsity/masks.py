@@ -9,12 +9,14 @@ Shapes: each mask has the shape of its weight; True stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
+
+from ..modules.weight_masks import masked_weights as masked_weights
 
 Masks: TypeAlias = Mapping[str, Tensor]
 """Keep masks by the name of the weight in the dense network, such as ``conv1.weight``; bool, True stays."""
@@ -87,15 +89,6 @@ def remove_masks(model: nn.Module) -> nn.Module:
     return model
 
 
-def masked_weights(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """Yield the dense name of each masked weight, its module, and its name there."""
-    for path, module in model.named_modules():
-        for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, prune.BasePruningMethod):
-                own = hook._tensor_name
-                yield f"{path}.{own}" if path else own, module, own
-
-
 def sparsity(model: nn.Module) -> float:
     """Return the share of zeros among the weights of convolutions and linear layers, in [0, 1]."""
     weights = [weight.detach() for weight in prunable_weights(model).values()]
@@ -110,10 +103,17 @@ def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
     """
     kinds = (nn.modules.conv._ConvNd, nn.Linear)
     return {
-        f"{path}.weight" if path else "weight": module.weight
+        f"{path}.weight" if path else "weight": _current(module)
         for path, module in model.named_modules()
         if isinstance(module, kinds)
     }
+
+
+def _current(module: nn.Module) -> Tensor:
+    """Return a weight as the next pass will see it; ``module.weight`` is as the last pass saw it."""
+    original, mask = module._parameters.get("weight_orig"), module._buffers.get("weight_mask")
+    weight: Tensor = getattr(module, "weight")  # noqa: B009, as mypy takes any attribute for a module
+    return weight if original is None or mask is None else original * mask
 
 
 def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:

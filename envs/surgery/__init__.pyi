@@ -1,3 +1,6 @@
+from .blocks import drop_blocks as drop_blocks
+from .blocks import find_blocks as find_blocks
+from .blocks import verify_drop as verify_drop
 from .constrained_trace import constrain as constrain
 from .constrained_trace import trace_constrained as trace_constrained
 from .constraints import Constraints as Constraints
@@ -5,6 +8,10 @@ from .cutting import cut as cut
 from .cutting import load_pruned as load_pruned
 from .cutting import mask_ as mask_
 from .cutting import save_pruned as save_pruned
+from .low_rank import low_rank as low_rank
+from .low_rank_choice import choose_ranks as choose_ranks
+from .low_rank_layers import find_rank_layers as find_rank_layers
+from .output_moments import output_moments as output_moments
 from .plan import Mask as Mask
 from .plan import PruningPlan as PruningPlan
 from .verification import InexactCutError as InexactCutError

@@ -9,17 +9,23 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from ..io.atomic_write import write_atomically
 from ..io.run_files import PLAN, WEIGHTS
+from ..io.sparse_tensors import pack
 from ..io.tensor_files import check_numbers, read_tensors, write_tensors
 from ..io.untrusted import read_text, short
+from ..modules.calls import as_calls
 from ..modules.copying import refresh_masked_weights, replica
 from ..modules.numbers import set_numbers
 from ..modules.reparametrization import remove_reparametrizations
 from ..modules.sizes import fit_attributes, sizes_from_weights
 from ..modules.units import remember_units
+from ..modules.weight_masks import masked_weights
 from ..tracing import TracedNetwork
+from .block_removal import remove_blocks
+from .low_rank import low_rank, put_empty_pairs
 from .plan import PruningPlan
 from .slicing import TensorSlicer
 
@@ -47,7 +53,8 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
 
     Returns:
         A smaller copy that computes the same as ``model`` with the removed filters masked. Parameters that
-        are shared between modules stay shared.
+        are shared between modules stay shared. Layers to which the plan gives a rank are then two, by the
+        singular vectors of their weights.
     """
     masks = plan.masks(network)
     state = _tensors(model)
@@ -64,7 +71,7 @@ def cut(model: nn.Module, network: TracedNetwork, plan: PruningPlan) -> nn.Modul
     # Computed from the masks, as a plan written by hand has no attributes.
     set_numbers(smaller, PruningPlan.from_masks(network, masks).attributes)
     _update_derived_state(smaller)
-    return smaller
+    return low_rank(smaller, plan.ranks) if plan.ranks else smaller
 
 
 def _update_derived_state(model: nn.Module) -> None:
@@ -87,6 +94,8 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
     The attributes in the file are those of the plan and all sizes of torch's modules, so that code without
     Secateur needs no rules to set them.
 
+    Masked weights are written as plain ones, with zeros; tensors with many zeros are packed.
+
     Args:
         model: The cut network.
         plan: The plan that it was cut by.
@@ -95,16 +104,27 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
     text = replace(plan, attributes={**plan.attributes, **sizes_from_weights(model)}).to_json()
     write_atomically(folder / PLAN, lambda path: path.write_text(text, encoding="utf-8"))
     baked = {"baked": "true"} if getattr(model, "baked", False) else {}
-    write_tensors(folder / WEIGHTS, _tensors(model), baked)
+    write_tensors(folder / WEIGHTS, _plain_tensors(model), baked, packed=True)
 
 
 def file_bytes(model: nn.Module) -> int:
     """Return the size of the ``model.safetensors`` that :func:`save_pruned` writes, bytes; within 1 %."""
-    header, end = {}, 0
-    for name, tensor in _tensors(model).items():
+    tensors, metadata = pack({name: tensor.cpu() for name, tensor in _plain_tensors(model).items()})
+    header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
+    end = 0
+    for name, tensor in tensors.items():
         begin, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end]}
     return 8 + len(json.dumps(header, separators=(",", ":"))) + end
+
+
+def _plain_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return all parameters and buffers by name, masked weights as the plain ones that they act as."""
+    tensors = {name: tensor.detach() for name, tensor in _tensors(model).items()}
+    for name, _, _ in masked_weights(model, remove_duplicate=False):
+        original, mask = tensors.pop(f"{name}_orig"), tensors.pop(f"{name}_mask")
+        tensors[name] = torch.where(mask.bool(), original, torch.zeros_like(original))
+    return tensors
 
 
 def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Module:
@@ -133,12 +153,35 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
         raise ValueError(f"{plan_path}: {error}") from error
     state, metadata = read_tensors(weights)
     model = remove_reparametrizations(factory()) if "baked" in metadata else factory()
+    for name, module, own in list(masked_weights(model)):
+        if name in state:  # older files have the parts of a masked weight
+            prune.remove(module, own)
+    model = _without_blocks(model, plan)
     dense = {name: tensor.shape for name, tensor in _tensors(model).items()}
     remember_units(model, plan.units)
+    put_empty_pairs(model, plan.ranks)
+    _check_ranks(plan, state)
     shrink_to(model, state)
     _set_sizes(model, plan.attributes)
     _check_kept(plan, model, dense)
     return model.eval()
+
+
+def _check_ranks(plan: PruningPlan, state: Mapping[str, Tensor]) -> None:
+    for name, rank in plan.ranks.items():
+        weight = state.get(f"{name}.0.weight")
+        if weight is not None and (weight.ndim < 2 or len(weight) != rank):
+            shape = tuple(weight.shape)
+            raise ValueError(f"the plan gives {name!r} the rank {rank}, its weights are {shape}")
+
+
+def _without_blocks(model: nn.Module, plan: PruningPlan) -> nn.Module:
+    """Remove the blocks of a plan from a dense network."""
+    if not plan.blocks:
+        return model
+    if plan.input_shape is None:
+        raise ValueError("the plan names blocks, so it has to say the shape of an input, input_shape")
+    return remove_blocks(model, plan.blocks, as_calls(torch.zeros(2, *plan.input_shape))[0])
 
 
 def _set_sizes(model: nn.Module, attributes: Mapping[str, tuple[int, ...] | int]) -> None:
@@ -171,7 +214,8 @@ def _check_kept(plan: PruningPlan, model: nn.Module, dense: Mapping[str, torch.S
         filters[module] += plan.filters[name]
         removed[module] += plan.filters[name] - len(kept)
     for module, count in filters.items():
-        producer, shape = modules[module], dense.get(f"{module}.weight".lstrip("."))
+        shape = dense.get(f"{module}.weight".lstrip("."))
+        producer = modules[f"{module}.1" if module in plan.ranks else module]  # the second layer has them
         if not isinstance(producer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear) or shape is None:
             continue
         before, missing = shape[0], shape[0] - len(producer.weight)

@@ -35,7 +35,8 @@ class PruningPlan:
             :meth:`from_masks` sets them, :func:`.load_pruned` needs them.
         input_shape: Shape of one input, (C, H, W) for images, on which the network was traced; None if
             unknown.
-        blocks: Names of the residual blocks whose branch goes as a whole, before filters are counted.
+        blocks: Names of the residual blocks whose branch goes as a whole, before filters are counted; each
+            is that of the network without those before. Layers in them are not in the plan.
         ranks: By module name, the rank of a convolution or linear layer that became two smaller ones, after
             filters are cut.
         units: How the channels of grouped operations go together, by module and operation; a cut network
@@ -140,8 +141,16 @@ class PruningPlan:
                 which a new trace does not list; they stay.
 
         Raises:
-            ValueError: If ``later`` was not made for the network that this plan cuts.
+            ValueError: If ``later`` was not made for the network that this plan cuts, cuts filters of layers
+                of low rank, or drops blocks of a network that has lost filters.
         """
+        if self.ranks and (later.kept or later.blocks or set(later.ranks) & set(self.ranks)):
+            raise ValueError(
+                "the first plan makes layers of low rank, after which nothing else is cut; cut filters and "
+                "blocks first, and choose ranks last"
+            )
+        if later.blocks:
+            return self._then_without_blocks(later)
         for name, filters in later.filters.items():
             count = len(self.kept.get(name, ()))
             if filters != count:
@@ -164,7 +173,26 @@ class PruningPlan:
             kept=kept,
             attributes={**self.attributes, **later.attributes},
             units={**later.units, **self.units},
-            after=later.after,
+            after=later.after if later.kept else self.after,
+        ).with_ranks({**self.ranks, **later.ranks})
+
+    def with_ranks(self, ranks: Mapping[str, int]) -> "PruningPlan":
+        """Return the plan with ranks, by module name, instead of those that it has."""
+        gone = tuple(f"{name}." for name in ranks)  # the one layer is no more, nor are its sizes
+        attributes = {path: size for path, size in self.attributes.items() if not path.startswith(gone)}
+        return replace(self, ranks=dict(ranks), attributes=attributes)
+
+    def _then_without_blocks(self, later: "PruningPlan") -> "PruningPlan":
+        if any(len(kept) < self.filters[name] for name, kept in self.kept.items()):
+            raise ValueError(
+                "the second plan drops blocks of a network that has lost filters, and blocks go first; drop "
+                f"{', '.join(later.blocks)} from the dense network"
+            )
+        return replace(
+            later,
+            blocks=(*self.blocks, *later.blocks),
+            input_shape=self.input_shape or later.input_shape,
+            units={**later.units, **self.units},
         )
 
     def to_json(self) -> str:

@@ -191,11 +191,13 @@ class _Draw:
         mask_(self._model, network, plan)
         self._is_masked = True
         expected = self._outputs(with_own_state(self._model), modes)
-        worst = max(_difference(expected[mode], found[mode]) for mode in expected)
+        worst = max(largest_difference(expected[mode], found[mode]) for mode in expected)
         pruned = any(len(kept) < plan.filters[name] for name, kept in plan.kept.items())
         if worst > TOLERANCES[self._precision] or not pruned or not visible:
             return worst
-        seen = any(_difference(self._of_dense(training=mode), expected[mode]) > _VISIBLE for mode in expected)
+        seen = any(
+            largest_difference(self._of_dense(training=mode), expected[mode]) > _VISIBLE for mode in expected
+        )
         return worst if seen else None
 
     def depends_on(self, change: Callable[[nn.Module], None]) -> bool:
@@ -208,7 +210,7 @@ class _Draw:
             if is_out_of_memory(error):
                 raise
             return True
-        return _difference(self._of_dense(training=False), outputs) > 0
+        return largest_difference(self._of_dense(training=False), outputs) > 0
 
     def _unmasked(self) -> nn.Module:
         """Return the randomised network; what a mask made zero is drawn again, as before."""
@@ -268,7 +270,7 @@ def _line_of(error: BaseException) -> traceback.FrameSummary | None:
     return None if not frames or frames[-1].name == "<module>" else frames[-1]
 
 
-def _difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+def largest_difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
     """Return the largest difference relative to the largest entry; infinite if shapes differ, and for NaN."""
     if [x.shape for x in one] != [x.shape for x in other]:
         return math.inf

@@ -17,7 +17,9 @@ from ..modules.faithful import check_faithful
 from ..tracing import Cause, Layer, Pin, TracedNetwork
 from ..tracing.network import Precision
 from ..tracing.trace import Recording, record, shape_of_example
+from .cutting import cut
 from .hidden_sizes import find_hidden_sizes
+from .low_rank_layers import check_ranks
 from .plan import PruningPlan
 from .probe import TOLERANCE, InexactCutError, Probe
 from .probe_size import cropped_to, smaller_calls
@@ -119,14 +121,17 @@ def verify_cut(
     Raises:
         InexactCutError: If the difference is above 1e-9 (1e-4 for a network that only runs in float32) with
             most of the drawn weights and inputs, the cut network does not run, or masking changes no output,
-            so that the check cannot fail.
+            so that the check cannot fail; or if a layer with a rank has to stay whole.
     """
     first = replace(as_calls(example)[0], trains=all(call.trains for call in network.calls))
     calls = (first, *network.calls[1:])
     shape = network.probe_shape
     if shape is not None and shape_of_example(calls) == network.input_shape != shape:
         calls = cropped_to(calls, shape)
-    return Probe(model, calls).check(network, plan, agreeing=2)
+    filters_alone = plan.with_ranks({})
+    if plan.ranks:
+        check_ranks(cut(model, network, filters_alone), plan.ranks, calls)
+    return Probe(model, calls).check(network, filters_alone, agreeing=2)
 
 
 def _hidden_sizes(

@@ -199,3 +199,12 @@ def test_a_page_is_no_wall_of_pinned_layers(capsys: pytest.CaptureFixture[str]) 
     assert main(["inspect", "timm:vit_tiny_patch16_224"]) == 0
     text = capsys.readouterr().out
     assert len(text[text.index("Pinned filters") :].splitlines()) <= 40
+
+
+def test_the_blocks_that_can_go_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "demo", "--json"]) == 0
+    blocks = json.loads(capsys.readouterr().out)["blocks"]
+    assert [(block["name"], block["refusal"]) for block in blocks] == [("block1", ""), ("block2", "")]
+    assert main(["inspect", "demo"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Residual blocks that can go as a whole (--drop-blocks), 2: block{1,2}" in said

@@ -24,6 +24,7 @@ class Terminal(io.StringIO):
         ([], "no command was given; give prune, inspect,"),
         (["prun", "demo"], "there is no command 'prun', did you mean 'prune'?; give prune,"),
         (["prune", "--epochs", "1.5"], "--epochs is '1.5'; give a whole number;"),
+        (["prune", "--drop-blocks", "some"], "--drop-blocks is 'some'; give a whole number or auto;"),
         (["prune", "--target-macs", "half"], "--target-macs is 'half'; give a number such as 0.5 or 50%;"),
         (
             ["prune", "--target-macs"],

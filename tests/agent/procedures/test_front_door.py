@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import secateur
-from secateur.agent.procedures import front_door, keywords
+from secateur.agent.procedures import keywords, opening
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.run.flat_options import options_of
@@ -246,5 +246,20 @@ def test_a_network_that_cannot_be_pruned_gets_no_advice_on_its_accuracy(
     logged = "".join(capsys.readouterr())
     assert "dense network Sequential" in logged
     assert "warning" not in logged
-    front_door.describe_own_task(digit_task, "constant", nn.Sequential(plain_network(), Nothing()))
+    opening.describe_own_task(digit_task, "constant", nn.Sequential(plain_network(), Nothing()))
     assert "warning: that is not better than the same answer" in "".join(capsys.readouterr())
+
+
+def test_a_multilayer_perceptron_is_pruned_by_the_agent(digit_task: ClassificationTask) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 60), nn.ReLU(), nn.Linear(60, 30), nn.ReLU(), nn.Linear(30, 10)
+    )
+    secateur.recover(model, digit_task, epochs=20, learning_rate=0.1)
+    plan = secateur.search(model, digit_task, target_macs=0.4, effort="quick")
+    assert set(plan.kept) == {"1", "3"}
+    smaller = secateur.cut(model, plan, task=digit_task)
+    assert smaller[1].out_features == smaller[3].in_features == len(plan.kept["1"])
+    kept = sum(p.numel() for p in smaller.parameters() if p.dim() > 1)
+    assert kept <= 0.4 * sum(p.numel() for p in model.parameters() if p.dim() > 1)
+    assert measure(smaller, digit_task, "test").accuracy > 75

@@ -213,3 +213,27 @@ def test_data_that_break_in_the_middle_of_a_step_leave_no_trace(
     finetune(resumed, few, config, checkpoint=Checkpoint(tmp_path / "training"))
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_killed_training_goes_on_with_what_its_callback_changed_before_the_checkpoint(
+    few: ClassificationTask, tmp_path: Path
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def train_with(checkpoint: Checkpoint | None, kill_at: int) -> nn.Module:
+        model = small()
+
+        def shrink(progress: Progress) -> None:
+            if progress.finished_steps == kill_at + 1:
+                raise Killed
+            if progress.finished_steps == 3:
+                with torch.no_grad():
+                    model[0].weight.mul_(0.5)
+
+        finetune(model, few, CONFIG, seed=3, checkpoint=checkpoint, on_step=shrink)
+        return model
+
+    with pytest.raises(Killed):
+        train_with(Checkpoint(tmp_path / "training", seconds=0), kill_at=3)
+    assert same(train_with(Checkpoint(tmp_path / "training"), kill_at=-1), train_with(None, kill_at=-1))

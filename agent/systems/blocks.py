@@ -1,0 +1,107 @@
+"""Layer dropping: residual blocks go as a whole, alone or before filters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from ...envs.modules.copying import replica
+from ...envs.modules.ranks import broadcast
+from ...envs.recovery.branch_means import BranchMeans
+from ...envs.surgery.blocks import drop_blocks
+from ...envs.surgery.constrained_trace import trace_constrained
+from ...envs.surgery.plan import PruningPlan
+from ...envs.tracing import TracedNetwork, trace
+from ..deciders.finalists import ENTRIES
+from ..deciders.names import PPO
+from ..procedures.block_order import BlockOrder
+from ..procedures.goal import Goal
+from ..procedures.preparation import Prepared
+from ..procedures.prune import choose_and_recover
+from ..procedures.teacher import teacher_for
+from ..run.results import Results
+from .base import Job, Kind, Result, System
+from .training import train_stage
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Drop blocks alone, the least important first, until the target is met; then train."""
+
+    kind: Kind = "blocks"
+
+    def __call__(self, job: Job) -> Result:
+        """Drop blocks and train.
+
+        Raises:
+            ValueError: If the network is larger than the target without any of its blocks, or has none.
+        """
+        calls = job.network.calls
+        results = Results(job.folder.checkpoint("blocks") if job.folder else None)
+        blocks = tuple(results.once("dropped", lambda: broadcast(list(_down_to_target(job)))))
+        model = drop_blocks(job.model, blocks, calls, _means(job)) if blocks else replica(job.model)
+        network = trace_constrained(model, calls[0].inputs, job.config.constraints)
+        teacher = teacher_for(None, job.model, job.config.recovery)
+        train_stage(job, model, job.epochs, "training", teacher=teacher.model if teacher else None)
+        plan = replace(PruningPlan.dense(network), blocks=blocks)
+        details = {"blocks": list(blocks), "macs_ratio": _macs(network) / _macs(job.network)}
+        return Result(model, plan, job.epochs, (), details)
+
+
+@dataclass(frozen=True)
+class AgentAndBlocks:
+    """Drop as many blocks as pay, and let the agent and heuristics choose filters of the rest."""
+
+    kind: Kind = "blocks"
+
+    def __call__(self, job: Job) -> Result:
+        """Drop blocks, cut filters and recover; the finalists recover within the job's passes, too.
+
+        Raises:
+            ValueError: If the target cannot be met.
+        """
+        share = ENTRIES[job.config.effort].share
+        epochs = max(1, math.floor(job.epochs / (1 + share) + 1e-9)) if job.epochs else 0
+        config = replace(job.config, method=PPO, target_macs=job.target, epochs=epochs, drop_blocks="auto")
+        # The goal without blocks is found when they have been chosen.
+        prepared = Prepared(job.network, Goal.resolve(replace(config, target_macs=1.0), job.network))
+        done = choose_and_recover(
+            job.model, job.task, config, prepared=prepared, folder=job.folder, name=job.name
+        )
+        finalists = done.result.search.get("finalists")
+        spent = config.recovery.recipe.epochs + (finalists["epochs"] if finalists else 0.0)
+        details = {"decider": done.result.decider, **done.blocks, "recovery": done.recovery}
+        return Result(done.result.model, done.result.plan, spent, done.notes, details)
+
+
+def _down_to_target(job: Job) -> Iterator[str]:
+    """Yield the names of blocks to drop until the target is met."""
+    config, calls = job.config, job.network.calls
+    order = BlockOrder(job.task, calls, _means(job), config.search_images, config.constraints.protect)
+    left, wanted, number = _macs(job.network), job.target * _macs(job.network), 0
+    for dropped in order(job.model):
+        if dropped.blocks:
+            yield dropped.blocks[-1]
+            left = _macs(trace(dropped.model, calls[0].inputs))
+        if left <= wanted:
+            return
+        number = len(dropped.blocks)
+    least = math.ceil(1e3 * left / _macs(job.network)) / 1e3
+    raise ValueError(
+        f"the target {job.target:g} of the MACs cannot be reached by dropping blocks alone: without "
+        f"{number} blocks, all that can go, {job.name} keeps {least:g}; ask for at least that, or take "
+        "agent-blocks, which cuts filters, too"
+    )
+
+
+def _means(job: Job) -> BranchMeans:
+    return BranchMeans(job.task, job.config.compensation_images, job.config.seed)
+
+
+def _macs(network: TracedNetwork) -> float:
+    return float(network.macs(network.widths))
+
+
+BLOCKS: Mapping[str, System] = {"blocks": Blocks(), "agent-blocks": AgentAndBlocks()}
+"""The systems of this module by name."""

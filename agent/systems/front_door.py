@@ -1,0 +1,216 @@
+"""``secateur.compare``, and what it shares with the command."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from ...envs.io.ranges import check_whole
+from ...envs.io.run_files import CHECKPOINTS, COMPARISON
+from ...envs.modules.digest import weights_digest
+from ...envs.modules.modes import restored_modes
+from ...envs.problem.problem import check_prunable
+from ...envs.recovery.training_check import check_training
+from ...envs.sparsity.masks import sparsity
+from ...envs.surgery.constraints import Constraints
+from ...envs.tasks import Task
+from ...envs.tracing import TracedNetwork
+from ..procedures.data_config import DataConfig, read_data_config
+from ..procedures.keywords import checked_keywords, split_keywords
+from ..procedures.preparation import logged, trace_for_task
+from ..procedures.python_runs import Data, data_config, is_resumed, open_for_python
+from ..reporting.comparison import comparison_table, read_comparison
+from ..reporting.summary import measured_row, size_row
+from ..run.folder import RunFolder, check_same_weights
+from .comparison import all_systems, run_comparison
+from .config import USUAL, ComparisonConfig
+from .shared import Shared
+
+TABLE_WIDTH = 100
+"""Columns of the table."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of a comparison; as a text it is the table.
+
+    Args:
+        content: The content of ``compare.json``.
+    """
+
+    content: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each run: ``method``, ``kind``, ``target``, ``seed``, ``folder``; ``failed``, why, or "".
+
+        Unless it failed also ``accuracy`` (percent, test), ``accuracy_drop`` (points), ``macs_ratio``,
+        ``params_ratio``, ``nonzero``, ``latency_ratio``, ``file_ratio``, ``epochs`` and ``seconds``.
+        """
+        return list(self.content["members"])
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each system and size, with ``mean`` and ``deviation`` over the seeds of each number."""
+        return list(self.content["table"])
+
+    @property
+    def not_comparable(self) -> list[str]:
+        """What the numbers do not say, in sentences."""
+        return list(self.content["not_comparable"])
+
+    def __str__(self) -> str:
+        written = io.StringIO()
+        Console(file=written, width=TABLE_WIDTH).print(comparison_table(self.content))
+        return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
+
+
+@dataclass(frozen=True)
+class PythonComparison:
+    """The options of a comparison that was started from Python, for its ``config.yaml``.
+
+    Args:
+        model: Name of the network.
+        data: Options of the data.
+        options: Options of the comparison.
+    """
+
+    model: str
+    data: DataConfig = field(default_factory=DataConfig)
+    options: ComparisonConfig = field(default_factory=ComparisonConfig)
+
+
+def compare(
+    model: nn.Module,
+    task: Data,
+    *,
+    methods: Sequence[str] | str = USUAL,
+    targets: Sequence[float] | float = (0.5,),
+    seeds: Sequence[int] | int = (0,),
+    out: str | Path | None = None,
+    jobs: int = 1,
+    resume: bool = False,
+    name: str | None = None,
+    **options: Any,
+) -> Comparison:
+    """Compare ways of pruning: the same network, data, sizes, seeds and passes over the training images.
+
+    Args:
+        model: The trained network; its weights are not changed.
+        task: Data, loss and metric; or the name of a data set or a folder of images, as for ``--data``.
+        methods: Systems: ``agent``, heuristics such as ``fpgm-global``, and those of the page on systems.
+        targets: Target MACs ratios, pruned / dense, each in (0, 1].
+        seeds: Seeds of all random numbers; each system prunes with each.
+        out: Folder of the comparison, new or empty, with a folder for each run; None keeps the numbers alone.
+        jobs: Runs at the same time, at least 1; each in a process of its own on a GPU or a core.
+        resume: Whether to continue an interrupted comparison in ``out``, with the same options, to the same
+            result. A finished one is loaded; a new one begins if there is none.
+        name: Name of the network in the report; by default that of its class.
+        **options: Options of the recovery and of the data, such as ``epochs=10``, and ``effort="quick"``.
+
+    Returns:
+        The comparison; print it.
+
+    Raises:
+        ValueError: If an option is unknown or wrong, ``out`` holds another run, or every system failed.
+        KeyboardInterrupt: If it is interrupted; with ``out`` it can be resumed.
+    """
+    given = checked_keywords("compare", options)
+    recovery, data_options = split_keywords(given, ComparisonConfig, DataConfig)
+    config = ComparisonConfig(
+        methods=_several(methods, str),
+        targets=_several(targets, float),
+        seeds=_several(seeds, int),
+        **recovery,
+    )
+    config.known_methods(all_systems())
+    check_whole("jobs", jobs, 1)
+    data, name = data_config(task, data_options), name or type(model).__name__
+    with contextlib.ExitStack() as stack:
+        if out is None:
+            out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "compare"
+        out = Path(out)
+        digest = weights_digest(model)
+        run = PythonComparison(name, data, config)
+        resumed = is_resumed(out, run, resume, default=PythonComparison(name))
+        if resumed and (out / COMPARISON).is_file():
+            check_same_weights(out, digest)
+            return Comparison(read_comparison(out))
+        if resumed:
+            data = read_data_config(out)  # with what was found out
+        stack.enter_context(restored_modes(model))
+        loaded, data, _ = open_for_python(model, task, data, config.seeds[0], name, resumed=resumed)
+        model.eval()
+        network = checked_network(model, loaded, config, name)
+        options_of_run = PythonComparison(name, data, config)
+        advice = f"secateur.compare(..., out={str(out)!r}, resume=True)"
+        folder = stack.enter_context(
+            RunFolder(out, options_of_run, resumed=resumed, advice=advice, dense_weights=digest)
+        )
+        return Comparison(compare_in(folder, name, model, loaded, network, data, config, jobs))
+
+
+def checked_network(model: nn.Module, task: Task, config: ComparisonConfig, name: str) -> TracedNetwork:
+    """Trace the dense network, and check that it can be pruned and trained.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    network, _ = trace_for_task(model, task, Constraints())
+    check_prunable(network, name)
+    if config.recipe.epochs:
+        logged(check_training(model, task, config.pruning(1.0, config.seeds[0]).recovery, teacher=model))
+    return network
+
+
+def compare_in(
+    folder: RunFolder,
+    name: str,
+    model: nn.Module,
+    task: Task,
+    network: TracedNetwork,
+    data: DataConfig,
+    config: ComparisonConfig,
+    jobs: int,
+) -> dict[str, Any]:
+    """Compare systems in an open folder; return the content of ``compare.json``.
+
+    Args:
+        folder: The folder.
+        name: Name of the network.
+        model: The dense network, trained, in evaluation mode, on the task's device.
+        task: Data, loss and metric.
+        network: The trace of the dense network.
+        data: Options of the data.
+        config: Options of the comparison.
+        jobs: Runs at the same time.
+    """
+    row, measured = measured_row(model, task, size_row(network))
+    shared = Shared(
+        name,
+        model,
+        task,
+        network,
+        data,
+        config,
+        folder.path,
+        folder.path / CHECKPOINTS,
+        folder.advice,
+        folder.command,
+        weights_digest(model),
+        (row | {"nonzero": 1 - sparsity(model)}, measured),
+    )
+    return run_comparison(shared, folder, jobs)
+
+
+def _several(given: Any, kind: type) -> tuple[Any, ...]:
+    """Return one value or several as a tuple."""
+    return (given,) if isinstance(given, kind | int) else tuple(given)

@@ -1,0 +1,105 @@
+"""A comparison that is interrupted, between its runs or inside one, ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+from secateur.agent.cli import main
+from support.comparing import NETWORK, assert_same_networks, content_of
+from support.processes import begin, finish
+
+WORDS = ["compare", NETWORK, "--epochs", "6", "--dense-epochs", "1", "--batchnorm-images", "64"]
+WORDS += ["--methods", "l2-uniform,dense-tuned,agent"]
+LAST = "agent-0.5-seed0"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compare without an interruption."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    assert finish([*WORDS, "--out", str(folder)], folder.parent / "errors") == 0
+    return folder
+
+
+def wait_for(condition: Callable[[], bool], process: BaseProcess) -> None:
+    while not condition() and process.is_alive():
+        time.sleep(0.01)
+    assert process.is_alive()
+
+
+@pytest.mark.parametrize("file", ["dense-tuned-1-seed0/checkpoints/training.checkpoint",
+                                  f"{LAST}/checkpoints/recovery.checkpoint"])  # fmt: skip
+def test_killed_inside_a_run_it_goes_on_there_to_the_same_result(
+    file: str, whole: Path, tmp_path: Path
+) -> None:
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    process = begin([*WORDS, "--out", str(out)], errors)
+    wait_for((out / file).is_file, process)
+    process.kill()
+    process.join()
+    assert (out / "l2-uniform-0.5-seed0" / "measured.json").is_file()
+    assert not (out / "compare.json").exists()
+    assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    assert_same_networks(whole, out)
+
+
+def test_finished_runs_are_read_back(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    process = begin([*WORDS, "--out", str(out)], errors)
+    wait_for((out / "dense-tuned-1-seed0" / "measured.json").is_file, process)
+    process.kill()
+    process.join()
+    made = []
+    monkeypatch.setattr(
+        "secateur.agent.systems.member.run_system",
+        lambda shared, system, entry, folder: made.append(entry.folder) or _stop(),
+    )
+    assert main(["resume", str(out)]) == 130
+    assert made == [LAST]
+
+
+def _stop() -> None:
+    from secateur.envs.recovery.checkpoint import Stopped
+
+    raise Stopped
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_runs_in_processes_stop_together_and_go_on(
+    number: signal.Signals, whole: Path, tmp_path: Path
+) -> None:
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    longer = [word if word != "6" else "60" for word in WORDS]
+    process = begin([*longer, "--jobs", "2", "--out", str(out)], errors)
+    wait_for(lambda: len(list(out.glob("*/config.yaml"))) == 2, process)
+    time.sleep(1)
+    os.kill(process.pid or 0, number)
+    process.join()
+    assert process.exitcode == 130
+    said = errors.read_text().strip().splitlines()
+    assert said[-1] == f"secateur: stopped; resume with: secateur resume {out}"
+    assert "Traceback" not in errors.read_text()
+    assert list(out.glob("*/checkpoints/*.checkpoint"))
+    assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    assert finish([*longer, "--out", str(tmp_path / "alone")], errors) == 0
+    assert_same_networks(tmp_path / "alone", out)
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_takes_its_processes_along_and_goes_on(whole: Path, tmp_path: Path) -> None:
+    out, errors = tmp_path / "out", tmp_path / "errors"
+    process = begin([*WORDS, "--jobs", "3", "--out", str(out)], errors)
+    wait_for(lambda: len(list(out.glob("*/config.yaml"))) >= 2, process)
+    process.kill()
+    process.join()
+    assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    assert_same_networks(whole, out)
+    assert len(content_of(out)["members"]) == 3
