@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -71,3 +72,17 @@ def test_a_comparison_measures_int8_and_writes_a_network_that_loads(
 def test_a_comparison_of_all_systems_in_int8_is_refused_in_a_sentence() -> None:
     with pytest.raises(ValueError, match="leave out --quantize, and give --methods"):
         ComparisonConfig(quantize="int8")
+
+
+def test_the_agent_in_int8_lets_its_finalists_recover_rounded_within_the_passes(
+    digit_task: ClassificationTask,
+) -> None:
+    work = job(digit_task, plain_network())
+    work = dataclasses.replace(work, config=dataclasses.replace(CONFIG, effort="quick", batch_size=64))
+    result = SYSTEMS["agent-int8"](work)
+    assert SYSTEMS["agent-int8"].kind == "int8"
+    assert result.details["search"]["finalists"]["rungs"]
+    assert result.epochs <= 2.5
+    assert ranges_of(result.model)
+    assert result.stored is not None
+    assert not ranges_of(result.stored)
