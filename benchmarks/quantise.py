@@ -111,7 +111,7 @@ def compare(job: Job, threads: int = 1) -> dict[str, dict[str, float]]:
         job: The dense network and its data, and the size.
         threads: Threads of onnxruntime.
     """
-    both = PrunedInt8()(job)
+    both = PrunedInt8("fpgm-global")(job)
     assert both.plan is not None
     problem = PruningProblem.build(
         job.name, job.model, job.task, network=job.network, seed=job.config.seed,

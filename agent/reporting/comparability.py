@@ -22,9 +22,9 @@ _BY_KIND = {
         "with fewer filters."
     ),
     "int8": (
-        "{names}: the MACs are computed with integers; they are cheaper, not fewer. Latency and file are "
-        "those of the network in float; as integers the file is a quarter, and the latency that of the "
-        "runtime."
+        "{names}: the MACs are computed with integers; they are cheaper, not fewer. Accuracy and file are "
+        "those of int8, the file without the graph; the latency is that of the network in float, and in a "
+        "runtime for integers another."
     ),
     "width": (
         "{names}: the training begins with random weights, not with those of the dense network, and few "

@@ -57,6 +57,11 @@ class ComparisonConfig(RecoveryConfig):
             TargetReward(target)
         for seed in self.seeds:
             check_seed(seed)
+        if self.quantize:
+            raise ValueError(
+                "systems are compared as they are, and those in int8 are int8, fpgm-int8 and agent-int8; "
+                "leave out --quantize, and give --methods"
+            )
         if self.train_on_val:
             raise ValueError("systems choose on val while they train, so --train-on-val cannot be compared")
 

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torch import nn
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from ...envs.modules.copying import replica
-from ...envs.problem.problem import PruningProblem
 from ...envs.quantization.insertion import quantize_, remove_fake_quantization
 from ...envs.quantization.ranges import ranges_of, save_ranges
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.surgery.plan import PruningPlan
-from ...envs.tasks import measure
-from ...rewards import TargetReward
-from ..deciders.baselines import Baseline
-from ..deciders.selection import choose
-from .base import Job, Kind, Result
+from ..deciders.names import PPO
+from .base import Job, Kind, Result, System
+from .filters import Filters
 from .training import train_stage
-
-METHOD = "fpgm-global"
-"""The heuristic that chooses the filters before the quantisation."""
 
 
 @dataclass(frozen=True)
@@ -30,52 +23,49 @@ class Int8:
     kind: Kind = "int8"
 
     def __call__(self, job: Job) -> Result:
-        """Train for all of the job's passes."""
-        note = (
-            "No filter goes: the target does not count, and the MACs are those of the dense network, in int8."
-        )
-        return _quantized(job, replica(job.model), PruningPlan.dense(job.network), (note,))
+        """Train for all of the job's passes, with the dense network as the teacher."""
+        recovery, model = job.config.recovery, replica(job.model)
+        reestimate_batchnorm(model, job.task, images=recovery.batchnorm_images, seed=job.config.seed)
+        quantize_(model, job.task, seed=job.config.seed)
+        teacher = job.model if recovery.distillation_weight else None
+        train_stage(job, model, job.epochs, "int8", teacher=teacher)
+        note = "No filter goes: the target does not count, and the MACs are the dense network's, in int8."
+        return _stored(job, Result(model, PruningPlan.dense(job.network), job.epochs, (note,)))
 
 
 @dataclass(frozen=True)
 class PrunedInt8:
-    """Cut the network to the target by a heuristic, and recover it under fake quantisation."""
+    """Choose filters as ``secateur prune --quantize int8`` does, cut, and recover under fake quantisation.
 
+    Args:
+        method: A method of ``secateur prune``.
+    """
+
+    method: str
     kind: Kind = "int8"
 
     def __call__(self, job: Job) -> Result:
-        """Cut, and train for all of the job's passes.
+        """Choose, cut and recover; the finalists of the agent recover within the job's passes, too.
 
         Raises:
             ValueError: If the target cannot be met.
+            InexactCutError: If the cut network does not compute what the masked one does.
         """
-        problem = PruningProblem.build(
-            job.name,
-            job.model,
-            job.task,
-            network=job.network,
-            compensation_images=job.config.recovery.compensation_images,
-            seed=job.config.seed,
-            quantize=True,
-        ).choice_problem(job.config.choice_images, seed=job.config.seed + 1)
-        choice = choose(problem, Baseline.from_name(METHOD, job.config.seed), TargetReward(job.target))
-        plan = PruningPlan.from_masks(job.network, choice.masks)
-        return _quantized(job, problem.cut(plan), plan, ())
+        config = replace(job.config, quantize="int8")
+        return _stored(job, Filters(self.method)(replace(job, config=config)))
 
 
-def _quantized(job: Job, model: nn.Module, plan: PruningPlan, notes: tuple[str, ...]) -> Result:
-    """Train a network under fake quantisation for all of the job's passes."""
-    recovery = job.config.recovery
-    reestimate_batchnorm(model, job.task, images=recovery.batchnorm_images, seed=job.config.seed)
-    quantize_(model, job.task, seed=job.config.seed)
-    teacher = job.model if recovery.distillation_weight else None
-    train_stage(job, model, job.epochs, "int8", teacher=teacher)
-    ranges = ranges_of(model)
+def _stored(job: Job, result: Result) -> Result:
+    """Let the weights be written in float, and their ranges beside them, as ``secateur prune`` does."""
+    ranges = ranges_of(result.model)
     if job.folder is not None:
         job.folder.write(lambda path: save_ranges(ranges, path))
-    in_float = remove_fake_quantization(replica(model))
-    accuracies = {
-        "val_accuracy_int8": measure(model, job.task, "val").accuracy,
-        "val_accuracy_float": measure(in_float, job.task, "val").accuracy,
-    }
-    return Result(model, plan, job.epochs, notes, accuracies, stored=in_float)
+    return replace(result, stored=remove_fake_quantization(replica(result.model)))
+
+
+INT8: Mapping[str, System] = {
+    "int8": Int8(),
+    "fpgm-int8": PrunedInt8("fpgm-global"),
+    "agent-int8": PrunedInt8(PPO),
+}
+"""The systems of this module by name."""

@@ -10,7 +10,7 @@ from .dynamic import Dynamic
 from .dynamic_filters import DynamicFilters
 from .gradual import Gradual
 from .gradual_filters import GradualFilters
-from .int8 import METHOD, Int8, PrunedInt8
+from .int8 import INT8
 from .iterative import Iterative
 from .one_shot import (
     OneShot,
@@ -41,8 +41,7 @@ SYSTEMS: Mapping[str, System] = {
     **BLOCKS,
     "rank": Rank(),
     "filters-rank": Rank(filters="fpgm-global"),
-    "int8": Int8(),
-    f"{METHOD}-int8": PrunedInt8(),
+    **INT8,
     "small-dense": SmallDense(taught=False),
     "small-dense-taught": SmallDense(taught=True),
 }

@@ -16,6 +16,8 @@ from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line
 from ...envs.modules.copying import replica
 from ...envs.modules.outputs import main_output
+from ...envs.quantization.fake import quantized_layers
+from ...envs.quantization.integers import int8_bytes
 from ...envs.sparsity.masks import remove_masks, sparsity
 from ...envs.surgery.cutting import load_pruned, save_pruned
 from ...envs.surgery.plan import PruningPlan
@@ -34,7 +36,7 @@ def save_result(
 ) -> dict[str, Any]:
     """Write plan and weights of a system's network, measure it on test, and write the report without times.
 
-    All systems are measured here, in the same way.
+    All systems are measured here, in the same way; the file of one under fake quantisation is that of int8.
 
     Args:
         shared: What all members of the comparison have in common.
@@ -61,6 +63,8 @@ def save_result(
     row, measured = measured_row(plain, shared.task, size)
     if (folder / WEIGHTS).is_file():
         row["file_bytes"] = (folder / WEIGHTS).stat().st_size
+    if quantized_layers(plain):
+        row["file_bytes"] = int8_bytes(plain)
     notes = [*result.notes, *([size_note] if size_note else [])]
     notes += [f"The network cannot be rebuilt from this folder: {not_loadable}."] if not_loadable else []
     details = dict(result.details)

@@ -100,7 +100,7 @@ def weight_scales(weight: Tensor) -> Tensor:
 def fake_quantize_weight(weight: Tensor) -> Tensor:
     """Round a weight (N, ...) to 255 values a filter; the gradient is that of the weight."""
     scales = weight_scales(weight)
-    zeros = torch.zeros_like(scales, dtype=torch.int32)
+    zeros = torch.zeros_like(scales)  # torch looks at the values of whole ones, which no CUDA graph can
     ends = (-WEIGHT_END, WEIGHT_END)
     return torch.fake_quantize_per_channel_affine(_in_float(weight), scales, zeros, 0, *ends).to(weight.dtype)
 

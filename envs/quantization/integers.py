@@ -171,6 +171,12 @@ def integer_network(model: nn.Module, runtime: Runtime) -> nn.Module:
     return integer
 
 
+def int8_bytes(model: nn.Module) -> int:
+    """Return the bytes of a network under fake quantisation in int8: its tensors, without the graph."""
+    tensors = integer_network(model, "onnx").state_dict().values()
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
 def _parts(layer: Quantized, model: nn.Module, runtime: Runtime) -> dict[str, nn.Module]:
     """Compute the whole numbers of a layer, with the batch-norm that follows it."""
     scales = weight_scales(layer.weight)

@@ -172,11 +172,21 @@ def _texts(metadata: dict[str, Any]) -> dict[str, str]:
 
 
 def _write_pt2(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path) -> tuple[float, None]:
-    return compare(model, shapes, write_pt2(model, shapes, metadata, path)), None
+    run = write_pt2(model, shapes, metadata, path, merges_norms=True)
+    return compare(model, shapes, run), None
 
 
-def write_pt2(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path) -> Run:
-    """Write a network as ``.pt2``; arguments are as for :func:`write_onnx`.
+def write_pt2(
+    model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path, *, merges_norms: bool = False
+) -> Run:
+    """Write a network as ``.pt2``; other arguments are as for :func:`write_onnx`.
+
+    Args:
+        model: The network.
+        shapes: Its shapes.
+        metadata: JSON values by name.
+        path: The file.
+        merges_norms: Whether to merge batch-norms into the layers before them.
 
     Returns:
         A function that runs the file.
@@ -185,7 +195,9 @@ def write_pt2(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: 
         ValueError: If torch cannot export the network.
     """
     content = io.BytesIO()  # torch warns about file names that do not end in .pt2
-    program = _without_norms(_program(model, shapes), model, shapes)
+    program = _program(model, shapes)
+    if merges_norms:
+        program = _without_norms(program, model, shapes)
     torch.export.save(program, content, extra_files={METADATA: json.dumps(metadata, indent=2)})
     path.write_bytes(content.getbuffer())
     content.seek(0)

@@ -17,7 +17,8 @@ from secateur.envs.models import get_model
 from secateur.envs.modules.copying import replica
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.quantization import fake_quantize_, ranges_of, set_ranges
-from secateur.envs.recovery.callbacks import NO_CALLBACKS
+from secateur.envs.recovery.callbacks import NO_CALLBACKS, Progress
+from secateur.envs.recovery.checkpoint import Stopped
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.cutting import save_pruned
 from secateur.envs.surgery.plan import PruningPlan
@@ -94,6 +95,33 @@ def test_recover_leaves_a_network_under_quantisation(digit_task: ClassificationT
         as_cut, digit_task, RecoveryConfig(epochs=0, quantize="int8"), None, seed=0, callbacks=NO_CALLBACKS
     )
     assert ranges_of(as_cut)["8"]["input"][1] > 0
+
+
+def test_an_interrupted_run_ends_with_the_same_ranges_and_weights(
+    digit_task: ClassificationTask, tmp_path: Path
+) -> None:
+    stops = [4]
+
+    def stop_once(progress: Progress) -> None:
+        if progress.finished_steps in stops:
+            stops.clear()
+            raise Stopped
+
+    options = QUICK | {"quantize": "int8", "method": "l2-uniform", "batch_size": 100}
+    with pytest.raises(Stopped):
+        secateur.prune(plain_network(), digit_task, out=tmp_path / "run", on_step=stop_once, **options)
+    resumed = secateur.prune(
+        plain_network(), digit_task, out=tmp_path / "run", on_step=stop_once, resume=True, **options
+    )
+    whole = secateur.prune(plain_network(), digit_task, **options)
+    assert not stops
+    assert resumed.ranges == whole.ranges
+    for a, b in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    finished = secateur.prune(
+        plain_network(), digit_task, out=tmp_path / "run", on_step=stop_once, resume=True, **options
+    )
+    assert finished.ranges == whole.ranges
 
 
 def test_wrong_options_are_refused_in_a_sentence() -> None:
