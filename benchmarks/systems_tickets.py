@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.systems.base import Job
+from secateur.agent.systems.masked_filters import cut_and_train, dense_with_masks
+from secateur.agent.systems.registry import SYSTEMS
 from secateur.agent.systems.tickets import Lottery
 from secateur.agent.systems.training import train_stage
+from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.sparsity import apply_masks, keep_masks
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import measure
@@ -19,6 +23,14 @@ if TYPE_CHECKING:
     from systems import Bench
 
 SPLIT = "test"
+"""The data that all is measured on, which is read for the report alone."""
+
+WEIGHT_SHARES = (0.02, 0.01)
+FILTER_SHARES = (0.1, 0.03)
+"""Sizes at which the digits, which are easy, tell systems apart."""
+
+SHORT_EPOCHS = 4
+"""Passes of the jobs on the digits."""
 
 LENET: dict[str, Any] = {
     "optimiser": "adamw",
@@ -48,6 +60,51 @@ def lottery(bench: Bench, seed: int) -> dict[str, float]:
     train_stage(job, dense, epochs, "dense")
     found["dense"] = accuracy(job, dense)
     return found
+
+
+def dynamic(bench: Bench, seed: int) -> dict[str, float]:
+    """Measure masks that are revised against those that only shrink, or are fixed, after equal passes.
+
+    The demo network on the digits. Accuracies in percent of test, sizes in shares of the weights.
+    """
+    found = {}
+    for share in WEIGHT_SHARES:
+        job = job_of(bench, "demo", seed, share, epochs=SHORT_EPOCHS, batch_size=32, distillation_weight=0.0)
+        for name in ("dynamic", "gradual", "magnitude-global"):
+            result = SYSTEMS[name](job)
+            found[f"{name} at {share:.1%}"] = accuracy(job, result.model)
+            if name == "dynamic":
+                found[f"returns at {share:.1%}"] = float(result.details["returns"])
+                found[f"returned and stayed at {share:.1%}"] = result.details["returned_and_stayed"]
+    return found
+
+
+def dynamic_filters(bench: Bench, seed: int) -> dict[str, float]:
+    """Measure filters that are chosen while the network trains against cuts in one shot, after equal passes.
+
+    The demo network on the digits. Accuracies in percent of test, sizes in shares of the MACs.
+    """
+    found = {}
+    for share in FILTER_SHARES:
+        job = job_of(bench, "demo", seed, share, epochs=SHORT_EPOCHS, batch_size=32)
+        for name in ("dynamic-filters", "gradual-filters"):
+            result = SYSTEMS[name](job)
+            found[f"{name} at {share:.0%}"] = accuracy(job, result.model)
+            if name == "dynamic-filters":
+                found[f"filters that came back at {share:.0%}"] = float(result.details["returns"])
+        for name in ("l2-uniform", "fpgm-global"):
+            found[f"{name} at {share:.0%}"] = accuracy(job, one_shot(job, name))
+    return found
+
+
+def one_shot(job: Job, heuristic: str) -> nn.Module:
+    """Cut by a heuristic, and train for all passes of the job."""
+    problem = PruningProblem.build(
+        job.name, job.model, job.task, network=job.network, images=64, compensation_images=0
+    )
+    (kept,) = Baseline.from_name(heuristic).decide(problem, job.target, "macs")
+    smaller, _ = cut_and_train(job, dense_with_masks(job), kept, job.epochs)
+    return smaller
 
 
 def job_of(bench: Bench, name: str, seed: int, target: float, epochs: int, **options: Any) -> Job:

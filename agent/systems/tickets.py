@@ -8,7 +8,7 @@ early state of the training instead of the random weights (Frankle et al. 2020, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -26,6 +26,7 @@ from ..deciders.base import Budget
 from .base import Job, Kind, Result
 from .filter_ranking import highest_ranked, verified
 from .training import steps_per_epoch, train_stage
+from .weights import sparse_result
 
 _FINDING = 0.5
 """Share of the passes that finds the ticket. The rest trains it, at least as long as any round before, so
@@ -106,7 +107,8 @@ class Lottery:
             masks = magnitude_masks(model, schedule.share(number, job.target))
         ticket = with_masks(start, masks)
         train_anew(job, ticket, schedule.last, "ticket")
-        return Result(ticket, None, schedule.epochs, notes, schedule.details(job.target))
+        result = sparse_result(job, ticket, schedule.epochs, **schedule.details(job.target))
+        return replace(result, notes=(*notes, *result.notes))
 
 
 @dataclass(frozen=True)
