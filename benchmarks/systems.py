@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import systems_tickets
 import systems_weights
 import torch
 from torch import nn
@@ -89,7 +90,7 @@ class Bench:
 Claim = Callable[[Bench, int], dict[str, float]]
 """Measures what a system promises, for one seed."""
 
-CLAIMS: dict[str, Claim] = {**systems_weights.CLAIMS}
+CLAIMS: dict[str, Claim] = {**systems_weights.CLAIMS, **systems_tickets.CLAIMS}
 """The claims by name, in the order of the table."""
 
 

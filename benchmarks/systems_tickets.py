@@ -12,8 +12,7 @@ from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.systems.base import Job
 from secateur.agent.systems.masked_filters import cut_and_train, dense_with_masks
 from secateur.agent.systems.registry import SYSTEMS
-from secateur.agent.systems.tickets import Lottery
-from secateur.agent.systems.training import train_stage
+from secateur.agent.systems.tickets import train_anew
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.sparsity import apply_masks, keep_masks
 from secateur.envs.surgery.verification import trace_exactly
@@ -32,13 +31,8 @@ FILTER_SHARES = (0.1, 0.03)
 SHORT_EPOCHS = 4
 """Passes of the jobs on the digits."""
 
-LENET: dict[str, Any] = {
-    "optimiser": "adamw",
-    "learning_rate": 1.2e-3,
-    "weight_decay": 0.0,
-    "distillation_weight": 0.0,
-    "precision": "fp32",
-}
+LOTTERY: dict[str, Any] = {"epochs": 20, "batch_size": 256, "distillation_weight": 0.0, "precision": "fp32"}
+"""Options of the jobs of tickets; with no teacher, as in the paper."""
 
 
 def lottery(bench: Bench, seed: int) -> dict[str, float]:
@@ -48,16 +42,16 @@ def lottery(bench: Bench, seed: int) -> dict[str, float]:
     """
     found = {}
     for share in (0.2, 0.04):
-        job = job_of(bench, "lenet300", seed, share, epochs=24, **LENET)
-        result = Lottery()(job)
+        job = job_of(bench, "lenet300", seed, share, **LOTTERY)
+        result = SYSTEMS["lottery"](job)
         epochs = result.details["epochs_of_ticket"]
         other = bench.untrained("lenet300", seed + 100)
         apply_masks(other, keep_masks(result.model))
-        train_stage(job, other, epochs, "reinitialised")
+        train_anew(job, other, epochs, "reinitialised")
         found[f"ticket at {share:.0%}"] = accuracy(job, result.model)
         found[f"reinitialised at {share:.0%}"] = accuracy(job, other)
     dense = bench.untrained("lenet300", seed)
-    train_stage(job, dense, epochs, "dense")
+    train_anew(job, dense, epochs, "dense")
     found["dense"] = accuracy(job, dense)
     return found
 
@@ -107,13 +101,17 @@ def one_shot(job: Job, heuristic: str) -> nn.Module:
     return smaller
 
 
-def job_of(bench: Bench, name: str, seed: int, target: float, epochs: int, **options: Any) -> Job:
+def job_of(bench: Bench, name: str, seed: int, target: float, **options: Any) -> Job:
     """Return the job of a system for a network of the bench."""
     model, task = bench.dense(name, seed), bench.task_of(name)
     network = trace_exactly(model, torch.zeros(2, *task.input_shape))
-    return Job(name, model, task, network, target, PruningConfig(epochs=epochs, seed=seed, **options))
+    return Job(name, model, task, network, target, PruningConfig(seed=seed, **options))
 
 
 def accuracy(job: Job, model: nn.Module) -> float:
     """Measure a network, percent of test."""
     return measure(model, job.task, SPLIT).accuracy
+
+
+CLAIMS = {"lottery": lottery, "dynamic": dynamic, "dynamic-filters": dynamic_filters}
+"""By name, for the table of ``systems.py``."""

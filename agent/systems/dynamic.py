@@ -3,8 +3,11 @@
 Guo et al. 2016, arXiv 1608.04493. Removed weights keep learning behind their mask (eq. 3), and come back once
 they are large (eq. 4). The paper's thresholds are fixed, and its size is what comes out. Here the size is
 given: it falls by the cubic schedule of Zhu and Gupta 2017, arXiv 1710.01878, eq. 1, as in Lin et al. 2020,
-arXiv 2006.07253. All at once does not work: the gradient of a network that has lost nearly everything drives
-the removed weights far away, and they come back as they are.
+arXiv 2006.07253.
+
+With few weights and a high learning rate this alone runs away: removed weights grow as long as nothing comes
+of it, come back many at once, and the gradient of the network that they break drives the others further. So
+few come back at a time, and what is removed fades.
 """
 
 from __future__ import annotations
@@ -25,6 +28,13 @@ from .weights import masked_copy, share_left, sparse_result
 
 _MARGIN = 0.2
 """How much larger than what goes a weight has to be to come back."""
+
+_MOST = 0.01
+"""Weights that may come back in a revision, as a share of those that a layer keeps."""
+
+_FADE = 0.5
+"""What a removed weight loses in a revision. With this and _MOST the demo network keeps 97.2 and 85.5 % on
+val at 2 and 1 % of its weights (one seed, four epochs); with neither it answers one class alone."""
 
 _REACHED = 0.5
 """Share of the steps after which the final size is reached."""
@@ -55,7 +65,7 @@ class Dynamic:
 
             def revise(step: int) -> None:
                 gone = cubic_sparsity(step, 0, reached, 1 - initial, 1 - min(initial, job.target))
-                numbers["returns"] += splice(model, 1 - gone, _MARGIN)
+                numbers["returns"] += splice(model, 1 - gone, margin=_MARGIN, most=_MOST, fade=_FADE)
                 for k, mask in enumerate(keep_masks(model).values()):
                     numbers[f"gone_{k}"] |= ~mask
 

@@ -38,7 +38,7 @@ class FilterPolicy:
     Its state is a dictionary of tensors that change in place, so that a network can carry them.
 
     Args:
-        scores: Scores that say what is preferred at first, one array (N,) per layer, comparable across layers.
+        scores: What is preferred at first, one array (N,) per layer, comparable across layers.
         seed: Seed of the draws.
     """
 

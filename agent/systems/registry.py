@@ -29,7 +29,7 @@ SYSTEMS: Mapping[str, System] = {
     "iterative": Iterative(),
     "gradual": Gradual(),
     "lottery": Lottery(),
-    "lottery-rewinding": Lottery(rewinds=True),
+    "lottery-rewinding": Lottery(rewinds=True, scope="global"),
     "lottery-filters": FilterLottery(),
     "dynamic": Dynamic(),
     "dynamic-filters": DynamicFilters(),

@@ -19,6 +19,7 @@ from ...envs.modules.initialisation import reset_weights
 from ...envs.recovery.callbacks import Callback, Progress
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.sparsity import Masks, apply_masks, magnitude_masks
+from ...envs.sparsity.criteria import Scope
 from ...envs.sparsity.filters import filter_masks
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import PruningPlan
@@ -91,9 +92,12 @@ class Lottery:
 
     Args:
         rewinds: Whether weights go back to an early state instead of random weights.
+        scope: On which scale magnitudes are compared. Frankle and Carbin 2019 prune each layer of small
+            networks (section 2), and larger networks globally (section 4).
     """
 
     rewinds: bool = False
+    scope: Scope = "layer"
     kind: ClassVar[Kind] = "weights"
 
     def __call__(self, job: Job) -> Result:
@@ -104,7 +108,7 @@ class Lottery:
         for number in range(1, schedule.rounds + 1):
             model = with_masks(start, masks)
             train_anew(job, model, schedule.round, f"round-{number}")
-            masks = magnitude_masks(model, schedule.share(number, job.target))
+            masks = magnitude_masks(model, schedule.share(number, job.target), self.scope)
         ticket = with_masks(start, masks)
         train_anew(job, ticket, schedule.last, "ticket")
         result = sparse_result(job, ticket, schedule.epochs, **schedule.details(job.target))
