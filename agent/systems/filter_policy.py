@@ -20,9 +20,10 @@ from ...envs.surgery.plan import Mask
 from ..deciders.base import Budget
 from ..deciders.baselines import keep_highest
 
-_NOISE = 0.1
-"""Deviation of what is drawn for a filter and for a layer, in the scale of scores, whose mean is 1 in each
-layer."""
+_FILTER_NOISE = 0.3
+_LAYER_NOISE = 0.03
+"""Deviations of what is drawn for a filter and for a layer, in units of the deviation of all scores. A small
+step of a layer removes many of its filters at once."""
 
 _RATE = 0.3
 """Step of the policy gradient, in units of the noise, for a difference of the losses of average size."""
@@ -37,14 +38,14 @@ class FilterPolicy:
     Its state is a dictionary of tensors that change in place, so that a network can carry them.
 
     Args:
-        scores: The first preference of each filter, one array (N,) per layer, of mean 1 in each layer.
+        scores: What is preferred at first, one array (N,) per layer, comparable across layers.
         seed: Seed of the draws.
     """
 
     def __init__(self, scores: Scores, seed: int) -> None:
         self._sizes, self._seed = [len(score) for score in scores], seed
         self.state: dict[str, Tensor] = {
-            "preferences": torch.from_numpy(np.concatenate(scores)),
+            "preferences": torch.from_numpy(_standardised(np.concatenate(scores))),
             "logits": torch.zeros(len(scores), dtype=torch.float64),
             "difference": torch.zeros((), dtype=torch.float64),
         }
@@ -78,8 +79,8 @@ class FilterPolicy:
     def _noise(self, step: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         generator = np.random.default_rng((self._seed, step))
         return (
-            _NOISE * generator.standard_normal(sum(self._sizes)),
-            _NOISE * generator.standard_normal(len(self._sizes)),
+            _FILTER_NOISE * generator.standard_normal(sum(self._sizes)),
+            _LAYER_NOISE * generator.standard_normal(len(self._sizes)),
         )
 
     def _project(
@@ -89,6 +90,11 @@ class FilterPolicy:
         means, logits = (self.state[name].cpu().numpy() for name in ("preferences", "logits"))
         priorities = means + filters + np.repeat(logits + layers, self._sizes)
         return keep_highest(budget, np.split(priorities, np.cumsum(self._sizes)[:-1]))
+
+
+def _standardised(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Shift and scale scores to mean 0 and deviation 1, if they differ."""
+    return np.asarray((scores - scores.mean()) / (scores.std() or 1.0))
 
 
 def returned(before: Sequence[Mask], after: Sequence[Mask]) -> int:

@@ -33,7 +33,7 @@ SYSTEMS: Mapping[str, System] = {
     "iterative": Iterative(),
     "gradual": Gradual(),
     "lottery": Lottery(),
-    "lottery-rewinding": Lottery(rewinds=True),
+    "lottery-rewinding": Lottery(rewinds=True, scope="global"),
     "dynamic": Dynamic(),
     "lottery-filters": FilterLottery(),
     "gradual-filters": GradualFilters(),

@@ -8,7 +8,7 @@ early state of the training instead of the random weights (Frankle et al. 2020, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +19,7 @@ from ...envs.modules.initialisation import reset_weights
 from ...envs.recovery.callbacks import Callback, Progress
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.sparsity import Masks, apply_masks, magnitude_masks
+from ...envs.sparsity.criteria import Scope
 from ...envs.sparsity.filters import filter_masks
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import PruningPlan
@@ -26,6 +27,7 @@ from ..deciders.base import Budget
 from .base import Job, Kind, Result
 from .filter_ranking import highest_ranked, verified
 from .training import steps_per_epoch, train_stage
+from .weights import sparse_result
 
 _FINDING = 0.5
 """Share of the passes that finds the ticket. The rest trains it, at least as long as any round before, so
@@ -90,9 +92,12 @@ class Lottery:
 
     Args:
         rewinds: Whether weights go back to an early state instead of random weights.
+        scope: On which scale magnitudes are compared. Frankle and Carbin 2019 prune each layer of small
+            networks (section 2), and larger networks globally (section 4).
     """
 
     rewinds: bool = False
+    scope: Scope = "layer"
     kind: ClassVar[Kind] = "weights"
 
     def __call__(self, job: Job) -> Result:
@@ -103,10 +108,11 @@ class Lottery:
         for number in range(1, schedule.rounds + 1):
             model = with_masks(start, masks)
             train_anew(job, model, schedule.round, f"round-{number}")
-            masks = magnitude_masks(model, schedule.share(number, job.target))
+            masks = magnitude_masks(model, schedule.share(number, job.target), self.scope)
         ticket = with_masks(start, masks)
         train_anew(job, ticket, schedule.last, "ticket")
-        return Result(ticket, None, schedule.epochs, notes, schedule.details(job.target))
+        result = sparse_result(job, ticket, schedule.epochs, **schedule.details(job.target))
+        return replace(result, notes=(*notes, *result.notes))
 
 
 @dataclass(frozen=True)

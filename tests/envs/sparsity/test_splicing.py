@@ -17,53 +17,71 @@ def masked_network(share: float) -> nn.Sequential:
     return model
 
 
-def kept(model: nn.Module) -> int:
-    return sum(int(mask.sum()) for mask in keep_masks(model).values())
+def kept(model: nn.Module) -> list[int]:
+    return [int(mask.sum()) for mask in keep_masks(model).values()]
+
+
+def scatter(model: nn.Module) -> None:
+    """Give what is removed other values, larger ones too; what is kept stays."""
+    with torch.no_grad():
+        for name, mask in keep_masks(model).items():
+            weight = model.get_parameter(f"{name}_orig")
+            weight[~mask] = torch.randn_like(weight)[~mask]
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.3])
 def test_masks_by_magnitude_need_no_revision(margin: float) -> None:
     model = masked_network(0.3)
     before = keep_masks(model)
-    assert splice(model, margin) == 0
+    assert splice(model, 0.3, margin=margin, most=1.0, fade=0.0) == 0
     assert all(torch.equal(mask, before[name]) for name, mask in keep_masks(model).items())
 
 
-@pytest.mark.parametrize("margin", [0.0, 0.3])
+@pytest.mark.parametrize("most", [0.05, 1.0])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
-def test_the_size_stays_what_it_was_whatever_weights_become(share: float, margin: float) -> None:
-    model = masked_network(share)
-    before = kept(model)
+def test_each_layer_keeps_as_many_as_by_magnitude_whatever_comes_back(share: float, most: float) -> None:
+    model, total = masked_network(share), 0
     for _ in range(3):
-        with torch.no_grad():
-            for name in ("0", "2"):
-                model.get_parameter(f"{name}.weight_orig").normal_()
-        assert splice(model, margin) > 0 or share > 0.5
-        assert kept(model) == before
+        scatter(model)
+        smaller = 0.9 * share
+        expected = [int(mask.sum()) for mask in magnitude_masks(model, smaller).values()]
+        returns = splice(model, smaller, margin=0.2, most=most, fade=0.0)
+        assert kept(model) == expected
+        assert returns <= sum(round(most * count) for count in expected)
+        share, total = smaller, total + returns
+    assert total > 0
 
 
 def test_a_weight_comes_back_only_if_it_is_larger_by_the_margin() -> None:
     model = masked_network(0.3)
     weight, mask = model.get_parameter("0.weight_orig"), keep_masks(model)["0.weight"]
+    smallest = int(torch.where(mask, weight.abs(), torch.inf).argmin())
+    removed = int((~mask).flatten().int().argmax())
     with torch.no_grad():
-        smallest = torch.where(mask, weight.abs(), torch.inf).argmin()  # below all that stay elsewhere
         weight.view(-1)[smallest] = 1e-4
-        removed = int((~mask).view(-1).float().argmax())
         weight[~mask] = 0.0
-        model.get_parameter("2.weight_orig")[~keep_masks(model)["2.weight"]] = 0.0
         weight.view(-1)[removed] = 1.1e-4
-    assert splice(model, 0.2) == 0
+    assert splice(model, 0.3, margin=0.2, most=1.0, fade=0.0) == 0
     with torch.no_grad():
         weight.view(-1)[removed] = -1.3e-4
-    assert splice(model, 0.2) == 1
-    after = keep_masks(model)["0.weight"].view(-1)
+    assert splice(model, 0.3, margin=0.2, most=1.0, fade=0.0) == 1
+    after = keep_masks(model)["0.weight"].flatten()
     assert after[removed]
     assert not after[smallest]
+
+
+def test_only_what_is_removed_fades() -> None:
+    model = masked_network(0.3)
+    before = model.get_parameter("0.weight_orig").detach().clone()
+    splice(model, 0.3, margin=0.2, most=1.0, fade=0.25)
+    mask, weight = keep_masks(model)["0.weight"], model.get_parameter("0.weight_orig")
+    assert torch.equal(weight[mask], before[mask])
+    torch.testing.assert_close(weight[~mask], 0.75 * before[~mask])
 
 
 def test_no_layer_is_left_empty() -> None:
     model = masked_network(0.05)
     with torch.no_grad():
         model.get_parameter("2.weight_orig").mul_(1e-6)
-    splice(model, 0.2)
-    assert int(keep_masks(model)["2.weight"].sum()) == 1
+    splice(model, 0.05, margin=0.2, most=1.0, fade=0.5)
+    assert kept(model)[1] == 1
