@@ -31,17 +31,12 @@ from ..reporting.summary import device_name, versions, with_speeds
 from ..run.folder import NOT_TEXT, RunFolder
 from ..run.progress import Stage, log_info
 from ..run.results import Results
-from .base import System
-from .filters import FILTERS, TRAINED_ON
+from ..systems.base import System
+from ..systems.filters import TRAINED_ON
+from ..systems.registry import SYSTEMS
 from .member import Outcome, open_member, run_member, run_system
-from .registry import SYSTEMS
 from .result_files import rebuild
 from .shared import Entry, Shared
-
-
-def all_systems() -> Mapping[str, System]:
-    """Return all systems by name."""
-    return {**FILTERS, **SYSTEMS}
 
 
 def entries_of(methods: Sequence[str], targets: Sequence[float], seeds: Sequence[int]) -> list[Entry]:
@@ -70,16 +65,16 @@ def run_comparison(shared: Shared, folder: RunFolder, jobs: int) -> dict[str, An
         ValueError: If all members fail.
         Stopped: If the comparison is interrupted; it can be resumed.
     """
-    config, systems = shared.config, all_systems()
-    entries = entries_of(config.known_methods(systems), config.targets, config.seeds)
-    failed = _run_all(shared, folder, [(systems[entry.method], entry) for entry in entries], jobs)
+    config = shared.config
+    entries = entries_of(config.known_methods(SYSTEMS), config.targets, config.seeds)
+    failed = _run_all(shared, folder, [(SYSTEMS[entry.method], entry) for entry in entries], jobs)
     if len(failed) == len(entries):
         shutil.rmtree(shared.checkpoints, ignore_errors=True)
         raise ValueError(f"every system failed; {entries[0].method}: {failed[entries[0].folder]}")
     rows = []
     with contextlib.closing(Stage("timing", len(entries), "networks", leave=False)) as stage:
         for number, entry in enumerate(entries, start=1):
-            system, reason = systems[entry.method], failed.get(entry.folder, "")
+            system, reason = SYSTEMS[entry.method], failed.get(entry.folder, "")
             report = None if reason else plain_values(_timed_report(shared, system, entry))
             what = {"method": entry.method, "kind": system.kind, "target": entry.target, "seed": entry.seed}
             rows.append(member_row(what, entry.folder, report, reason))

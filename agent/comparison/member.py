@@ -27,7 +27,7 @@ from ..procedures.data_config import DataConfig
 from ..run.folder import NOT_TEXT, RunFolder
 from ..run.graceful_stop import GracefulStop
 from ..run.progress import Verbosity, log_verbose, verbosity
-from .base import Job, Result, System
+from ..systems.base import Job, Result, System
 from .result_files import save_result
 from .shared import Entry, Shared
 

@@ -24,7 +24,7 @@ from ...envs.surgery.plan import PruningPlan
 from ...envs.tracing import trace
 from ..reporting.report import plain_values
 from ..reporting.summary import describe_networks, device_name, measured_row, size_row
-from .base import Kind, Result
+from ..systems.base import Kind, Result
 from .shared import Entry, Shared
 
 _CLOSE = 1e-4

@@ -58,7 +58,7 @@ def test_finished_runs_are_read_back(whole: Path, tmp_path: Path, monkeypatch: p
     process.join()
     made = []
     monkeypatch.setattr(
-        "secateur.agent.systems.member.run_system",
+        "secateur.agent.comparison.member.run_system",
         lambda shared, system, entry, folder: made.append(entry.folder) or _stop(),
     )
     assert main(["resume", str(out)]) == 130

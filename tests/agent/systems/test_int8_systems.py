@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import secateur
+from secateur.agent.comparison.config import ComparisonConfig
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.systems.base import Job
-from secateur.agent.systems.config import ComparisonConfig
 from secateur.agent.systems.registry import SYSTEMS
 from secateur.envs.quantization import load_ranges, ranges_of
 from secateur.envs.surgery.verification import trace_exactly
