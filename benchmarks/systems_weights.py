@@ -82,7 +82,7 @@ def floor(bench: Bench, seed: int) -> dict[str, float]:
 def _pruned(bench: Bench, system: System, name: str, seed: int, share: float, epochs: int) -> nn.Module:
     task, model = bench.task_of(name), bench.dense(name, seed)
     network = trace(model, task.batch("train", torch.arange(2))[0])
-    config = PruningConfig(epochs=epochs, seed=seed)
+    config = PruningConfig(epochs=epochs, seed=seed, distillation_weight=0.0)  # no teacher, as in the papers
     return system(Job(name, model, task, network, share, config)).model
 
 

@@ -76,7 +76,7 @@ class Dynamic:
 
             if not settled:
                 revise(steps)
-            train_stage(job, model, job.epochs, "dynamic", on_step=on_step, teacher=job.model)
+            train_stage(job, model, job.epochs, "dynamic", on_step=on_step)
             masks, returns = keep_masks(model), int(numbers["returns"])
             stayed = sum(int((mask & numbers[f"gone_{k}"]).sum()) for k, mask in enumerate(masks.values()))
         apply_masks(model, masks)  # which stop to let removed weights learn

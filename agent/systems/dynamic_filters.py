@@ -67,7 +67,7 @@ class DynamicFilters:
                 better = draws[int(losses[1] < losses[0])]
                 mask_filters(model, job, preferred if step == stages.settled else better)
 
-            train_stage(job, model, stages.masked, "masked", on_step=on_step, teacher=job.model)
+            train_stage(job, model, stages.masked, "masked", on_step=on_step)
             kept, came_back = policy.decide(final), int(numbers["returns"])
         smaller, plan = cut_and_train(job, model, kept, stages.cut)
         details = {

@@ -37,7 +37,7 @@ class GradualFilters:
             if step == stages.end or (step < stages.end and step % stages.every == 0):
                 prune(step)
 
-        train_stage(job, model, stages.masked, "masked", on_step=on_step, teacher=job.model)
+        train_stage(job, model, stages.masked, "masked", on_step=on_step)
         kept = kept_filters(model, network)
         if not stages.end:
             kept = highest_ranked(model, job.model, stages.budget(job, 0), kept)

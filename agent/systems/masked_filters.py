@@ -83,5 +83,5 @@ def cut_and_train(
     plan = verified(job, kept)
     mask_filters(model, job, kept)
     smaller = cut(remove_masks(model), job.network, plan)
-    train_stage(job, smaller, epochs, "cut", teacher=job.model)
+    train_stage(job, smaller, epochs, "cut")
     return smaller, plan

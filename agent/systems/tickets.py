@@ -16,8 +16,7 @@ from torch import nn
 
 from ...envs.modules.copying import replica
 from ...envs.modules.initialisation import reset_weights
-from ...envs.recovery.callbacks import Callback, Progress
-from ...envs.recovery.config import RecoveryConfig
+from ...envs.recovery.callbacks import Progress
 from ...envs.sparsity import Masks, apply_masks, magnitude_masks
 from ...envs.sparsity.criteria import Scope
 from ...envs.sparsity.filters import filter_masks
@@ -107,10 +106,10 @@ class Lottery:
         masks: Masks = {}
         for number in range(1, schedule.rounds + 1):
             model = with_masks(start, masks)
-            train_anew(job, model, schedule.round, f"round-{number}")
+            train_stage(job, model, schedule.round, f"round-{number}", from_scratch=True)
             masks = magnitude_masks(model, schedule.share(number, job.target), self.scope)
         ticket = with_masks(start, masks)
-        train_anew(job, ticket, schedule.last, "ticket")
+        train_stage(job, ticket, schedule.last, "ticket", from_scratch=True)
         result = sparse_result(job, ticket, schedule.epochs, **schedule.details(job.target))
         return replace(result, notes=(*notes, *result.notes))
 
@@ -137,12 +136,12 @@ class FilterLottery:
         kept = PruningPlan.dense(network).masks(network)
         for number in range(1, schedule.rounds + 1):
             model = with_masks(start, filter_masks(start, network, kept))
-            train_anew(job, model, schedule.round, f"round-{number}")
+            train_stage(job, model, schedule.round, f"round-{number}", from_scratch=True)
             budget = Budget(network, schedule.share(number, job.target), "macs")
             kept = highest_ranked(model, job.model, budget, kept)
         plan = verified(job, kept)
         ticket = cut(start, network, plan)
-        train_anew(job, ticket, schedule.last, "ticket")
+        train_stage(job, ticket, schedule.last, "ticket", from_scratch=True)
         return Result(ticket, plan, schedule.epochs, notes, schedule.details(job.target))
 
 
@@ -161,22 +160,9 @@ def initial_state(job: Job, schedule: Schedule) -> tuple[nn.Module, tuple[str, .
             return progress.finished_steps >= steps
 
         # As long as the ticket's training, of which the state is the beginning.
-        train_anew(job, start, schedule.last, "early", on_step=is_early)
+        train_stage(job, start, schedule.last, "early", on_step=is_early, from_scratch=True)
         notes.append(f"Weights went back to their state after {schedule.early:g} epochs.")
     return start, tuple(notes)
-
-
-def train_anew(
-    job: Job, model: nn.Module, epochs: float, name: str, *, on_step: Callback | None = None
-) -> None:
-    """Train from (almost) random weights, as :func:`.train_stage`, at the rate that such a training needs.
-
-    That is the rate of :meth:`.RecoveryConfig.from_scratch`, unless the job gives one, or another optimiser.
-    """
-    recovery, changes = job.config.recovery, {}
-    if recovery.learning_rate is None and recovery.optimiser == "sgd":
-        changes["learning_rate"] = RecoveryConfig.from_scratch().learning_rate
-    train_stage(job, model, epochs, name, on_step=on_step, teacher=job.model, **changes)
 
 
 def with_masks(start: nn.Module, masks: Masks) -> nn.Module:
