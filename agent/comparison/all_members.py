@@ -34,7 +34,7 @@ from ..run.results import Results
 from ..systems.base import System
 from ..systems.filters import TRAINED_ON
 from ..systems.registry import SYSTEMS
-from .member import Outcome, open_member, run_member, run_system
+from .member import Ending, StopWithAll, open_member, run_member, run_system
 from .result_files import rebuild
 from .shared import Entry, Shared
 
@@ -108,22 +108,22 @@ def _run_all(
     shared.stop.unlink(missing_ok=True)
     begun = Stage("compare", max(1, len(left)), "runs")
     with contextlib.closing(begun), _stop_file_on_signal(shared.stop):
-        outcomes = _outcomes(shared, left, jobs)
-        for number, ((_, entry), outcome) in enumerate(zip(left, outcomes, strict=True), start=1):
-            if outcome.state == "stopped":
+        endings = _endings(shared, left, jobs)
+        for number, ((_, entry), ending) in enumerate(zip(left, endings, strict=True), start=1):
+            if ending.state == "stopped":
                 raise Stopped(folder.advice)
-            if outcome.state == "failed":
-                log_info(f"{entry.folder} failed: {outcome.reason}")
-                failed[entry.folder] = outcome.reason
+            if ending.state == "failed":
+                log_info(f"{entry.folder} failed: {ending.reason}")
+                failed[entry.folder] = ending.reason
                 folder.checkpoint("failed").save({"failed": failed})
             begun.advance(number, entry.folder)
             folder.check()
     return failed
 
 
-def _outcomes(shared: Shared, work: Sequence[tuple[System, Entry]], jobs: int) -> Iterator[Outcome]:
+def _endings(shared: Shared, work: Sequence[tuple[System, Entry]], jobs: int) -> Iterator[Ending]:
     if jobs == 1 or len(work) < 2:
-        yield from (run_member(shared, system, entry, False) for system, entry in work)
+        yield from (run_member(shared, system, entry, in_own_process=False) for system, entry in work)
         return
     with LocalPool(min(jobs, len(work)), next(shared.model.parameters()).device) as pool:
         yield from pool.map(run_member, [pool.put(shared)], [(*each, True) for each in work])
@@ -161,11 +161,7 @@ def _timed_report(shared: Shared, system: System, entry: Entry) -> dict[str, Any
     model = _network_of(shared, system, entry, is_loadable=not report["system"]["not_loadable"])
     try:
         speeds, settings = measure_speeds((shared.model, model), shared.task, LatencyConfig())
-    except (
-        ValueError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:  # networks that cannot be copied or moved
+    except (ValueError, RuntimeError) as error:  # networks that cannot be copied or moved
         (speed,), settings = measure_speeds((shared.model,), shared.task, LatencyConfig())
         speeds = [speed, {key: _undefined(value) for key, value in speed.items()}]
         report["splits"]["notes"].append(f"The network cannot be timed: {first_line(error)}.")
@@ -184,7 +180,7 @@ def _network_of(shared: Shared, system: System, entry: Entry, *, is_loadable: bo
     """Return the network of a finished member: from its files, or made again from its checkpoints."""
     if is_loadable:
         return rebuild(shared, shared.out / entry.folder)
-    with open_member(shared, entry, alone=False) as folder:
+    with open_member(shared, entry, StopWithAll(shared, on_signal=True)) as folder:
         folder.keeps_checkpoints = True  # until the times are written
         return remove_masks(run_system(shared, system, entry, folder).model)
 

@@ -202,12 +202,12 @@ def compare_in(
         network,
         data,
         config,
-        folder.path,
-        folder.path / CHECKPOINTS,
-        folder.advice,
-        folder.command,
-        weights_digest(model),
-        (row | {"nonzero": 1 - sparsity(model)}, measured),
+        out=folder.path,
+        checkpoints=folder.path / CHECKPOINTS,
+        advice=folder.advice,
+        command=folder.command,
+        dense_weights=weights_digest(model),
+        dense=(row | {"nonzero": 1 - sparsity(model)}, measured),
     )
     return run_comparison(shared, folder, jobs)
 

@@ -157,10 +157,5 @@ def _size(shared: Shared, plain: nn.Module, plan: PruningPlan | None) -> tuple[d
 def _nonzero(plain: nn.Module) -> float | None:
     try:
         return 1 - sparsity(plain)
-    except (
-        RuntimeError,
-        NotImplementedError,
-        AttributeError,
-        TypeError,
-    ):  # weights that are no plain tensors
+    except (RuntimeError, AttributeError, TypeError):  # weights that are no plain tensors
         return None

@@ -11,13 +11,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from ...envs.modules.copying import replica
 from ...envs.modules.initialisation import reset_weights
 from ...envs.recovery.callbacks import Progress
-from ...envs.sparsity import Masks, apply_masks, magnitude_masks
+from ...envs.sparsity import Masks, apply_masks, keep_masks, magnitude_masks, remove_masks
 from ...envs.sparsity.criteria import Scope
 from ...envs.sparsity.filters import filter_masks
 from ...envs.surgery.cutting import cut
@@ -25,7 +24,8 @@ from ...envs.surgery.plan import PruningPlan
 from ..deciders.base import Budget
 from .base import Job, Kind, Result
 from .filter_ranking import highest_ranked, verified
-from .training import steps_per_epoch, train_stage
+from .masked_filters import check_unmasked
+from .training import steps_of_stage, train_stage
 from .weights import sparse_result
 
 _FINDING = 0.5
@@ -103,7 +103,7 @@ class Lottery:
         """Train, prune and reset in rounds; see :class:`.base.System`."""
         schedule = Schedule.of(job, rewinds=self.rewinds)
         start, notes = initial_state(job, schedule)
-        masks: Masks = {}
+        masks: Masks = keep_masks(job.model)
         for number in range(1, schedule.rounds + 1):
             model = with_masks(start, masks)
             train_stage(job, model, schedule.round, f"round-{number}", from_scratch=True)
@@ -131,7 +131,8 @@ class FilterLottery:
     def __call__(self, job: Job) -> Result:
         """Train, rank and reset in rounds, then cut; see :class:`.base.System`."""
         network, schedule = job.network, Schedule.of(job, rewinds=self.rewinds)
-        Budget(network, job.target, "macs")
+        check_unmasked(job)
+        Budget(network, job.target, "macs")  # refuses a size out of reach before anything is trained
         start, notes = initial_state(job, schedule)
         kept = PruningPlan.dense(network).masks(network)
         for number in range(1, schedule.rounds + 1):
@@ -147,14 +148,14 @@ class FilterLottery:
 
 def initial_state(job: Job, schedule: Schedule) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the network in the state that every round goes back to, and sentences about it."""
-    start = replica(job.model)
+    start = remove_masks(replica(job.model))
     unknown = reset_weights(start, job.config.seed)
     notes = ["The ticket began with new random weights; those that the dense network once had are not known."]
     if unknown:
         named = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
         notes.append(f"{len(unknown)} parameters have no default, and kept their trained values: {named}.")
     if schedule.early:
-        steps = max(1, round(schedule.early * steps_per_epoch(job)))
+        steps = steps_of_stage(job, schedule.early)
 
         def is_early(progress: Progress) -> bool:
             return progress.finished_steps >= steps
@@ -168,5 +169,5 @@ def initial_state(job: Job, schedule: Schedule) -> tuple[nn.Module, tuple[str, .
 def with_masks(start: nn.Module, masks: Masks) -> nn.Module:
     """Return a masked copy of a network."""
     model = replica(start)
-    apply_masks(model, {name: mask.to(torch.bool) for name, mask in masks.items()})
+    apply_masks(model, masks)
     return model

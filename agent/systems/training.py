@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from torch import nn
 
-from ...envs.recovery.batching import Batching
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.callbacks import Callback, Callbacks
 from ...envs.recovery.config import RecoveryConfig
@@ -42,11 +41,10 @@ def train_stage(
         from_scratch: Whether the weights are random or nearly so: then the learning rate is that of
             :meth:`.RecoveryConfig.from_scratch`, unless the job has one, or another optimiser.
     """
-    config = shortened(job.config.recovery)
-    if from_scratch and config.learning_rate is None and config.optimiser == "sgd":
+    given, config = job.config.recovery, shortened(job.config.recovery)
+    if from_scratch and given.learning_rate is None and given.optimiser == "sgd":
         config = replace(config, learning_rate=RecoveryConfig.from_scratch().learning_rate)
-    steps = steps_of(epochs, job.task, config)
-    if steps:
+    if steps := steps_of_stage(job, epochs):
         with RecoveryMonitor(job.task, job.folder, prefix=name, callbacks=Callbacks(on_step)) as monitor:
             finetune(
                 model,
@@ -64,6 +62,6 @@ def train_stage(
     model.eval()
 
 
-def steps_per_epoch(job: Job) -> int:
-    """Return the steps of a pass over the training images."""
-    return Batching.of(job.task, job.config.recovery).steps
+def steps_of_stage(job: Job, epochs: float) -> int:
+    """Return the steps of :func:`train_stage`: at least one, unless there are no passes."""
+    return steps_of(epochs, job.task, job.config.recovery)

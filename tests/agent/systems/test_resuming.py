@@ -12,12 +12,18 @@ from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
 from support.pruning_jobs import Killed, job_of, resumed, same
 
 STOPS = {
+    "magnitude-global": [3],
+    "iterative": [3, 3],
+    "gradual": [2, 3],
     "dynamic": [2, 3],
     "gradual-filters": [2, 3],
     "dynamic-filters": [2, 3],
     "lottery": [2, 2],
     "lottery-rewinding": [1, 4],
     "lottery-filters": [2, 2],
+    "rank": [3],
+    "int8": [3],
+    "small-dense-taught": [3],
 }
 """By system, after how many steps each process ends."""
 
@@ -31,7 +37,7 @@ def test_a_stopped_job_ends_as_if_it_had_not_been(problem: PruningProblem, name:
     assert whole.details == other.details
 
 
-@pytest.mark.parametrize("name", ["dynamic", "gradual-filters", "dynamic-filters"])
+@pytest.mark.parametrize("name", ["gradual", "dynamic", "gradual-filters", "dynamic-filters"])
 def test_a_killed_job_has_the_masks_of_its_last_checkpoint(
     problem: PruningProblem, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
