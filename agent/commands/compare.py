@@ -20,8 +20,8 @@ class Compare:
     """Compare ways of pruning, on the same network, data and training."""
 
     model: Positional[str] = "demo"
-    """Network: demo, resnet20|32|44|56|110, vgg16, segnet, a network of torchvision, timm:NAME,
-    hf:OWNER/NAME, torchhub:OWNER/REPO:ENTRY, or package.module:factory for one of your own."""
+    """Network: demo, resnet20|32|44|56|110, vgg16, lenet300|5, segnet, a network of torchvision,
+    timm:NAME, hf:OWNER/NAME, torchhub:OWNER/REPO:ENTRY, or package.module:factory of your own."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
     """Weights of the dense network: a file, or the name of published weights such as DEFAULT; by

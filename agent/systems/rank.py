@@ -116,6 +116,6 @@ def cut_filters(job: Job, method: str, target: float) -> tuple[nn.Module, Prunin
 
 
 def _notes(plan: PruningPlan, whole: Mapping[str, str]) -> tuple[str, ...]:
-    reasons = ", ".join(f"{reason} ({count})" for reason, count in Counter(whole.values()).items())
-    stay = f" These had to stay whole: {reasons}." if reasons else ""
-    return (f"{len(plan.ranks)} layers became two of low rank.{stay}",)
+    reasons = Counter(whole.values()).items()
+    stay = "".join(f"; {n} {'stays' if n == 1 else 'stay'} whole, as {reason}" for reason, n in reasons)
+    return (f"{len(plan.ranks)} layers became two of low rank{stay}.",)

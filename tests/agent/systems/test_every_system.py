@@ -29,11 +29,11 @@ TARGETS = {"blocks": 0.7}
 WHOLE = {TRAINED_ON, "int8"}
 """Systems that keep the size, whatever the target is."""
 
-TWICE = {"random-weights", "rank", "blocks", "int8", "small-dense", "fpgm-global"}
+TWICE = {"random-weights", "small-dense", "fpgm-global"}
 """Systems that run twice; others are compared with themselves where they are stopped and resumed."""
 
-ALIKE = {*BASELINES} - {"fpgm-global"}
-"""Systems that differ in their ranking of filters alone."""
+ALIKE = {*BASELINES, "agent-blocks", "agent-int8", "fpgm-int8"} - {"fpgm-global"}
+"""Systems that are others in a new order: another ranking of filters, or the agent after blocks or in int8."""
 
 
 @dataclass(frozen=True)
