@@ -33,7 +33,7 @@ TWICE = {"random-weights", "small-dense", "fpgm-global"}
 """Systems that run twice; others are compared with themselves where they are stopped and resumed."""
 
 ALIKE = {*BASELINES, "agent-blocks", "agent-int8", "fpgm-int8"} - {"fpgm-global"}
-"""Systems that are others in a new order: another ranking of filters, or the agent after blocks or in int8."""
+"""Systems that differ from another by the ranking of filters, or put two others together."""
 
 
 @dataclass(frozen=True)
