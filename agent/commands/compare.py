@@ -63,7 +63,7 @@ class Compare:
         from ..systems.registry import SYSTEMS
 
         config, seed = self.options, self.options.seeds[0]
-        config.known_methods(SYSTEMS)
+        config.check_methods(SYSTEMS)
         check_whole("jobs", self.jobs, 1)
         check_whole("dense_epochs", self.dense_epochs, 0)
         if self.out is not None and not resumed:

@@ -32,19 +32,18 @@ from ..run.folder import NOT_TEXT, RunFolder
 from ..run.progress import Stage, log_info
 from ..run.results import Results
 from ..systems.base import System
-from ..systems.filters import TRAINED_ON
-from ..systems.registry import SYSTEMS
+from ..systems.registry import SYSTEMS, WHOLE
 from .member import Ending, StopWithAll, open_member, run_member, run_system
 from .result_files import rebuild
 from .shared import Entry, Shared
 
 
 def entries_of(methods: Sequence[str], targets: Sequence[float], seeds: Sequence[int]) -> list[Entry]:
-    """List the members of a comparison; the dense network that is trained on has one size only."""
+    """List the members of a comparison; systems that keep the size of the dense network have no other."""
     return [
         Entry(method, target, seed)
         for method in methods
-        for target in ((1.0,) if method == TRAINED_ON else sorted(targets, reverse=True))
+        for target in ((1.0,) if method in WHOLE else sorted(targets, reverse=True))
         for seed in seeds
     ]
 
@@ -66,7 +65,7 @@ def run_comparison(shared: Shared, folder: RunFolder, jobs: int) -> dict[str, An
         Stopped: If the comparison is interrupted; it can be resumed.
     """
     config = shared.config
-    entries = entries_of(config.known_methods(SYSTEMS), config.targets, config.seeds)
+    entries = entries_of(config.methods, config.targets, config.seeds)
     failed = _run_all(shared, folder, [(SYSTEMS[entry.method], entry) for entry in entries], jobs)
     if len(failed) == len(entries):
         shutil.rmtree(shared.checkpoints, ignore_errors=True)

@@ -132,7 +132,7 @@ def compare(
         seeds=_several(seeds, int),
         **recovery,
     )
-    config.known_methods(SYSTEMS)
+    config.check_methods(SYSTEMS)
     check_whole("jobs", jobs, 1)
     data, name = data_config(task, data_options), name or type(model).__name__
     with contextlib.ExitStack() as stack:

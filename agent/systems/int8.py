@@ -29,7 +29,7 @@ class Int8:
         reestimate_batchnorm(model, job.task, images=recovery.batchnorm_images, seed=job.config.seed)
         quantize_(model, job.task, seed=job.config.seed)
         train_stage(job, model, job.epochs, "int8")
-        note = "No filter goes: the target does not count, and the MACs are the dense network's, in int8."
+        note = "No filter goes: the MACs are the dense network's, in int8."
         return _stored(job, Result(model, PruningPlan.dense(job.network), job.epochs, (note,)))
 
 

@@ -12,8 +12,7 @@ from torch import nn
 
 from secateur.agent.deciders.names import BASELINES
 from secateur.agent.systems.base import Job, Kind, Result, System
-from secateur.agent.systems.filters import TRAINED_ON
-from secateur.agent.systems.registry import SYSTEMS
+from secateur.agent.systems.registry import SYSTEMS, WHOLE
 from secateur.envs.modules.copying import replica
 from secateur.envs.modules.modes import restored_modes
 from secateur.envs.problem.problem import PruningProblem
@@ -25,9 +24,6 @@ from support.pruning_jobs import job_of, macs_of, same
 
 TARGETS = {"blocks": 0.7}
 """Share of the MACs or weights that stays, where blocks alone cannot halve the demo network; 0.5 else."""
-
-WHOLE = {TRAINED_ON, "int8"}
-"""Systems that keep the size, whatever the target is."""
 
 TWICE = {"random-weights", "small-dense", "fpgm-global"}
 """Systems that run twice; others are compared with themselves where they are stopped and resumed."""
