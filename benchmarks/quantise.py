@@ -118,7 +118,7 @@ def compare(job: Job, threads: int = 1) -> dict[str, dict[str, float]]:
         compensation_images=job.config.recovery.compensation_images,
     )  # fmt: skip
     pruned = problem.cut(both.plan)
-    train_stage(job, pruned, job.epochs, "float", teacher=job.model)
+    train_stage(job, pruned, job.epochs, "float")
     networks = {
         "dense": job.model,
         "pruned": pruned,

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from secateur.agent.procedures.config import PruningConfig
-from secateur.agent.procedures.teacher import teacher_for
 from secateur.agent.systems.base import Job
 from secateur.agent.systems.rank import Rank, cut_filters
 from secateur.agent.systems.small_dense import SmallDense
@@ -77,8 +76,7 @@ def distillation(bench: Bench, seed: int) -> dict[str, float]:
 def pruned(job: Job) -> nn.Module:
     """Cut filters by ``fpgm-global``, and train with the dense network as teacher."""
     model, _ = cut_filters(job, "fpgm-global", job.target)
-    teacher = teacher_for(None, job.model, job.config.recovery)
-    train_stage(job, model, job.epochs, "recovery", teacher=teacher.model if teacher else None)
+    train_stage(job, model, job.epochs, "recovery")
     return model
 
 

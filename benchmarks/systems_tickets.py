@@ -12,7 +12,7 @@ from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.systems.base import Job
 from secateur.agent.systems.masked_filters import cut_and_train, dense_with_masks
 from secateur.agent.systems.registry import SYSTEMS
-from secateur.agent.systems.tickets import train_anew
+from secateur.agent.systems.training import train_stage
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.sparsity import apply_masks, keep_masks
 from secateur.envs.surgery.verification import trace_exactly
@@ -47,11 +47,11 @@ def lottery(bench: Bench, seed: int) -> dict[str, float]:
         epochs = result.details["epochs_of_ticket"]
         other = bench.untrained("lenet300", seed + 100)
         apply_masks(other, keep_masks(result.model))
-        train_anew(job, other, epochs, "reinitialised")
+        train_stage(job, other, epochs, "reinitialised", from_scratch=True)
         found[f"ticket at {share:.0%}"] = accuracy(job, result.model)
         found[f"reinitialised at {share:.0%}"] = accuracy(job, other)
     dense = bench.untrained("lenet300", seed)
-    train_anew(job, dense, epochs, "dense")
+    train_stage(job, dense, epochs, "dense", from_scratch=True)
     found["dense"] = accuracy(job, dense)
     return found
 

@@ -93,7 +93,8 @@ def _pruned(
 ) -> nn.Module:
     task, model = bench.task_of(name), bench.dense(name, seed)
     network = trace(model, task.batch("train", torch.arange(2))[0])
-    config = PruningConfig(epochs=epochs, seed=seed, learning_rate=rate)
+    # No teacher, as in the papers.
+    config = PruningConfig(epochs=epochs, seed=seed, learning_rate=rate, distillation_weight=0.0)
     return system(Job(name, model, task, network, share, config)).model
 
 

@@ -27,7 +27,7 @@ _PUBLIC = {
     "recover": (_FRONT_DOOR, "recover"),
     "prune": (_FRONT_DOOR, "prune"),
     "load": (_FRONT_DOOR, "load"),
-    "compare": ("agent.systems.front_door", "compare"),
+    "compare": ("agent.comparison.front_door", "compare"),
     "Task": ("envs.tasks.base", "Task"),
     "TensorTask": ("envs.tasks.own.tensors", "TensorTask"),
     "PruningPlan": ("envs.surgery.plan", "PruningPlan"),

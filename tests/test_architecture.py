@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import tomllib
 from pathlib import Path
@@ -33,6 +34,15 @@ def test_every_file_stands_on_the_page_of_rooms() -> None:
     }
     named = [path.stem for path in FILES if not path.stem.startswith("__") and path.parent.name != "rules"]
     assert [name for name in named if name not in verbs and f"`{name}`" not in page] == []
+
+
+def test_rooms_stand_on_the_page_in_the_order_of_their_layers() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = [room for one in contracts["contracts"] if "containers" in one for room in one["layers"]]
+    rows = re.findall(r"^\| (`[a-z`, ]+`) \| .* \| .* \|$", page, re.MULTILINE)
+    rooms = [room for row in rows for room in re.findall(r"[a-z]+", row)]
+    assert [room for room in rooms if room in layers] == layers
 
 
 @pytest.mark.parametrize("folder", ["secateur", "rewards", "envs", "agent", "tests", "benchmarks"])

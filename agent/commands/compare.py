@@ -9,8 +9,8 @@ from tyro.conf import Positional
 from ...envs.io.ranges import check_whole
 from ...envs.io.run_files import COMPARISON
 from ...envs.recovery.config import DENSE_EPOCHS
+from ..comparison.config import ComparisonConfig
 from ..procedures.data_config import DataConfig
-from ..systems.config import ComparisonConfig
 from .console import console
 from .process import choose_threads
 
@@ -20,8 +20,8 @@ class Compare:
     """Compare ways of pruning, on the same network, data and training."""
 
     model: Positional[str] = "demo"
-    """Network: demo, resnet20|32|44|56|110, vgg16, segnet, a network of torchvision, timm:NAME,
-    hf:OWNER/NAME, torchhub:OWNER/REPO:ENTRY, or package.module:factory for one of your own."""
+    """Network: demo, resnet20|32|44|56|110, vgg16, lenet300|5, segnet, a network of torchvision,
+    timm:NAME, hf:OWNER/NAME, torchhub:OWNER/REPO:ENTRY, or package.module:factory of your own."""
     data: DataConfig = field(default_factory=DataConfig)
     weights: str | None = None
     """Weights of the dense network: a file, or the name of published weights such as DEFAULT; by
@@ -55,15 +55,15 @@ class Compare:
             resumed: Whether to continue the comparison of an earlier process in ``out``.
         """
         from ...envs.modules.digest import weights_digest
+        from ..comparison.front_door import Comparison, checked_network, compare_in
         from ..procedures.loading import train_dense_network
         from ..procedures.opening import dense_networks, open_job
         from ..run.folder import RunFolder, default_folder
         from ..run.new_folder import check_new_folder
-        from ..systems.comparison import all_systems
-        from ..systems.front_door import Comparison, checked_network, compare_in
+        from ..systems.registry import SYSTEMS
 
         config, seed = self.options, self.options.seeds[0]
-        config.known_methods(all_systems())
+        config.check_methods(SYSTEMS)
         check_whole("jobs", self.jobs, 1)
         check_whole("dense_epochs", self.dense_epochs, 0)
         if self.out is not None and not resumed:

@@ -105,10 +105,8 @@ class BlockSizes:
         check_prunable(network, "the network without blocks")
         if config.target_latency is None:
             target = DEFAULT_TARGET if config.target_macs is None else config.target_macs
-            macs = (float(traced.macs(traced.widths)) for traced in (self.dense, network))
-            return Sized(
-                dropped, network, replace(config, target_macs=min(1.0, target * next(macs) / next(macs)))
-            )
+            dense, left = (float(traced.macs(traced.widths)) for traced in (self.dense, network))
+            return Sized(dropped, network, replace(config, target_macs=min(1.0, target * dense / left)))
         shape, latency = self.task.input_shape, config.latency
         if table is None:
             log_info(f"timing the network without {len(dropped.blocks)} blocks")

@@ -143,7 +143,7 @@ def prune(
 
 
 @dataclass(frozen=True)
-class Recovered:
+class Pruned:
     """A network whose filters were chosen, cut and fine-tuned, before it is measured on test.
 
     Args:
@@ -176,7 +176,7 @@ def choose_and_recover(
     clock: Stopwatch | None = None,
     teacher: Teacher | None = None,
     callbacks: Callbacks = NO_CALLBACKS,
-) -> Recovered:
+) -> Pruned:
     """Prune a trained network, without the report; arguments and errors as for :func:`prune`."""
     clock = clock or Stopwatch()
     teacher = teacher_for(teacher, model.eval(), config.recovery)
@@ -236,7 +236,7 @@ def choose_and_recover(
         *(sharing_notes(result.model) if config.recovery.epochs else ()),
     )
     result = replace(result, plan=replace(result.plan, blocks=blocks))
-    return Recovered(problem, goal, result, recovery, notes, entry, bounded.check if bounded else None)
+    return Pruned(problem, goal, result, recovery, notes, entry, bounded.check if bounded else None)
 
 
 def _method_label(decider: str, config: PruningConfig) -> str:

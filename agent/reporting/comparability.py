@@ -14,8 +14,8 @@ _BY_KIND = {
         "the MACs are those of the dense network."
     ),
     "rank": (
-        "{names}: a layer of low rank is two smaller ones, whose MACs are added up. All filters stay, and "
-        "one operation becomes two, so equal MACs are often slower than with fewer filters."
+        "{names}: a layer of low rank is two smaller ones, whose MACs are added up. "
+        "One operation becomes two, so equal MACs are often slower than with fewer filters."
     ),
     "blocks": (
         "{names}: blocks go as a whole, so fewer operations are started; equal MACs are often faster than "

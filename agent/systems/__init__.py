@@ -1,1 +1,1 @@
-"""The systems of pruning, each behind the same interface, and their comparison."""
+"""The systems of pruning, each behind the same interface."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ...envs.modules.copying import replica
 from ...envs.modules.ranks import broadcast
@@ -13,15 +14,11 @@ from ...envs.surgery.blocks import drop_blocks
 from ...envs.surgery.constrained_trace import trace_constrained
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tracing import TracedNetwork, trace
-from ..deciders.finalists import ENTRIES
 from ..deciders.names import PPO
 from ..procedures.block_order import BlockOrder
-from ..procedures.goal import Goal
-from ..procedures.preparation import Prepared
-from ..procedures.prune import choose_and_recover
-from ..procedures.teacher import teacher_for
 from ..run.results import Results
 from .base import Job, Kind, Result, System
+from .filters import prune_within_passes
 from .training import train_stage
 
 
@@ -29,7 +26,7 @@ from .training import train_stage
 class Blocks:
     """Drop blocks alone, the least important first, until the target is met; then train."""
 
-    kind: Kind = "blocks"
+    kind: ClassVar[Kind] = "blocks"
 
     def __call__(self, job: Job) -> Result:
         """Drop blocks and train.
@@ -42,8 +39,7 @@ class Blocks:
         blocks = tuple(results.once("dropped", lambda: broadcast(list(_down_to_target(job)))))
         model = drop_blocks(job.model, blocks, calls, _means(job)) if blocks else replica(job.model)
         network = trace_constrained(model, calls[0].inputs, job.config.constraints)
-        teacher = teacher_for(None, job.model, job.config.recovery)
-        train_stage(job, model, job.epochs, "training", teacher=teacher.model if teacher else None)
+        train_stage(job, model, job.epochs, "training")
         plan = replace(PruningPlan.dense(network), blocks=blocks)
         details = {"blocks": list(blocks), "macs_ratio": _macs(network) / _macs(job.network)}
         return Result(model, plan, job.epochs, (), details)
@@ -53,7 +49,7 @@ class Blocks:
 class AgentAndBlocks:
     """Drop as many blocks as pay, and let the agent and heuristics choose filters of the rest."""
 
-    kind: Kind = "blocks"
+    kind: ClassVar[Kind] = "blocks"
 
     def __call__(self, job: Job) -> Result:
         """Drop blocks, cut filters and recover; the finalists recover within the job's passes, too.
@@ -61,18 +57,7 @@ class AgentAndBlocks:
         Raises:
             ValueError: If the target cannot be met.
         """
-        share = ENTRIES[job.config.effort].share
-        epochs = max(1, math.floor(job.epochs / (1 + share) + 1e-9)) if job.epochs else 0
-        config = replace(job.config, method=PPO, target_macs=job.target, epochs=epochs, drop_blocks="auto")
-        # The goal without blocks is found when they have been chosen.
-        prepared = Prepared(job.network, Goal.resolve(replace(config, target_macs=1.0), job.network))
-        done = choose_and_recover(
-            job.model, job.task, config, prepared=prepared, folder=job.folder, name=job.name
-        )
-        finalists = done.result.search.get("finalists")
-        spent = config.recovery.recipe.epochs + (finalists["epochs"] if finalists else 0.0)
-        details = {"decider": done.result.decider, **done.blocks, "recovery": done.recovery}
-        return Result(done.result.model, done.result.plan, spent, done.notes, details)
+        return prune_within_passes(job, PPO, drop_blocks="auto")
 
 
 def _down_to_target(job: Job) -> Iterator[str]:

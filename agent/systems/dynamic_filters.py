@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...envs.modules.modes import restored_modes
 from ...envs.recovery.callbacks import Progress
 from ...envs.surgery.plan import Mask
+from ...envs.tasks import Task
 from ...envs.tasks.network_loss import measured_loss
 from ...envs.tasks.optional_members import measuring_batch
 from .base import Job, Kind, Result
@@ -67,13 +68,13 @@ class DynamicFilters:
                 better = draws[int(losses[1] < losses[0])]
                 mask_filters(model, job, preferred if step == stages.settled else better)
 
-            train_stage(job, model, stages.masked, "masked", on_step=on_step, teacher=job.model)
+            train_stage(job, model, stages.masked, "masked", on_step=on_step)
             kept, came_back = policy.decide(final), int(numbers["returns"])
         smaller, plan = cut_and_train(job, model, kept, stages.cut)
         details = {
             "masked_epochs": stages.masked,
             "draws": 2 * stages.settled,
-            "val_images_measured": 2 * stages.settled * min(_IMAGES, job.task.size("val")),
+            "val_images_measured": 2 * stages.settled * _images(job.task),
             "returns": came_back,
             "kept_that_were_removed_at_first": returned(first, kept),
             "macs_ratio": macs_ratio(network, kept),
@@ -85,12 +86,15 @@ class DynamicFilters:
 def _loss(model: nn.Module, job: Job, masks: Sequence[Mask], step: int) -> float:
     """Return the loss on a batch of val, the same one for all masks of a step; the masks stay set."""
     mask_filters(model, job, masks)
-    size = job.task.size("val")
     generator = torch.Generator().manual_seed(step)
-    chosen = torch.randperm(size, generator=generator)[: measuring_batch(job.task, _IMAGES)]
+    chosen = torch.randperm(job.task.size("val"), generator=generator)[: _images(job.task)]
     inputs, targets = job.task.batch("val", chosen)
     with _batch_statistics(model):
         return float(measured_loss(job.task, model, inputs, targets))
+
+
+def _images(task: Task) -> int:
+    return min(measuring_batch(task, _IMAGES), task.size("val"))
 
 
 @contextlib.contextmanager

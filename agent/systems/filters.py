@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from ...envs.modules.copying import replica
 from ...envs.surgery.plan import PruningPlan
@@ -32,58 +33,61 @@ class Filters:
     """
 
     method: str
-    kind: Kind = "filters"
+    kind: ClassVar[Kind] = "filters"
 
     def __call__(self, job: Job) -> Result:
-        """Choose, cut and recover; the finalists of the agent recover within the job's passes, too.
-
-        Raises:
-            ValueError: If the target cannot be met.
-            InexactCutError: If the cut network does not compute what the masked one does.
-        """
-        recipe = job.config.recovery.recipe
-        config = replace(
-            job.config,
-            method=self.method,
-            target_macs=job.target,
-            epochs=self._recovery_epochs(job),
-            schedule=recipe.schedule,  # of all passes, as fewer ones would get another
-            learning_rate=recipe.learning_rate,
-            warmup=recipe.warmup,
-        )
-        prepared = Prepared(job.network, Goal.resolve(config, job.network))
-        done = choose_and_recover(
-            job.model, job.task, config, prepared=prepared, folder=job.folder, name=job.name
-        )
-        finalists = done.result.search.get("finalists")
-        spent = config.recovery.recipe.epochs + (finalists["epochs"] if finalists else 0.0)
-        return Result(
-            done.result.model,
-            done.result.plan,
-            spent,
-            done.notes,
-            {"decider": done.result.decider, "search": done.result.search, "recovery": done.recovery},
-        )
-
-    def _recovery_epochs(self, job: Job) -> int:
-        """Return the passes of the recovery: what the short recoveries of the finalists leave, at least 1."""
-        if self.method != PPO or not job.epochs:
-            return job.epochs
-        return max(1, math.floor(job.epochs / (1 + ENTRIES[job.config.effort].share) + 1e-9))
+        """Choose, cut and recover; see :func:`prune_within_passes`."""
+        return prune_within_passes(job, self.method)
 
 
 @dataclass(frozen=True)
 class TrainedOn:
     """Train the dense network for as long as the others are trained; nothing is removed."""
 
-    kind: Kind = "filters"
+    kind: ClassVar[Kind] = "filters"
 
     def __call__(self, job: Job) -> Result:
         """Train, with the recipe of the recovery and the dense network as its own teacher."""
         model = replica(job.model)
-        teacher = job.model if job.config.distillation_weight else None
-        train_stage(job, model, job.epochs, "training", teacher=teacher)
+        train_stage(job, model, job.epochs, "training")
         return Result(model, PruningPlan.dense(job.network), job.epochs)
+
+
+def prune_within_passes(job: Job, method: str, **options: Any) -> Result:
+    """Prune as ``secateur prune`` does; finalists of the agent recover within the job's passes, too.
+
+    Args:
+        job: The job.
+        method: A method of ``secateur prune``.
+        **options: Options of :class:`.PruningConfig` that differ from the job's.
+
+    Raises:
+        ValueError: If the target cannot be met.
+        InexactCutError: If the cut network does not compute what the masked one does.
+    """
+    recipe, epochs = job.config.recovery.recipe, job.epochs
+    if method == PPO and epochs:
+        epochs = max(1, math.floor(epochs / (1 + ENTRIES[job.config.effort].share) + 1e-9))
+    config = replace(
+        job.config,
+        method=method,
+        target_macs=job.target,
+        epochs=epochs,
+        schedule=recipe.schedule,  # of all passes, as fewer ones would get another
+        learning_rate=recipe.learning_rate,
+        warmup=recipe.warmup,
+        **options,
+    )
+    # Where blocks may go, the size of the filters follows from what is left without them.
+    size = replace(config, target_macs=1.0) if config.drop_blocks else config
+    prepared = Prepared(job.network, Goal.resolve(size, job.network))
+    done = choose_and_recover(
+        job.model, job.task, config, prepared=prepared, folder=job.folder, name=job.name
+    )
+    search = done.result.search
+    spent = epochs + (search["finalists"]["epochs"] if "finalists" in search else 0.0)
+    details = {"decider": done.result.decider, **done.blocks, "search": search, "recovery": done.recovery}
+    return Result(done.result.model, done.result.plan, spent, done.notes, details)
 
 
 FILTERS: Mapping[str, System] = {

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import ClassVar
 
 from ...envs.recovery.callbacks import Progress
 from ...envs.sparsity import cubic_sparsity, magnitude_masks, set_masks
 from ...envs.sparsity.criteria import Scope
-from ..procedures.short_recovery import steps_of
+from ...envs.sparsity.schedule import Updates
 from .base import Job, Kind, Result
-from .training import train_stage
+from .training import steps_of_stage, train_stage
 from .weights import masked_copy, share_left, sparse_result
 
 
@@ -37,20 +37,18 @@ class Gradual:
         """
         model = masked_copy(job)
         initial = 1 - share_left(model)
-        steps = steps_of(job.epochs, job.task, job.config.recovery)
-        last = max(1, round(self.end * steps))
-        interval = max(1, last // self.updates)
+        steps = steps_of_stage(job, job.epochs)
+        updates = Updates.spread(max(1, round(self.end * steps)), self.updates)
 
         def prune(step: int) -> None:
-            removed = cubic_sparsity(step, 0, last, initial, max(initial, 1 - job.target))
+            removed = cubic_sparsity(step, 0, updates.last, initial, max(initial, 1 - job.target))
             set_masks(model, magnitude_masks(model, 1 - removed, self.scope))
 
         def update(progress: Progress) -> None:
-            step = progress.finished_steps
-            if step == last or (step < last and step % interval == 0):
-                prune(step)
+            if progress.finished_steps in updates:
+                prune(progress.finished_steps)
 
         if not steps:
-            prune(last)
+            prune(updates.last)
         train_stage(job, model, job.epochs, "gradual", on_step=update)
-        return sparse_result(job, model, job.epochs, steps=steps, last_step=last, interval=interval)
+        return sparse_result(job, model, job.epochs, steps=steps, **asdict(updates))

@@ -33,17 +33,16 @@ class GradualFilters:
             mask_filters(model, job, highest_ranked(model, job.model, stages.budget(job, step), kept))
 
         def on_step(progress: Progress) -> None:
-            step = progress.finished_steps
-            if step == stages.end or (step < stages.end and step % stages.every == 0):
-                prune(step)
+            if progress.finished_steps in stages.updates:
+                prune(progress.finished_steps)
 
-        train_stage(job, model, stages.masked, "masked", on_step=on_step, teacher=job.model)
+        train_stage(job, model, stages.masked, "masked", on_step=on_step)
         kept = kept_filters(model, network)
         if not stages.end:
             kept = highest_ranked(model, job.model, stages.budget(job, 0), kept)
         smaller, plan = cut_and_train(job, model, kept, stages.cut)
         details = {
-            "updates": -(-stages.end // stages.every),
+            "updates": len(stages.updates),
             "masked_epochs": stages.masked,
             "macs_ratio": macs_ratio(network, kept),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from ...envs.modules.copying import replica
 from ...envs.quantization.insertion import quantize_, remove_fake_quantization
@@ -12,7 +13,7 @@ from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.surgery.plan import PruningPlan
 from ..deciders.names import PPO
 from .base import Job, Kind, Result, System
-from .filters import Filters
+from .filters import prune_within_passes
 from .training import train_stage
 
 
@@ -20,16 +21,15 @@ from .training import train_stage
 class Int8:
     """Train the dense network under fake quantisation; no filter goes, whatever the target is."""
 
-    kind: Kind = "int8"
+    kind: ClassVar[Kind] = "int8"
 
     def __call__(self, job: Job) -> Result:
         """Train for all of the job's passes, with the dense network as the teacher."""
         recovery, model = job.config.recovery, replica(job.model)
         reestimate_batchnorm(model, job.task, images=recovery.batchnorm_images, seed=job.config.seed)
         quantize_(model, job.task, seed=job.config.seed)
-        teacher = job.model if recovery.distillation_weight else None
-        train_stage(job, model, job.epochs, "int8", teacher=teacher)
-        note = "No filter goes: the target does not count, and the MACs are the dense network's, in int8."
+        train_stage(job, model, job.epochs, "int8")
+        note = "No filter goes: the MACs are the dense network's, in int8."
         return _stored(job, Result(model, PruningPlan.dense(job.network), job.epochs, (note,)))
 
 
@@ -42,17 +42,11 @@ class PrunedInt8:
     """
 
     method: str
-    kind: Kind = "int8"
+    kind: ClassVar[Kind] = "int8"
 
     def __call__(self, job: Job) -> Result:
-        """Choose, cut and recover; the finalists of the agent recover within the job's passes, too.
-
-        Raises:
-            ValueError: If the target cannot be met.
-            InexactCutError: If the cut network does not compute what the masked one does.
-        """
-        config = replace(job.config, quantize="int8")
-        return _stored(job, Filters(self.method)(replace(job, config=config)))
+        """Choose, cut and recover; see :func:`.prune_within_passes`."""
+        return _stored(job, prune_within_passes(job, self.method, quantize="int8"))
 
 
 def _stored(job: Job, result: Result) -> Result:

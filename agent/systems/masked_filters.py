@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from torch import nn
 
 from ...envs.modules.copying import replica
-from ...envs.sparsity import apply_masks, cubic_sparsity, remove_masks, set_masks
+from ...envs.sparsity import apply_masks, cubic_sparsity, keep_masks, remove_masks, set_masks
 from ...envs.sparsity.filters import filter_masks
+from ...envs.sparsity.schedule import Updates
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import Mask, PruningPlan
 from ..deciders.base import Budget
-from ..procedures.short_recovery import shortened, steps_of
 from .base import Job
 from .filter_ranking import verified
-from .training import train_stage
+from .training import steps_of_stage, train_stage
 
 MASKED = 0.5
 """Share of the passes in which the network is masked; in the rest it trains as it was cut."""
@@ -40,23 +40,23 @@ class Stages:
         cut: Passes after the cut.
         end: Masked step at which the final size is reached, from 1; 0 if there is no step.
         settled: Masked step from which on no mask changes, at least ``end``.
-        every: Masked steps between two sizes.
+        updates: Masked steps at which the size changes.
     """
 
     masked: float
     cut: float
     end: int
     settled: int
-    every: int
+    updates: Updates
 
     @classmethod
     def of(cls, job: Job) -> Stages:
         """Share the passes of a job."""
         masked = MASKED * job.epochs
-        steps = steps_of(masked, job.task, shortened(job.config.recovery))
+        steps = steps_of_stage(job, masked)
         end = max(min(1, steps), round(_REACHED * steps))
         settled = (end + steps + 1) // 2
-        return cls(masked, job.epochs - masked, end, settled, max(1, end // _UPDATES))
+        return cls(masked, job.epochs - masked, end, settled, Updates.spread(end, _UPDATES))
 
     def budget(self, job: Job, step: int) -> Budget:
         """Return the size after a masked step: the share of the MACs falls by the cubic schedule."""
@@ -64,8 +64,26 @@ class Stages:
         return Budget(job.network, job.target if step >= self.end else 1 - gone, "macs")
 
 
+def check_unmasked(job: Job) -> None:
+    """Refuse a dense network that has masks: those of filters would take their place.
+
+    Raises:
+        ValueError: If it has.
+    """
+    if keep_masks(job.model):
+        raise ValueError(
+            f"{job.name} has masks of torch.nn.utils.prune, beside which its filters cannot be masked; write "
+            "them into its weights with secateur.envs.sparsity.remove_masks(model)"
+        )
+
+
 def dense_with_masks(job: Job) -> nn.Module:
-    """Return a copy of the dense network in which every filter has a mask that keeps it."""
+    """Return a copy of the dense network in which every filter has a mask that keeps it.
+
+    Raises:
+        ValueError: If the dense network has masks.
+    """
+    check_unmasked(job)
     model = replica(job.model)
     apply_masks(model, filter_masks(model, job.network, PruningPlan.dense(job.network).masks(job.network)))
     return model
@@ -83,5 +101,5 @@ def cut_and_train(
     plan = verified(job, kept)
     mask_filters(model, job, kept)
     smaller = cut(remove_masks(model), job.network, plan)
-    train_stage(job, smaller, epochs, "cut", teacher=job.model)
+    train_stage(job, smaller, epochs, "cut")
     return smaller, plan

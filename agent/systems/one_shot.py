@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import nn
@@ -22,8 +22,24 @@ from .base import Job, Kind, Result
 from .training import train_stage
 from .weights import masked_copy, sparse_result
 
-Criterion = Callable[[nn.Module, Job], tuple[Masks, dict[str, Any]]]
-"""Gives the masks of a network for a job, and numbers and ``notes`` for the report."""
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a criterion chooses.
+
+    Args:
+        masks: The masks.
+        notes: Sentences for the report.
+        details: Its own numbers for the report, as JSON holds them.
+    """
+
+    masks: Masks
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+Criterion = Callable[[nn.Module, Job], Chosen]
+"""Chooses weights of a network for a job."""
 
 
 @dataclass(frozen=True)
@@ -44,34 +60,34 @@ class OneShot:
             ValueError: If the target is not allowed, or the network has no weights for the criterion.
         """
         model = masked_copy(job)
-        masks, details = self.criterion(model, job)
-        set_masks(model, masks)
+        chosen = self.criterion(model, job)
+        set_masks(model, chosen.masks)
         train_stage(job, model, job.epochs, "after-pruning")
-        return sparse_result(job, model, job.epochs, **details)
+        return sparse_result(job, model, job.epochs, chosen.notes, **chosen.details)
 
 
-def by_magnitude(model: nn.Module, job: Job) -> tuple[Masks, dict[str, Any]]:
+def by_magnitude(model: nn.Module, job: Job) -> Chosen:
     """Keep the largest weights of the network."""
-    return magnitude_masks(model, job.target, "global"), {}
+    return Chosen(magnitude_masks(model, job.target, "global"))
 
 
-def by_magnitude_in_each_layer(model: nn.Module, job: Job) -> tuple[Masks, dict[str, Any]]:
+def by_magnitude_in_each_layer(model: nn.Module, job: Job) -> Chosen:
     """Keep the largest weights of each layer, in all layers the same share."""
-    return magnitude_masks(model, job.target, "layer"), {}
+    return Chosen(magnitude_masks(model, job.target, "layer"))
 
 
-def by_threshold(model: nn.Module, job: Job) -> tuple[Masks, dict[str, Any]]:
+def by_threshold(model: nn.Module, job: Job) -> Chosen:
     """Keep the weights above a factor times the deviation of their layer (Han et al. 2015)."""
-    factor = threshold_factor(model, job.target)
-    return magnitude_masks(model, job.target, "deviation"), {"factor": factor}
+    details = {"factor": threshold_factor(model, job.target)}
+    return Chosen(magnitude_masks(model, job.target, "deviation"), details=details)
 
 
-def by_chance(model: nn.Module, job: Job) -> tuple[Masks, dict[str, Any]]:
+def by_chance(model: nn.Module, job: Job) -> Chosen:
     """Keep weights that are drawn by the seed of the job."""
-    return random_masks(model, job.target, job.config.seed), {}
+    return Chosen(random_masks(model, job.target, job.config.seed))
 
 
-def two_of_four(model: nn.Module, job: Job) -> tuple[Masks, dict[str, Any]]:
+def two_of_four(model: nn.Module, job: Job) -> Chosen:
     """Keep the two largest of each four weights along the input channels.
 
     Raises:
@@ -84,4 +100,4 @@ def two_of_four(model: nn.Module, job: Job) -> tuple[Masks, dict[str, Any]]:
         raise ValueError("two-of-four needs inputs in multiples of four; no layer of this network has them")
     whole = [name for name in prunable_weights(model) if name not in masks]
     note = f"Their inputs are no multiple of four, so these stay whole: {', '.join(whole)}."
-    return masks, {"whole_layers": whole, "notes": (note,) if whole else ()}
+    return Chosen(masks, (note,) if whole else (), {"whole_layers": whole})

@@ -10,11 +10,10 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from torch import nn
 
-from ...envs.modules.calls import as_calls
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.surgery.low_rank import Spectrum, low_rank
@@ -23,7 +22,6 @@ from ...envs.surgery.low_rank_layers import find_rank_layers
 from ...envs.surgery.output_moments import output_moments
 from ...envs.surgery.plan import PruningPlan
 from ..deciders.baselines import Baseline
-from ..procedures.teacher import teacher_for
 from .base import Job, Kind, Result
 from .training import train_stage
 
@@ -38,11 +36,7 @@ class Rank:
     """
 
     filters: str | None = None
-
-    @property
-    def kind(self) -> Kind:
-        """What it removes."""
-        return "rank"
+    kind: ClassVar[Kind] = "rank"
 
     def __call__(self, job: Job) -> Result:
         """Choose ranks and train; see :class:`.System`.
@@ -54,8 +48,7 @@ class Rank:
         if self.filters is not None:
             model, plan = cut_filters(job, self.filters, math.sqrt(job.target))
         smaller, plan, whole = to_low_rank(job, model, plan)
-        teacher = teacher_for(None, job.model, job.config.recovery)
-        train_stage(job, smaller, job.epochs, "recovery", teacher=teacher.model if teacher else None)
+        train_stage(job, smaller, job.epochs, "recovery")
         return Result(smaller, plan, job.epochs, _notes(plan, whole), {"ranks": dict(plan.ranks)})
 
 
@@ -76,8 +69,7 @@ def to_low_rank(
     Raises:
         ValueError: If the target cannot be met.
     """
-    calls = job.network.calls or as_calls(torch.zeros(2, *job.task.input_shape))
-    found = find_rank_layers(model, calls)
+    found = find_rank_layers(model, job.network.calls)
     names, images = [layer.name for layer in found.layers], job.config.compensation_images
     moments = output_moments(model, names, job.task, images=images, seed=job.config.seed) if images else {}
     spectra = {name: Spectrum.of(model.get_submodule(name), moments.get(name)) for name in names}
@@ -124,6 +116,6 @@ def cut_filters(job: Job, method: str, target: float) -> tuple[nn.Module, Prunin
 
 
 def _notes(plan: PruningPlan, whole: Mapping[str, str]) -> tuple[str, ...]:
-    reasons = ", ".join(f"{reason} ({count})" for reason, count in Counter(whole.values()).items())
-    stay = f" These had to stay whole: {reasons}." if reasons else ""
-    return (f"{len(plan.ranks)} layers became two of low rank.{stay}",)
+    reasons = Counter(whole.values()).items()
+    stay = "".join(f"; {n} {'stays' if n == 1 else 'stay'} whole, as {reason}" for reason, n in reasons)
+    return (f"{len(plan.ranks)} layers became two of low rank{stay}.",)

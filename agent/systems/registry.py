@@ -8,6 +8,7 @@ from .base import System
 from .blocks import BLOCKS
 from .dynamic import Dynamic
 from .dynamic_filters import DynamicFilters
+from .filters import FILTERS, TRAINED_ON
 from .gradual import Gradual
 from .gradual_filters import GradualFilters
 from .int8 import INT8
@@ -25,6 +26,7 @@ from .small_dense import SmallDense
 from .tickets import FilterLottery, Lottery
 
 SYSTEMS: Mapping[str, System] = {
+    **FILTERS,
     "magnitude-global": OneShot(by_magnitude),
     "magnitude-layer": OneShot(by_magnitude_in_each_layer),
     "threshold": OneShot(by_threshold),
@@ -46,3 +48,6 @@ SYSTEMS: Mapping[str, System] = {
     "small-dense-taught": SmallDense(taught=True),
 }
 """By the name that ``--methods`` takes."""
+
+WHOLE = (TRAINED_ON, "int8")
+"""Systems that keep the size of the dense network, whatever the target is."""

@@ -6,23 +6,21 @@ section 4) and of Liu et al. 2019 (arXiv 1810.05270).
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from ...envs.modules.copying import replica
-from ...envs.recovery.config import RecoveryConfig
+from ...envs.modules.initialisation import reset_weights
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import PruningPlan, resize_mask
 from ...envs.surgery.verification import verify_cut
 from ...envs.tracing import TracedNetwork
 from ..deciders.base import Budget
 from ..deciders.baselines import largest_uniform
-from ..procedures.teacher import teacher_for
 from .base import Job, Kind, Result
 from .training import train_stage
 
@@ -36,11 +34,7 @@ class SmallDense:
     """
 
     taught: bool
-
-    @property
-    def kind(self) -> Kind:
-        """What it makes smaller."""
-        return "width"
+    kind: ClassVar[Kind] = "width"
 
     def __call__(self, job: Job) -> Result:
         """Build and train the small network; see :class:`.System`.
@@ -49,13 +43,12 @@ class SmallDense:
             ValueError: If the target cannot be met, a part of the network has no ``reset_parameters``, or a
                 teacher is wanted and the recipe gives it no weight.
         """
-        teacher = teacher_for(None, job.model, job.config.recovery) if self.taught else None
-        if self.taught and teacher is None:
+        if self.taught and not job.config.distillation_weight:
             raise ValueError("a taught network needs a teacher; give a distillation_weight above 0")
         plan = uniform_plan(job.network, job.target)
         verify_cut(job.model, job.network, plan, torch.zeros(2, *job.task.input_shape))
         small = with_random_weights(cut(job.model, job.network, plan), job.config.seed)
-        train_stage(job, small, job.epochs, "small", teacher=teacher.model if teacher else None, **_rate(job))
+        train_stage(job, small, job.epochs, "small", taught=self.taught, from_scratch=True)
         return Result(small, plan, job.epochs)
 
 
@@ -97,25 +90,9 @@ def with_random_weights(model: nn.Module, seed: int) -> nn.Module:
         ValueError: If a parameter belongs to a module without ``reset_parameters``.
     """
     new = replica(model)
-    with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for parameter in new.parameters():
-            parameter.fill_(math.nan)
-        for module in new.modules():
-            reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-            if reset is not None:
-                reset()
-    old = next((name for name, parameter in new.named_parameters() if bool(parameter.isnan().any())), None)
-    if old is not None:
+    if unknown := reset_weights(new, seed):
         raise ValueError(
-            f"the network cannot be trained from random weights: the module of {old!r} has no "
+            f"the network cannot be trained from random weights: the module of {unknown[0]!r} has no "
             "reset_parameters, or computes its weight; give it that method, or leave out small-dense"
         )
     return new
-
-
-def _rate(job: Job) -> dict[str, Any]:
-    """Return the learning rate of a training from random weights, unless the user has given one."""
-    recovery = job.config.recovery
-    is_given = recovery.learning_rate is not None or recovery.optimiser != "sgd"
-    return {} if is_given else {"learning_rate": RecoveryConfig.from_scratch().learning_rate}

@@ -11,14 +11,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
 from torch import nn
 
 from ...envs.modules.copying import replica
 from ...envs.modules.initialisation import reset_weights
-from ...envs.recovery.callbacks import Callback, Progress
-from ...envs.recovery.config import RecoveryConfig
-from ...envs.sparsity import Masks, apply_masks, magnitude_masks
+from ...envs.recovery.callbacks import Progress
+from ...envs.sparsity import Masks, apply_masks, keep_masks, magnitude_masks, remove_masks
 from ...envs.sparsity.criteria import Scope
 from ...envs.sparsity.filters import filter_masks
 from ...envs.surgery.cutting import cut
@@ -26,7 +24,8 @@ from ...envs.surgery.plan import PruningPlan
 from ..deciders.base import Budget
 from .base import Job, Kind, Result
 from .filter_ranking import highest_ranked, verified
-from .training import steps_per_epoch, train_stage
+from .masked_filters import check_unmasked
+from .training import steps_of_stage, train_stage
 from .weights import sparse_result
 
 _FINDING = 0.5
@@ -104,13 +103,13 @@ class Lottery:
         """Train, prune and reset in rounds; see :class:`.base.System`."""
         schedule = Schedule.of(job, rewinds=self.rewinds)
         start, notes = initial_state(job, schedule)
-        masks: Masks = {}
+        masks: Masks = keep_masks(job.model)
         for number in range(1, schedule.rounds + 1):
             model = with_masks(start, masks)
-            train_anew(job, model, schedule.round, f"round-{number}")
+            train_stage(job, model, schedule.round, f"round-{number}", from_scratch=True)
             masks = magnitude_masks(model, schedule.share(number, job.target), self.scope)
         ticket = with_masks(start, masks)
-        train_anew(job, ticket, schedule.last, "ticket")
+        train_stage(job, ticket, schedule.last, "ticket", from_scratch=True)
         result = sparse_result(job, ticket, schedule.epochs, **schedule.details(job.target))
         return replace(result, notes=(*notes, *result.notes))
 
@@ -132,55 +131,43 @@ class FilterLottery:
     def __call__(self, job: Job) -> Result:
         """Train, rank and reset in rounds, then cut; see :class:`.base.System`."""
         network, schedule = job.network, Schedule.of(job, rewinds=self.rewinds)
-        Budget(network, job.target, "macs")
+        check_unmasked(job)
+        Budget(network, job.target, "macs")  # refuses a size out of reach before anything is trained
         start, notes = initial_state(job, schedule)
         kept = PruningPlan.dense(network).masks(network)
         for number in range(1, schedule.rounds + 1):
             model = with_masks(start, filter_masks(start, network, kept))
-            train_anew(job, model, schedule.round, f"round-{number}")
+            train_stage(job, model, schedule.round, f"round-{number}", from_scratch=True)
             budget = Budget(network, schedule.share(number, job.target), "macs")
             kept = highest_ranked(model, job.model, budget, kept)
         plan = verified(job, kept)
         ticket = cut(start, network, plan)
-        train_anew(job, ticket, schedule.last, "ticket")
+        train_stage(job, ticket, schedule.last, "ticket", from_scratch=True)
         return Result(ticket, plan, schedule.epochs, notes, schedule.details(job.target))
 
 
 def initial_state(job: Job, schedule: Schedule) -> tuple[nn.Module, tuple[str, ...]]:
     """Return the network in the state that every round goes back to, and sentences about it."""
-    start = replica(job.model)
+    start = remove_masks(replica(job.model))
     unknown = reset_weights(start, job.config.seed)
     notes = ["The ticket began with new random weights; those that the dense network once had are not known."]
     if unknown:
         named = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
         notes.append(f"{len(unknown)} parameters have no default, and kept their trained values: {named}.")
     if schedule.early:
-        steps = max(1, round(schedule.early * steps_per_epoch(job)))
+        steps = steps_of_stage(job, schedule.early)
 
         def is_early(progress: Progress) -> bool:
             return progress.finished_steps >= steps
 
         # As long as the ticket's training, of which the state is the beginning.
-        train_anew(job, start, schedule.last, "early", on_step=is_early)
+        train_stage(job, start, schedule.last, "early", on_step=is_early, from_scratch=True)
         notes.append(f"Weights went back to their state after {schedule.early:g} epochs.")
     return start, tuple(notes)
-
-
-def train_anew(
-    job: Job, model: nn.Module, epochs: float, name: str, *, on_step: Callback | None = None
-) -> None:
-    """Train from (almost) random weights, as :func:`.train_stage`, at the rate that such a training needs.
-
-    That is the rate of :meth:`.RecoveryConfig.from_scratch`, unless the job gives one, or another optimiser.
-    """
-    recovery, changes = job.config.recovery, {}
-    if recovery.learning_rate is None and recovery.optimiser == "sgd":
-        changes["learning_rate"] = RecoveryConfig.from_scratch().learning_rate
-    train_stage(job, model, epochs, name, on_step=on_step, teacher=job.model, **changes)
 
 
 def with_masks(start: nn.Module, masks: Masks) -> nn.Module:
     """Return a masked copy of a network."""
     model = replica(start)
-    apply_masks(model, {name: mask.to(torch.bool) for name, mask in masks.items()})
+    apply_masks(model, masks)
     return model

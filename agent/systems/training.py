@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
 
-from ...envs.recovery.batching import Batching
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.callbacks import Callback, Callbacks
+from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
 from ..procedures.short_recovery import shortened, steps_of
 from ..run.recovery_monitor import RecoveryMonitor
@@ -23,8 +22,8 @@ def train_stage(
     name: str,
     *,
     on_step: Callback | None = None,
-    teacher: nn.Module | None = None,
-    **changes: Any,
+    taught: bool = True,
+    from_scratch: bool = False,
 ) -> None:
     """Train a network in place for a part of the job's passes, and re-estimate batch-norm statistics.
 
@@ -38,18 +37,20 @@ def train_stage(
         epochs: Passes over the training images, at least 0; parts of them are allowed.
         name: Name of the stage, for its checkpoint, the progress bar and TensorBoard; no two are alike.
         on_step: Called after every step.
-        teacher: The network to distil from, or None.
-        **changes: Options of the recovery that differ from the job's.
+        taught: Whether the dense network is the teacher, with the weight that the job's options give it.
+        from_scratch: Whether the weights are random or nearly so: then the learning rate is that of
+            :meth:`.RecoveryConfig.from_scratch`, unless the job has one, or another optimiser.
     """
-    config = replace(shortened(job.config.recovery), **changes)
-    steps = steps_of(epochs, job.task, config)
-    if steps:
+    given, config = job.config.recovery, shortened(job.config.recovery)
+    if from_scratch and given.learning_rate is None and given.optimiser == "sgd":
+        config = replace(config, learning_rate=RecoveryConfig.from_scratch().learning_rate)
+    if steps := steps_of_stage(job, epochs):
         with RecoveryMonitor(job.task, job.folder, prefix=name, callbacks=Callbacks(on_step)) as monitor:
             finetune(
                 model,
                 job.task,
                 config,
-                teacher=teacher,
+                teacher=job.model if taught else None,
                 seed=job.config.seed,
                 steps=steps,
                 checkpoint=job.folder.checkpoint(name) if job.folder else None,
@@ -61,6 +62,6 @@ def train_stage(
     model.eval()
 
 
-def steps_per_epoch(job: Job) -> int:
-    """Return the steps of a pass over the training images."""
-    return Batching.of(job.task, job.config.recovery).steps
+def steps_of_stage(job: Job, epochs: float) -> int:
+    """Return the steps of :func:`train_stage`: at least one, unless there are no passes."""
+    return steps_of(epochs, job.task, job.config.recovery)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -20,14 +22,18 @@ def reset_weights(model: nn.Module, seed: int) -> tuple[str, ...]:
     Returns:
         Names of the parameters that no module knows how to reset; they are unchanged.
     """
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     unknown = []
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        for path, module in model.named_modules():
-            own = dict(module.named_parameters(path, recurse=False))
+        for parameter in model.parameters():
+            parameter.fill_(math.nan)  # which tells what a module leaves out, such as a weight behind a mask
+        for module in model.modules():
             reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
             if callable(reset):
                 reset()
-            else:
-                unknown += list(own)
+        for name, parameter in model.named_parameters():
+            if bool(parameter.isnan().any()):
+                parameter.copy_(before[name])
+                unknown.append(name)
     return tuple(unknown)

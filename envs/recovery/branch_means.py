@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..tasks.base import Task
-from ..tasks.optional_members import measuring_batch
+from ..tasks.training_images import drawn_inputs
 from ..tracing.blocks import Block
 from .config import COMPENSATION_IMAGES
 
@@ -59,10 +59,7 @@ class BranchMeans:
         try:
             with restored_modes(model), torch.no_grad():
                 model.eval()
-                generator = torch.Generator().manual_seed(self.seed)
-                chosen = torch.randperm(self.task.size("train"), generator=generator)[: self.images]
-                for part in chosen.split(measuring_batch(self.task, 128)) if self.images else ():
-                    inputs, _ = self.task.batch("train", part, augment=True, generator=generator)
+                for inputs in drawn_inputs(self.task, self.images, self.seed):
                     run_on_copy(model, inputs)
         finally:
             for handle in handles:

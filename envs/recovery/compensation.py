@@ -25,7 +25,7 @@ from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..surgery.plan import Mask
 from ..tasks.base import Task
-from ..tasks.optional_members import measuring_batch
+from ..tasks.training_images import drawn_inputs
 from ..tracing import TracedNetwork
 from .config import COMPENSATION_IMAGES
 
@@ -70,10 +70,7 @@ class Compensation:
         if images:
             with restored_modes(model), torch.no_grad(), ActivationRecorder(model, self.consumers):
                 model.eval()
-                generator = torch.Generator().manual_seed(seed)
-                chosen = torch.randperm(task.size("train"), generator=generator)[:images]
-                for part in chosen.split(measuring_batch(task, 128)):
-                    inputs, _ = task.batch("train", part, augment=True, generator=generator)
+                for inputs in drawn_inputs(task, images, seed):
                     run_on_copy(model, inputs)
 
     def apply(self, parameters: Mapping[str, Tensor], masks: Sequence[Mask]) -> None:

@@ -2,6 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Updates:
+    """The steps of a training at which masks change: each so many, and the last.
+
+    Args:
+        last: The last step, at least 0; 0 if there is none.
+        interval: Steps between two updates, at least 1.
+    """
+
+    last: int
+    interval: int
+
+    @classmethod
+    def spread(cls, last: int, number: int) -> Updates:
+        """Spread about a number of updates over the steps up to the last one."""
+        return cls(last, max(1, last // number))
+
+    def __contains__(self, step: int) -> bool:
+        """Return whether masks change after a step, from 1."""
+        return step == self.last or (step < self.last and step % self.interval == 0)
+
+    def __len__(self) -> int:
+        """Return the number of updates."""
+        return -(-self.last // self.interval)
+
 
 def cubic_sparsity(step: int, begin: int, end: int, initial: float, final: float) -> float:
     """Return the sparsity at a step: fast at first, where weights are redundant, and slow in the end.

@@ -3,23 +3,18 @@
 The reference is the network itself, in which a hook sets what the branch adds to the constant.
 """
 
-import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from ..io.memory import is_out_of_memory
-from ..io.untrusted import first_line
 from ..modules.calls import Call
 from ..modules.copying import with_own_state
-from ..modules.randomness import fixed_randomness
-from ..modules.structures import comparable_in
 from ..tracing.blocks import Block, find_blocks
 from .block_removal import Constants, find_block, without_block, zero_constants
-from .deterministic_mode import DeterministicMode
-from .probe import TOLERANCES, InexactCutError, largest_difference
+from .paired_runs import ChangedNetworkFailedError, Run, compare_runs, run_in_both_modes
+from .probe import InexactCutError
 from .randomisation import drawn, randomised
 
 __all__ = ["Block", "BlockError", "constant_output", "drop_blocks", "find_blocks", "verify_drop"]
@@ -71,36 +66,32 @@ def verify_drop(model: nn.Module, block: Block, calls: Sequence[Call]) -> float:
         BlockError: If it is above 1e-9 (1e-4 for a network that runs in float32 alone), or the network
             without the block does not run.
     """
-    for precision in (torch.float64, torch.float32):
+
+    def pair(precision: torch.dtype) -> tuple[Run, Run]:
         dense = randomised(model, precision=precision)
         given = [drawn(call.to(precision), 0) for call in calls]
         generator = torch.Generator().manual_seed(0)
         constant = torch.randn(block.channels, generator=generator, dtype=precision)
-        try:
+
+        def run() -> list[Tensor]:
             held = with_own_state(dense)
             with constant_output(held, block, constant):
-                expected = _outputs(held, given, precision)
-        except Exception as error:
-            if is_out_of_memory(error) or precision is torch.float32:
-                raise
-            continue
-        try:
-            found = _outputs(without_block(dense, block, constant), given, precision)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            raise BlockError(
-                f"the block {block.name!r} cannot go: the network without it does not run "
-                f"({first_line(error)}); leave it out"
-            ) from error
-        difference = largest_difference(expected, found)
-        if difference > TOLERANCES[precision]:
-            raise BlockError(
-                f"the block {block.name!r} cannot go: the network without it differs by {difference:.1e} "
-                "from the one that adds a constant in its place; leave it out"
-            )
-        return difference
-    raise AssertionError("a network that runs in no precision was traced")
+                return run_in_both_modes(held, given, precision)
+
+        return run, lambda: run_in_both_modes(without_block(dense, block, constant), given, precision)
+
+    try:
+        difference, is_exact = compare_runs(pair)
+    except ChangedNetworkFailedError as error:
+        raise BlockError(
+            f"the block {block.name!r} cannot go: the network without it does not run ({error}); leave it out"
+        ) from error
+    if not is_exact:
+        raise BlockError(
+            f"the block {block.name!r} cannot go: the network without it differs by {difference:.1e} from "
+            "the one that adds a constant in its place; leave it out"
+        )
+    return difference
 
 
 @contextmanager
@@ -121,14 +112,3 @@ def constant_output(model: nn.Module, block: Block, constant: Tensor) -> Iterato
         yield
     finally:
         handle.remove()
-
-
-def _outputs(model: nn.Module, calls: Sequence[Call], precision: torch.dtype) -> list[Tensor]:
-    """Run a network in evaluation and then in training mode."""
-    mode = functools.partial(DeterministicMode, precision)
-    outputs = []
-    for training in (False, True):
-        model.train(training)
-        with torch.no_grad(), fixed_randomness(), mode():
-            outputs += [call.on(model) for call in calls if call.trains or not training]
-    return comparable_in(outputs)

@@ -15,15 +15,13 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..io.memory import is_out_of_memory
-from ..io.untrusted import first_line
 from ..modules.calls import Call
 from ..modules.copying import replica, with_own_state
 from ..modules.randomness import fixed_randomness
 from ..modules.structures import comparable_in
-from .deterministic_mode import DeterministicMode
 from .low_rank import layer_at, put_pair
-from .probe import TOLERANCES, InexactCutError, largest_difference
+from .paired_runs import ChangedNetworkFailedError, Run, compare_runs, run_in_both_modes
+from .probe import InexactCutError
 from .randomisation import drawn, randomised
 
 _KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
@@ -197,29 +195,26 @@ def trial(model: nn.Module, ranks: Mapping[str, int], calls: Sequence[Call]) -> 
     Returns:
         What is wrong, "" if nothing is.
     """
-    for precision in (torch.float64, torch.float32):
+
+    def pair(precision: torch.dtype) -> tuple[Run, Run]:
         whole = randomised(model, 1, precision)
         pairs = replica(whole)
+        given = [drawn(call.to(precision), 1) for call in calls]
         generator = torch.Generator().manual_seed(0)
         for name, rank in ranks.items():
             _set_random(whole, pairs, name, rank, generator)
-        try:
-            expected = _outputs(whole, calls, precision)
-        except Exception as error:
-            if is_out_of_memory(error) or precision is torch.float32:
-                raise
-            continue
-        try:
-            found = _outputs(pairs, calls, precision)
-        except Exception as error:  # the network's code may raise anything
-            if is_out_of_memory(error):
-                raise
-            return f"with two layers in its place the network does not run: {first_line(error)}"
-        worst = largest_difference(expected, found)
-        if not worst <= TOLERANCES[precision]:
-            return f"with two layers in its place the network computes something else, by {worst:.1e}"
-        return ""
-    raise AssertionError
+        return (
+            lambda: run_in_both_modes(with_own_state(whole), given, precision),
+            lambda: run_in_both_modes(with_own_state(pairs), given, precision),
+        )
+
+    try:
+        difference, is_exact = compare_runs(pair)
+    except ChangedNetworkFailedError as error:
+        return f"with two layers in its place the network does not run: {error}"
+    if not is_exact:
+        return f"with two layers in its place the network computes something else, by {difference:.1e}"
+    return ""
 
 
 def _set_random(whole: nn.Module, pairs: nn.Module, name: str, rank: int, generator: torch.Generator) -> None:
@@ -234,15 +229,3 @@ def _set_random(whole: nn.Module, pairs: nn.Module, name: str, rank: int, genera
     with torch.no_grad():
         module.weight.copy_((second @ first).view_as(module.weight))
     put_pair(pairs, name, first, second, bias)
-
-
-def _outputs(model: nn.Module, calls: Sequence[Call], precision: torch.dtype) -> list[Tensor]:
-    """Run a network in evaluation mode, then in training mode where it trains."""
-    found: list[Tensor] = []
-    for training in (False, True):
-        model = with_own_state(model).train(training)
-        for number, call in enumerate(calls):
-            if call.trains or not training:
-                with torch.no_grad(), fixed_randomness(number), DeterministicMode(precision):
-                    found += comparable_in(drawn(call.to(precision), 1).on(model))
-    return found

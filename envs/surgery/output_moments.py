@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..modules.copying import with_own_state
 from ..modules.inputs import run_on_copy
 from ..tasks import Task
-from ..tasks.optional_members import measuring_batch
+from ..tasks.training_images import drawn_inputs
 from .low_rank import Moments
 
 POSITIONS = 64
@@ -37,11 +37,8 @@ def output_moments(
     sums = {name: _Sums(seed) for name in names}
     for name, sum_ in sums.items():
         model.get_submodule(name).register_forward_hook(sum_.add)
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(task.size("train"), generator=generator)[:images]
     with torch.no_grad():
-        for part in chosen.split(measuring_batch(task, 128)):
-            inputs, _ = task.batch("train", part, augment=True, generator=generator)
+        for inputs in drawn_inputs(task, images, seed):
             run_on_copy(model, inputs)
     return {name: sum_.moments for name, sum_ in sums.items() if sum_.samples}
 

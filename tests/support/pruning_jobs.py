@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.run.folder import RunFolder
@@ -29,6 +30,12 @@ def job_of(problem: PruningProblem, target: float, folder: RunFolder | None = No
     task = dataclasses.replace(problem.task, splits=few)
     config = PruningConfig(**{**OPTIONS, **options})
     return Job("demo", problem.model, task, problem.network, target, config, folder)
+
+
+def macs_of(model: nn.Module) -> float:
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, 1, 8, 8))
+    return counter.get_total_flops() / 2
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,45 +9,15 @@ import torch
 
 from secateur.agent import PruningConfig
 from secateur.agent.run.folder import RunFolder
-from secateur.agent.systems.base import Job
 from secateur.agent.systems.registry import SYSTEMS
-from secateur.envs.modules.copying import replica
 from secateur.envs.problem.problem import PruningProblem
-from secateur.envs.surgery.cutting import load_pruned, save_pruned
-from secateur.envs.tracing import trace
+from support.pruning_jobs import job_of
 
-CONFIG = PruningConfig(effort="quick", epochs=2, search_images=64, compensation_images=64)
-
-
-def job(problem: PruningProblem, target: float, folder: RunFolder | None = None) -> Job:
-    return Job("demo", problem.model, problem.task, problem.network, target, CONFIG, folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "target"), [("blocks", 0.7), pytest.param("agent-blocks", 0.4, marks=pytest.mark.slow)]
-)
-def test_a_system_meets_its_target_and_its_plan_rebuilds_it(
-    problem: PruningProblem, name: str, target: float, tmp_path: Path
-) -> None:
-    before = {key: tensor.clone() for key, tensor in problem.model.state_dict().items()}
-    result = SYSTEMS[name](job(problem, target))
-    assert all(torch.equal(tensor, before[key]) for key, tensor in problem.model.state_dict().items())
-    assert SYSTEMS[name].kind == "blocks"
-    example = torch.zeros(2, 1, 8, 8)
-    smaller, dense = (trace(model, example) for model in (result.model, problem.model))
-    assert float(smaller.macs(smaller.widths)) <= target * float(dense.macs(dense.widths))
-    assert result.epochs <= CONFIG.recovery.recipe.epochs
-    assert not result.model.training
-    assert result.plan is not None
-    save_pruned(result.model, result.plan, tmp_path)
-    images, _ = problem.task.batch("test", torch.arange(8))
-    with torch.no_grad():
-        again = load_pruned(lambda: replica(problem.model), tmp_path)
-        assert torch.equal(again(images), result.model(images))
+OPTIONS = {"epochs": 0, "search_images": 64, "compensation_images": 64}
 
 
 def test_blocks_alone_keep_all_filters_of_the_rest(problem: PruningProblem) -> None:
-    plan = SYSTEMS["blocks"](job(problem, 0.7)).plan
+    plan = SYSTEMS["blocks"](job_of(problem, 0.7, **OPTIONS)).plan
     assert plan is not None
     assert plan.blocks
     assert all(len(kept) == plan.filters[name] for name, kept in plan.kept.items())
@@ -59,11 +28,11 @@ def test_a_target_below_what_is_left_without_blocks_is_refused(problem: PruningP
     with pytest.raises(
         ValueError, match=r"cannot be reached by dropping blocks alone: without 2 .*keeps 0\."
     ):
-        SYSTEMS["blocks"](job(problem, 0.05))
+        SYSTEMS["blocks"](job_of(problem, 0.05, **OPTIONS))
 
 
 def test_a_target_of_one_drops_nothing(problem: PruningProblem) -> None:
-    result = SYSTEMS["blocks"](replace(job(problem, 1.0), config=replace(CONFIG, epochs=0)))
+    result = SYSTEMS["blocks"](job_of(problem, 1.0, **OPTIONS))
     assert result.plan is not None
     assert result.plan.blocks == ()
 
@@ -71,10 +40,11 @@ def test_a_target_of_one_drops_nothing(problem: PruningProblem) -> None:
 def test_a_job_that_is_run_again_drops_the_same_blocks(
     problem: PruningProblem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with RunFolder(tmp_path / "run", CONFIG) as folder:
-        first = SYSTEMS["blocks"](job(problem, 0.7, folder))
+    options = OPTIONS | {"epochs": 1}
+    with RunFolder(tmp_path / "run", PruningConfig(**options)) as folder:
+        first = SYSTEMS["blocks"](job_of(problem, 0.7, folder, **options))
         monkeypatch.setattr("secateur.agent.systems.blocks._down_to_target", lambda *_: pytest.fail("again"))
-        second = SYSTEMS["blocks"](job(problem, 0.7, folder))
+        second = SYSTEMS["blocks"](job_of(problem, 0.7, folder, **options))
     assert first.plan == second.plan
     for one, other in zip(first.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(one, other)

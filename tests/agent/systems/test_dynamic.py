@@ -13,11 +13,10 @@ from secateur.agent.systems.dynamic import Dynamic
 from secateur.agent.systems.dynamic_filters import DynamicFilters
 from secateur.agent.systems.filter_policy import FilterPolicy, returned
 from secateur.agent.systems.filter_ranking import layer_scores, macs_ratio
-from secateur.envs.modules.copying import replica
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.sparsity import keep_masks, magnitude_masks
 from secateur.envs.surgery.plan import Mask
-from support.pruning_jobs import job_of, same
+from support.pruning_jobs import job_of
 
 
 def test_weights_that_came_back_are_counted_and_the_size_is_met_exactly(
@@ -115,10 +114,3 @@ def test_a_policy_whose_draws_are_equally_good_stays_as_it_is(problem: PruningPr
     for step in range(5):
         policy.learn(step, 1.0, 1.0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in policy.state.items())
-
-
-def test_the_dense_network_is_not_changed(problem: PruningProblem) -> None:
-    before = replica(problem.model)
-    for system in (Dynamic(), DynamicFilters()):
-        system(job_of(problem, 0.5, epochs=1))
-    assert same(problem.model, before)

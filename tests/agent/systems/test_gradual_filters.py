@@ -35,7 +35,7 @@ def test_the_size_falls_as_the_cubic_schedule_says(
     job = job_of(problem, 0.4, epochs=3)
     result = GradualFilters()(job)
     stages = Stages.of(job)
-    assert stages.every == 1
+    assert stages.updates.interval == 1
     assert len(sizes) == result.details["updates"] == stages.end > 5
     expected = [1 - 0.6 * (1 - (1 - step / stages.end) ** 3) for step in range(1, stages.end + 1)]
     assert all(0 <= most - size < 0.02 for most, size in zip(expected, sizes, strict=True))

@@ -18,7 +18,7 @@ from secateur.envs.surgery.cutting import cut, load_pruned, save_pruned
 from secateur.envs.surgery.verification import trace_exactly
 from support.networks import MaskedWeights
 from support.promises import difference, outputs
-from support.system_jobs import CONFIG, job_of, macs_of
+from support.pruning_jobs import job_of, macs_of
 
 
 @pytest.mark.parametrize("target", [0.6, 0.3, 0.05])
@@ -61,7 +61,7 @@ def test_weights_that_no_module_draws_anew_are_refused(model: nn.Module, name: s
 
 
 def test_a_small_network_learns_and_is_rebuilt_from_its_plan(problem: PruningProblem, tmp_path: Path) -> None:
-    job = replace(job_of(problem, 0.3), config=replace(CONFIG, epochs=3))
+    job = replace(job_of(problem, 0.3, epochs=3), task=problem.task)
     found = {taught: SmallDense(taught=taught)(job) for taught in (False, True)}
     for result in found.values():
         assert result.plan is not None
@@ -85,7 +85,7 @@ def measured(job: Job, model: nn.Module) -> float:
 
 
 def test_a_taught_network_needs_a_teacher(problem: PruningProblem) -> None:
-    job = replace(job_of(problem), config=replace(CONFIG, distillation_weight=0.0))
+    job = job_of(problem, 0.5, distillation_weight=0.0)
     with pytest.raises(ValueError, match="give a distillation_weight above 0"):
         SmallDense(taught=True)(job)
 

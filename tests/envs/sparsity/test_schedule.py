@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateur.envs.sparsity import cubic_sparsity
+from secateur.envs.sparsity.schedule import Updates
 
 _SHARES = st.floats(0, 1)
 
@@ -37,3 +38,12 @@ def test_half_way_seven_eighths_are_removed():
 def test_an_end_before_the_beginning_is_refused():
     with pytest.raises(ValueError, match="pruning ends at step 3; allowed is 5"):
         cubic_sparsity(0, 5, 3, 0.0, 0.5)
+
+
+@given(st.integers(0, 500), st.integers(1, 60))
+def test_masks_change_at_about_as_many_steps_as_wanted_and_at_the_last(last, number):
+    updates = Updates.spread(last, number)
+    steps = [step for step in range(1, last + 3) if step in updates]
+    assert len(steps) == len(updates)
+    assert steps[-1:] == ([last] if last else [])
+    assert min(last, number) <= len(updates) <= 2 * number

@@ -303,7 +303,7 @@ def test_constants_are_trained_like_biases(pruned: tuple[nn.Module, PruningPlan]
     assert constant.bias.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("name", ["resnet18", "demo"])
+@pytest.mark.parametrize("name", [pytest.param("resnet18", marks=pytest.mark.slow), "demo"])
 @pytest.mark.parametrize("kind", ["pt2", pytest.param("onnx", marks=[needs_onnx, pytest.mark.slow])])
 def test_a_network_without_blocks_is_exported(name: str, kind: Any, tmp_path: Path) -> None:
     model = get_model(name, num_classes=10, in_channels=3).eval()

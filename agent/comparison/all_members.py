@@ -31,25 +31,19 @@ from ..reporting.summary import device_name, versions, with_speeds
 from ..run.folder import NOT_TEXT, RunFolder
 from ..run.progress import Stage, log_info
 from ..run.results import Results
-from .base import System
-from .filters import FILTERS, TRAINED_ON
-from .member import Outcome, open_member, run_member, run_system
-from .registry import SYSTEMS
+from ..systems.base import System
+from ..systems.registry import SYSTEMS, WHOLE
+from .member import Ending, StopWithAll, open_member, run_member, run_system
 from .result_files import rebuild
 from .shared import Entry, Shared
 
 
-def all_systems() -> Mapping[str, System]:
-    """Return all systems by name."""
-    return {**FILTERS, **SYSTEMS}
-
-
 def entries_of(methods: Sequence[str], targets: Sequence[float], seeds: Sequence[int]) -> list[Entry]:
-    """List the members of a comparison; the dense network that is trained on has one size only."""
+    """List the members of a comparison; systems that keep the size of the dense network have no other."""
     return [
         Entry(method, target, seed)
         for method in methods
-        for target in ((1.0,) if method == TRAINED_ON else sorted(targets, reverse=True))
+        for target in ((1.0,) if method in WHOLE else sorted(targets, reverse=True))
         for seed in seeds
     ]
 
@@ -70,16 +64,16 @@ def run_comparison(shared: Shared, folder: RunFolder, jobs: int) -> dict[str, An
         ValueError: If all members fail.
         Stopped: If the comparison is interrupted; it can be resumed.
     """
-    config, systems = shared.config, all_systems()
-    entries = entries_of(config.known_methods(systems), config.targets, config.seeds)
-    failed = _run_all(shared, folder, [(systems[entry.method], entry) for entry in entries], jobs)
+    config = shared.config
+    entries = entries_of(config.methods, config.targets, config.seeds)
+    failed = _run_all(shared, folder, [(SYSTEMS[entry.method], entry) for entry in entries], jobs)
     if len(failed) == len(entries):
         shutil.rmtree(shared.checkpoints, ignore_errors=True)
         raise ValueError(f"every system failed; {entries[0].method}: {failed[entries[0].folder]}")
     rows = []
     with contextlib.closing(Stage("timing", len(entries), "networks", leave=False)) as stage:
         for number, entry in enumerate(entries, start=1):
-            system, reason = systems[entry.method], failed.get(entry.folder, "")
+            system, reason = SYSTEMS[entry.method], failed.get(entry.folder, "")
             report = None if reason else plain_values(_timed_report(shared, system, entry))
             what = {"method": entry.method, "kind": system.kind, "target": entry.target, "seed": entry.seed}
             rows.append(member_row(what, entry.folder, report, reason))
@@ -113,22 +107,22 @@ def _run_all(
     shared.stop.unlink(missing_ok=True)
     begun = Stage("compare", max(1, len(left)), "runs")
     with contextlib.closing(begun), _stop_file_on_signal(shared.stop):
-        outcomes = _outcomes(shared, left, jobs)
-        for number, ((_, entry), outcome) in enumerate(zip(left, outcomes, strict=True), start=1):
-            if outcome.state == "stopped":
+        endings = _endings(shared, left, jobs)
+        for number, ((_, entry), ending) in enumerate(zip(left, endings, strict=True), start=1):
+            if ending.state == "stopped":
                 raise Stopped(folder.advice)
-            if outcome.state == "failed":
-                log_info(f"{entry.folder} failed: {outcome.reason}")
-                failed[entry.folder] = outcome.reason
+            if ending.state == "failed":
+                log_info(f"{entry.folder} failed: {ending.reason}")
+                failed[entry.folder] = ending.reason
                 folder.checkpoint("failed").save({"failed": failed})
             begun.advance(number, entry.folder)
             folder.check()
     return failed
 
 
-def _outcomes(shared: Shared, work: Sequence[tuple[System, Entry]], jobs: int) -> Iterator[Outcome]:
+def _endings(shared: Shared, work: Sequence[tuple[System, Entry]], jobs: int) -> Iterator[Ending]:
     if jobs == 1 or len(work) < 2:
-        yield from (run_member(shared, system, entry, False) for system, entry in work)
+        yield from (run_member(shared, system, entry, in_own_process=False) for system, entry in work)
         return
     with LocalPool(min(jobs, len(work)), next(shared.model.parameters()).device) as pool:
         yield from pool.map(run_member, [pool.put(shared)], [(*each, True) for each in work])
@@ -166,11 +160,7 @@ def _timed_report(shared: Shared, system: System, entry: Entry) -> dict[str, Any
     model = _network_of(shared, system, entry, is_loadable=not report["system"]["not_loadable"])
     try:
         speeds, settings = measure_speeds((shared.model, model), shared.task, LatencyConfig())
-    except (
-        ValueError,
-        RuntimeError,
-        NotImplementedError,
-    ) as error:  # networks that cannot be copied or moved
+    except (ValueError, RuntimeError) as error:  # networks that cannot be copied or moved
         (speed,), settings = measure_speeds((shared.model,), shared.task, LatencyConfig())
         speeds = [speed, {key: _undefined(value) for key, value in speed.items()}]
         report["splits"]["notes"].append(f"The network cannot be timed: {first_line(error)}.")
@@ -189,7 +179,7 @@ def _network_of(shared: Shared, system: System, entry: Entry, *, is_loadable: bo
     """Return the network of a finished member: from its files, or made again from its checkpoints."""
     if is_loadable:
         return rebuild(shared, shared.out / entry.folder)
-    with open_member(shared, entry, alone=False) as folder:
+    with open_member(shared, entry, StopWithAll(shared, on_signal=True)) as folder:
         folder.keeps_checkpoints = True  # until the times are written
         return remove_masks(run_system(shared, system, entry, folder).model)
 

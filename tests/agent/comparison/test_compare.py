@@ -12,9 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import secateur
 from secateur.agent.cli import main
-from secateur.agent.systems import registry
-from secateur.agent.systems.comparison import all_systems, entries_of
-from secateur.agent.systems.front_door import Comparison
+from secateur.agent.comparison.all_members import entries_of
+from secateur.agent.comparison.front_door import Comparison
+from secateur.agent.systems.registry import SYSTEMS
 from secateur.envs.tasks import ClassificationTask
 from support.command_line import refusal
 from support.comparing import (
@@ -36,7 +36,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("compare") / "whole"
     with pytest.MonkeyPatch.context() as patch:
         more = {"refuses": Refuses(), "otherwise": Otherwise(), "zeros": Keeps("weights"), "rounds": Rounds()}
-        patch.setattr("secateur.agent.systems.comparison.SYSTEMS", more)
+        for name, system in more.items():
+            patch.setitem(SYSTEMS, name, system)
         words = ["--methods", "agent,l2-uniform", "refuses", "otherwise,zeros,rounds", "--targets", "0.6"]
         assert main([*SMALL, *words, "--seeds", "0", "1", "--out", str(out)]) == 0
     return out
@@ -152,7 +153,7 @@ def test_python_compares_too_and_goes_on(
     assert found.rows[1]["macs_ratio"] == 1
     assert max(map(len, str(found).splitlines())) <= 100
     assert "l2-uniform" in str(found)
-    monkeypatch.setattr("secateur.agent.systems.front_door.compare_in", None)
+    monkeypatch.setattr("secateur.agent.comparison.front_door.compare_in", None)
     again = secateur.compare(plain_network(), digit_task, resume=True, **options)
     assert again.content == found.content
     with pytest.raises(ValueError, match="was begun with epochs=0, not 1"):
@@ -190,7 +191,7 @@ def test_wrong_wishes_are_refused_in_one_line_before_anything_is_loaded(
 def test_nothing_is_left_where_every_system_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("secateur.agent.systems.comparison.SYSTEMS", {"refuses": Refuses()})
+    monkeypatch.setitem(SYSTEMS, "refuses", Refuses())
     words = ["compare", NETWORK, "--epochs", "0", "--dense-epochs", "0", "--methods", "refuses"]
     assert "every system failed; refuses: 0.5 is out of reach" in refusal(
         [*words, "--out", str(tmp_path / "out")], capsys
@@ -202,7 +203,7 @@ def test_commas_and_spaces_separate_and_the_dense_network_has_one_size() -> None
     found = entries_of(("agent", "dense-tuned"), (0.25, 0.5), (3,))
     names = [entry.folder for entry in found]
     assert names == ["agent-0.5-seed3", "agent-0.25-seed3", "dense-tuned-1-seed3"]
-    assert {*registry.SYSTEMS, "agent", "fpgm-global", "random-uniform"} <= set(all_systems())
+    assert {"agent", "fpgm-global", "random-uniform", "gradual", "rank"} <= set(SYSTEMS)
 
 
 @pytest.mark.slow

@@ -30,7 +30,8 @@ from ..procedures.python_runs import Data, data_config, is_resumed, open_for_pyt
 from ..reporting.comparison import comparison_table, read_comparison
 from ..reporting.summary import measured_row, size_row
 from ..run.folder import RunFolder, check_same_weights
-from .comparison import all_systems, run_comparison
+from ..systems.registry import SYSTEMS
+from .all_members import run_comparison
 from .config import USUAL, ComparisonConfig
 from .shared import Shared
 
@@ -131,7 +132,7 @@ def compare(
         seeds=_several(seeds, int),
         **recovery,
     )
-    config.known_methods(all_systems())
+    config.check_methods(SYSTEMS)
     check_whole("jobs", jobs, 1)
     data, name = data_config(task, data_options), name or type(model).__name__
     with contextlib.ExitStack() as stack:
@@ -201,12 +202,12 @@ def compare_in(
         network,
         data,
         config,
-        folder.path,
-        folder.path / CHECKPOINTS,
-        folder.advice,
-        folder.command,
-        weights_digest(model),
-        (row | {"nonzero": 1 - sparsity(model)}, measured),
+        out=folder.path,
+        checkpoints=folder.path / CHECKPOINTS,
+        advice=folder.advice,
+        command=folder.command,
+        dense_weights=weights_digest(model),
+        dense=(row | {"nonzero": 1 - sparsity(model)}, measured),
     )
     return run_comparison(shared, folder, jobs)
 

@@ -24,7 +24,7 @@ from ...envs.surgery.plan import PruningPlan
 from ...envs.tracing import trace
 from ..reporting.report import plain_values
 from ..reporting.summary import describe_networks, device_name, measured_row, size_row
-from .base import Kind, Result
+from ..systems.base import Kind, Result
 from .shared import Entry, Shared
 
 _CLOSE = 1e-4
@@ -157,10 +157,5 @@ def _size(shared: Shared, plain: nn.Module, plan: PruningPlan | None) -> tuple[d
 def _nonzero(plain: nn.Module) -> float | None:
     try:
         return 1 - sparsity(plain)
-    except (
-        RuntimeError,
-        NotImplementedError,
-        AttributeError,
-        TypeError,
-    ):  # weights that are no plain tensors
+    except (RuntimeError, AttributeError, TypeError):  # weights that are no plain tensors
         return None

@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -27,7 +26,7 @@ from ..procedures.data_config import DataConfig
 from ..run.folder import NOT_TEXT, RunFolder
 from ..run.graceful_stop import GracefulStop
 from ..run.progress import Verbosity, log_verbose, verbosity
-from .base import Job, Result, System
+from ..systems.base import Job, Result, System
 from .result_files import save_result
 from .shared import Entry, Shared
 
@@ -52,7 +51,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ending:
     """How a member ended.
 
     Args:
@@ -64,32 +63,34 @@ class Outcome:
     reason: str = ""
 
 
-def run_member(shared: Shared, system: System, entry: Entry, alone: bool) -> Outcome:
+def run_member(shared: Shared, system: System, entry: Entry, in_own_process: bool) -> Ending:
     """Run a member to its end, or on from where an earlier process was stopped.
 
     Args:
         shared: What all members have in common.
         system: The system.
         entry: What the member does.
-        alone: Whether this process is its own, and is stopped by the stop file only.
+        in_own_process: Whether this process runs nothing else; then the stop file stops it, signals do not.
 
     Raises:
         OSError: If something cannot be written; the comparison can be resumed.
     """
     path = shared.out / entry.folder
     if (path / REPORT).is_file() or (path / MEASURED).is_file():
-        return Outcome("finished")
+        return Ending("finished")
     if shared.stop.exists():
-        return Outcome("stopped")
+        return Ending("stopped")
     try:
-        with _own_process(alone), open_member(shared, entry, alone=alone) as folder:
-            clock = _Clock(folder)
+        stopping = StopWithAll(shared, on_signal=not in_own_process)
+        with _on_one_core(quiet=in_own_process), open_member(shared, entry, stopping) as folder:
+            clock = _Clock(folder.checkpoint("seconds"))
+            stopping.each_check = clock.save_when_due
             result = run_system(shared, system, entry, folder)
             report = save_result(shared, entry, system.kind, result, clock.seconds, path)
             folder.keeps_checkpoints = bool(report["system"]["not_loadable"])
             _log(folder, entry, report)
     except Stopped:
-        return Outcome("stopped")
+        return Ending("stopped")
     except OSError:
         raise
     except Exception as error:  # systems of strangers may raise anything, and the others shall go on
@@ -101,11 +102,11 @@ def run_member(shared: Shared, system: System, entry: Entry, alone: bool) -> Out
             if not isinstance(error, ValueError | TypeError | FloatingPointError):
                 reason = f"{type(error).__name__}: {reason}"
         shutil.rmtree(path, ignore_errors=True)
-        return Outcome("failed", reason)
-    return Outcome("finished")
+        return Ending("failed", reason)
+    return Ending("finished")
 
 
-def open_member(shared: Shared, entry: Entry, *, alone: bool) -> RunFolder:
+def open_member(shared: Shared, entry: Entry, stopping: GracefulStop) -> RunFolder:
     """Open the folder of a member, new or as an earlier process has left it."""
     path = shared.out / entry.folder
     pruning = shared.config.pruning(entry.target, entry.seed)
@@ -115,7 +116,7 @@ def open_member(shared: Shared, entry: Entry, *, alone: bool) -> RunFolder:
         resumed=(path / CONFIG).is_file(),
         advice=shared.advice,
         dense_weights=shared.dense_weights,
-        stopping=_StopWithAll(shared.advice, shared.stop, on_signal=not alone),
+        stopping=stopping,
     )
 
 
@@ -135,59 +136,56 @@ def run_system(shared: Shared, system: System, entry: Entry, folder: RunFolder) 
         return system(job)
 
 
-class _StopWithAll(GracefulStop):
-    """Stop where a file appears, too: the process that has the members begun cannot reach others otherwise.
+class StopWithAll(GracefulStop):
+    """Stop a member where the stop file appears, as the process that began the members reaches others by it.
 
     Args:
-        advice: What resumes the comparison.
-        file: The file.
+        shared: What all members have in common.
         on_signal: Whether signals stop it, too.
     """
 
-    def __init__(self, advice: str, file: Path, *, on_signal: bool) -> None:
-        super().__init__(advice)
-        self._file, self._on_signals, self._asked = file, on_signal, advice
-        self.each_check: list[Any] = []
+    def __init__(self, shared: Shared, *, on_signal: bool) -> None:
+        super().__init__(shared.advice)
+        self._shared, self._heeds_signals = shared, on_signal
+        self.each_check: Callable[[], None] | None = None
+        """Called at each safe point."""
 
     def __enter__(self) -> Self:
-        return super().__enter__() if self._on_signals else self
+        return super().__enter__() if self._heeds_signals else self
 
     def check(self) -> None:
         """Stop if a signal was received or the file is there."""
-        for call in self.each_check:
-            call()
-        if self._file.exists():
-            raise Stopped(self._asked)
+        if self.each_check is not None:
+            self.each_check()
+        if self._shared.stop.exists():
+            raise Stopped(self._shared.advice)
         super().check()
 
 
 class _Clock:
     """The seconds that a member has taken, those of earlier processes included, up to the last saved ones."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._file: Checkpoint = folder.checkpoint("seconds")
-        before = self._file.load() or {"seconds": 0.0}
+    def __init__(self, file: Checkpoint) -> None:
+        self._file = file
+        before = file.load() or {"seconds": 0.0}
         self._watch = Stopwatch(before["seconds"])
-        stopping = folder._stopping
-        assert isinstance(stopping, _StopWithAll)
-        stopping.each_check.append(self._save_when_due)
 
     @property
     def seconds(self) -> float:
         return self._watch.seconds
 
-    def _save_when_due(self) -> None:
+    def save_when_due(self) -> None:
         if self._file.due:
             self._file.save({"seconds": self.seconds})
 
 
 @contextlib.contextmanager
-def _own_process(alone: bool) -> Iterator[None]:
-    """Compute on one core, as numbers depend on it; a process that is alone says nothing."""
+def _on_one_core(*, quiet: bool) -> Iterator[None]:
+    """Compute on one core, as numbers depend on it; the processes of members say nothing."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        if not alone:
+        if not quiet:
             yield
             return
         with verbosity(Verbosity.QUIET), warnings.catch_warnings():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 
 from ...envs.io.ranges import check_seed
@@ -17,8 +17,8 @@ DENSE = "dense"
 """The reference of every comparison, which needs no run of its own."""
 
 USUAL = ("agent", "fpgm-global", "l2-uniform", "gradual", "rank", "small-dense")
-"""Systems that a comparison without names has, as far as they are known: the agent, the two heuristics that
-are best after recovery, and one system of each other idea."""
+"""Systems that a comparison without names has: the agent, the two heuristics that are best after recovery,
+and one system of each other idea."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class ComparisonConfig(RecoveryConfig):
     """
 
     methods: tuple[str, ...] = USUAL
-    """Systems to compare; agent, baselines such as l2-uniform, and all of the page on systems; dense-tuned is
-    the dense network, trained on for as many epochs. Commas separate them, too."""
+    """Systems to compare: agent, heuristics such as l2-uniform, and those of the page on systems; dense-tuned
+    is the dense network, trained on for as many epochs. Commas may separate them."""
     targets: tuple[Share, ...] = (0.5,)
     """Target MACs ratios, pruned / dense, each in (0, 1]; also --target-macs; for systems that remove single
     weights the share of the weights."""
@@ -65,8 +65,8 @@ class ComparisonConfig(RecoveryConfig):
         if self.train_on_val:
             raise ValueError("systems choose on val while they train, so --train-on-val cannot be compared")
 
-    def known_methods(self, known: Iterable[str]) -> tuple[str, ...]:
-        """Return the systems to compare; of the usual ones those that there are.
+    def check_methods(self, known: Collection[str]) -> None:
+        """Check the names of the systems.
 
         Args:
             known: Names of all systems.
@@ -74,13 +74,9 @@ class ComparisonConfig(RecoveryConfig):
         Raises:
             ValueError: If there is no such system.
         """
-        names = tuple(known)
-        if self.methods == USUAL:
-            return tuple(name for name in USUAL if name in names)
         for name in self.methods:
-            if name not in names:
-                raise ValueError(unknown_name("method", name, names))
-        return self.methods
+            if name not in known:
+                raise ValueError(unknown_name("method", name, known))
 
     def pruning(self, target: float, seed: int) -> PruningConfig:
         """Return the options of one system's run.

@@ -34,8 +34,13 @@ def wait_for(condition: Callable[[], bool], process: BaseProcess) -> None:
     assert process.is_alive()
 
 
-@pytest.mark.parametrize("file", ["dense-tuned-1-seed0/checkpoints/training.checkpoint",
-                                  f"{LAST}/checkpoints/recovery.checkpoint"])  # fmt: skip
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param("dense-tuned-1-seed0/checkpoints/training.checkpoint", marks=pytest.mark.slow),
+        f"{LAST}/checkpoints/recovery.checkpoint",
+    ],
+)
 def test_killed_inside_a_run_it_goes_on_there_to_the_same_result(
     file: str, whole: Path, tmp_path: Path
 ) -> None:
@@ -50,7 +55,7 @@ def test_killed_inside_a_run_it_goes_on_there_to_the_same_result(
     assert_same_networks(whole, out)
 
 
-def test_finished_runs_are_read_back(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_runs_are_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, errors = tmp_path / "out", tmp_path / "errors"
     process = begin([*WORDS, "--out", str(out)], errors)
     wait_for((out / "dense-tuned-1-seed0" / "measured.json").is_file, process)
@@ -58,7 +63,7 @@ def test_finished_runs_are_read_back(whole: Path, tmp_path: Path, monkeypatch: p
     process.join()
     made = []
     monkeypatch.setattr(
-        "secateur.agent.systems.member.run_system",
+        "secateur.agent.comparison.member.run_system",
         lambda shared, system, entry, folder: made.append(entry.folder) or _stop(),
     )
     assert main(["resume", str(out)]) == 130
@@ -73,9 +78,7 @@ def _stop() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_runs_in_processes_stop_together_and_go_on(
-    number: signal.Signals, whole: Path, tmp_path: Path
-) -> None:
+def test_runs_in_processes_stop_together_and_go_on(number: signal.Signals, tmp_path: Path) -> None:
     out, errors = tmp_path / "out", tmp_path / "errors"
     longer = [word if word != "6" else "60" for word in WORDS]
     process = begin([*longer, "--jobs", "2", "--out", str(out)], errors)
