@@ -28,7 +28,7 @@ def cut(
     size: Mapping[str, str] | None = None,
     allow_inexact: Collection[str] = (),
 ) -> nn.Module:
-    """Remove the blocks and filters that a plan does not keep, and verify the result.
+    """Remove what a plan does not keep: blocks, then filters, then ranks; and verify the result.
 
     Args:
         model: The dense network; it is not changed.
@@ -42,7 +42,8 @@ def cut(
         allow_inexact: As for ``secateur.trace``, if the plan was made with it.
 
     Returns:
-        A smaller network, which computes what the dense one computes without these blocks and filters.
+        A smaller network, which computes what the dense one computes without these blocks and filters; layers
+        with a rank compute their best approximation.
 
     Raises:
         ValueError: If the plan was made for another network, or an example is needed.
