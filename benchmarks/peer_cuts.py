@@ -103,7 +103,7 @@ def kirigami(request: Request) -> tuple[nn.Module, int]:
     from torch_kirigami import DependencyGraph
     from torch_kirigami.pruning import Greedy, GroupMagnitude, ParameterBudget, Pruner
 
-    model = request.model
+    model, plain = request.model, copy.deepcopy(request.model)
     pruner = Pruner(model, graph=DependencyGraph.build(model, args=(request.example,)))
     space = pruner.discover_candidates()
     dense, params = macs(model, request.example), sum(p.numel() for p in model.parameters())
@@ -118,7 +118,18 @@ def kirigami(request: Request) -> tuple[nn.Module, int]:
         else:
             high = share
     assert best is not None, "no budget of parameters is small enough"
-    return best, BISECTIONS
+    return _without_its_classes(best, plain, request.example), BISECTIONS
+
+
+def _without_its_classes(cut: nn.Module, plain: nn.Module, example: Tensor) -> nn.Module:
+    """Move what a peer has cut into a copy of the dense network, which can be read where the peer is not."""
+    sizes = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features")
+    for name, module in cut.named_modules():
+        own = plain.get_submodule(name)
+        own._parameters, own._buffers = module._parameters, module._buffers
+        vars(own).update({key: value for key, value in vars(module).items() if key in sizes})
+    torch.testing.assert_close(plain.eval()(example), cut.eval()(example))
+    return plain
 
 
 PEERS: dict[str, tuple[str, Callable[[Request], tuple[nn.Module, int]]]] = {
