@@ -173,7 +173,7 @@ def _texts(metadata: dict[str, Any]) -> dict[str, str]:
 
 def _write_pt2(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path) -> tuple[float, None]:
     run = write_pt2(model, shapes, metadata, path, merges_norms=True)
-    return compare(model, shapes, run), None
+    return compare(model, shapes, run, TOLERANCE), None
 
 
 def write_pt2(
@@ -207,7 +207,7 @@ def write_pt2(
 
 def _write_onnx(model: nn.Module, shapes: Shapes, metadata: dict[str, Any], path: Path) -> tuple[float, int]:
     opset, run = write_onnx(model, shapes, metadata, path)
-    return compare(model, shapes, run), opset
+    return compare(model, shapes, run, TOLERANCE), opset
 
 
 def write_onnx(
@@ -287,7 +287,7 @@ def _without_norms(
     if not fold_norms(folded):
         return program
     try:
-        compare(model, shapes, lambda inputs: _tensors(folded(*inputs)))
+        compare(model, shapes, lambda inputs: _tensors(folded(*inputs)), TOLERANCE)
     except ValueError:
         return program
     return _program(folded, shapes, _inputs(model, shapes, _EXAMPLES))
@@ -310,7 +310,7 @@ def _inputs(model: nn.Module, shapes: Shapes, batch: int) -> tuple[Tensor, ...]:
     return tuple(torch.randn(batch, *shape, generator=generator, dtype=dtype) for shape in shapes)
 
 
-def compare(model: nn.Module, shapes: Shapes, run: Run, tolerance: float = TOLERANCE) -> float:
+def compare(model: nn.Module, shapes: Shapes, run: Run, tolerance: float) -> float:
     """Return the largest relative difference over all outputs and batch sizes.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from secateur.envs.modules.sizes import fit_attributes, sizes_from_weights
 from secateur.envs.surgery.cutting import cut, load_pruned, save_pruned
@@ -134,7 +134,8 @@ def test_every_size_is_true_after_the_cut_and_after_loading_with_and_without_sec
     check_true(smaller, inputs)
     check_true(again, inputs)
     assert str(again) == str(smaller)
-    if not getattr(smaller, "baked", False):
+    # The file has plain weights where the factory normalises or masks them, which the page's lines do not know.
+    if not getattr(smaller, "baked", False) and not prune.is_pruned(smaller):
         alone = rebuilt_by_snippet(architecture.model, tmp_path, monkeypatch)
         check_true(alone, inputs)
         assert (

@@ -303,7 +303,7 @@ def test_auxiliary_answers_are_told_from_the_main_one() -> None:
     assert main_and_auxiliary(main) == (main, [])
 
 
-NO_NUMBERS = ("optimiser", "schedule", "distillation", "precision", "train_on_val", "compile")
+NO_NUMBERS = ("optimiser", "schedule", "distillation", "precision", "quantize", "train_on_val", "compile")
 NUMBERS = [field.name for field in dataclasses.fields(RecoveryConfig) if field.name not in NO_NUMBERS]
 
 
