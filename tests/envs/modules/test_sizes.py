@@ -134,7 +134,7 @@ def test_every_size_is_true_after_the_cut_and_after_loading_with_and_without_sec
     check_true(smaller, inputs)
     check_true(again, inputs)
     assert str(again) == str(smaller)
-    # The file has plain weights where the factory normalises or masks them, which the page's lines do not know.
+    # The file has plain weights where a factory normalises or masks them, which the page does not know.
     if not getattr(smaller, "baked", False) and not prune.is_pruned(smaller):
         alone = rebuilt_by_snippet(architecture.model, tmp_path, monkeypatch)
         check_true(alone, inputs)
