@@ -34,9 +34,10 @@ from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.loading import load_task
 from secateur.agent.procedures.short_recovery import shortened
-from secateur.envs.cost import profiling
+from secateur.envs.cost import timer
 from secateur.envs.cost.latency_table import LatencyTable
 from secateur.envs.cost.profiling import TimingCache, cut_to
+from secateur.envs.cost.timer import Timing
 from secateur.envs.io.atomic_write import write_atomically
 from secateur.envs.io.tensor_files import read_tensors
 from secateur.envs.models import get_model
@@ -180,13 +181,13 @@ class Accuracy:
             self.rows.add(row)
 
     def _dense_ms(self) -> float:
+        """Return the latency of the dense network, which tables of those without blocks are scaled by."""
         row = self.rows.find(part="dense_ms")
         if row is None:
-            self.sizes.config = replace(self.config, target_latency=1e-6)
-            network = self.sizes.of(Dropped((), self.model, 0.0)).network
-            assert network.latency is not None
-            row = {"part": "dense_ms", "ms": float(network.latency(network.widths))}
+            (ms,) = fastest([self.model], self.example[:1], rounds=200)
+            row = {"part": "dense_ms", "ms": ms}
             self.rows.add(row)
+        self.sizes.dense_ms = row["ms"]
         return float(row["ms"])
 
     def _alone(self, share: float) -> Row:
@@ -246,15 +247,15 @@ def fastest(models: Sequence[nn.Module], example: torch.Tensor, rounds: int) -> 
     return [min(own) for own in times]
 
 
-def processor_ms(
-    model: nn.Module, example: torch.Tensor, *, seconds: float = 0.5, threads: int | None = None
-) -> float:
-    """Time a pass as :func:`secateur.envs.cost.timer.latency_ms` does, by the time of the thread."""
+def by_processor(
+    models: Sequence[nn.Module], example: torch.Tensor, *, seconds: float = 0.5, threads: int | None = None
+) -> list[Timing]:
+    """Time passes as :func:`secateur.envs.cost.timer.time_passes` does, by the time of the thread."""
     assert threads == 1
-    begun, found = time.thread_time(), math.inf
-    while time.thread_time() - begun < seconds:
-        found = min(found, *fastest([model], example, rounds=5))
-    return found
+    begun, found = time.thread_time(), [math.inf] * len(models)
+    while time.thread_time() - begun < seconds * len(models):
+        found = [min(pair) for pair in zip(found, fastest(models, example, rounds=5), strict=True)]
+    return [Timing(len(example), ms, (ms, ms, ms), busy=False) for ms in found]
 
 
 def measure_resnet50(rows: Rows) -> None:
@@ -335,7 +336,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="JSON file of rows to read and extend")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    profiling.latency_ms = processor_ms  # the table of latencies, too, does without an idle machine
+    timer.time_passes = by_processor  # the tables of latencies, too, do without an idle machine
     rows = Rows(args.json, time.monotonic() + 60 * args.minutes)
     if "latency" in args.parts:
         measure_resnet50(rows)

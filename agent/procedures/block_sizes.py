@@ -12,6 +12,7 @@ from torch import nn
 
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import TimingCache, with_latency
+from ...envs.cost.timer import compare_speed
 from ...envs.modules.ranks import broadcast, first_decides
 from ...envs.problem.problem import PruningProblem, check_prunable
 from ...envs.recovery.branch_means import BranchMeans
@@ -74,6 +75,7 @@ class BlockSizes:
         dense: Its trace.
         config: The options of the run.
         cache: Times of modules, which networks without blocks share.
+        dense_ms: Latency of the dense network, ms; None before it was timed.
     """
 
     model: nn.Module
@@ -81,6 +83,7 @@ class BlockSizes:
     dense: TracedNetwork
     config: PruningConfig
     cache: TimingCache = field(default_factory=dict)
+    dense_ms: float | None = None
 
     @property
     def means(self) -> BranchMeans:
@@ -107,16 +110,28 @@ class BlockSizes:
             target = DEFAULT_TARGET if config.target_macs is None else config.target_macs
             dense, left = (float(traced.macs(traced.widths)) for traced in (self.dense, network))
             return Sized(dropped, network, replace(config, target_macs=min(1.0, target * dense / left)))
-        shape, latency = self.task.input_shape, config.latency
         if table is None:
             log_info(f"timing the network without {len(dropped.blocks)} blocks")
-            network = first_decides(lambda: with_latency(model, network, shape, latency, cache=self.cache))
-        else:
-            network = replace(network, latency=table)
-        assert network.latency is not None
-        if float(network.latency(network.widths)) <= config.target_latency:
+            table = first_decides(lambda: self._timed(dropped, network))
+        network = replace(network, latency=table)
+        if float(table(network.widths)) <= config.target_latency:
             config = replace(config, target_latency=None, target_macs=1.0)
         return Sized(dropped, network, config)
+
+    def _timed(self, dropped: Dropped, network: TracedNetwork) -> LatencyTable:
+        """Make the latency table of a network without blocks.
+
+        Tables that are made one after another may differ as the machine does. So each is scaled: the network
+        is as much faster than the dense one as it is where both are timed in turns.
+        """
+        shape, latency = self.task.input_shape, self.config.latency
+        table = with_latency(dropped.model, network, shape, latency, cache=self.cache).latency
+        assert isinstance(table, LatencyTable)
+        dense, smaller = compare_speed([self.model, dropped.model], shape, latency)
+        self.dense_ms = self.dense_ms or dense.fastest_ms
+        wanted = self.dense_ms * smaller.fastest_ms / dense.fastest_ms
+        first, second, third = (wanted / float(table(network.widths)) * each for each in table.coefficients)
+        return replace(table, coefficients=(first, second, third))
 
 
 def _without_lost_patterns(config: PruningConfig, model: nn.Module) -> PruningConfig:
