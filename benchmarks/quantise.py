@@ -9,8 +9,8 @@ A run is measured as it is, with its ranges if it was pruned with --quantize int
 with weights is cut by fpgm-global, and recovered in float and under fake quantisation, for as long each; the
 dense one is trained under fake quantisation, too. All accuracies are those of the files in onnxruntime.
 
-Latency is that of the fastest pass of many on the CPU, at batch 1 and 64, the networks in turns; on one thread
-it is the processor's time.
+Latency is that of the fastest pass of many on the CPU, at batch 1 and 64, the networks in turns; on one
+thread it is the processor's time.
 """
 
 from __future__ import annotations
