@@ -15,6 +15,7 @@ from torch import nn
 
 from ...envs.modules.copying import replica
 from ...envs.modules.initialisation import reset_weights
+from ...envs.sparsity import remove_masks
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import PruningPlan, resize_mask
 from ...envs.surgery.verification import verify_cut
@@ -47,7 +48,7 @@ class SmallDense:
             raise ValueError("a taught network needs a teacher; give a distillation_weight above 0")
         plan = uniform_plan(job.network, job.target)
         verify_cut(job.model, job.network, plan, torch.zeros(2, *job.task.input_shape))
-        small = with_random_weights(cut(job.model, job.network, plan), job.config.seed)
+        small = with_random_weights(remove_masks(cut(job.model, job.network, plan)), job.config.seed)
         train_stage(job, small, job.epochs, "small", taught=self.taught, from_scratch=True)
         return Result(small, plan, job.epochs)
 

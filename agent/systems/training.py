@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from ...envs.recovery.batching import Batching
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.callbacks import Callback, Callbacks
 from ...envs.recovery.config import RecoveryConfig
@@ -24,7 +25,7 @@ def train_stage(
     on_step: Callback | None = None,
     taught: bool = True,
     from_scratch: bool = False,
-) -> None:
+) -> float:
     """Train a network in place for a part of the job's passes, and re-estimate batch-norm statistics.
 
     The learning rate takes its whole course, from the high rate of the recipe to zero, in each stage (Renda
@@ -40,6 +41,9 @@ def train_stage(
         taught: Whether the dense network is the teacher, with the weight that the job's options give it.
         from_scratch: Whether the weights are random or nearly so: then the learning rate is that of
             :meth:`.RecoveryConfig.from_scratch`, unless the job has one, or another optimiser.
+
+    Returns:
+        The passes that the stage has, whole steps; ``on_step`` may have ended it earlier.
     """
     given, config = job.config.recovery, shortened(job.config.recovery)
     if from_scratch and given.learning_rate is None and given.optimiser == "sgd":
@@ -60,6 +64,7 @@ def train_stage(
             )
     reestimate_batchnorm(model, job.task, images=config.batchnorm_images, seed=job.config.seed)
     model.eval()
+    return steps / Batching.of(job.task, config).steps
 
 
 def steps_of_stage(job: Job, epochs: float) -> int:
