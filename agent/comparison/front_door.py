@@ -219,7 +219,8 @@ def compare_in(
 
 def _several(name: str, given: Any, kind: type, what: str) -> tuple[Any, ...]:
     """Return one value or several as a tuple."""
-    values = (given,) if isinstance(given, kind) or not isinstance(given, Iterable) else tuple(given)
+    is_one = isinstance(given, kind | str) or not isinstance(given, Iterable)
+    values = (given,) if is_one else tuple(given)
     if wrong := [value for value in values if not isinstance(value, kind)]:
         raise TypeError(f"{name} has {wrong[0]!r}; give {what}, or several")
     return values
