@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from ...envs.cost.config import LatencyConfig
 from ...envs.io.ranges import check_seed
-from ...envs.io.run_files import CONFIG, WEIGHTS, no_run
+from ...envs.io.run_files import CONFIG, WEIGHTS, no_run, not_finished
 from ...envs.io.suggestions import looks_like_path
 from ..procedures.data_config import DataConfig, read_data_config
 from ..run.flat_options import values_of
@@ -80,10 +80,7 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
                 if getattr(self, name) is not None:
                     raise ValueError(f"{run} is a run and has its own {name}; leave out --{name}")
             if not (run / WEIGHTS).is_file():
-                raise ValueError(
-                    f"{run} is not a finished prune run: it has no {WEIGHTS}; see `secateur runs`, or go on "
-                    f"with `secateur resume {run}`"
-                )
+                raise ValueError(not_finished(run, WEIGHTS))
             model, task = load_pruned_run(run, self.data)
         elif run.is_dir() or run.suffix == ".json" or len(run.parts) > 2 or looks_like_path(self.what):
             raise ValueError(f"{no_run(run)}, or the name of a network")

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...envs.io.memory import is_out_of_memory
-from ...envs.io.run_files import CONFIG, REPORT, no_run
+from ...envs.io.run_files import CONFIG, REPORT, no_run, not_finished
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text
@@ -263,10 +263,7 @@ def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
     path = folder / REPORT
     if not path.is_file():
         if (folder / CONFIG).is_file():
-            raise ValueError(
-                f"{folder} is not a finished prune run: it has no {REPORT}; see `secateur runs`, or go "
-                f"on with `secateur resume {folder}`"
-            )
+            raise ValueError(not_finished(folder, REPORT))
         raise ValueError(no_run(folder, REPORT))
     text = read_text(path)
     try:

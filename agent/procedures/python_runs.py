@@ -7,6 +7,8 @@ from typing import Any
 from torch import nn
 
 from ...envs.io.run_files import CONFIG, PLAN, REPORT
+from ...envs.io.sparse_tensors import FLOATS
+from ...envs.io.tensor_files import is_finite
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.modules.copying import replica
 from ...envs.quantization.ranges import load_ranges
@@ -96,13 +98,18 @@ def data_config(task: Data, options: dict[str, Any]) -> DataConfig:
 
 
 def check_network(model: object) -> None:
-    """Refuse what is no network.
+    """Refuse what is no network, or none that can compute anything.
 
     Raises:
         TypeError: If it is none.
+        ValueError: If weights are infinite or undefined.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"the model is {type(model).__name__}; give an nn.Module")
+    for name, weight in model.named_parameters():
+        is_plain = type(weight) is nn.Parameter and weight.dtype in FLOATS and not weight.is_meta
+        if is_plain and not is_finite(weight):
+            raise ValueError(f"{name} holds infinite or undefined numbers; give trained weights")
 
 
 def open_for_python(

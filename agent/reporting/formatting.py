@@ -92,7 +92,8 @@ def _file_rows(report: dict[str, Any]) -> list[Row]:
 
 def _block_rows(report: dict[str, Any]) -> list[Row]:
     """Return the row for residual blocks, if any might have gone."""
-    if not (blocks := report.get("blocks")):
+    blocks = report.get("blocks")
+    if not blocks or not blocks["total"]:
         return []
     total, left = blocks["total"], blocks["total"] - len(blocks["dropped"])
     return [Row("residual blocks", str(total), str(left), percent(left / total))]

@@ -87,6 +87,8 @@ def _down_to_target(job: Job) -> Iterator[str]:
         if left <= wanted:
             return
         number = len(dropped.blocks)
+    if not number:
+        raise ValueError(f"{job.name} has no block that can go; take a system that removes something else")
     least = math.ceil(1e3 * left / _macs(job.network)) / 1e3
     raise ValueError(
         f"the target {job.target:g} of the MACs cannot be reached by dropping blocks alone: without "

@@ -21,6 +21,11 @@ USUAL = ("agent", "fpgm-global", "l2-uniform", "gradual", "rank", "small-dense")
 are best after recovery, and one system of each other idea."""
 
 
+def size_name(target: float) -> str:
+    """Return a target as folders of members name it, six digits; no two of a comparison are alike."""
+    return f"{target:g}"
+
+
 @dataclass(frozen=True)
 class ComparisonConfig(RecoveryConfig):
     """Comparison: which systems, at which sizes, how often, and how long.
@@ -49,7 +54,8 @@ class ComparisonConfig(RecoveryConfig):
             values = getattr(self, what)
             if not values:
                 raise ValueError(f"there are no {what} to compare; give at least one")
-            if twice := [value for value in values if values.count(value) > 1]:
+            names = [size_name(value) if what == "targets" else value for value in values]
+            if twice := [value for value in names if names.count(value) > 1]:
                 raise ValueError(f"{what} has {twice[0]} twice; give it once")
         if self.effort not in EFFORTS:
             raise ValueError(unknown_name("effort", self.effort, EFFORTS))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from ...envs.tracing import TracedNetwork
 from ..procedures.data_config import DataConfig, read_data_config
 from ..procedures.keywords import checked_keywords, split_keywords
 from ..procedures.preparation import logged, trace_for_task
-from ..procedures.python_runs import Data, data_config, is_resumed, open_for_python
+from ..procedures.python_runs import Data, check_network, data_config, is_resumed, open_for_python
 from ..reporting.comparison import comparison_table, read_comparison
 from ..reporting.summary import measured_row, size_row
 from ..run.folder import RunFolder, check_same_weights
@@ -125,15 +126,17 @@ def compare(
     """
     given = checked_keywords("compare", options)
     recovery, data_options = split_keywords(given, ComparisonConfig, DataConfig)
+    check_network(model)
     config = ComparisonConfig(
-        methods=_several(methods, str),
-        targets=_several(targets, float),
-        seeds=_several(seeds, int),
+        methods=_several("methods", methods, str, "a name"),
+        targets=_several("targets", targets, Real, "a number"),
+        seeds=_several("seeds", seeds, Integral, "a whole number"),
         **recovery,
     )
     config.known_methods(all_systems())
     check_whole("jobs", jobs, 1)
     data, name = data_config(task, data_options), name or type(model).__name__
+    is_kept = out is not None
     with contextlib.ExitStack() as stack:
         if out is None:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "compare"
@@ -152,6 +155,8 @@ def compare(
         network = checked_network(model, loaded, config, name)
         options_of_run = PythonComparison(name, data, config)
         advice = f"secateur.compare(..., out={str(out)!r}, resume=True)"
+        if not is_kept:
+            advice = "it cannot be resumed, as no out was given"
         folder = stack.enter_context(
             RunFolder(out, options_of_run, resumed=resumed, advice=advice, dense_weights=digest)
         )
@@ -211,6 +216,10 @@ def compare_in(
     return run_comparison(shared, folder, jobs)
 
 
-def _several(given: Any, kind: type) -> tuple[Any, ...]:
+def _several(name: str, given: Any, kind: type, what: str) -> tuple[Any, ...]:
     """Return one value or several as a tuple."""
-    return (given,) if isinstance(given, kind | int) else tuple(given)
+    is_one = isinstance(given, kind | str) or not isinstance(given, Iterable)
+    values = (given,) if is_one else tuple(given)
+    if wrong := [value for value in values if not isinstance(value, kind)]:
+        raise TypeError(f"{name} has {wrong[0]!r}; give {what}, or several")
+    return values

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ...envs.sparsity import magnitude_masks, set_masks
 from ...envs.sparsity.criteria import Scope
 from .base import Job, Kind, Result
-from .training import train_stage
+from .training import steps_per_epoch, train_stage
 from .weights import masked_copy, share_left, sparse_result
 
 
@@ -19,7 +19,7 @@ class Iterative:
     Each round keeps the same factor of what the one before left, and has the same part of the passes.
 
     Args:
-        rounds: Number of rounds, at least 1.
+        rounds: Number of rounds, at least 1; fewer where the passes have fewer steps.
         scope: On which scale magnitudes are compared.
     """
 
@@ -35,12 +35,12 @@ class Iterative:
         """
         model = masked_copy(job)
         first = share_left(model)
-        shares = [
-            first * min(1.0, job.target / first) ** ((number + 1) / self.rounds)
-            for number in range(self.rounds)
-        ]
+        # No round is shorter than a step.
+        rounds = max(1, min(self.rounds, steps_per_epoch(job) * job.epochs)) if job.epochs else self.rounds
+        shares = [first * min(1.0, job.target / first) ** ((number + 1) / rounds) for number in range(rounds)]
         shares[-1] = job.target
+        spent = 0.0
         for number, share in enumerate(shares, start=1):
             set_masks(model, magnitude_masks(model, share, self.scope))
-            train_stage(job, model, job.epochs / self.rounds, f"round-{number}")
-        return sparse_result(job, model, job.epochs, rounds=self.rounds, shares=shares)
+            spent += train_stage(job, model, job.epochs / len(shares), f"round-{number}")
+        return sparse_result(job, model, spent, rounds=len(shares), shares=shares)

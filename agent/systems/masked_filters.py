@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ...envs.modules.copying import replica
-from ...envs.sparsity import apply_masks, cubic_sparsity, remove_masks, set_masks
+from ...envs.sparsity import apply_masks, cubic_sparsity, keep_masks, remove_masks, set_masks
 from ...envs.sparsity.filters import filter_masks
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import Mask, PruningPlan
@@ -64,8 +64,26 @@ class Stages:
         return Budget(job.network, job.target if step >= self.end else 1 - gone, "macs")
 
 
+def check_unmasked(model: nn.Module) -> None:
+    """Refuse a network with masks on single weights: masks of filters would take their place.
+
+    Raises:
+        ValueError: If it has some.
+    """
+    if masks := keep_masks(model):
+        raise ValueError(
+            f"{next(iter(masks))} has a mask of torch.nn.utils.prune, and filters are masked likewise; "
+            "call prune.remove for each such weight, or take another system, such as fpgm-global"
+        )
+
+
 def dense_with_masks(job: Job) -> nn.Module:
-    """Return a copy of the dense network in which every filter has a mask that keeps it."""
+    """Return a copy of the dense network in which every filter has a mask that keeps it.
+
+    Raises:
+        ValueError: If the network has masks on single weights.
+    """
+    check_unmasked(job.model)
     model = replica(job.model)
     apply_masks(model, filter_masks(model, job.network, PruningPlan.dense(job.network).masks(job.network)))
     return model

@@ -31,6 +31,9 @@ from .base import Job, Result, System
 from .result_files import save_result
 from .shared import Entry, Shared
 
+_REASON = 400
+"""Characters of the reason why a member failed: a sentence that says what to do, in full."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -97,7 +100,7 @@ def run_member(shared: Shared, system: System, entry: Entry, alone: bool) -> Out
             reason = "the memory does not suffice"
         else:
             log_verbose(f"{entry.folder}: {error!r}")
-            reason = first_line(error)
+            reason = first_line(error, _REASON)
             if not isinstance(error, ValueError | TypeError | FloatingPointError):
                 reason = f"{type(error).__name__}: {reason}"
         shutil.rmtree(path, ignore_errors=True)

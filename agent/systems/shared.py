@@ -11,7 +11,7 @@ from ...envs.tasks import Task
 from ...envs.tracing import TracedNetwork
 from ..procedures.data_config import DataConfig
 from ..reporting.summary import MeasuredRow
-from .config import ComparisonConfig
+from .config import ComparisonConfig, size_name
 
 STOP = "stop"
 """File among the checkpoints of a comparison that stops its members at their next safe point."""
@@ -34,7 +34,7 @@ class Entry:
     @property
     def folder(self) -> str:
         """Name of its folder."""
-        return f"{self.method}-{self.target:g}-seed{self.seed}"
+        return f"{self.method}-{size_name(self.target)}-seed{self.seed}"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import nn
 
 from ...envs.modules.copying import replica
 from ...envs.recovery.config import RecoveryConfig
+from ...envs.sparsity import remove_masks
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import PruningPlan, resize_mask
 from ...envs.surgery.verification import verify_cut
@@ -54,7 +55,7 @@ class SmallDense:
             raise ValueError("a taught network needs a teacher; give a distillation_weight above 0")
         plan = uniform_plan(job.network, job.target)
         verify_cut(job.model, job.network, plan, torch.zeros(2, *job.task.input_shape))
-        small = with_random_weights(cut(job.model, job.network, plan), job.config.seed)
+        small = with_random_weights(remove_masks(cut(job.model, job.network, plan)), job.config.seed)
         train_stage(job, small, job.epochs, "small", teacher=teacher.model if teacher else None, **_rate(job))
         return Result(small, plan, job.epochs)
 

@@ -26,6 +26,7 @@ from ...envs.surgery.plan import PruningPlan
 from ..deciders.base import Budget
 from .base import Job, Kind, Result
 from .filter_ranking import highest_ranked, verified
+from .masked_filters import check_unmasked
 from .training import steps_per_epoch, train_stage
 from .weights import sparse_result
 
@@ -131,6 +132,7 @@ class FilterLottery:
 
     def __call__(self, job: Job) -> Result:
         """Train, rank and reset in rounds, then cut; see :class:`.base.System`."""
+        check_unmasked(job.model)
         network, schedule = job.network, Schedule.of(job, rewinds=self.rewinds)
         Budget(network, job.target, "macs")
         start, notes = initial_state(job, schedule)

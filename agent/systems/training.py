@@ -25,7 +25,7 @@ def train_stage(
     on_step: Callback | None = None,
     teacher: nn.Module | None = None,
     **changes: Any,
-) -> None:
+) -> float:
     """Train a network in place for a part of the job's passes, and re-estimate batch-norm statistics.
 
     The learning rate takes its whole course, from the high rate of the recipe to zero, in each stage (Renda
@@ -40,6 +40,9 @@ def train_stage(
         on_step: Called after every step.
         teacher: The network to distil from, or None.
         **changes: Options of the recovery that differ from the job's.
+
+    Returns:
+        The passes that the stage has, whole steps; ``on_step`` may have ended it earlier.
     """
     config = replace(shortened(job.config.recovery), **changes)
     steps = steps_of(epochs, job.task, config)
@@ -59,6 +62,7 @@ def train_stage(
             )
     reestimate_batchnorm(model, job.task, images=config.batchnorm_images, seed=job.config.seed)
     model.eval()
+    return steps / Batching.of(job.task, config).steps
 
 
 def steps_per_epoch(job: Job) -> int:

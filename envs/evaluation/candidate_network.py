@@ -27,7 +27,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..modules.copying import replica
 from ..modules.cuda_graphs import capture_graph
-from ..modules.modes import fastest_layout
+from ..modules.modes import fastest_layout, takes_channels_last
 from ..modules.outputs import main_output
 from ..modules.precision import working_dtype
 from ..recovery.compensation import Compensation
@@ -84,7 +84,8 @@ class CandidateNetwork:
         pixels = example[0].numel() // example.shape[1]
         self.piece_size = max(8, min(_LARGEST_PIECE, _PIECE_PIXELS[example.device.type] // pixels))
         """Images of a piece, P, at most."""
-        if example.dim() == 4:  # before the trial pass, as outputs take over the layout of the weights
+        if takes_channels_last(self.model, example):
+            # Before the trial pass, as outputs take over the layout of the weights.
             self.model = self.model.to(memory_format=torch.channels_last)
         self._layout = fastest_layout(self.model, example)
         self.model = self.model.to(memory_format=self._layout)

@@ -42,6 +42,21 @@ LATENCY = "latency.json"
 """File in the checkpoint folder: the network's latency table."""
 
 
+def not_finished(folder: Path, file: str) -> str:
+    """Say that the folder of a run has no network to read, and what to do.
+
+    Args:
+        folder: The folder.
+        file: The file that it lacks.
+    """
+    if (folder / COMPARISON).is_file():
+        return f"{folder} is a comparison; give the folder of one of its runs: `secateur runs {folder}`"
+    return (
+        f"{folder} is not a finished prune run: it has no {file}; see `secateur runs`, or go on with "
+        f"`secateur resume {folder}`"
+    )
+
+
 def no_run(folder: Path, file: str = CONFIG) -> str:
     """Say that a folder is not that of a run, and what to give.
 

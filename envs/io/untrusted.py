@@ -97,15 +97,25 @@ def read_yaml(path: Path) -> Any:
         raise ValueError(f"{path} is not YAML that can be read: {' '.join(str(error).split())}") from error
 
 
-def short(text: str) -> str:
-    """Shorten an untrusted text for a message: no control characters, at most 80 characters."""
-    printable = "".join(c if c.isprintable() else "?" for c in text[:81])
-    return printable if len(printable) <= 80 else printable[:77] + "..."
+def short(text: str, most: int = 80) -> str:
+    """Shorten an untrusted text for a message: no control characters.
+
+    Args:
+        text: The text.
+        most: Characters that stay, at least 4.
+    """
+    printable = "".join(c if c.isprintable() else "?" for c in text[: most + 1])
+    return printable if len(printable) <= most else printable[: most - 3] + "..."
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its type if there is none."""
-    return short((str(error).splitlines() or [""])[0]) or type(error).__name__
+def first_line(error: BaseException, most: int = 80) -> str:
+    """Return the first line of an error's message, or its type if there is none.
+
+    Args:
+        error: The error.
+        most: Characters that stay, at least 4.
+    """
+    return short((str(error).splitlines() or [""])[0], most) or type(error).__name__
 
 
 def with_type(error: BaseException) -> str:

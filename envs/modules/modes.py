@@ -23,6 +23,17 @@ def restored_modes(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def takes_channels_last(model: nn.Module, inputs: Tensor) -> bool:
+    """Return whether inputs and weights have the layout at all; kernels of 3-d convolutions do not.
+
+    Args:
+        model: The network.
+        inputs: A batch (B, ...).
+    """
+    tensors = (*model.parameters(), *model.buffers())
+    return inputs.dim() == 4 and all(tensor.dim() != 5 for tensor in tensors)
+
+
 def fastest_layout(model: nn.Module, inputs: Tensor) -> torch.memory_format:
     """Return channels-last, 2.7 times faster on CPUs, if the network runs on it; else the contiguous format.
 
@@ -32,7 +43,7 @@ def fastest_layout(model: nn.Module, inputs: Tensor) -> torch.memory_format:
         model: The network, in evaluation mode so that the trial pass does not change it.
         inputs: A batch (B, ...), of which the first two examples are used.
     """
-    if inputs.dim() != 4:
+    if not takes_channels_last(model, inputs):
         return torch.contiguous_format
     try:
         with torch.no_grad():

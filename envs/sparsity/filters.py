@@ -50,7 +50,8 @@ def kept_filters(model: nn.Module, network: TracedNetwork) -> list[Mask]:
         mask = np.ones(layer.filters, np.bool_)
         slice_ = next((s for s in layer.slices if s.parameter in masks), None)
         if slice_ is not None:  # a kept filter has entries that stay, as each layer keeps at least one filter
-            kept = masks[slice_.parameter].movedim(slice_.axis, 0).flatten(1).any(1).cpu().numpy()
+            entries = masks[slice_.parameter].movedim(slice_.axis, 0)
+            kept = entries.reshape(len(entries), -1).any(1).cpu().numpy()
             mask = np.logical_or.reduce(kept[slice_.index], axis=1)
         found.append(mask)
     return found
@@ -62,7 +63,7 @@ def unmasked_state(model: nn.Module) -> dict[str, Tensor]:
     Returns:
         Tensors of the network itself, for ``load_state_dict`` of one without masks.
     """
-    masked = {name for name, _, _ in masked_weights(model)}
+    masked = {name for name, _, _ in masked_weights(model, remove_duplicate=False)}
     state = model.state_dict()
     for name in masked:
         del state[f"{name}_mask"]

@@ -45,11 +45,16 @@ def apply_masks(model: nn.Module, masks: Masks, *, straight_through: bool = Fals
             gradient.
 
     Raises:
-        ValueError: If the network has no such weight, or a mask has another shape.
+        ValueError: If the network has no such weight, it is no parameter, or a mask has another shape.
     """
     method = _StraightThrough if straight_through else prune.CustomFromMask
     for name, mask in masks.items():
         module, own = _owner(model, name)
+        if own not in module._parameters and f"{own}_mask" not in module._buffers:
+            raise ValueError(
+                f"{name} is computed from other parameters, as by spectral normalisation, and cannot have a "
+                "mask; make it a plain weight first, as torch's remove_parametrizations does"
+            )
         weight: Tensor = getattr(module, f"{own}_orig", getattr(module, own))
         if weight.shape != mask.shape:
             raise ValueError(f"the mask of {name} is {tuple(mask.shape)}, the weight {tuple(weight.shape)}")

@@ -15,7 +15,7 @@ from ..io.atomic_write import write_atomically
 from ..io.run_files import PLAN, WEIGHTS
 from ..io.sparse_tensors import pack
 from ..io.tensor_files import check_numbers, read_tensors, write_tensors
-from ..io.untrusted import read_text, short
+from ..io.untrusted import first_line, read_text, short
 from ..modules.calls import as_calls
 from ..modules.copying import refresh_masked_weights, replica
 from ..modules.numbers import set_numbers
@@ -181,7 +181,12 @@ def _without_blocks(model: nn.Module, plan: PruningPlan) -> nn.Module:
         return model
     if plan.input_shape is None:
         raise ValueError("the plan names blocks, so it has to say the shape of an input, input_shape")
-    return remove_blocks(model, plan.blocks, as_calls(torch.zeros(2, *plan.input_shape))[0])
+    try:
+        return remove_blocks(model, plan.blocks, as_calls(torch.zeros(2, *plan.input_shape))[0])
+    except RuntimeError as error:
+        raise ValueError(
+            f"the network does not run on the plan's input_shape {plan.input_shape}: {first_line(error)}"
+        ) from error
 
 
 def _set_sizes(model: nn.Module, attributes: Mapping[str, tuple[int, ...] | int]) -> None:

@@ -4,6 +4,7 @@ Shapes: L layers, N filters of a layer.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +23,9 @@ PLAN_FORMAT = "secateur-plan-1"
 
 _MAX_FILTERS = 2**20
 """Largest allowed number of filters of a layer in a plan file."""
+
+_MAX_AXES, _MAX_INPUT = 16, 2**26
+"""Largest allowed numbers of sizes and of values of one input in a plan file."""
 
 
 @dataclass(frozen=True)
@@ -282,6 +286,8 @@ def _shape(value: Any) -> tuple[int, ...] | None:
         return None
     if not _are_whole(value) or not all(1 <= size <= _MAX_FILTERS for size in value):
         raise ValueError(f"the input_shape of the plan must be a list of sizes from 1 to {_MAX_FILTERS:,}")
+    if len(value) > _MAX_AXES or math.prod(value) > _MAX_INPUT:
+        raise ValueError(f"the input_shape of the plan may have {_MAX_AXES} sizes and {_MAX_INPUT:,} values")
     return tuple(value)
 
 

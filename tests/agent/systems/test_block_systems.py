@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from secateur.agent import PruningConfig
 from secateur.agent.run.folder import RunFolder
@@ -60,6 +61,13 @@ def test_a_target_below_what_is_left_without_blocks_is_refused(problem: PruningP
         ValueError, match=r"cannot be reached by dropping blocks alone: without 2 .*keeps 0\."
     ):
         SYSTEMS["blocks"](job(problem, 0.05))
+
+
+def test_a_network_without_blocks_is_refused(problem: PruningProblem) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)).eval()
+    network = trace(model, torch.zeros(2, 1, 8, 8))
+    with pytest.raises(ValueError, match="demo has no block that can go"):
+        SYSTEMS["blocks"](replace(job(problem, 0.5), model=model, network=network))
 
 
 def test_a_target_of_one_drops_nothing(problem: PruningProblem) -> None:

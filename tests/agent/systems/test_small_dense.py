@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from secateur.agent.systems.base import Job
 from secateur.agent.systems.small_dense import SmallDense, uniform_plan, with_random_weights
 from secateur.envs.models import get_model
+from secateur.envs.modules.copying import replica
 from secateur.envs.problem.problem import PruningProblem
+from secateur.envs.sparsity import sparsity
 from secateur.envs.surgery.cutting import cut, load_pruned, save_pruned
 from secateur.envs.surgery.verification import trace_exactly
 from support.networks import MaskedWeights
@@ -82,6 +85,18 @@ def measured(job: Job, model: nn.Module) -> float:
     from secateur.envs.tasks import measure
 
     return measure(model, job.task, "val").accuracy
+
+
+def test_a_network_that_torch_has_pruned_gives_one_without_masks(problem: PruningProblem) -> None:
+    model = replica(problem.model)
+    prune.l1_unstructured(model.get_submodule("classifier"), "weight", amount=0.5)
+    network = trace_exactly(model, torch.zeros(2, 1, 8, 8))
+    short = replace(CONFIG, epochs=0)
+    result = SmallDense(taught=False)(
+        replace(job_of(problem, 0.3), model=model, network=network, config=short)
+    )
+    assert not prune.is_pruned(result.model)
+    assert sparsity(result.model) < 0.01
 
 
 def test_a_taught_network_needs_a_teacher(problem: PruningProblem) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,8 @@ from secateur.envs.sparsity import (
     sparsity,
 )
 from secateur.envs.surgery import load_pruned, save_pruned
+from secateur.envs.surgery.verification import trace_exactly
+from secateur.envs.tasks import ClassificationTask
 
 NAMES = [name for name, system in SYSTEMS.items() if system.kind == "weights"]
 OURS = ["magnitude-global", "magnitude-layer", "threshold", "random-weights", "iterative", "gradual"]
@@ -135,6 +138,28 @@ def test_weights_that_torch_has_masked_stay_removed_and_the_result_is_handed_bac
             prune.remove(module, "weight")
     assert not prune.is_pruned(result.model)
     assert all(not result.model.get_parameter(key)[~mask].any() for key, mask in after.items())
+
+
+@pytest.mark.parametrize("images", [128, 3])
+def test_rounds_report_the_passes_that_they_have(
+    images: int, job: MakeJob, digit_task: ClassificationTask
+) -> None:
+    splits = digit_task.splits
+    few = replace(digit_task, splits={**splits, "train": splits["train"].take(torch.arange(images))})
+    for epochs, rounds, spent in ((1, 1, 1), (2, 2, 2), (4, 4, 4), (6, 4, 8)):  # a step an epoch
+        result = SYSTEMS["iterative"](replace(job(0.2, epochs), task=few))
+        assert (result.details["rounds"], result.epochs) == (rounds, spent)
+
+
+@pytest.mark.parametrize("name", ["gradual-filters", "dynamic-filters", "lottery-filters"])
+def test_masks_of_filters_do_not_take_the_place_of_those_of_weights(
+    name: str, job: MakeJob, problem: PruningProblem
+) -> None:
+    model = replica(problem.model)
+    prune.l1_unstructured(model.get_submodule("classifier"), "weight", amount=0.3)
+    network = trace_exactly(model, torch.zeros(2, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"classifier\.weight has a mask of torch\.nn\.utils\.prune"):
+        SYSTEMS[name](replace(job(0.5, model=model), network=network))
 
 
 def test_a_result_is_saved_as_a_small_file_and_loads_into_the_dense_network(
