@@ -111,7 +111,7 @@ def test_the_page_says_how_onnxruntime_runs_an_exported_network(
     assert main([*prune.split(), "runs/my-run"]) == 0
     assert main(["export", "runs/my-run", "--format", "onnx"]) == 0
     namespace: dict[str, Any] = {}
-    exec(snippet("onnxruntime.InferenceSession"), namespace)
+    exec(snippet('onnxruntime.InferenceSession("runs/my-run'), namespace)
     assert namespace["scores"].shape == (4, 2)
 
 

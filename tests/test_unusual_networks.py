@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import secateur
-from secateur.agent.commands.evaluate import Evaluate
-from secateur.agent.comparison.config import ComparisonConfig
 from secateur.agent.systems.registry import SYSTEMS
-from secateur.envs.io.run_files import COMPARISON, CONFIG
 from secateur.envs.models import get_model
 from secateur.envs.modules.copying import replica
 from secateur.envs.modules.modes import fastest_layout
@@ -80,15 +76,6 @@ def test_kernels_of_volumes_keep_their_layout() -> None:
     assert fastest_layout(Volume().eval(), torch.zeros(2, 3, 8, 8)) == torch.contiguous_format
 
 
-@pytest.mark.parametrize("odd", [math.nan, math.inf])
-def test_weights_that_are_no_numbers_are_refused_before_anything_is_done(odd: float) -> None:
-    model = plain_network()
-    with torch.no_grad():
-        model[3].weight[0, 0, 0, 0] = odd
-    with pytest.raises(ValueError, match=r"^3\.weight holds infinite or undefined numbers; give trained"):
-        secateur.search(model, "digits", method="l2-uniform")
-
-
 def test_a_plan_with_blocks_names_an_input_on_which_the_network_runs(tmp_path: Path) -> None:
     model = get_model("demo", num_classes=10, in_channels=1).eval()
     network = trace_exactly(model, torch.zeros(2, 1, 8, 8))
@@ -104,31 +91,6 @@ def test_an_input_of_a_plan_is_bounded_before_memory_is_taken() -> None:
     huge = json.dumps(plan | {"input_shape": [2**20, 2**20, 8]})
     with pytest.raises(ValueError, match="input_shape of the plan may have 16 sizes and 67,108,864 values"):
         PruningPlan.from_json(huge)
-
-
-def test_a_comparison_in_place_of_a_run_is_named(tmp_path: Path) -> None:
-    for name in (COMPARISON, CONFIG):
-        (tmp_path / name).write_text("{}")
-    with pytest.raises(ValueError, match="is a comparison; give the folder of a run in it"):
-        Evaluate(str(tmp_path)).run()
-
-
-def test_targets_whose_folders_would_have_one_name_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^targets has 0\.5 twice; give it once"):
-        ComparisonConfig(targets=(0.5, 0.50000001))
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"methods": 3}, "methods has 3; give a name"),
-        ({"targets": "half"}, "targets has 'half'; give a number"),
-        ({"seeds": 0.5}, r"seeds has 0\.5; give a whole number"),
-    ],
-)
-def test_values_of_a_wrong_type_are_refused_in_python(options: dict[str, object], said: str) -> None:
-    with pytest.raises(TypeError, match=said):
-        secateur.compare(plain_network(), "digits", epochs=0, **{"methods": "l2-uniform", **options})
 
 
 def test_a_network_without_blocks_is_told_so(plain_problem: PruningProblem) -> None:

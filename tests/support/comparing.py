@@ -17,6 +17,9 @@ from secateur.envs.surgery.plan import PruningPlan
 NETWORK = "support.small:plain_network"
 SMALL = ["compare", NETWORK, "--epochs", "1", "--dense-epochs", "2", "--batchnorm-images", "64"]
 
+LONG = "what to do about it takes a sentence " * 5 + "."
+"""A reason that is no line of a terminal."""
+
 TIMES = ("latency_ratio", "latency_ms", "latency_busy", "seconds")
 """What no two comparisons have in common."""
 
@@ -28,7 +31,7 @@ class Refuses:
     kind: Kind = "filters"
 
     def __call__(self, job: Job) -> Result:
-        raise ValueError(f"{job.target:g} is out of reach\nfor this system")
+        raise ValueError(f"{job.target:g} is out of reach; {LONG}\nfor this system")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from secateur.agent.systems.registry import SYSTEMS
 from secateur.envs.tasks import ClassificationTask
 from support.command_line import refusal
 from support.comparing import (
+    LONG,
     NETWORK,
     SMALL,
     Keeps,
@@ -63,6 +65,9 @@ def test_every_run_has_a_row_and_a_folder_that_can_be_used(
     before = (whole / "compare.html").read_bytes()
     assert main(["report", str(whole)]) == 0
     assert (whole / "compare.html").read_bytes() == before
+    for verb in ("evaluate", "export"):
+        said = f"{whole} is a comparison; give the folder of a run in it"
+        assert said in refusal([verb, str(whole)], capsys)
     assert "resume the comparison that this run is part of" in refusal(["resume", str(whole / name)], capsys)
     capsys.readouterr()
     assert main(["runs", str(whole), "--json"]) == 0
@@ -74,7 +79,7 @@ def test_every_run_has_a_row_and_a_folder_that_can_be_used(
 
 def test_what_fails_says_why_in_one_line_and_leaves_nothing(whole: Path) -> None:
     rows = [row for row in content_of(whole)["members"] if row["method"] == "refuses"]
-    assert [row["failed"] for row in rows] == ["0.6 is out of reach"] * 2
+    assert [row["failed"] for row in rows] == [f"0.6 is out of reach; {LONG}"] * 2
     assert not list(whole.glob("refuses*"))
 
 
@@ -163,6 +168,32 @@ def test_python_compares_too_and_goes_on(
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"targets": "half"}, "targets has 'half'; give a number, or several"),
+        ({"targets": None}, "targets has None"),
+        ({"seeds": 1.5}, "seeds has 1.5; give a whole number, or several"),
+        ({"methods": 3}, "methods has 3; give a name, or several"),
+    ],
+)
+def test_wrong_wishes_from_python_are_refused(
+    options: dict[str, Any], said: str, digit_task: ClassificationTask
+) -> None:
+    with pytest.raises(TypeError, match=said):
+        secateur.compare(plain_network(), digit_task, **options)
+
+
+def test_what_is_no_trained_network_is_refused(digit_task: ClassificationTask) -> None:
+    broken = plain_network()
+    next(broken.parameters()).data.view(-1)[0] = float("nan")
+    for call in (secateur.compare, secateur.prune):
+        with pytest.raises(TypeError, match=r"the model is str; give an nn\.Module"):
+            call("resnet20", digit_task)
+        with pytest.raises(ValueError, match="holds infinite or undefined numbers; give trained weights"):
+            call(broken, digit_task)
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["--methods", "agent,fpgm-globl"], "there is no method 'fpgm-globl', did you mean 'fpgm-global'?"),
@@ -170,6 +201,7 @@ def test_python_compares_too_and_goes_on(
         (["--methods", ","], "there are no methods to compare"),
         (["--target-macs", "1.5"], "1.5"),
         (["--target-macs", "half"], "--targets is 'half'"),
+        (["--target-macs", "0.5", "0.50000001"], "targets has 0.5 twice"),
         (["--seeds", "-1"], "seed is -1"),
         (["--jobs", "0"], "jobs is 0; allowed is at least 1"),
         (["--train-on-val"], "--train-on-val cannot be compared"),

@@ -85,3 +85,23 @@ def test_the_unmasked_state_is_that_of_the_network_before(problem: PruningProble
     state, before = unmasked_state(model), problem.model.state_dict()
     assert list(sorted(state)) == sorted(before)
     assert all(torch.equal(state[name], tensor) for name, tensor in before.items())
+
+
+def test_a_module_with_two_names_is_masked_and_read_back() -> None:
+    shared = nn.Conv2d(6, 6, 3, padding=1)
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), shared, nn.ReLU(), shared, nn.Flatten(), nn.Linear(6 * 36, 3))
+    network = trace_exactly(model, torch.zeros(2, 1, 8, 8))
+    masked, again = replica(model), replica(model)
+    apply_masks(masked, filter_masks(masked, network, PruningPlan.dense(network).masks(network)))
+    again.load_state_dict(unmasked_state(masked))
+    images = torch.randn(4, 1, 8, 8)
+    assert torch.equal(again(images), model(images))
+
+
+def test_filters_are_read_from_masks_of_their_biases_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 36, 3))
+    network = trace_exactly(model, torch.zeros(2, 1, 8, 8))
+    kept = torch.tensor([True, False, True, True, True, False])
+    apply_masks(model, {"0.bias": kept})
+    (found,) = kept_filters(model, network)
+    assert found.tolist() == kept.tolist()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from secateur.envs.modules.copying import replica
 from secateur.envs.sparsity import apply_masks, keep_masks, remove_masks, set_masks, sparsity
@@ -86,6 +86,14 @@ def test_masks_survive_a_state_dict():
     other.load_state_dict(model.state_dict())
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(model(x), other(x))
+
+
+@pytest.mark.parametrize("normalise", [parametrizations.spectral_norm, spectral_norm, weight_norm])
+def test_a_weight_that_is_computed_from_others_gets_no_mask(normalise):
+    model = _network()
+    normalise(model[0])
+    with pytest.raises(ValueError, match=r"0\.weight is computed from other parameters"):
+        apply_masks(model, {"0.weight": torch.ones(8, 3, 3, 3)})
 
 
 def test_wrong_masks_are_refused():

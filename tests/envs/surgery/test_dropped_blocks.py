@@ -288,6 +288,16 @@ def test_a_plan_with_blocks_needs_the_shape_of_an_input(
         load_pruned(demo, tmp_path)
 
 
+@pytest.mark.parametrize("shape", [(), (3,), (1, 8, 8), (3, 1, 1, 1), (3, 2**20, 2**20), (1,) * 60])
+def test_a_plan_with_blocks_and_a_wrong_shape_of_an_input_is_refused(
+    shape: tuple[int, ...], pruned: tuple[nn.Module, PruningPlan], tmp_path: Path
+) -> None:
+    model, plan = pruned
+    save_pruned(model, PruningPlan(**{**vars(plan), "input_shape": shape}), tmp_path)
+    with pytest.raises(ValueError, match="input_shape"):
+        load_pruned(demo, tmp_path)
+
+
 def test_a_plan_of_an_unknown_block_is_refused(pruned: tuple[nn.Module, PruningPlan], tmp_path: Path) -> None:
     model, plan = pruned
     save_pruned(model, PruningPlan(**{**vars(plan), "blocks": ("block7",)}), tmp_path)
