@@ -40,7 +40,7 @@ def apply_masks(model: nn.Module, masks: Masks, *, straight_through: bool = Fals
 
     Args:
         model: A network; weights that have a mask get the new one.
-        masks: The masks.
+        masks: The masks. A weight that modules share has the same mask in all of them.
         straight_through: Whether removed entries keep learning, so that they can come back; else they have no
             gradient.
 
@@ -48,7 +48,7 @@ def apply_masks(model: nn.Module, masks: Masks, *, straight_through: bool = Fals
         ValueError: If the network has no such weight, it is no parameter, or a mask has another shape.
     """
     method = _StraightThrough if straight_through else prune.CustomFromMask
-    for name, mask in masks.items():
+    for name, mask in _of_all_names(model, masks).items():
         module, own = _owner(model, name)
         if own not in module._parameters and f"{own}_mask" not in module._buffers:
             raise ValueError(
@@ -71,7 +71,7 @@ def set_masks(model: nn.Module, masks: Masks) -> None:
     Raises:
         ValueError: If one of the weights has no mask.
     """
-    for name, mask in masks.items():
+    for name, mask in _of_all_names(model, masks).items():
         module, own = _owner(model, name)
         held = module._buffers.get(f"{own}_mask")
         if held is None:
@@ -104,14 +104,38 @@ def sparsity(model: nn.Module) -> float:
 def prunable_weights(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights that are counted and pruned, by their dense names; as they are, so masked.
 
-    These are the weights of convolutions and linear layers. Biases and norms are few, and stay.
+    These are the weights of convolutions and linear layers. Biases and norms are few, and stay. A weight that
+    modules share is there once, by its first name.
     """
-    kinds = (nn.modules.conv._ConvNd, nn.Linear)
-    return {
-        f"{path}.weight" if path else "weight": _current(module)
-        for path, module in model.named_modules()
-        if isinstance(module, kinds)
-    }
+    found, seen = {}, set()
+    for path, module in model.named_modules():
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+            weight = _parameter(module, "weight")
+            if weight is None or weight not in seen:
+                found[f"{path}.weight" if path else "weight"] = _current(module)
+                seen.add(weight)
+    return found
+
+
+def _parameter(module: nn.Module, own: str) -> nn.Parameter | None:
+    """Return what is trained of a weight, masked or not; None if it is computed from other parameters."""
+    plain = module._parameters.get(own)
+    return module._parameters.get(f"{own}_orig") if plain is None else plain
+
+
+def _of_all_names(model: nn.Module, masks: Masks) -> dict[str, Tensor]:
+    """Add the other names of weights that modules share, with the same masks."""
+    given: dict[nn.Parameter, Tensor] = {}
+    for name, mask in masks.items():
+        if (weight := _parameter(*_owner(model, name))) is not None:
+            given.setdefault(weight, mask)
+    found = dict(masks)
+    for path, module in model.named_modules():
+        for key, weight in module._parameters.items():
+            name = f"{path}.{key}".removeprefix(".").removesuffix("_orig")
+            if weight in given:
+                found.setdefault(name, given[weight])
+    return found
 
 
 def _current(module: nn.Module) -> Tensor:

@@ -6,7 +6,15 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from secateur.envs.modules.copying import replica
-from secateur.envs.sparsity import apply_masks, keep_masks, remove_masks, set_masks, sparsity
+from secateur.envs.sparsity import (
+    apply_masks,
+    keep_masks,
+    prunable_weights,
+    random_masks,
+    remove_masks,
+    set_masks,
+    sparsity,
+)
 
 
 def _network() -> nn.Module:
@@ -94,6 +102,22 @@ def test_a_weight_that_is_computed_from_others_gets_no_mask(normalise):
     normalise(model[0])
     with pytest.raises(ValueError, match=r"0\.weight is computed from other parameters"):
         apply_masks(model, {"0.weight": torch.ones(8, 3, 3, 3)})
+
+
+def test_a_weight_that_modules_share_has_one_mask_and_counts_once():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    model[3].weight = model[1].weight
+    assert list(prunable_weights(model)) == ["0.weight", "1.weight"]
+    apply_masks(model, random_masks(model, 0.5, seed=0))
+    assert sparsity(model) == pytest.approx(0.5, abs=1e-3)
+    set_masks(model, random_masks(model, 0.3, seed=1))
+    assert list(prunable_weights(model)) == ["0.weight", "1.weight"]
+    held, images = keep_masks(model), torch.randn(2, 3, 8, 8)
+    assert torch.equal(held["1.weight"], held["3.weight"])
+    outputs = model(images)
+    assert torch.equal(remove_masks(model)(images), outputs)
+    assert sparsity(model) == pytest.approx(0.7, abs=1e-3)
 
 
 def test_wrong_masks_are_refused():
