@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -17,6 +16,9 @@ from .fake import ActivationRange, Quantized, quantized_layers
 
 Ranges: TypeAlias = Mapping[str, Mapping[str, tuple[float, float]]]
 """The ends of each range: by the layer's name, then ``input`` and, if that is rounded, ``output``."""
+
+_LARGEST = 3e38
+"""Largest end of a range, about that of float32."""
 
 
 def ranges_of(model: nn.Module) -> dict[str, dict[str, tuple[float, float]]]:
@@ -69,10 +71,9 @@ def load_ranges(folder: Path) -> dict[str, dict[str, tuple[float, float]]] | Non
             name: {end: (float(low), float(high)) for end, (low, high) in ends.items()}
             for name, ends in parse_json(read_text(path)).items()
         }
-        if not all(
-            math.isfinite(value) for ends in found.values() for pair in ends.values() for value in pair
-        ):
-            raise ValueError("an end is infinite or undefined")
+        ends_of = [pair for ends in found.values() for pair in ends.values()]
+        if not all(-_LARGEST <= low <= high <= _LARGEST for low, high in ends_of):
+            raise ValueError("each needs a lower and an upper end, two finite numbers in this order")
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not hold ranges: {first_line(error)}") from error
     return found

@@ -211,7 +211,15 @@ def test_wrong_uses_are_refused_in_a_sentence(few: ClassificationTask, tmp_path:
     with pytest.raises(ValueError, match=r"the output of conv2 is in only one of them \(1 differ\)"):
         set_ranges(model, ranges)
     assert load_ranges(tmp_path) is None
-    for text in ("{", '{"conv1": 3}', '{"conv1": {"input": [0, 1e999]}}', '{"conv1": {"input": [0]}}'):
+    for text in (
+        "{",
+        '{"conv1": 3}',
+        '{"conv1": {"input": [0, 1e999]}}',
+        '{"conv1": {"input": [0]}}',
+        '{"conv1": {"input": [2, -2]}}',
+        '{"conv1": {"input": [0, 1e39]}}',
+        "[]",
+    ):
         (tmp_path / "int8.json").write_text(text)
         with pytest.raises(ValueError, match=r"int8\.json does not hold ranges: "):
             load_ranges(tmp_path)
