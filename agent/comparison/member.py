@@ -6,6 +6,7 @@ What it leaves is what ``secateur prune`` leaves. Its network is timed later, wh
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ from ..run.progress import Verbosity, log_verbose, verbosity
 from ..systems.base import Job, Result, System
 from .result_files import save_result
 from .shared import Entry, Shared
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What ends the comparison, which can be resumed, and no member alone."""
 
 _REASON = 400
 """Characters of the reason why a member failed: a sentence that says what to do, in full."""
@@ -97,6 +101,9 @@ def run_member(shared: Shared, system: System, entry: Entry, in_own_process: boo
     except OSError:
         raise
     except Exception as error:  # systems of strangers may raise anything, and the others shall go on
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _DISK_FULL:
+            cause = error.__cause__.strerror
+            raise OSError(f"{shared.out}: {cause}; make room, then go on with {shared.advice}") from error
         if is_out_of_memory(error):
             reason = "the memory does not suffice"
         else:

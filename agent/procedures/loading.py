@@ -202,21 +202,29 @@ def train_dense_network(
         seed: Seed of their order and augmentation.
         folder: Folder of the run, to which ``<name>.safetensors`` is written; ``--weights`` reads it.
         name: Name of the file, without suffix.
+
+    Raises:
+        FloatingPointError: If the loss or the gradient is not finite.
     """
     recipe = RecoveryConfig.from_scratch(epochs)
     seconds = estimated_duration(training_seconds(model, task, recipe))
     log_info(f"no weights given: training the dense network for {epochs} epochs, {seconds}")
     with RecoveryMonitor(task, folder, prefix="dense") as monitor:
-        finetune(
-            model,
-            task,
-            recipe,
-            seed=seed,
-            checkpoint=folder.checkpoint(name),
-            val_images=monitor.val_images,
-            on_step=monitor.on_step,
-            on_epoch=monitor.on_epoch,
-        )
+        try:
+            finetune(
+                model,
+                task,
+                recipe,
+                seed=seed,
+                checkpoint=folder.checkpoint(name),
+                val_images=monitor.val_images,
+                on_step=monitor.on_step,
+                on_epoch=monitor.on_epoch,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"{error}; dense networks are always trained with that, so train it yourself, for --weights"
+            ) from error
     model.eval()
     accuracy = measure(model, task, "val", limit=1024).accuracy
     log_info(f"dense network: {metric_name(task)} {accuracy:.2f} % on val")

@@ -220,6 +220,18 @@ def test_wrong_wishes_are_refused_in_one_line_before_anything_is_loaded(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dense_network_that_cannot_be_trained_is_to_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def diverge(*_: object, **__: object) -> None:
+        raise FloatingPointError("the loss became nan: lower the learning rate, now 0.1")
+
+    monkeypatch.setattr("secateur.agent.procedures.loading.finetune", diverge)
+    said = refusal([*SMALL, "--learning-rate", "0.01", "--out", str(tmp_path / "out")], capsys)
+    assert "now 0.1; dense networks are always trained with that, so train it yourself" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_left_where_every_system_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from secateur.agent.cli import main
+from support.command_line import refusal
 from support.comparing import NETWORK, assert_same_networks, content_of
 from support.processes import begin, finish
 
@@ -52,6 +56,24 @@ def test_killed_inside_a_run_it_goes_on_there_to_the_same_result(
     assert (out / "l2-uniform-0.5-seed0" / "measured.json").is_file()
     assert not (out / "compare.json").exists()
     assert finish(["resume", str(out)], errors) == 0, errors.read_text()
+    assert_same_networks(whole, out)
+
+
+def test_a_full_disk_ends_it_and_it_goes_on_when_there_is_space(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, temporary_file = tmp_path / "out", tempfile.TemporaryFile
+
+    def full(**options: Any) -> Any:
+        if (out / "l2-uniform-0.5-seed0" / "measured.json").is_file():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return temporary_file(**options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "TemporaryFile", full)
+        assert "No space left on device" in refusal([*WORDS, "--out", str(out)], capsys)
+    assert not (out / "compare.json").exists()
+    assert main(["resume", str(out)]) == 0
     assert_same_networks(whole, out)
 
 
