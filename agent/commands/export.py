@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tyro.conf import Positional
 
@@ -42,7 +42,7 @@ class Export:
 
     folder: Positional[Path]
     """Folder of a prune run."""
-    format: Format | Int8Format = "pt2"
+    format: Literal[Format, Int8Format] = "pt2"
     """File format: pt2 for torch.export.load, onnx for ONNX runtimes (needs the extra onnx), or safetensors
     for the state dict without code; in int8 onnx-int8 for ONNX runtimes, or torchao for torch.export.load
     with torchao (needs the extra quantize). All but safetensors take any batch size, and their outputs are

@@ -168,8 +168,10 @@ def with_speeds(
 def _known_val(problem: PruningProblem, on_test: Measurement) -> list[str]:
     """Return a note if the dense network is much better on val than on test; else nothing."""
     on_val, metric = problem.evaluator.dense, metric_name(problem.task)
+    if metric != ACCURACY:
+        return []
     chance = _DEVIATIONS * _deviation(on_val.accuracy, on_test.accuracy, on_val.images, on_test.images)
-    if metric != ACCURACY or on_val.accuracy - on_test.accuracy <= max(_SUSPICIOUS, chance):
+    if on_val.accuracy - on_test.accuracy <= max(_SUSPICIOUS, chance):
         return []
     return [
         f"The dense network has {on_val.accuracy:.1f} % on val and {on_test.accuracy:.1f} % on test: it "

@@ -194,13 +194,15 @@ def test_more_blocks_than_there_are_is_refused(problem: PruningProblem) -> None:
 
 
 @pytest.mark.slow
-def test_a_network_without_blocks_is_pruned_where_the_choice_is_free(problem: PruningProblem) -> None:
+def test_a_network_without_blocks_is_pruned_where_the_choice_is_free(
+    problem: PruningProblem, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10)).eval()
     result = prune(model, problem.task, replace(BRIEF, epochs=0))
     assert result.plan.blocks == ()
     assert result.report["blocks"]["total"] == 0
-    assert "residual blocks" not in page(result.report)
+    assert "residual blocks" not in page(result.report, tmp_path)
 
 
 def test_no_blocks_is_the_run_without_the_option(problem: PruningProblem) -> None:

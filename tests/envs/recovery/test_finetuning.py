@@ -150,6 +150,22 @@ def test_the_demo_network_learns_digits_from_scratch(digits: ClassificationTask)
     assert measure(model, digits, "test").accuracy >= 98
 
 
+def test_a_network_without_norms_is_trained_from_scratch_though_its_first_gradients_are_large(
+    digits: ClassificationTask,
+) -> None:
+    recipe, found = RecoveryConfig.from_scratch(10), []
+    for change in ({}, {"max_grad_norm": None}):
+        torch.manual_seed(0)
+        layers = [nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)]
+        model = nn.Sequential(nn.Flatten(), *layers)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(6)
+        finetune(model, digits, dataclasses.replace(recipe, **change))
+        found.append(measure(model, digits, "test").accuracy)
+    assert found[0] > 75 > 60 > found[1]
+
+
 def test_training_follows_its_seed_and_leaves_torchs_own_generator_alone(few: ClassificationTask) -> None:
     found = []
     config = RecoveryConfig(epochs=2, batch_size=64)
