@@ -15,6 +15,7 @@ from torch import nn
 
 from ...envs.modules.ranks import broadcast, first_decides
 from ...envs.problem.problem import PruningProblem
+from ...envs.recovery.batching import Batching
 from ...envs.recovery.callbacks import Progress
 from ...envs.recovery.checkpoint import Checkpoint
 from ...envs.recovery.config import RecoveryConfig
@@ -45,7 +46,7 @@ class Rung:
 
     Args:
         plans: Number of plans.
-        epochs: Passes over the training images for each, at least 0.
+        epochs: Passes over the training images for each, whole steps; 0 does not train.
     """
 
     plans: int
@@ -57,12 +58,14 @@ class Rung:
         return self.plans <= 2 or not self.epochs
 
 
-def rungs(finalists: int, epochs: float) -> list[Rung]:
+def rungs(finalists: int, epochs: float, steps_per_epoch: int) -> list[Rung]:
     """Divide epochs among rungs.
 
     Args:
         finalists: Number of finalists, at least 1.
         epochs: Epochs of all rungs and plans together; 0 makes one rung without training.
+        steps_per_epoch: Steps of an epoch. With training a plan has at least one in each rung, so very few
+            epochs become more.
 
     Returns:
         The rungs. With training, each has half as many plans as the one before, the last one two.
@@ -72,7 +75,13 @@ def rungs(finalists: int, epochs: float) -> list[Rung]:
     counts = [finalists]
     while counts[-1] > 2:
         counts.append((counts[-1] + 1) // 2)
-    return [Rung(count, epochs / len(counts) / count) for count in counts]
+    steps = [max(1, int(epochs * steps_per_epoch / len(counts) / count + 1e-9)) for count in counts]
+    return [Rung(count, number / steps_per_epoch) for count, number in zip(counts, steps, strict=True)]
+
+
+def total_epochs(planned: Sequence[Rung]) -> float:
+    """Return the passes over the training images of all rungs and plans together."""
+    return sum(rung.plans * rung.epochs for rung in planned)
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,8 @@ class Halving:
             affordable: Share of the epochs for which there is time, in [0, 1]; asked once in a run.
         """
         log_info(f"{len(finalists)} finalists: {', '.join(one.name for one in finalists)}")
-        planned = rungs(len(finalists), epochs * self._affordable(affordable) if epochs else 0.0)
+        epochs *= self._affordable(affordable) if epochs else 0.0
+        planned = rungs(len(finalists), epochs, Batching.of(self._judge, self._config).steps)
         ranked, rows = list(finalists), []
         measured: dict[str, Measurement] = {}
         steps = sum(rung.plans * max(1, self._steps(rung)) for rung in planned)
@@ -145,7 +155,7 @@ class Halving:
             winner,
             {
                 "images": self._judge.size("val"),
-                "epochs": sum(rung.plans * rung.epochs for rung in planned),
+                "epochs": total_epochs(planned),
                 "seconds": round(self._seconds, 1),
                 "rungs": rows,
                 "winner": winner.name,

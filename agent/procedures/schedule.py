@@ -6,6 +6,7 @@ from torch import nn
 
 from ...envs.problem.features import ALLOCATIONS
 from ...envs.problem.problem import PruningProblem
+from ...envs.recovery.batching import Batching
 from ...envs.recovery.step_time import training_seconds
 from ...envs.recovery.stopwatch import Stopwatch
 from ..deciders.baselines import Baseline, heuristics
@@ -17,7 +18,7 @@ from ..run.progress import estimated_duration, log_info
 from .bound_search import CHECKS, FORECASTS, SHORT
 from .config import PruningConfig
 from .goal import Goal
-from .halving import rungs
+from .halving import rungs, total_epochs
 
 _DECISION = 3.5e-3
 """Seconds that the policy takes for one layer of one candidate, its updates included. On one core of an Intel
@@ -39,12 +40,14 @@ class Schedule:
         choice: The choice among proposals, at all sizes that a drop bound tries.
         recovery: The fine-tuning, of all sizes.
         finalists: The short recoveries of the finalists, and their comparison; 0 if there are none.
+        finalists_epochs: Passes of these recoveries over the training images.
     """
 
     search: float
     choice: float
     recovery: float
     finalists: float = 0.0
+    finalists_epochs: float = 0.0
 
     @classmethod
     def estimate(
@@ -86,15 +89,18 @@ class Schedule:
         training = replace(config.recovery, epochs=epochs, compile=False)  # which would take as long
         recovery = training_seconds(problem.model, problem.task, training, teacher=teacher) if epochs else 0.0
         recovery *= _SMALLER
-        finalists = 0.0
+        finalists, planned = 0.0, []
         if has_finalists:
             entries = ENTRIES[config.effort]
-            compared = sum(rung.plans for rung in rungs(entries.total, entries.share * epochs))
+            steps = Batching.of(problem.task, config.recovery).steps
+            planned = rungs(entries.total, entries.share * epochs, steps)
+            compared = sum(rung.plans for rung in planned)
             statistics = 2 * min(config.batchnorm_images, problem.task.size("train"))
-            finalists = entries.share * recovery + compared * image * (size + statistics)
+            finalists = compared * image * (size + statistics)
+            finalists += total_epochs(planned) / max(1, epochs) * recovery
         if has_bound:
             recovery *= CHECKS + SHORT * FORECASTS
-        return cls(search, image * images, recovery, finalists)
+        return cls(search, image * images, recovery, finalists, total_epochs(planned))
 
     def search_limit(self, minutes: float | None, clock: Stopwatch) -> float | None:
         """Return the seconds that a time limit of the whole run leaves for the search; None for no limit.
@@ -147,8 +153,7 @@ class Schedule:
         stages.append(f"choice{at_sizes}: {estimated_duration(self.choice)}")
         if self.finalists:
             entries = ENTRIES[config.effort]
-            epochs = entries.share * config.recovery.recipe.epochs
-            how = f", {epochs:g} epochs in all" if epochs else ""
+            how = f", {self.finalists_epochs:.2g} epochs in all" if self.finalists_epochs else ""
             stages.append(f"{entries.total} finalists{how}: {estimated_duration(self.finalists)}")
         if self.recovery:
             stages.append(f"fine-tuning{trainings}: {estimated_duration(self.recovery)}")

@@ -79,7 +79,7 @@ class DynamicFilters:
             "kept_that_were_removed_at_first": returned(first, kept),
             "macs_ratio": macs_ratio(network, kept),
         }
-        return Result(smaller, plan, stages.masked + stages.cut, (), details)
+        return Result(smaller, plan, job.epochs, (), details)
 
 
 @torch.no_grad()

@@ -46,4 +46,4 @@ class GradualFilters:
             "masked_epochs": stages.masked,
             "macs_ratio": macs_ratio(network, kept),
         }
-        return Result(smaller, plan, stages.masked + stages.cut, (), details)
+        return Result(smaller, plan, job.epochs, (), details)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ...envs.sparsity import magnitude_masks, set_masks
 from ...envs.sparsity.criteria import Scope
 from .base import Job, Kind, Result
-from .training import steps_of_stage, train_stage
+from .training import share_passes, steps_of_stage, train_stage
 from .weights import masked_copy, share_left, sparse_result
 
 
@@ -39,8 +39,8 @@ class Iterative:
         rounds = min(self.rounds, steps) if steps else self.rounds  # no round is shorter than a step
         shares = [first * min(1.0, job.target / first) ** ((number + 1) / rounds) for number in range(rounds)]
         shares[-1] = job.target
-        spent = 0.0
-        for number, share in enumerate(shares, start=1):
+        passes = share_passes(job, [1 / rounds] * rounds)
+        for number, (share, epochs) in enumerate(zip(shares, passes, strict=True), start=1):
             set_masks(model, magnitude_masks(model, share, self.scope))
-            spent += train_stage(job, model, job.epochs / len(shares), f"round-{number}")
-        return sparse_result(job, model, spent, rounds=len(shares), shares=shares)
+            train_stage(job, model, epochs, f"round-{number}")
+        return sparse_result(job, model, job.epochs, rounds=rounds, shares=shares)

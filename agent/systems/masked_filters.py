@@ -19,7 +19,7 @@ from ...envs.surgery.plan import Mask, PruningPlan
 from ..deciders.base import Budget
 from .base import Job
 from .filter_ranking import verified
-from .training import steps_of_stage, train_stage
+from .training import share_passes, steps_of_stage, train_stage
 
 MASKED = 0.5
 """Share of the passes in which the network is masked; in the rest it trains as it was cut."""
@@ -52,11 +52,11 @@ class Stages:
     @classmethod
     def of(cls, job: Job) -> Stages:
         """Share the passes of a job."""
-        masked = MASKED * job.epochs
+        masked, after = share_passes(job, (MASKED, 1 - MASKED))
         steps = steps_of_stage(job, masked)
         end = max(min(1, steps), round(_REACHED * steps))
         settled = (end + steps + 1) // 2
-        return cls(masked, job.epochs - masked, end, settled, Updates.spread(end, _UPDATES))
+        return cls(masked, after, end, settled, Updates.spread(end, _UPDATES))
 
     def budget(self, job: Job, step: int) -> Budget:
         """Return the size after a masked step: the share of the MACs falls by the cubic schedule."""

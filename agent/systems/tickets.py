@@ -8,6 +8,7 @@ early state of the training instead of the random weights (Frankle et al. 2020, 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ from ..deciders.base import Budget
 from .base import Job, Kind, Result
 from .filter_ranking import highest_ranked, verified
 from .masked_filters import check_unmasked
-from .training import steps_of_stage, train_stage
+from .training import share_passes, steps_of_stage, train_stage
 from .weights import sparse_result
 
 _FINDING = 0.5
@@ -45,43 +46,38 @@ class Schedule:
     """How the passes of a job are shared.
 
     Args:
-        rounds: Times that the network is trained and pruned, at least 1.
         early: Passes to the state that weights go back to; 0 goes back to random weights.
-        round: Passes of each round.
+        rounds: Passes of each round, in which the network is trained and pruned; at least one round.
         last: Passes of the ticket's own training.
     """
 
-    rounds: int
     early: float
-    round: float
+    rounds: Sequence[float]
     last: float
 
     @classmethod
     def of(cls, job: Job, *, rewinds: bool) -> Schedule:
         """Share the passes: each round has at least one, if there are two in all."""
         wanted = math.ceil(math.log(job.target) / math.log(_KEPT_PER_ROUND) - 1e-9)
-        early = _EARLY * job.epochs if rewinds else 0.0
-        finding = _FINDING * job.epochs - early
-        rounds = max(1, min(wanted, math.floor(finding)))
-        return cls(rounds, early, finding / rounds, (1 - _FINDING) * job.epochs)
+        early = _EARLY if rewinds else 0.0
+        finding = _FINDING - early
+        rounds = max(1, min(wanted, math.floor(finding * job.epochs)))
+        shares = [*[early] * rewinds, *[finding / rounds] * rounds, 1 - _FINDING]
+        *passes, last = share_passes(job, shares)
+        return cls(passes.pop(0) if rewinds else 0.0, passes, last)
 
     def share(self, number: int, target: float) -> float:
         """Return what stays after a round, from 1 to ``rounds``, as a share of the dense network."""
-        return target if number == self.rounds else float(target ** (number / self.rounds))
-
-    @property
-    def epochs(self) -> float:
-        """Passes of all trainings."""
-        return self.early + self.rounds * self.round + self.last
+        return target if number == len(self.rounds) else float(target ** (number / len(self.rounds)))
 
     def details(self, target: float) -> dict[str, Any]:
         """Return the schedule for the report."""
         return {
-            "rounds": self.rounds,
+            "rounds": len(self.rounds),
             "epochs_to_early_state": self.early,
-            "epochs_of_each_round": self.round,
+            "epochs_of_each_round": list(self.rounds),
             "epochs_of_ticket": self.last,
-            "share_after_each_round": [self.share(k + 1, target) for k in range(self.rounds)],
+            "share_after_each_round": [self.share(k, target) for k in range(1, len(self.rounds) + 1)],
         }
 
 
@@ -104,13 +100,13 @@ class Lottery:
         schedule = Schedule.of(job, rewinds=self.rewinds)
         start, notes = initial_state(job, schedule)
         masks: Masks = keep_masks(job.model)
-        for number in range(1, schedule.rounds + 1):
+        for number, epochs in enumerate(schedule.rounds, start=1):
             model = with_masks(start, masks)
-            train_stage(job, model, schedule.round, f"round-{number}", from_scratch=True)
+            train_stage(job, model, epochs, f"round-{number}", from_scratch=True)
             masks = magnitude_masks(model, schedule.share(number, job.target), self.scope)
         ticket = with_masks(start, masks)
         train_stage(job, ticket, schedule.last, "ticket", from_scratch=True)
-        result = sparse_result(job, ticket, schedule.epochs, **schedule.details(job.target))
+        result = sparse_result(job, ticket, job.epochs, **schedule.details(job.target))
         return replace(result, notes=(*notes, *result.notes))
 
 
@@ -135,15 +131,15 @@ class FilterLottery:
         Budget(network, job.target, "macs")  # refuses a size out of reach before anything is trained
         start, notes = initial_state(job, schedule)
         kept = PruningPlan.dense(network).masks(network)
-        for number in range(1, schedule.rounds + 1):
+        for number, epochs in enumerate(schedule.rounds, start=1):
             model = with_masks(start, filter_masks(start, network, kept))
-            train_stage(job, model, schedule.round, f"round-{number}", from_scratch=True)
+            train_stage(job, model, epochs, f"round-{number}", from_scratch=True)
             budget = Budget(network, schedule.share(number, job.target), "macs")
             kept = highest_ranked(model, job.model, budget, kept)
         plan = verified(job, kept)
         ticket = cut(start, network, plan)
         train_stage(job, ticket, schedule.last, "ticket", from_scratch=True)
-        return Result(ticket, plan, schedule.epochs, notes, schedule.details(job.target))
+        return Result(ticket, plan, job.epochs, notes, schedule.details(job.target))
 
 
 def initial_state(job: Job, schedule: Schedule) -> tuple[nn.Module, tuple[str, ...]]:

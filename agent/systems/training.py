@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate, pairwise
 
 from torch import nn
 
@@ -25,7 +27,7 @@ def train_stage(
     on_step: Callback | None = None,
     taught: bool = True,
     from_scratch: bool = False,
-) -> float:
+) -> None:
     """Train a network in place for a part of the job's passes, and re-estimate batch-norm statistics.
 
     The learning rate takes its whole course, from the high rate of the recipe to zero, in each stage (Renda
@@ -42,9 +44,6 @@ def train_stage(
         from_scratch: Whether the weights are random or nearly so: then the learning rate and the largest
             norm of the gradient are those of :meth:`.RecoveryConfig.from_scratch`, unless the job has a rate,
             or another optimiser.
-
-    Returns:
-        The passes that the stage has, whole steps; ``on_step`` may have ended it earlier.
     """
     given, config = job.config.recovery, shortened(job.config.recovery)
     if from_scratch and given.learning_rate is None and given.optimiser == "sgd":
@@ -67,7 +66,25 @@ def train_stage(
             )
     reestimate_batchnorm(model, job.task, images=config.batchnorm_images, seed=job.config.seed)
     model.eval()
-    return steps / Batching.of(job.task, config).steps
+
+
+def share_passes(job: Job, shares: Sequence[float]) -> list[float]:
+    """Return the passes of each stage of a job: whole steps, and in sum the job's.
+
+    Each stage has at least one step. If there are fewer steps than stages, the last ones have them.
+
+    Args:
+        job: The job, with the passes of all stages.
+        shares: Share of each stage, whose sum is 1.
+    """
+    steps = steps_of_stage(job, job.epochs)
+    ends = [0]
+    for number, share in enumerate(accumulate(shares), start=1):
+        later = len(shares) - number
+        least = ends[-1] + (steps > later)
+        ends.append(max(least, min(round(share * steps), steps - later)))
+    per_pass = Batching.of(job.task, job.config.recovery).steps
+    return [(end - start) / per_pass for start, end in pairwise(ends)]
 
 
 def steps_of_stage(job: Job, epochs: float) -> int:

@@ -18,8 +18,10 @@ from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.tasks import ClassificationTask
 
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 32, "batchnorm_images": 64, "precision": "fp32"}
-_TRAIN = 192
-"""Training images: six steps of an epoch."""
+STEPS = 6
+"""Steps of an epoch."""
+
+_TRAIN = STEPS * OPTIONS["batch_size"]
 
 
 def job_of(problem: PruningProblem, target: float, folder: RunFolder | None = None, **options: Any) -> Job:

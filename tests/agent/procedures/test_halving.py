@@ -34,17 +34,20 @@ from support.small import plain_network
 IMAGES = 1000
 
 
-@given(st.integers(1, 40), st.floats(0.01, 100))
-def test_rungs_halve_the_plans_and_share_the_epochs(finalists: int, epochs: float) -> None:
-    planned = rungs(finalists, epochs)
-    assert sum(rung.plans * rung.epochs for rung in planned) == pytest.approx(epochs)
+@given(st.integers(1, 40), st.floats(0.01, 100), st.integers(1, 400))
+def test_rungs_halve_the_plans_and_share_the_epochs(finalists: int, epochs: float, steps: int) -> None:
+    planned = rungs(finalists, epochs, steps)
+    for rung in planned:
+        share, whole = steps * epochs / len(planned) / rung.plans, rung.epochs * steps
+        assert whole == pytest.approx(round(whole))
+        assert max(1, share - 1) - 1e-6 <= whole <= max(1, share) + 1e-6
     assert planned[0].plans == finalists
     assert planned[-1].plans == min(2, finalists)
     assert [rung.is_last for rung in planned] == [False] * (len(planned) - 1) + [True]
     for before, after in itertools.pairwise(planned):
         assert after.plans == math.ceil(before.plans / 2)
-        assert after.epochs > before.epochs
-    assert len(rungs(finalists, 0)) == 1
+        assert after.epochs >= before.epochs
+    assert len(rungs(finalists, 0, steps)) == 1
 
 
 @pytest.mark.parametrize("entries", ENTRIES.values())
@@ -276,7 +279,7 @@ def test_without_an_agent_the_result_is_the_best_heuristics(digits: Classificati
 def test_the_report_says_who_was_in_and_who_won(digits: ClassificationTask) -> None:
     report = prune(plain_network(), digits, PruningConfig(effort="quick", epochs=10)).report
     found = report["search"]["finalists"]
-    assert found["epochs"] == pytest.approx(2)
+    assert 1 < found["epochs"] <= 2
     assert found["images"] == hold_back(digits).judge.size("val")
     assert [len(rung["plans"]) for rung in found["rungs"]] == [4, 2]
     assert any("never saw, for comparing the finalists" in note for note in report["splits"]["notes"])

@@ -64,7 +64,7 @@ def test_expected_times_are_announced(capsys: pytest.CaptureFixture[str]) -> Non
     schedule.announce(PruningConfig(), limit=None)
     schedule.announce(PruningConfig(), limit=60.0)
     dataclasses.replace(schedule, search=0.0, recovery=0.0).announce(PruningConfig(epochs=0), limit=None)
-    dataclasses.replace(schedule, finalists=90.0).announce(PruningConfig(epochs=30), limit=None)
+    dataclasses.replace(schedule, finalists=90.0, finalists_epochs=15.0).announce(PruningConfig(), limit=None)
     first, limited, bare, halved = capsys.readouterr().err.splitlines()
     assert first.startswith("expected time: search, at most 320 candidates: about 8 min; choice: about 20 s")
     assert "about 60 s" in limited
