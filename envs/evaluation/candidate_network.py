@@ -277,9 +277,12 @@ class CandidateNetwork:
         }
 
     def _convert_weights(self) -> None:
-        """Convert the weights of convolutions and linear layers to the working data type."""
+        """Convert the weights of convolutions and linear layers to the working data type.
+
+        Weights that are computed from other tensors stay: some, such as orthogonal ones, exist in float32 only.
+        """
         for module in self.model.modules():
-            if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)):
+            if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) and "weight" in module._parameters:
                 module.to(self._dtype)
 
 
