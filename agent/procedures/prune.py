@@ -226,12 +226,12 @@ def choose_and_recover(
                 problem, goal, config, folder, limit, halving=halving, affordable=affordable
             )
     if bounded is not None:
-        recovery, ended = bounded.recovery, bounded.notes
+        recovery, said = bounded.recovery, bounded.notes
     else:
-        recovery, ended = recover_pruned(result.model, teacher, task, config, folder, callbacks)
+        recovery, said = recover_pruned(result.model, teacher, task, config, folder, callbacks)
     notes = (
         *([halves.note] if halves and bounded is None else []),
-        *logged(ended),
+        *logged(said),
         *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else []),
         *(sharing_notes(result.model) if config.recovery.epochs else ()),
     )

@@ -13,6 +13,7 @@ from ...envs.recovery.finetuning import TrainingSummary, finetune
 from ...envs.recovery.training_check import check_training
 from ...envs.tasks import Task, measure
 from ...envs.tasks.joined import with_val_in_train
+from ...envs.tasks.optional_members import metric_name
 from ..run.folder import RunFolder
 from ..run.recovery_monitor import RecoveryMonitor
 from .config import PruningConfig
@@ -108,7 +109,7 @@ def recover_pruned(
         logger.record(f"{name}/val_accuracy", before)
         logger.dump(0)
     seconds, losses = 0.0, []
-    ended: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     if recovery.epochs:
         measured = None if knows_val else task
         with RecoveryMonitor(measured, folder, prefix=name, callbacks=callbacks) as monitor:
@@ -127,7 +128,7 @@ def recover_pruned(
         if knows_val:
             after = None  # it would say nothing
         seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
-        ended = _ended_early(summary, recovery)
+        notes = (*_ended_early(summary, recovery), *_worse(before, after, metric_name(task), recovery))
     pruned.eval()
     entries = {
         **asdict(recovery),
@@ -138,7 +139,7 @@ def recover_pruned(
         "val_accuracy_before": before,
         "val_accuracy_after": after,
     }
-    return entries, ended
+    return entries, notes
 
 
 def _ended_early(summary: TrainingSummary, config: RecoveryConfig) -> tuple[str, ...]:
@@ -146,3 +147,13 @@ def _ended_early(summary: TrainingSummary, config: RecoveryConfig) -> tuple[str,
     if not summary.stopped:
         return ()
     return (f"A callback ended the fine-tuning after {summary.stopped}, of {config.recipe.epochs} epochs.",)
+
+
+def _worse(before: float, after: float | None, metric: str, config: RecoveryConfig) -> tuple[str, ...]:
+    """Say when the fine-tuning made the network worse by more than a hundredth; nothing if it did not."""
+    if after is None or not after < before - abs(before) / 100:
+        return ()
+    return (
+        f"Fine-tuning made the network worse: {metric} on val was {before:.4g} before and {after:.4g} after; "
+        f"give a lower --learning-rate, now {config.recipe.learning_rate:g}, or --epochs 0.",
+    )

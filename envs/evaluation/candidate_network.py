@@ -279,7 +279,7 @@ class CandidateNetwork:
     def _convert_weights(self) -> None:
         """Convert the weights of convolutions and linear layers to the working data type.
 
-        Weights that are computed from other tensors stay: some, such as orthogonal ones, exist in float32 only.
+        Weights that are computed from other tensors stay: some, such as orthogonal ones, need float32.
         """
         for module in self.model.modules():
             if isinstance(module, (nn.modules.conv._ConvNd, nn.Linear)) and "weight" in module._parameters:

@@ -18,6 +18,7 @@ from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.procedures.val_in_train import without_held_out
 from secateur.envs.io.tensor_files import write_tensors
 from secateur.envs.models import get_model
+from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery import finetuning
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
@@ -236,3 +237,15 @@ def test_the_report_says_the_recipe_that_was_followed(few: ClassificationTask) -
     assert recipe | {"distillation_weight": 0.5, "epochs": 1} == {
         name: recovery[name] for name in (*recipe, "distillation_weight", "epochs")
     }
+
+
+@pytest.mark.parametrize(("rate", "is_worse"), [(0.002, False), (3.0, True)])
+def test_a_fine_tuning_that_makes_the_network_worse_is_noted(
+    problem: PruningProblem, few: ClassificationTask, rate: float, is_worse: bool
+) -> None:
+    options = PruningConfig(**BRIEF | {"target_macs": 0.9, "learning_rate": rate})
+    report = prune(problem.model, few, options).report
+    found = [note for note in report["splits"]["notes"] if "made the network worse" in note]
+    assert len(found) == is_worse
+    if is_worse:
+        assert f"lower --learning-rate, now {rate:g}, or --epochs 0" in found[0]
