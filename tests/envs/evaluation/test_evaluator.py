@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.parametrizations import orthogonal, weight_norm
 
 from secateur.envs.cost.config import LatencyConfig
 from secateur.envs.environment.single import FilterPruningEnv
@@ -24,10 +23,9 @@ from secateur.envs.evaluation.evaluator import CandidateEvaluator
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.cutting import cut
 from secateur.envs.surgery.plan import Mask, PruningPlan
-from secateur.envs.tasks import ClassificationTask, Task, measure
+from secateur.envs.tasks import Task, measure
 from secateur.rewards import Outcome, TargetReward
 from support.candidates import candidate, fresh_evaluator
-from support.small import plain_network
 
 ROOM = "secateur.envs.evaluation"
 
@@ -159,24 +157,6 @@ def test_in_float32_it_agrees_with_the_bare_cut_exactly(
         found = evaluator([masks])[0]
         assert found.accuracy == truth.accuracy
         assert found.loss == pytest.approx(truth.loss, rel=1e-4)
-
-
-@pytest.mark.parametrize("reparametrise", [orthogonal, weight_norm, nn.utils.spectral_norm])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_weights_that_are_computed_from_others_are_measured_in_either_type(
-    digit_task: ClassificationTask,
-    reparametrise: Callable[[nn.Module], nn.Module],
-    dtype: torch.dtype,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(f"{ROOM}.candidate_network.working_dtype", lambda device: dtype)
-    model = plain_network()
-    model[8] = reparametrise(model[8])
-    network = PruningProblem.build("plain", model.eval(), digit_task).network
-    evaluator = CandidateEvaluator(model, network, digit_task, images=100, statistics_images=100)
-    found = evaluator([PruningPlan.dense(network).masks(network)])[0]
-    take_statistics(model, evaluator)
-    assert found.loss == pytest.approx(measure(model, digit_task, "val", limit=100).loss, rel=0.02)
 
 
 def test_in_float32_it_agrees_with_the_cut_and_its_compensation_exactly(
