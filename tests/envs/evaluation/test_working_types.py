@@ -17,7 +17,7 @@ from secateur.envs.tasks import ClassificationTask
 from support.small import plain_network
 
 
-@pytest.mark.parametrize("reparametrise", [lambda layer: layer, orthogonal, weight_norm, nn.utils.spectral_norm])
+@pytest.mark.parametrize("reparametrise", [nn.Sequential, orthogonal, weight_norm, nn.utils.spectral_norm])
 def test_weights_that_are_computed_from_others_are_measured_in_either_type(
     digit_task: ClassificationTask,
     reparametrise: Callable[[nn.Module], nn.Module],

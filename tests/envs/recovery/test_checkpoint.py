@@ -15,19 +15,12 @@ from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.checkpoint import Checkpoint, Stopped
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
-from secateur.envs.tasks import ClassificationTask, get_task
+from secateur.envs.tasks import ClassificationTask
 from secateur.envs.tasks.joined import with_val_in_train
 from secateur.envs.tasks.passes import DataError, Pass
 
 CONFIG = RecoveryConfig(epochs=3, batch_size=32, distillation_weight=0.5)
 STEPS = 6  # of an epoch
-
-
-@pytest.fixture(scope="module")
-def few() -> ClassificationTask:
-    digits = get_task("digits", root=Path())
-    train = digits.splits["train"].take(torch.arange(0, 1000, 5))
-    return dataclasses.replace(digits, splits={**digits.splits, "train": train})
 
 
 def small() -> nn.Module:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,18 +12,11 @@ from secateur.envs.recovery.distillation import WithFeatures, relational_loss, s
 from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.recovery.training_check import check_training
 from secateur.envs.recovery.training_loss import StepLoss
-from secateur.envs.tasks import ClassificationTask, get_task
+from secateur.envs.tasks import ClassificationTask
 from secateur.envs.tasks.optional_members import distillation_loss
 
 STUDENT = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 TEACHER = torch.randn(5, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-@pytest.fixture(scope="module")
-def few() -> ClassificationTask:
-    digits = get_task("digits", root=Path())
-    train = digits.splits["train"].take(torch.arange(0, 1000, 5))
-    return dataclasses.replace(digits, splits={**digits.splits, "train": train})
 
 
 def network(width: int, seed: int = 0) -> nn.Module:

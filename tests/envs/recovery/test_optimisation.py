@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,17 +17,15 @@ from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.recovery.optimisation import make_optimizer
 from secateur.envs.recovery.training_check import check_training
 from secateur.envs.recovery.training_state import TrainingState
-from secateur.envs.tasks import ClassificationTask, TensorTask, get_task
+from secateur.envs.tasks import ClassificationTask, TensorTask
 from secateur.envs.tasks.images.segmentation import SegmentationTask
 from secateur.envs.tasks.images.splits import Split
 from secateur.envs.tasks.metrics import R2, Accuracy
 
 
 @pytest.fixture(scope="module")
-def few() -> ClassificationTask:
-    digits = get_task("digits", root=Path())
-    train = digits.splits["train"].take(torch.arange(0, 1000, 5))
-    return dataclasses.replace(digits, splits={**digits.splits, "train": train}, padding=0)
+def few(few: ClassificationTask) -> ClassificationTask:
+    return dataclasses.replace(few, padding=0)
 
 
 def take_step(state: TrainingState, loss: torch.Tensor) -> None:
