@@ -74,13 +74,16 @@ def to_low_rank(
     moments = output_moments(model, names, job.task, images=images, seed=job.config.seed) if images else {}
     spectra = {name: Spectrum.of(model.get_submodule(name), moments.get(name)) for name in names}
     dense_macs = float(job.network.macs(job.network.widths))
-    ranks = choose_ranks(
-        found.layers,
-        {name: spectrum.energies for name, spectrum in spectra.items()},
-        float(job.network.macs(plan.counts(job.network))),
-        job.target * dense_macs,
-        dense_macs=dense_macs,
-    )
+    try:
+        ranks = choose_ranks(
+            found.layers,
+            {name: spectrum.energies for name, spectrum in spectra.items()},
+            float(job.network.macs(plan.counts(job.network))),
+            job.target * dense_macs,
+            dense_macs=dense_macs,
+        )
+    except ValueError as error:
+        raise ValueError(f"{error}{_stay(found.refused)}") from error
     return low_rank(model, ranks, spectra).eval(), plan.with_ranks(ranks), found.refused
 
 
@@ -116,6 +119,10 @@ def cut_filters(job: Job, method: str, target: float) -> tuple[nn.Module, Prunin
 
 
 def _notes(plan: PruningPlan, whole: Mapping[str, str]) -> tuple[str, ...]:
+    return (f"{len(plan.ranks)} layers became two of low rank{_stay(whole)}.",)
+
+
+def _stay(whole: Mapping[str, str]) -> str:
+    """Say how many layers stay whole, and why."""
     reasons = Counter(whole.values()).items()
-    stay = "".join(f"; {n} {'stays' if n == 1 else 'stay'} whole, as {reason}" for reason, n in reasons)
-    return (f"{len(plan.ranks)} layers became two of low rank{stay}.",)
+    return "".join(f"; {n} {'layer stays' if n == 1 else 'layers stay'} whole, as {reason}" for reason, n in reasons)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import nn
 
@@ -67,16 +67,24 @@ def load_ranges(folder: Path) -> dict[str, dict[str, tuple[float, float]]] | Non
     if not path.is_file():
         return None
     try:
+        return _checked(parse_json(read_text(path)))
+    except ValueError as error:
+        raise ValueError(f"{path} does not hold ranges: {first_line(error)}") from error
+
+
+def _checked(content: Any) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return the ranges of a file; refuse what is not two finite numbers in order for each end of a layer."""
+    try:
         found = {
             name: {end: (float(low), float(high)) for end, (low, high) in ends.items()}
-            for name, ends in parse_json(read_text(path)).items()
+            for name, ends in content.items()
         }
-        ends_of = [pair for ends in found.values() for pair in ends.values()]
-        if not all(-_LARGEST <= low <= high <= _LARGEST for low, high in ends_of):
-            raise ValueError("each needs a lower and an upper end, two finite numbers in this order")
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not hold ranges: {first_line(error)}") from error
-    return found
+        pairs = [pair for ends in found.values() for pair in ends.values()]
+        if all(-_LARGEST <= low <= high <= _LARGEST for low, high in pairs):
+            return found
+    except (AttributeError, TypeError, ValueError):
+        pass
+    raise ValueError("each layer's input needs a lower and an upper end, finite and in this order")
 
 
 def _ends(layer: Quantized) -> dict[str, ActivationRange]:

@@ -86,7 +86,7 @@ def choose_ranks(
         raise ValueError(
             f"the target {asked:.4g} of the MACs cannot be reached by low rank: with rank 1 in "
             f"{len(layers)} layers the network keeps {share:.4f}; ask for at least "
-            f"{math.ceil(1e3 * share) / 1e3:g}, or cut more filters"
+            f"{math.ceil(1e3 * share) / 1e3:g}, or cut filters, too"
         )
     low, high = 1e-30, 1e30  # prices; at the high one every layer is as small as can be
     for _ in range(100):

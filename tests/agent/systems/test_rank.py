@@ -20,7 +20,7 @@ def test_a_system_of_low_rank_comes_close_to_the_size_by_ranks_and_by_filters_on
     is_cut = any(len(kept) < found.plan.filters[layer] for layer, kept in found.plan.kept.items())
     assert is_cut is (name == "filters-rank")
     assert found.notes == (
-        f"{len(found.plan.ranks)} layers became two of low rank; 1 stays whole, as it has groups.",
+        f"{len(found.plan.ranks)} layers became two of low rank; 1 layer stays whole, as it has groups.",
     )
 
 

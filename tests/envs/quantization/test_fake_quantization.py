@@ -211,15 +211,16 @@ def test_wrong_uses_are_refused_in_a_sentence(few: ClassificationTask, tmp_path:
     with pytest.raises(ValueError, match=r"the output of conv2 is in only one of them \(1 differ\)"):
         set_ranges(model, ranges)
     assert load_ranges(tmp_path) is None
-    for text in (
-        "{",
-        '{"conv1": 3}',
-        '{"conv1": {"input": [0, 1e999]}}',
-        '{"conv1": {"input": [0]}}',
-        '{"conv1": {"input": [2, -2]}}',
-        '{"conv1": {"input": [0, 1e39]}}',
-        "[]",
+    two_ends = "each layer's input needs a lower and an upper end"
+    for text, why in (
+        ("{", "Expecting property name"),
+        ('{"conv1": 3}', two_ends),
+        ('{"conv1": {"input": [0, 1e999]}}', two_ends),
+        ('{"conv1": {"input": [0]}}', two_ends),
+        ('{"conv1": {"input": [2, -2]}}', two_ends),
+        ('{"conv1": {"input": [0, 1e39]}}', two_ends),
+        ("[]", two_ends),
     ):
         (tmp_path / "int8.json").write_text(text)
-        with pytest.raises(ValueError, match=r"int8\.json does not hold ranges: "):
+        with pytest.raises(ValueError, match=rf"int8\.json does not hold ranges: {why}"):
             load_ranges(tmp_path)
