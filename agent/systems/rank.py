@@ -125,4 +125,6 @@ def _notes(plan: PruningPlan, whole: Mapping[str, str]) -> tuple[str, ...]:
 def _stay(whole: Mapping[str, str]) -> str:
     """Say how many layers stay whole, and why."""
     reasons = Counter(whole.values()).items()
-    return "".join(f"; {n} {'layer stays' if n == 1 else 'layers stay'} whole, as {reason}" for reason, n in reasons)
+    return "".join(
+        f"; {n} {'layer stays' if n == 1 else 'layers stay'} whole, as {reason}" for reason, n in reasons
+    )

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
 
+_MANY = 12
+"""Number of names above which a message is hard to read."""
+
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:
     """Return ", did you mean ...?" with the most similar known name, or "" if none is similar.
@@ -26,13 +29,17 @@ def did_you_mean(given: object, known: Iterable[str]) -> str:
 def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:
     """Make the message for an unknown name: what was given, what was probably meant, what is allowed.
 
+    Where one name of many was probably meant, the many are left out.
+
     Args:
         kind: What is named, such as ``method``.
         given: The unknown name.
         known: All known names.
     """
     names = list(known)
-    return f"there is no {kind} {given!r}{did_you_mean(given, names)}; give {', '.join(names)}"
+    meant = did_you_mean(given, names)
+    allowed = "" if meant and len(names) > _MANY else f"; give {', '.join(names)}"
+    return f"there is no {kind} {given!r}{meant}{allowed}"
 
 
 def looks_like_path(name: str) -> bool:

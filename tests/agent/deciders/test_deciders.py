@@ -110,9 +110,11 @@ def test_a_target_outside_its_range_is_refused(
         decider.decide(problem, target, "macs")
 
 
-def test_an_unknown_baseline_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"there is no baseline 'l3-global'.*l2-global-per-mac"):
+def test_an_unknown_baseline_is_answered_with_the_nearest_or_with_all() -> None:
+    with pytest.raises(ValueError, match=r"there is no baseline 'l3-global', did you mean 'l2-global'\?$"):
         Baseline.from_name("l3-global")
+    with pytest.raises(ValueError, match=r"there is no baseline 'agent'; give .*l2-global-per-mac"):
+        Baseline.from_name("agent")
 
 
 def test_nothing_can_be_added_to_a_decision_without_leaving_the_target(problem: PruningProblem) -> None:
