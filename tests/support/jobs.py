@@ -24,6 +24,13 @@ def wait_and_square(number: int) -> int:
     return number * number
 
 
+def square_after(file: Path | None, number: int) -> int:
+    """Square a number, once a file is there."""
+    while file and not file.exists():
+        time.sleep(0.01)
+    return number * number
+
+
 def die(number: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -27,7 +27,7 @@ from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.plan import Mask
 from secateur.envs.tasks.own.tensors import TensorTask
 from support.candidates import candidate
-from support.jobs import die, score, wait_and_square
+from support.jobs import die, score, square_after, wait_and_square
 
 CPU = torch.device("cpu")
 
@@ -127,17 +127,19 @@ def test_what_is_large_is_sent_to_a_worker_once_and_dropped_when_it_is_not_neede
 
 
 def test_a_worker_that_is_killed_loses_nothing(
-    problem: PruningProblem, pool: LocalPool, engine: Workers
+    problem: PruningProblem, pool: LocalPool, engine: Workers, tmp_path: Path
 ) -> None:
     evaluator = evaluator_of(problem, engine)
     expected = evaluator(some(problem))
     before = {place.process.pid for place in pool._places if place}
-    arguments = [(k,) for k in range(6)]
+    killed = tmp_path / "killed"
+    arguments = [(killed if k else None, k) for k in range(6)]
     found = []
-    for value in pool.map(wait_and_square, [], arguments):
+    for value in pool.map(square_after, [], arguments):
         if value == 0:
             for pid in before:
                 os.kill(pid, signal.SIGKILL)
+            killed.touch()
         found.append(value)
     assert found == [k * k for k in range(6)]
     assert before.isdisjoint(place.process.pid for place in pool._places if place)
