@@ -224,7 +224,7 @@ def _set_random(whole: nn.Module, pairs: nn.Module, name: str, rank: int, genera
         torch.randn(size, generator=generator, dtype=torch.float64)
         for size in ((rank, module.weight[0].numel()), (len(module.weight), rank))
     )
-    first = first * float(module.weight.std()) / rank**0.5
+    first = first * float(module.weight.detach().std()) / rank**0.5
     bias = None if module.bias is None else module.bias.detach()
     with torch.no_grad():
         module.weight.copy_((second @ first).view_as(module.weight))
