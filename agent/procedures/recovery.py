@@ -10,6 +10,7 @@ from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.callbacks import Callbacks
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import TrainingSummary, finetune
+from ...envs.recovery.optimisation import largest_gradient
 from ...envs.recovery.training_check import check_training
 from ...envs.tasks import Task, measure
 from ...envs.tasks.joined import with_val_in_train
@@ -133,6 +134,7 @@ def recover_pruned(
     entries = {
         **asdict(recovery),
         **asdict(recovery.recipe),
+        "max_grad_norm": largest_gradient(pruned, recovery),
         "teacher": teacher.name if teacher else None,
         "seconds": round(seconds, 1),
         "losses": losses,

@@ -138,7 +138,8 @@ class RecoveryConfig:
     weight_decay: float = 5e-4
     """Weight decay, >= 0; norms and biases have none."""
     max_grad_norm: float | None = None
-    """Largest norm of the gradient, > 0; a longer one is scaled down to it; by default it is not clipped."""
+    """Largest norm of the gradient, > 0; a longer one is scaled down to it; by default 5 in networks without
+    normalisation layers, and none in others."""
     ema_decay: float = 0.0
     """Decay of the exponential average of weights, in [0, 1); the average over the steps is kept instead of
     the last weights; 0 turns it off. Early steps decay faster, (1 + step) / (10 + step)."""

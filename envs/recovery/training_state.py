@@ -14,7 +14,7 @@ from ..tasks.draws import derived_seed
 from .averaging import averaged_model, copy_average
 from .callbacks import Progress
 from .config import RecoveryConfig
-from .optimisation import make_optimizer
+from .optimisation import largest_gradient, make_optimizer
 from .schedules import learning_rate_factor
 from .stopwatch import Stopwatch
 
@@ -48,7 +48,7 @@ class TrainingState:
         self.stopped = ""
         """When a callback ended the training, in words; "" while none did."""
         self._model, self._optimizer, self._seed = model, make_optimizer(model, config), seed
-        self._recipe, self._max_norm = config.recipe, config.max_grad_norm
+        self._recipe, self._max_norm = config.recipe, largest_gradient(model, config)
         self._steps, self._finished = steps, 0
         device = next(model.parameters()).device.type
         self._scaler = torch.amp.GradScaler(device, enabled=config.precision == "fp16")

@@ -33,7 +33,7 @@ def test_a_network_without_norms_is_trained_from_scratch_though_its_first_gradie
     digits: ClassificationTask,
 ) -> None:
     recipe, found = RecoveryConfig.from_scratch(10), []
-    for change in ({}, {"max_grad_norm": None}):
+    for change in ({}, {"max_grad_norm": 1e9}):
         torch.manual_seed(0)
         layers = [nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)]
         model = nn.Sequential(nn.Flatten(), *layers)

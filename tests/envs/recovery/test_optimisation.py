@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,10 +17,10 @@ from secateur.envs.recovery.averaging import averaged_model, copy_average, decay
 from secateur.envs.recovery.batching import Batching
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune
-from secateur.envs.recovery.optimisation import make_optimizer
+from secateur.envs.recovery.optimisation import largest_gradient, make_optimizer
 from secateur.envs.recovery.training_check import check_training
 from secateur.envs.recovery.training_state import TrainingState
-from secateur.envs.tasks import ClassificationTask, TensorTask
+from secateur.envs.tasks import ClassificationTask, TensorTask, measure
 from secateur.envs.tasks.images.segmentation import SegmentationTask
 from secateur.envs.tasks.images.splits import Split
 from secateur.envs.tasks.metrics import R2, Accuracy
@@ -219,3 +222,30 @@ def test_every_precision_trains(few: ClassificationTask, precision: Any) -> None
     wanted = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     if precision != "auto":
         assert wanted[precision] in seen
+
+
+NORM = partial(nn.BatchNorm1d, 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "norm", "expected"),
+    [(None, nn.Identity, 5.0), (None, NORM, None), (2.0, NORM, 2.0), (2.0, nn.Identity, 2.0)],
+)
+def test_gradients_are_clipped_by_default_where_no_norm_bounds_them(
+    given: float | None, norm: Callable[[], nn.Module], expected: float | None
+) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), norm(), nn.Linear(4, 2))
+    assert largest_gradient(model, RecoveryConfig(max_grad_norm=given)) == expected
+
+
+def test_a_recovery_without_norms_does_not_diverge_at_a_loss_that_is_large() -> None:
+    inputs = torch.randn(256, 8, generator=torch.Generator().manual_seed(0))
+    pair = (inputs, 100 * inputs[:, :1])
+    task = TensorTask(train=pair, val=pair, test=pair, loss=F.mse_loss, metric=R2())
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+    before = measure(model, task, "val").loss
+    with pytest.raises(FloatingPointError):
+        finetune(copy.deepcopy(model), task, RecoveryConfig(epochs=2, batch_size=16, max_grad_norm=1e9))
+    finetune(model, task, RecoveryConfig(epochs=2, batch_size=16))
+    assert measure(model, task, "val").loss < before
