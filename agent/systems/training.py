@@ -41,15 +41,12 @@ def train_stage(
         name: Name of the stage, for its checkpoint, the progress bar and TensorBoard; no two are alike.
         on_step: Called after every step.
         taught: Whether the dense network is the teacher, with the weight that the job's options give it.
-        from_scratch: Whether the weights are random or nearly so: then the learning rate and the largest
-            norm of the gradient are those of :meth:`.RecoveryConfig.from_scratch`, unless the job has a rate,
-            or another optimiser.
+        from_scratch: Whether the weights are random or nearly so: then the learning rate is that of
+            :meth:`.RecoveryConfig.from_scratch`, unless the job has one, or another optimiser.
     """
     given, config = job.config.recovery, shortened(job.config.recovery)
     if from_scratch and given.learning_rate is None and given.optimiser == "sgd":
-        scratch = RecoveryConfig.from_scratch()
-        largest = given.max_grad_norm or scratch.max_grad_norm
-        config = replace(config, learning_rate=scratch.learning_rate, max_grad_norm=largest)
+        config = replace(config, learning_rate=RecoveryConfig.from_scratch().learning_rate)
     if steps := steps_of_stage(job, epochs):
         with RecoveryMonitor(job.task, job.folder, prefix=name, callbacks=Callbacks(on_step)) as monitor:
             finetune(

@@ -31,11 +31,6 @@ EPOCHS: Mapping[str, int] = {"quick": 10, "normal": 10, "thorough": 90}
 the long recipe has paid: structured pruning of ResNet-56 gains 0.5 points with rewinding between 30 and 70
 epochs, and 0.1 between 30 and 90 without (the data of Renda et al. 2020, arXiv 2003.02389)."""
 
-_SCRATCH_GRAD_NORM = 5.0
-"""Largest norm of the gradient in a training from random weights. LeNet-5, which has no batch-norm, diverges
-without it in its first pass over MNIST (two seeds of two); with it, it has 98.6 and 98.8 % on val after two
-passes. LeNet-300-100 never reaches it, the demo network seldom."""
-
 LONG = 50
 """Epochs from which on a training is long: below some 50, rewinding does not pay in the same data. With both
 schedules ten epochs give the same, and 50 give 1.6 points more with rewinding (benchmarks/recipes.py)."""
@@ -205,10 +200,4 @@ class RecoveryConfig:
     @classmethod
     def from_scratch(cls, epochs: int = DENSE_EPOCHS) -> RecoveryConfig:
         """Return settings for training a dense network from random weights."""
-        return cls(
-            epochs=epochs,
-            schedule="one-cycle",
-            learning_rate=0.1,
-            max_grad_norm=_SCRATCH_GRAD_NORM,
-            distillation_weight=0.0,
-        )
+        return cls(epochs=epochs, schedule="one-cycle", learning_rate=0.1, distillation_weight=0.0)
