@@ -22,7 +22,6 @@ import json
 import math
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -296,7 +295,7 @@ def finished(words: list[str], until: float) -> bool:
         )
     except subprocess.TimeoutExpired:
         interrupted = True
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # SIGINT is ignored in the background of a shell
         _, errors = process.communicate()
     if process.returncode and not interrupted:
         sys.exit(f"{shlex.join(words)} failed: {errors.strip().splitlines()[-1]}")

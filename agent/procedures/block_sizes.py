@@ -3,6 +3,7 @@
 Shapes: N filters of a layer.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -10,6 +11,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from torch import nn
 
+from ...envs.cost.counts import smallest_ratio
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import TimingCache, with_latency
 from ...envs.cost.timer import compare_speed
@@ -98,7 +100,7 @@ class BlockSizes:
             table: Its latency table if it was timed before.
 
         Raises:
-            ValueError: If it has no prunable filter.
+            ValueError: If it has no prunable filter, or is above the target with the fewest filters allowed.
         """
         config, model = _without_lost_patterns(self.config, dropped.model), dropped.model
         network = self.dense
@@ -109,6 +111,13 @@ class BlockSizes:
         if config.target_latency is None:
             target = DEFAULT_TARGET if config.target_macs is None else config.target_macs
             dense, left = (float(traced.macs(traced.widths)) for traced in (self.dense, network))
+            smallest = smallest_ratio(network, "macs") * left / dense
+            if dropped.blocks and smallest > target:
+                raise ValueError(
+                    f"the target {target:g} of the MACs cannot be reached: without {len(dropped.blocks)} "
+                    f"blocks and with the fewest filters allowed the network keeps {smallest:.4f}; ask for "
+                    f"at least {math.ceil(smallest * 1e3) / 1e3:g}"
+                )
             return Sized(dropped, network, replace(config, target_macs=min(1.0, target * dense / left)))
         if table is None:
             log_info(f"timing the network without {len(dropped.blocks)} blocks")

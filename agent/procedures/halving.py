@@ -63,19 +63,19 @@ def rungs(finalists: int, epochs: float, steps_per_epoch: int) -> list[Rung]:
 
     Args:
         finalists: Number of finalists, at least 1.
-        epochs: Epochs of all rungs and plans together; 0 makes one rung without training.
-        steps_per_epoch: Steps of an epoch. With training a plan has at least one in each rung, so very few
-            epochs become more.
+        epochs: Epochs of all rungs and plans together, at most.
+        steps_per_epoch: Steps of an epoch.
 
     Returns:
-        The rungs. With training, each has half as many plans as the one before, the last one two.
+        The rungs. With training, each has half as many plans as the one before, the last one two. If the
+        epochs do not give each plan a step in each rung, there is one rung without training.
     """
-    if not epochs:
-        return [Rung(finalists, 0.0)]
     counts = [finalists]
     while counts[-1] > 2:
         counts.append((counts[-1] + 1) // 2)
-    steps = [max(1, int(epochs * steps_per_epoch / len(counts) / count + 1e-9)) for count in counts]
+    steps = [int(epochs * steps_per_epoch / len(counts) / count + 1e-9) for count in counts]
+    if not all(steps):
+        return [Rung(finalists, 0.0)]
     return [Rung(count, number / steps_per_epoch) for count, number in zip(counts, steps, strict=True)]
 
 

@@ -1,5 +1,6 @@
 """The pruning pipeline: trace, search, cut, recover, measure, save, report."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -176,8 +177,12 @@ def choose_and_recover(
     clock: Stopwatch | None = None,
     teacher: Teacher | None = None,
     callbacks: Callbacks = NO_CALLBACKS,
+    finalists_epochs: float = math.inf,
 ) -> Pruned:
-    """Prune a trained network, without the report; arguments and errors as for :func:`prune`."""
+    """Prune a trained network, without the report; arguments and errors as for :func:`prune`.
+
+    ``finalists_epochs`` limits the epochs of all finalists together.
+    """
     clock = clock or Stopwatch()
     teacher = teacher_for(teacher, model.eval(), config.recovery)
     blocks: tuple[str, ...] = ()
@@ -206,7 +211,7 @@ def choose_and_recover(
         )
         if folder is not None:
             folder.log_text("pinned", pinned_markdown(network))
-        schedule = Schedule.estimate(problem, goal, config, tutor)
+        schedule = Schedule.estimate(problem, goal, config, tutor, finalists_epochs)
         limit = schedule.search_limit(config.minutes, clock)
         schedule.announce(config, limit)
         if config.procedure == "layerwise":
@@ -223,7 +228,14 @@ def choose_and_recover(
                 )
             affordable = partial(schedule.affordable, config.minutes, clock)
             result = prune_at_once(
-                problem, goal, config, folder, limit, halving=halving, affordable=affordable
+                problem,
+                goal,
+                config,
+                folder,
+                limit,
+                halving=halving,
+                affordable=affordable,
+                finalists_epochs=finalists_epochs,
             )
     if bounded is not None:
         recovery, said = bounded.recovery, bounded.notes

@@ -1,5 +1,6 @@
 """What the stages of a run will take: said before they begin, and kept free by the search's time limit."""
 
+import math
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -51,7 +52,12 @@ class Schedule:
 
     @classmethod
     def estimate(
-        cls, problem: PruningProblem, goal: Goal, config: PruningConfig, teacher: nn.Module | None
+        cls,
+        problem: PruningProblem,
+        goal: Goal,
+        config: PruningConfig,
+        teacher: nn.Module | None,
+        finalists_epochs: float = math.inf,
     ) -> "Schedule":
         """Time a candidate and some training steps of the dense network.
 
@@ -60,6 +66,7 @@ class Schedule:
             goal: The goal of the run.
             config: The options of the run.
             teacher: The network to distil from, or None.
+            finalists_epochs: Epochs of all finalists together, at most; the effort may have fewer.
         """
         reward = goal.reward
         target = 0.5 if reward.target is None else reward.target
@@ -93,7 +100,7 @@ class Schedule:
         if has_finalists:
             entries = ENTRIES[config.effort]
             steps = Batching.of(problem.task, config.recovery).steps
-            planned = rungs(entries.total, entries.share * epochs, steps)
+            planned = rungs(entries.total, min(finalists_epochs, entries.share * epochs), steps)
             compared = sum(rung.plans for rung in planned)
             statistics = 2 * min(config.batchnorm_images, problem.task.size("train"))
             finalists = compared * image * (size + statistics)

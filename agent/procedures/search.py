@@ -1,5 +1,6 @@
 """The search of the filters of all layers together: train an agent, compare with heuristics, choose."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -53,6 +54,7 @@ def prune_at_once(
     *,
     halving: Halving | None = None,
     affordable: Callable[[], float] = lambda: 1.0,
+    finalists_epochs: float = math.inf,
 ) -> SearchResult:
     """Train an agent if there is no decider yet, choose the filters of all layers together, and cut.
 
@@ -65,6 +67,7 @@ def prune_at_once(
         halving: Compares the agent with heuristics, by short recoveries if the run has a recovery; None
             compares their outcomes on val.
         affordable: Share of the epochs of the short recoveries for which there is time.
+        finalists_epochs: Epochs of all short recoveries together, at most; the effort may have fewer.
 
     Raises:
         ValueError: If pinned filters make the target unreachable.
@@ -84,7 +87,7 @@ def prune_at_once(
         choice = _choose(problem, decider, goal, config, folder)
     else:
         finalists, tried = _find(problem, decider, goal, config, folder)
-        epochs = ENTRIES[config.effort].share * config.recovery.recipe.epochs
+        epochs = min(finalists_epochs, ENTRIES[config.effort].share * config.recovery.recipe.epochs)
         with clock.paused():
             halved = halving(finalists, epochs, affordable)
         winner, compared = halved.winner, {"finalists": halved.report}

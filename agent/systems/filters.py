@@ -82,7 +82,13 @@ def prune_within_passes(job: Job, method: str, **options: Any) -> Result:
     size = replace(config, target_macs=1.0) if config.drop_blocks else config
     prepared = Prepared(job.network, Goal.resolve(size, job.network))
     done = choose_and_recover(
-        job.model, job.task, config, prepared=prepared, folder=job.folder, name=job.name
+        job.model,
+        job.task,
+        config,
+        prepared=prepared,
+        folder=job.folder,
+        name=job.name,
+        finalists_epochs=job.epochs - epochs,
     )
     search = done.result.search
     spent = epochs + (search["finalists"]["epochs"] if "finalists" in search else 0.0)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from secateur.agent import PruningConfig, prune
 from secateur.agent.deciders.finalists import ENTRIES, Entries, Finalist, find_finalists
 from secateur.agent.procedures import halving as module
-from secateur.agent.procedures.halving import Halving, rungs
+from secateur.agent.procedures.halving import Halving, Rung, rungs, total_epochs
 from secateur.agent.procedures.search import halves_for
 from secateur.agent.procedures.short_recovery import Recovered
 from secateur.agent.run.folder import RunFolder
@@ -37,10 +37,16 @@ IMAGES = 1000
 @given(st.integers(1, 40), st.floats(0.01, 100), st.integers(1, 400))
 def test_rungs_halve_the_plans_and_share_the_epochs(finalists: int, epochs: float, steps: int) -> None:
     planned = rungs(finalists, epochs, steps)
+    assert total_epochs(planned) <= epochs + 1e-6
+    if not planned[0].epochs:
+        halvings = max(1, math.ceil(math.log2(finalists)))
+        assert planned == [Rung(finalists, 0.0)]
+        assert steps * epochs < finalists * halvings + 1e-6
+        return
     for rung in planned:
         share, whole = steps * epochs / len(planned) / rung.plans, rung.epochs * steps
         assert whole == pytest.approx(round(whole))
-        assert max(1, share - 1) - 1e-6 <= whole <= max(1, share) + 1e-6
+        assert share - 1 - 1e-6 <= whole <= share + 1e-6
     assert planned[0].plans == finalists
     assert planned[-1].plans == min(2, finalists)
     assert [rung.is_last for rung in planned] == [False] * (len(planned) - 1) + [True]

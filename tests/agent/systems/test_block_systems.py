@@ -11,7 +11,7 @@ from secateur.agent import PruningConfig
 from secateur.agent.run.folder import RunFolder
 from secateur.agent.systems.registry import SYSTEMS
 from secateur.envs.problem.problem import PruningProblem
-from support.pruning_jobs import job_of
+from support.pruning_jobs import job_of, macs_of
 
 OPTIONS = {"epochs": 0, "search_images": 64, "compensation_images": 64}
 
@@ -29,6 +29,18 @@ def test_a_target_below_what_is_left_without_blocks_is_refused(problem: PruningP
         ValueError, match=r"cannot be reached by dropping blocks alone: without 2 .*keeps 0\."
     ):
         SYSTEMS["blocks"](job_of(problem, 0.05, **OPTIONS))
+
+
+def test_a_target_that_blocks_and_filters_do_not_reach_is_told_for_the_dense_network(
+    problem: PruningProblem,
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"target 1e-05 of the MACs .* without \d blocks .* ask for"
+    ) as refused:
+        SYSTEMS["agent-blocks"](job_of(problem, 1e-5, effort="quick", **OPTIONS))
+    reachable = float(str(refused.value).rpartition(" ")[2])
+    result = SYSTEMS["agent-blocks"](job_of(problem, reachable, effort="quick", **OPTIONS))
+    assert macs_of(result.model) <= reachable * macs_of(problem.model)
 
 
 def test_a_target_of_one_drops_nothing(problem: PruningProblem) -> None:
