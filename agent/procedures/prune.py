@@ -1,6 +1,5 @@
 """The pruning pipeline: trace, search, cut, recover, measure, save, report."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from ...envs.surgery.cutting import save_pruned
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
 from ...rewards import Reward
+from ..deciders.finalists import ENTRIES
 from ..deciders.names import PPO
 from ..deciders.selection import SearchResult
 from ..reporting.report import write_report
@@ -177,11 +177,11 @@ def choose_and_recover(
     clock: Stopwatch | None = None,
     teacher: Teacher | None = None,
     callbacks: Callbacks = NO_CALLBACKS,
-    finalists_epochs: float = math.inf,
+    finalists_epochs: float | None = None,
 ) -> Pruned:
     """Prune a trained network, without the report; arguments and errors as for :func:`prune`.
 
-    ``finalists_epochs`` limits the epochs of all finalists together.
+    ``finalists_epochs`` are those of all finalists together; None takes the effort's share of the recovery's.
     """
     clock = clock or Stopwatch()
     teacher = teacher_for(teacher, model.eval(), config.recovery)
@@ -211,6 +211,8 @@ def choose_and_recover(
         )
         if folder is not None:
             folder.log_text("pinned", pinned_markdown(network))
+        if finalists_epochs is None:
+            finalists_epochs = ENTRIES[config.effort].share * config.recovery.recipe.epochs
         schedule = Schedule.estimate(problem, goal, config, tutor, finalists_epochs)
         limit = schedule.search_limit(config.minutes, clock)
         schedule.announce(config, limit)

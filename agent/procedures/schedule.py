@@ -1,6 +1,5 @@
 """What the stages of a run will take: said before they begin, and kept free by the search's time limit."""
 
-import math
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -57,7 +56,7 @@ class Schedule:
         goal: Goal,
         config: PruningConfig,
         teacher: nn.Module | None,
-        finalists_epochs: float = math.inf,
+        finalists_epochs: float,
     ) -> "Schedule":
         """Time a candidate and some training steps of the dense network.
 
@@ -66,7 +65,7 @@ class Schedule:
             goal: The goal of the run.
             config: The options of the run.
             teacher: The network to distil from, or None.
-            finalists_epochs: Epochs of all finalists together, at most; the effort may have fewer.
+            finalists_epochs: Epochs of all finalists together.
         """
         reward = goal.reward
         target = 0.5 if reward.target is None else reward.target
@@ -100,7 +99,7 @@ class Schedule:
         if has_finalists:
             entries = ENTRIES[config.effort]
             steps = Batching.of(problem.task, config.recovery).steps
-            planned = rungs(entries.total, min(finalists_epochs, entries.share * epochs), steps)
+            planned = rungs(entries.total, finalists_epochs, steps)
             compared = sum(rung.plans for rung in planned)
             statistics = 2 * min(config.batchnorm_images, problem.task.size("train"))
             finalists = compared * image * (size + statistics)

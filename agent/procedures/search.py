@@ -1,6 +1,5 @@
 """The search of the filters of all layers together: train an agent, compare with heuristics, choose."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +53,7 @@ def prune_at_once(
     *,
     halving: Halving | None = None,
     affordable: Callable[[], float] = lambda: 1.0,
-    finalists_epochs: float = math.inf,
+    finalists_epochs: float = 0.0,
 ) -> SearchResult:
     """Train an agent if there is no decider yet, choose the filters of all layers together, and cut.
 
@@ -67,7 +66,7 @@ def prune_at_once(
         halving: Compares the agent with heuristics, by short recoveries if the run has a recovery; None
             compares their outcomes on val.
         affordable: Share of the epochs of the short recoveries for which there is time.
-        finalists_epochs: Epochs of all short recoveries together, at most; the effort may have fewer.
+        finalists_epochs: Epochs of all short recoveries together; 0 compares finalists as they are cut.
 
     Raises:
         ValueError: If pinned filters make the target unreachable.
@@ -87,9 +86,8 @@ def prune_at_once(
         choice = _choose(problem, decider, goal, config, folder)
     else:
         finalists, tried = _find(problem, decider, goal, config, folder)
-        epochs = min(finalists_epochs, ENTRIES[config.effort].share * config.recovery.recipe.epochs)
         with clock.paused():
-            halved = halving(finalists, epochs, affordable)
+            halved = halving(finalists, finalists_epochs, affordable)
         winner, compared = halved.winner, {"finalists": halved.report}
         choice = Choice(winner.masks, winner.outcome, tried, winner.decider)
         _say(winner.name, winner.outcome, problem)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ...envs.modules.copying import replica
+from ...envs.recovery.batching import Batching
 from ...envs.surgery.plan import PruningPlan
 from ..deciders.finalists import ENTRIES
 from ..deciders.names import BASELINES, PPO
 from ..procedures.goal import Goal
+from ..procedures.halving import rungs, total_epochs
 from ..procedures.preparation import Prepared
 from ..procedures.prune import choose_and_recover
 from .base import Job, Kind, Result, System
@@ -65,9 +66,9 @@ def prune_within_passes(job: Job, method: str, **options: Any) -> Result:
         ValueError: If the target cannot be met.
         InexactCutError: If the cut network does not compute what the masked one does.
     """
-    recipe, epochs = job.config.recovery.recipe, job.epochs
-    if method == PPO and epochs:
-        epochs = max(1, math.floor(epochs / (1 + ENTRIES[job.config.effort].share) + 1e-9))
+    recipe = job.config.recovery.recipe
+    finalists_epochs = _finalists_epochs(job) if method == PPO else 0
+    epochs = job.epochs - finalists_epochs
     config = replace(
         job.config,
         method=method,
@@ -88,12 +89,23 @@ def prune_within_passes(job: Job, method: str, **options: Any) -> Result:
         prepared=prepared,
         folder=job.folder,
         name=job.name,
-        finalists_epochs=job.epochs - epochs,
+        finalists_epochs=finalists_epochs,
     )
     search = done.result.search
     spent = epochs + (search["finalists"]["epochs"] if "finalists" in search else 0.0)
     details = {"decider": done.result.decider, **done.blocks, "search": search, "recovery": done.recovery}
     return Result(done.result.model, done.result.plan, spent, done.notes, details)
+
+
+def _finalists_epochs(job: Job) -> int:
+    """Return the passes that finalists take from the recovery, about the effort's share of the rest.
+
+    None are taken if they are too few to train all finalists.
+    """
+    entries = ENTRIES[job.config.effort]
+    epochs = job.epochs - max(1, round(job.epochs / (1 + entries.share)))
+    steps = Batching.of(job.task, job.config.recovery).steps
+    return epochs if epochs > 0 and total_epochs(rungs(entries.total, epochs, steps)) else 0
 
 
 FILTERS: Mapping[str, System] = {

@@ -25,7 +25,9 @@ def test_durations_are_said_as_exactly_as_they_are_known(seconds: float, said: s
 def test_stages_that_are_not_there_take_no_time_and_longer_ones_take_longer(problem: PruningProblem) -> None:
     def estimate(**options: object) -> Schedule:
         config = PruningConfig(**options)  # type: ignore[arg-type]
-        return Schedule.estimate(problem, Goal.resolve(config, problem.network), config, None)
+        return Schedule.estimate(
+            problem, Goal.resolve(config, problem.network), config, None, finalists_epochs=2.0
+        )
 
     quick, whole = estimate(effort="quick", epochs=0), estimate(epochs=4)
     assert quick.search == quick.recovery == 0 < quick.choice
