@@ -115,7 +115,8 @@ def compare(
         jobs: Runs at the same time, at least 1; each in a process of its own on a GPU or a core.
         resume: Whether to continue an interrupted comparison in ``out``, with the same options, to the same
             result. A finished one is loaded; a new one begins if there is none.
-        name: Name of the network in the report; by default that of its class.
+        name: Name of the network in the report; by default that of its class. With a name that builds it,
+            such as ``mypackage.nets:build``, ``secateur evaluate`` and ``export`` take the folder, too.
         **options: Options of the recovery and of the data, such as ``epochs=10``, and ``effort="quick"``.
 
     Returns:

@@ -163,7 +163,8 @@ def prune(
         out: Folder of the run, new or empty; None writes nothing.
         resume: Whether to continue an interrupted run in ``out``, with the same options, to the same result.
             A finished run is loaded; a new one begins if there is none.
-        name: Name of the network in the report; by default that of its class.
+        name: Name of the network in the report; by default that of its class. With a name that builds it,
+            such as ``mypackage.nets:build``, ``secateur evaluate`` and ``export`` take the folder, too.
         teacher: The network to distil from in the fine-tuning; None is the dense network.
         on_step: Called after every step of the fine-tuning of the cut network, as in :func:`recover`.
         on_epoch: The same after every epoch. A resumed run has to get the same callbacks.

@@ -14,7 +14,7 @@ from ...envs.io.memory import is_out_of_memory
 from ...envs.io.run_files import CONFIG, REPORT, no_run, not_finished
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
-from ...envs.io.untrusted import first_line, parse_json, read_text
+from ...envs.io.untrusted import first_line, parse_json, read_text, short
 from ...envs.models import get_model
 from ...envs.modules.process_group import local_rank
 from ...envs.modules.ranks import one_first, ranks
@@ -239,10 +239,13 @@ def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, T
         data: The data options; None takes those of the run.
 
     Raises:
-        ValueError: If the run is not finished, or its files do not fit together.
+        ValueError: If the run is not finished, its files do not fit together, or its network or data were
+            objects of a Python program.
     """
-    path = folder / CONFIG
-    data = data or read_data_config(folder)
+    path, own_data = folder / CONFIG, read_data_config(folder)
+    data = data or own_data
+    report = _report(folder) if (folder / REPORT).is_file() else {}
+    _check_has_a_name(report, folder)
     config = read_config(folder)
     try:
         name, seed = config["model"], config.get("data_seed", config["seed"])
@@ -251,6 +254,11 @@ def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, T
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a prune run: {first_line(error)}") from error
     task = load_task(data, seed)
+    if data == own_data and report.get("data", task.name) != task.name:
+        raise ValueError(
+            f"the data of {folder}, {short(str(report['data']))!r}, were an object of a Python program; "
+            f"give other data, or load the network with secateur.load(build, {str(folder)!r})"
+        )
     model = load_pruned(lambda: build_dense_network(name, task, None, seed).cpu(), folder)
     _check_runs(model, task.input_shape, folder)
     return model.to(device_of(task)), task
@@ -273,9 +281,8 @@ def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
         if (folder / CONFIG).is_file():
             raise ValueError(not_finished(folder, REPORT))
         raise ValueError(no_run(folder, REPORT))
-    text = read_text(path)
+    report = _report(folder)
     try:
-        report = parse_json(text)
         if missing := {"model", "num_outputs", "input_shape"} - set(report):
             raise ValueError(f"{min(missing)} is missing")
         name, outputs, shape = report["model"], report["num_outputs"], tuple(report["input_shape"])
@@ -286,9 +293,40 @@ def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
             raise ValueError(f"examples of {shape} and {outputs} outputs are too large")
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a pruned network: {first_line(error)}") from error
+    _check_has_a_name(report, folder)
     model = load_pruned(lambda: get_model(name, num_classes=outputs, in_channels=shape[0]), folder)
     _check_runs(model, shape, folder)
     return model, shape
+
+
+def _report(folder: Path) -> dict[str, Any]:
+    """Read the report of a run.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    path = folder / REPORT
+    try:
+        report = parse_json(read_text(path))
+        if not isinstance(report, dict):
+            raise ValueError("it has no names")
+    except ValueError as error:
+        raise ValueError(f"{path} does not describe a pruned network: {first_line(error)}") from error
+    return report
+
+
+def _check_has_a_name(report: dict[str, Any], folder: Path) -> None:
+    """Check that the network of a run can be built from its name.
+
+    Raises:
+        ValueError: If it was an object of a Python program without a name.
+    """
+    if report.get("built_by_name") is False:
+        raise ValueError(
+            f"the network of {folder}, a {short(str(report.get('model')))}, was an object of a Python "
+            f"program; load it with secateur.load(build, {str(folder)!r}), or give secateur.prune or "
+            'secateur.compare name="package.module:build", which builds the dense network'
+        )
 
 
 def _check_runs(model: nn.Module, shape: tuple[int, ...], folder: Path) -> None:
