@@ -1,4 +1,4 @@
-"""Checks of inputs and targets before anything runs: numbers are finite, and the loss takes every label.
+"""Checks of inputs and targets: numbers are finite, and the loss takes every label.
 
 Shapes: N examples, B of them, K classes.
 """
@@ -10,9 +10,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..io.tensor_files import is_finite
 from .base import SplitName, Task
 from .ignored_labels import accepts, labels_in
-from .optional_members import measuring_batch, targets_at_hand
+from .optional_members import inputs_at_hand, measuring_batch, targets_at_hand
 from .own.example_sources import spread
 
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -20,12 +21,15 @@ _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 LOOKED_AT = 128
 """Number of examples of each split that are read for the checks."""
 
+_CHUNK = 256
+"""Number of examples that are looked at together for the first that is not finite."""
+
 _TRIED = 8
 """Largest number of labels of a split that are tried."""
 
 
 def check_data(task: Task, outputs: Tensor) -> None:
-    """Check inputs and targets of every split: all targets if they are at hand, else those of a few examples.
+    """Check inputs and targets of every split: all that are at hand, else those of a few examples.
 
     Args:
         task: The task.
@@ -37,7 +41,7 @@ def check_data(task: Task, outputs: Tensor) -> None:
     outputs = outputs.detach().cpu()
     for split in _SPLITS:
         for targets, numbers in _targets(task, split):
-            _require_finite(targets, numbers, "targets", split, task)
+            require_finite(targets, numbers, "targets", split, task)
             if is_classes(targets, outputs):
                 _check_labels(task, split, targets, outputs)
 
@@ -84,24 +88,42 @@ def float_labels(outputs: Tensor, targets: Tensor) -> str:
 
 def _targets(task: Task, split: SplitName) -> Iterator[tuple[Tensor, Tensor]]:
     """Read a few examples and check their inputs; yield targets, and the indices of their examples."""
-    at_hand = targets_at_hand(task, split)
+    at_hand, inputs_held = targets_at_hand(task, split), inputs_at_hand(task, split)
+    if inputs_held is not None:
+        require_finite(inputs_held, torch.arange(len(inputs_held)), "inputs", split, task)
     numbers = spread(task.size(split), LOOKED_AT)
     for part in numbers.split(measuring_batch(task, 64)):
         inputs, targets = task.batch(split, part)
-        _require_finite(inputs, part, "inputs", split, task)
+        require_finite(inputs, part, "inputs", split, task)
         if at_hand is None:
             yield targets, part
     if at_hand is not None:
         yield at_hand, torch.arange(len(at_hand))
 
 
-def _require_finite(values: Tensor, numbers: Tensor, what: str, split: SplitName, task: Task) -> None:
-    wrong = ~torch.isfinite(values.reshape(len(values), -1)).all(1)
-    if bool(wrong.any()):
-        raise ValueError(
-            f"example {int(numbers[wrong.cpu()][0])} of {split} of {task.name} has {what} that are infinite "
-            "or undefined; repair the data"
-        )
+def require_finite(values: Tensor, numbers: Tensor, what: str, split: SplitName, task: Task) -> None:
+    """Refuse examples with infinite or undefined numbers.
+
+    Args:
+        values: Their inputs or targets, (B, ...).
+        numbers: Their indices, (B,).
+        what: "inputs" or "targets".
+        split: Their split.
+        task: The task, for the message.
+
+    Raises:
+        ValueError: If there are some; the message has the index of the first.
+    """
+    values = torch.view_as_real(values) if values.is_complex() else values
+    if not values.is_floating_point() or is_finite(values):
+        return
+    for part, of_part in zip(values.split(_CHUNK), numbers.split(_CHUNK), strict=True):
+        wrong = ~torch.isfinite(part.reshape(len(part), -1)).all(1)
+        if bool(wrong.any()):
+            raise ValueError(
+                f"example {int(of_part[wrong.cpu()][0])} of {split} of {task.name} has {what} that are "
+                "infinite or undefined; repair the data"
+            )
 
 
 def _check_labels(task: Task, split: SplitName, targets: Tensor, outputs: Tensor) -> None:
