@@ -26,7 +26,7 @@ from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
-from ...envs.tasks.user_task import on_device
+from ...envs.tasks.user_task import check_task, on_device
 from ..run.folder import check_same_weights
 from ..run.following import open_folder
 from . import prune as procedure
@@ -37,7 +37,7 @@ from .devices import engine_of
 from .drop_bound import prune_within_bound
 from .halving import Halving
 from .keywords import checked_keywords, split_keywords
-from .loading import load_task
+from .loading import check_answers_of, load_task
 from .options import Effort
 from .preparation import logged, prepare
 from .prune import PruningResult
@@ -139,6 +139,8 @@ def recover(
     config, notes = without_held_out(recovery_for(effort, **recovery), of_data)
     logged(notes)
     loaded = _task(model, task, of_data, seed)
+    check_task(loaded)
+    check_answers_of(type(model).__name__, model, loaded)
     recover_in_place(model, loaded, config, teacher, seed, Callbacks(on_step, on_epoch))
     return model.eval()
 

@@ -16,8 +16,10 @@ from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text
 from ...envs.models import get_model
+from ...envs.modules.precision import other_precision
 from ...envs.modules.process_group import local_rank
 from ...envs.modules.ranks import one_first, ranks
+from ...envs.modules.usable_weights import check_usable
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.step_time import training_seconds
@@ -174,9 +176,11 @@ def check_answers_of(name: str, model: nn.Module, task: Task) -> None:
         task: The task.
 
     Raises:
-        ValueError: If it does not, or the task does not accept its answers.
+        ValueError: If it does not, its weights or statistics are not finite, or the task does not accept its
+            answers.
         TypeError: If something is of the wrong type.
     """
+    check_usable(model)
     try:
         check_answers(model, task)
     except (ValueError, TypeError):
@@ -187,6 +191,7 @@ def check_answers_of(name: str, model: nn.Module, task: Task) -> None:
         shape = "x".join(map(str, task.input_shape))
         raise ValueError(
             f"the network {name} does not run on inputs of {shape}: {first_line(error)}"
+            f"{other_precision(model)}"
         ) from error
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..io.tensor_files import is_finite
 from .base import SplitName, Task
-from .ignored_labels import accepts, labels_in
+from .ignored_labels import accepts, labels_in, refusal
 from .optional_members import inputs_at_hand, measuring_batch, targets_at_hand
 from .own.example_sources import spread
 
@@ -63,10 +63,10 @@ def check_extremes(task: Task, outputs: Tensor) -> None:
             continue
         proper = [label for label in labels_in(targets) if 0 <= label < outputs.shape[1]]
         for label in {*proper[:1], *proper[-1:]}:
-            if not accepts(task.loss, outputs, _zeros(outputs), label):
+            if refused := refusal(task.loss, outputs, _zeros(outputs), label):
                 raise ValueError(
-                    f"the loss of {task.name} fails on the label {label} of {split}, or is not finite; the "
-                    f"network has {outputs.shape[1]} outputs, so it has to take labels from 0 to "
+                    f"the loss of {task.name} {refused} on the label {label} of {split}, with finite "
+                    "outputs; mend the loss: it has to be a finite number for labels from 0 to "
                     f"{outputs.shape[1] - 1}"
                 )
 
