@@ -41,7 +41,16 @@ from .loading import check_answers_of, load_task
 from .options import Effort
 from .preparation import logged, prepare
 from .prune import PruningResult
-from .python_runs import Data, Python, check_network, data_config, finished, is_resumed, open_for_python
+from .python_runs import (
+    Data,
+    Python,
+    check_network,
+    check_resumable,
+    data_config,
+    finished,
+    is_resumed,
+    open_for_python,
+)
 from .recovery import recover_in_place
 from .search import halves_for, prune_at_once
 from .teacher import Teacher, check_teacher
@@ -176,10 +185,11 @@ def prune(
 
     Raises:
         ValueError: If an option is unknown or wrong, nothing can be pruned, the target cannot be met, or
-            ``out`` holds another run.
+            ``out`` holds another run, or is needed.
         KeyboardInterrupt: If the run is interrupted; with ``out`` it can be resumed.
     """
     join()
+    check_resumable(out, resume)
     config, data = _configs(prune, options, task)
     check_network(model)
     name = name or type(model).__name__
@@ -234,6 +244,7 @@ def load(factory: nn.Module | Callable[..., nn.Module], folder: str | Path) -> n
         The pruned network, on the CPU and in evaluation mode.
 
     Raises:
+        TypeError: If the factory is none.
         ValueError: If the files are missing, damaged or of another network, or the factory fails.
     """
     folder = Path(folder)
@@ -248,6 +259,8 @@ def _dense(factory: nn.Module | Callable[..., nn.Module], folder: Path) -> nn.Mo
         return build_with(factory, num_classes=outputs, in_channels=shape[0])
     if isinstance(factory, nn.Module):
         return replica(factory)
+    if not callable(factory):
+        raise TypeError(f"the factory is {type(factory).__name__}; give a function that returns the network")
     try:
         return factory()
     except TypeError as error:

@@ -31,7 +31,15 @@ from ..run.flat_options import read_config
 from ..run.folder import RunFolder
 from ..run.progress import estimated_duration, log_info
 from ..run.recovery_monitor import RecoveryMonitor
-from .data_config import SEGMENTATION, TASKS, DataConfig, read_data_config
+from .data_config import (
+    OF_ANY_TASK,
+    SEGMENTATION,
+    TASKS,
+    DataConfig,
+    is_own_task,
+    read_data_config,
+    refuse_data_option,
+)
 
 _MOST_OUTPUTS, _LARGEST_EXAMPLE = 2**16, 2**26
 """Largest number of outputs and of values per example that a report may name, checked before allocation."""
@@ -79,9 +87,9 @@ def load_task(config: DataConfig, seed: int) -> Task:
     """
     place = device(config.device)
     if is_user_task(config):
-        others = (f.name for f in fields(config) if f.name not in ("task", "device"))
+        others = (f.name for f in fields(config) if f.name not in OF_ANY_TASK)
         if flag := _first_changed(config, *others):
-            raise ValueError(f"the task {config.task} brings its own data; leave out {flag}")
+            refuse_data_option(config.task, flag)
         return on_device(load_user_task(config.task, seed=seed), place)
     if config.task not in TASKS:
         raise ValueError(unknown_name("task", config.task, (*TASKS, "package.module:Task")))
@@ -117,7 +125,7 @@ def _reading(config: DataConfig, seed: int, place: torch.device) -> dict[str, An
 
 def is_user_task(config: DataConfig) -> bool:
     """Return whether the task is a user's own, with its own data."""
-    return ":" in config.task
+    return is_own_task(config.task)
 
 
 def _first_changed(config: DataConfig, *names: str) -> str | None:

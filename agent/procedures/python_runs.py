@@ -42,6 +42,16 @@ class Python:
     options: PruningConfig = field(default_factory=PruningConfig)
 
 
+def check_resumable(out: object, resume: bool) -> None:
+    """Refuse to resume a run that has no folder.
+
+    Raises:
+        ValueError: If ``resume`` is set and there is no ``out``.
+    """
+    if resume and out is None:
+        raise ValueError("resume=True goes on with the run in a folder; give out=, too, or leave out resume")
+
+
 def is_resumed(out: Path, run: Any, resume: bool, *, default: Any = None) -> bool:
     """Return whether a folder holds the same run, to be resumed.
 

@@ -95,7 +95,7 @@ def export(
 
     Raises:
         ValueError: If the file exists, weights are not finite, a package is missing, torch cannot export the
-            network, the file does not compute the same, or the normalisation has no place; nothing is written.
+            network, the file does not compute the same, or the normalisation has no place.
     """
     check_finite(model)
     path = Path(path)
@@ -135,10 +135,10 @@ def check_writable(path: Path) -> None:
         ValueError: If the file exists, or its folder does not or cannot be written.
     """
     if path.exists():
-        raise ValueError(f"{path} exists; give another file with --out, nothing is overwritten")
+        raise ValueError(f"{path} exists; give another file, nothing is overwritten")
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent} to write {path.name} into; make it first")
-    check_folder(path.parent, "give --out another file")
+    check_folder(path.parent, "give another file")
 
 
 def require_onnx() -> None:
