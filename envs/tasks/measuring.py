@@ -14,10 +14,10 @@ from ..modules.inputs import run_on_copy
 from ..modules.modes import fastest_layout, restored_modes
 from ..modules.ranks import gather, rank, ranks, together
 from .base import SplitName, Task
+from .finite_examples import require_finite
 from .network_loss import measured_loss, outputs_for
 from .optional_members import class_names, details_of, has_loss, measuring_batch
 from .passes import Pass, stream
-from .target_checks import require_finite
 
 _MAX_STORED = 2**24
 """Largest number of values stored for all examples together."""

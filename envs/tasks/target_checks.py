@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..io.tensor_files import is_finite
 from .base import SplitName, Task
+from .finite_examples import require_finite
 from .ignored_labels import accepts, labels_in, refusal
 from .optional_members import inputs_at_hand, measuring_batch, targets_at_hand
 from .own.example_sources import spread
@@ -20,9 +20,6 @@ _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 LOOKED_AT = 128
 """Number of examples of each split that are read for the checks."""
-
-_CHUNK = 256
-"""Number of examples that are looked at together for the first that is not finite."""
 
 _TRIED = 8
 """Largest number of labels of a split that are tried."""
@@ -99,31 +96,6 @@ def _targets(task: Task, split: SplitName) -> Iterator[tuple[Tensor, Tensor]]:
             yield targets, part
     if at_hand is not None:
         yield at_hand, torch.arange(len(at_hand))
-
-
-def require_finite(values: Tensor, numbers: Tensor, what: str, split: SplitName, task: Task) -> None:
-    """Refuse examples with infinite or undefined numbers.
-
-    Args:
-        values: Their inputs or targets, (B, ...).
-        numbers: Their indices, (B,).
-        what: "inputs" or "targets".
-        split: Their split.
-        task: The task, for the message.
-
-    Raises:
-        ValueError: If there are some; the message has the index of the first.
-    """
-    values = torch.view_as_real(values) if values.is_complex() else values
-    if not values.is_floating_point() or is_finite(values):
-        return
-    for part, of_part in zip(values.split(_CHUNK), numbers.split(_CHUNK), strict=True):
-        wrong = ~torch.isfinite(part.reshape(len(part), -1)).all(1)
-        if bool(wrong.any()):
-            raise ValueError(
-                f"example {int(of_part[wrong.cpu()][0])} of {split} of {task.name} has {what} that are "
-                "infinite or undefined; repair the data"
-            )
 
 
 def _check_labels(task: Task, split: SplitName, targets: Tensor, outputs: Tensor) -> None:
