@@ -12,6 +12,7 @@ from typing import Any, get_args
 import tyro
 
 from ...envs.io.suggestions import did_you_mean, unknown_name
+from ..procedures.data_config import OF_ANY_TASK, DataConfig, is_own_task, refuse_data_option
 from ..run.flat_options import Option, build, in_words, options_of
 from . import Evaluate, Verb
 from .config_file import read_config_file
@@ -106,7 +107,12 @@ def _parse(name: str, kind: type[Verb], words: list[str], given: dict[str, Any])
     if unknown:
         what = "option" if unknown[0].startswith("-") else "place for the argument"
         raise UsageError(f"there is no {what} {unknown[0]}{did_you_mean(unknown[0], options)}; {advice}")
-    return build(kind, vars(parsed))
+    values = vars(parsed)
+    if is_own_task(values.get("task") or ""):
+        of_data = (option.flag for option in options_of(DataConfig) if option.name not in OF_ANY_TASK)
+        if given_with := [flag for flag in of_data if flags[flag]]:  # with its default value, too
+            refuse_data_option(values["task"], given_with[0])
+    return build(kind, values)
 
 
 def _with_own_flag(word: str, aliases: Mapping[str, str]) -> str:

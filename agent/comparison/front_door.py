@@ -27,7 +27,14 @@ from ...envs.tracing import TracedNetwork
 from ..procedures.data_config import DataConfig, read_data_config
 from ..procedures.keywords import checked_keywords, split_keywords
 from ..procedures.preparation import logged, trace_for_task
-from ..procedures.python_runs import Data, check_network, data_config, is_resumed, open_for_python
+from ..procedures.python_runs import (
+    Data,
+    check_network,
+    check_resumable,
+    data_config,
+    is_resumed,
+    open_for_python,
+)
 from ..reporting.comparison import comparison_table, read_comparison
 from ..reporting.summary import measured_row, size_row
 from ..run.folder import RunFolder, check_same_weights
@@ -123,9 +130,11 @@ def compare(
         The comparison; print it.
 
     Raises:
-        ValueError: If an option is unknown or wrong, ``out`` holds another run, or every system failed.
+        ValueError: If an option is unknown or wrong, ``out`` holds another run or is needed,
+            or every system failed.
         KeyboardInterrupt: If it is interrupted; with ``out`` it can be resumed.
     """
+    check_resumable(out, resume)
     given = checked_keywords("compare", options)
     recovery, data_options = split_keywords(given, ComparisonConfig, DataConfig)
     check_network(model)

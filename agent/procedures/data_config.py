@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from tyro.conf import Suppress
 
@@ -12,13 +12,20 @@ from ..run.flat_options import from_flat, read_config
 
 CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 
+OF_ANY_TASK = ("task", "device")
+"""Options that a task of the user's own takes, too."""
+
 FOUND_OUT = ("val_from", "val_reason", "channels")
 """Options that the program finds out if they are not given, and records in the run's ``config.yaml``."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Data: the task, the images, their splits and normalisation."""
+    """Data: the task, the images, their splits and normalisation.
+
+    Raises:
+        ValueError: If the name of the data is empty.
+    """
 
     task: str = CLASSIFICATION
     """Type of task: classification, segmentation, or package.module:Task; that is a user-defined class with
@@ -69,6 +76,24 @@ class DataConfig:
     finds it out and records it."""
     val_reason: Suppress[str] = ""
     """Why auto took val from test, for the report. The program finds it out and records it."""
+
+    def __post_init__(self) -> None:
+        if not self.data:
+            raise ValueError("the name of the data is empty; give a data set such as digits, or a folder")
+
+
+def is_own_task(task: str) -> bool:
+    """Return whether a task is the user's own, with its own data, by its name."""
+    return ":" in task
+
+
+def refuse_data_option(task: str, flag: str) -> NoReturn:
+    """Refuse an option of the data with a task of the user's own.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(f"the task {task} brings its own data; leave out {flag}")
 
 
 def read_data_config(folder: Path) -> DataConfig:

@@ -26,7 +26,7 @@ from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
-from ...envs.tasks.user_task import on_device
+from ...envs.tasks.user_task import check_task, on_device
 from ..run.folder import check_same_weights
 from ..run.following import open_folder
 from . import prune as procedure
@@ -37,11 +37,20 @@ from .devices import engine_of
 from .drop_bound import prune_within_bound
 from .halving import Halving
 from .keywords import checked_keywords, split_keywords
-from .loading import load_task
+from .loading import check_answers_of, load_task
 from .options import Effort
 from .preparation import logged, prepare
 from .prune import PruningResult
-from .python_runs import Data, Python, check_network, data_config, finished, is_resumed, open_for_python
+from .python_runs import (
+    Data,
+    Python,
+    check_network,
+    check_resumable,
+    data_config,
+    finished,
+    is_resumed,
+    open_for_python,
+)
 from .recovery import recover_in_place
 from .search import halves_for, prune_at_once
 from .teacher import Teacher, check_teacher
@@ -139,6 +148,8 @@ def recover(
     config, notes = without_held_out(recovery_for(effort, **recovery), of_data)
     logged(notes)
     loaded = _task(model, task, of_data, seed)
+    check_task(loaded)
+    check_answers_of(type(model).__name__, model, loaded)
     recover_in_place(model, loaded, config, teacher, seed, Callbacks(on_step, on_epoch))
     return model.eval()
 
@@ -175,10 +186,11 @@ def prune(
 
     Raises:
         ValueError: If an option is unknown or wrong, nothing can be pruned, the target cannot be met, or
-            ``out`` holds another run.
+            ``out`` holds another run, or is needed.
         KeyboardInterrupt: If the run is interrupted; with ``out`` it can be resumed.
     """
     join()
+    check_resumable(out, resume)
     config, data = _configs(prune, options, task)
     check_network(model)
     name = name or type(model).__name__
@@ -233,6 +245,7 @@ def load(factory: nn.Module | Callable[..., nn.Module], folder: str | Path) -> n
         The pruned network, on the CPU and in evaluation mode.
 
     Raises:
+        TypeError: If the factory is none.
         ValueError: If the files are missing, damaged or of another network, or the factory fails.
     """
     folder = Path(folder)
@@ -247,6 +260,8 @@ def _dense(factory: nn.Module | Callable[..., nn.Module], folder: Path) -> nn.Mo
         return build_with(factory, num_classes=outputs, in_channels=shape[0])
     if isinstance(factory, nn.Module):
         return replica(factory)
+    if not callable(factory):
+        raise TypeError(f"the factory is {type(factory).__name__}; give a function that returns the network")
     try:
         return factory()
     except TypeError as error:

@@ -16,8 +16,10 @@ from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text, short
 from ...envs.models import get_model
+from ...envs.modules.precision import other_precision
 from ...envs.modules.process_group import local_rank
 from ...envs.modules.ranks import one_first, ranks
+from ...envs.modules.usable_weights import check_usable
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import finetune
 from ...envs.recovery.step_time import training_seconds
@@ -29,7 +31,15 @@ from ..run.flat_options import read_config
 from ..run.folder import RunFolder
 from ..run.progress import estimated_duration, log_info
 from ..run.recovery_monitor import RecoveryMonitor
-from .data_config import SEGMENTATION, TASKS, DataConfig, read_data_config
+from .data_config import (
+    OF_ANY_TASK,
+    SEGMENTATION,
+    TASKS,
+    DataConfig,
+    is_own_task,
+    read_data_config,
+    refuse_data_option,
+)
 
 _MOST_OUTPUTS, _LARGEST_EXAMPLE = 2**16, 2**26
 """Largest number of outputs and of values per example that a report may name, checked before allocation."""
@@ -77,9 +87,9 @@ def load_task(config: DataConfig, seed: int) -> Task:
     """
     place = device(config.device)
     if is_user_task(config):
-        others = (f.name for f in fields(config) if f.name not in ("task", "device"))
+        others = (f.name for f in fields(config) if f.name not in OF_ANY_TASK)
         if flag := _first_changed(config, *others):
-            raise ValueError(f"the task {config.task} brings its own data; leave out {flag}")
+            refuse_data_option(config.task, flag)
         return on_device(load_user_task(config.task, seed=seed), place)
     if config.task not in TASKS:
         raise ValueError(unknown_name("task", config.task, (*TASKS, "package.module:Task")))
@@ -115,7 +125,7 @@ def _reading(config: DataConfig, seed: int, place: torch.device) -> dict[str, An
 
 def is_user_task(config: DataConfig) -> bool:
     """Return whether the task is a user's own, with its own data."""
-    return ":" in config.task
+    return is_own_task(config.task)
 
 
 def _first_changed(config: DataConfig, *names: str) -> str | None:
@@ -174,9 +184,11 @@ def check_answers_of(name: str, model: nn.Module, task: Task) -> None:
         task: The task.
 
     Raises:
-        ValueError: If it does not, or the task does not accept its answers.
+        ValueError: If it does not, its weights or statistics are not finite, or the task does not accept its
+            answers.
         TypeError: If something is of the wrong type.
     """
+    check_usable(model)
     try:
         check_answers(model, task)
     except (ValueError, TypeError):
@@ -187,6 +199,7 @@ def check_answers_of(name: str, model: nn.Module, task: Task) -> None:
         shape = "x".join(map(str, task.input_shape))
         raise ValueError(
             f"the network {name} does not run on inputs of {shape}: {first_line(error)}"
+            f"{other_precision(model)}"
         ) from error
 
 

@@ -121,7 +121,7 @@ class ConstraintOptions:
     sequence of them or a mapping from patterns to numbers will do.
 
     Raises:
-        ValueError: If a value is not a number, or out of its range.
+        ValueError: If a value is not a number, or out of its range, or a pattern is given two numbers.
     """
 
     round_to: Repeated = ()
@@ -250,14 +250,17 @@ def declared_sizes(words: tuple[str, ...]) -> dict[str, str]:
     """Split values of ``--size`` into attribute and layer.
 
     Raises:
-        ValueError: If a value is not of the form ``cfg.dim=conv1``.
+        ValueError: If a value is not of the form ``cfg.dim=conv1``, or an attribute is given two layers.
     """
-    sizes = {}
+    sizes: dict[str, str] = {}
     for word in words:
         path, _, layer = word.partition("=")
         if not path or not layer:
             raise ValueError(f"--size is {word!r}; give an attribute and a layer, such as cfg.dim=conv1")
-        sizes[path] = layer
+        if sizes.setdefault(path, layer) != layer:
+            raise ValueError(
+                f"--size gives {path} the layers {sizes[path]} and {layer}; leave one of them out"
+            )
     return sizes
 
 
@@ -266,11 +269,17 @@ def _by_pattern(flag: str, words: tuple[str, ...], convert: Callable[[str], T], 
     numbers: dict[str, T] = {}
     for word in words:
         pattern, _, value = word.rpartition("=")
-        numbers.pop(pattern or "*", None)  # the last one counts, so it has to be at the end
+        pattern = pattern or "*"
         try:
-            numbers[pattern or "*"] = convert(value)
+            number = convert(value)
         except ValueError as error:
             raise ValueError(
                 f"{flag} is {word!r}; give a number such as {example}, or PATTERN={example}"
             ) from error
+        if pattern in numbers and numbers[pattern] != number:
+            both = f"{numbers[pattern]:g} and {number:g}"
+            layers = "all layers" if pattern == "*" else pattern
+            raise ValueError(f"{flag} is {both} for {layers}; leave one of them out")
+        numbers.pop(pattern, None)  # the last match counts, so it has to be at the end
+        numbers[pattern] = number
     return numbers

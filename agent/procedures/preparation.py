@@ -23,6 +23,7 @@ from ...envs.tracing import TracedNetwork
 from ..run.progress import log_info
 from .config import PruningConfig
 from .goal import Goal
+from .rounding import rounding_notes
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Prepared:
     Args:
         network: The traced network.
         goal: The goal of the run.
-        notes: Sentences for the report about the network's outputs.
+        notes: Sentences for the report about the network's outputs, and layers that are not rounded.
     """
 
     network: TracedNetwork
@@ -71,6 +72,7 @@ def prepare(
     _check_same_on_ranks(model, name)
     network, notes = trace_for_task(model, task, config.constraints)
     check_prunable(network, name)
+    notes += logged(rounding_notes(network, model, config.constraints))
     if trains and config.recovery.epochs:
         notes += logged(check_training(model, task, config.recovery, teacher=teacher or model))
     if config.drop_blocks:  # the target is for the network without them

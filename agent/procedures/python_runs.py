@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 
 from ...envs.io.run_files import CONFIG, PLAN, REPORT
-from ...envs.io.sparse_tensors import FLOATS
-from ...envs.io.tensor_files import is_finite
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.modules.copying import replica
+from ...envs.modules.prunable_kind import check_prunable_kind
+from ...envs.modules.usable_weights import check_usable
 from ...envs.quantization.ranges import load_ranges
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
@@ -40,6 +40,16 @@ class Python:
     model: str
     data: DataConfig = field(default_factory=DataConfig)
     options: PruningConfig = field(default_factory=PruningConfig)
+
+
+def check_resumable(out: object, resume: bool) -> None:
+    """Refuse to resume a run that has no folder.
+
+    Raises:
+        ValueError: If ``resume`` is set and there is no ``out``.
+    """
+    if resume and out is None:
+        raise ValueError("resume=True goes on with the run in a folder; give out=, too, or leave out resume")
 
 
 def is_resumed(out: Path, run: Any, resume: bool, *, default: Any = None) -> bool:
@@ -102,14 +112,12 @@ def check_network(model: object) -> None:
 
     Raises:
         TypeError: If it is none.
-        ValueError: If weights are infinite or undefined.
+        ValueError: If it cannot be cut, its weights cannot be trained, or numbers are infinite or undefined.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"the model is {type(model).__name__}; give an nn.Module")
-    for name, weight in model.named_parameters():
-        is_plain = type(weight) is nn.Parameter and weight.dtype in FLOATS and not weight.is_meta
-        if is_plain and not is_finite(weight):
-            raise ValueError(f"{name} holds infinite or undefined numbers; give trained weights")
+    check_prunable_kind(model)
+    check_usable(model)
 
 
 def open_for_python(

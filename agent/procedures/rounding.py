@@ -2,10 +2,12 @@
 
 import dataclasses
 
+from torch import nn
+
 from ...envs.cost.config import LatencyConfig
 from ...envs.cost.timer import measure_latency
 from ...envs.problem.problem import PruningProblem
-from ...envs.surgery.constrained_trace import constrain
+from ...envs.surgery.constrained_trace import constrain, without_rounding
 from ...envs.surgery.constraints import Constraints
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import PruningPlan
@@ -13,11 +15,35 @@ from ...envs.tracing import TracedNetwork
 from ...rewards import Reward
 from ..deciders.selection import Choice
 
+_SHOWN = 3
+"""Largest number of layers that a note names."""
+
+
+def rounding_notes(network: TracedNetwork, model: nn.Module, constraints: Constraints) -> tuple[str, ...]:
+    """Say which layers are not rounded though they should be; often nothing.
+
+    Args:
+        network: The trace.
+        model: The traced network.
+        constraints: The constraints of the run.
+    """
+    layers = without_rounding(network, model, constraints)
+    if not layers:
+        return ()
+    named = ", ".join(f"{layer.name} ({layer.filters})" for layer in layers[:_SHOWN])
+    more = f" and {len(layers) - _SHOWN} more" if len(layers) > _SHOWN else ""
+    return (
+        "--round-to does not round the filters of these layers, as they have fewer than the multiple, or "
+        f"share an axis with others: {named}{more}; give a smaller multiple.",
+    )
+
 
 def plan_without_rounding(
     problem: PruningProblem, choice: Choice, reward: Reward, constraints: Constraints
-) -> PruningPlan:
+) -> PruningPlan | None:
     """Let the decider of a choice choose again at the same size, with all constraints except rounding.
+
+    There is no such plan if no layer is rounded.
 
     Args:
         problem: The network, traced with rounding.
@@ -25,6 +51,8 @@ def plan_without_rounding(
         reward: The reward of the run.
         constraints: The constraints of the run.
     """
+    if len(without_rounding(problem.network, problem.model, constraints)) == len(problem.network.layers):
+        return None
     target = choice.outcome.ratio(reward.size) if reward.target is None else reward.target
     network = constrain(problem.network, problem.model, dataclasses.replace(constraints, round_to={}))
     masks = choice.decider.decide(dataclasses.replace(problem, network=network), target, reward.size)[0]

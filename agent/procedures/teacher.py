@@ -10,6 +10,8 @@ from ...envs.io.memory import is_out_of_memory
 from ...envs.io.untrusted import first_line
 from ...envs.models import is_user_defined
 from ...envs.modules.copying import replica
+from ...envs.modules.precision import other_precision
+from ...envs.modules.usable_weights import check_finite
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.tasks import Task, measure
 from ...envs.tasks.images.dense_checks import SAMPLE
@@ -79,15 +81,16 @@ def check_teacher(teacher: Teacher, task: Task, config: RecoveryConfig) -> Teach
     if not config.distillation_weight or not config.recipe.epochs:
         option = "epochs" if not config.recipe.epochs else "distillation_weight"
         raise ValueError(f"a teacher is not used with {option} 0; leave one of them out")
-    model = replica(teacher.model).to(device_of(task)).eval()
     try:
+        check_finite(teacher.model)
+        model = replica(teacher.model).to(device_of(task)).eval()
         check_answers(model, task)
     except Exception as error:  # the network's code may raise anything
         if is_out_of_memory(error):
             raise
         raise ValueError(
             f"the teacher {teacher.name} does not answer as {task.name} needs it, with {task.num_outputs} "
-            f"outputs: {first_line(error)}"
+            f"outputs: {first_line(error)}{other_precision(teacher.model)}"
         ) from error
     accuracy = measure(model, task, "val", limit=SAMPLE).accuracy
     log_info(f"teacher {teacher.name}: {metric_name(task)} {accuracy:.2f} % on val")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...envs.modules.calls import AlsoTrace, as_calls
+from ...envs.modules.prunable_kind import check_prunable_kind
 from ...envs.recovery.branch_means import BranchMeans
 from ...envs.recovery.compensation import Compensation
 from ...envs.surgery import cutting
@@ -46,13 +47,15 @@ def cut(
         with a rank compute their best approximation.
 
     Raises:
-        ValueError: If the plan was made for another network, or an example is needed.
-        TypeError: If the plan is no plan, such as a path.
+        ValueError: If the plan was made for another network, the network has no weights, or an example is
+            needed.
+        TypeError: If the plan is no plan, such as a path, or the model no network.
         InexactCutError: If the smaller network does not compute what the masked one does.
     """
     if not isinstance(plan, PruningPlan):
         given = type(plan).__name__
         raise TypeError(f"the plan is {given}; give a PruningPlan, such as PruningPlan.from_json(text)")
+    check_prunable_kind(model)
     if example is None:
         if plan.input_shape is None:
             raise ValueError("the plan does not say the shape of an input; give example=, a batch of inputs")

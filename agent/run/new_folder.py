@@ -20,8 +20,8 @@ def check_new_folder(path: Path) -> None:
         ValueError: If the folder is not empty, is a file, cannot be written, or its disk is full.
     """
     if path.is_dir() and not all(_is_leftover(entry) for entry in path.iterdir()):
-        raise ValueError(f"{path} exists and is not empty; give --out a new folder, nothing is overwritten")
-    check_writable(path, "give --out another folder")
+        raise ValueError(f"{path} exists and is not empty; give a new folder as out, nothing is overwritten")
+    check_writable(path, "give another folder as out")
 
 
 def _is_leftover(path: Path) -> bool:

@@ -45,8 +45,15 @@ def check_between(target: float, smallest: float, dense: float, *, margin: float
     Raises:
         ValueError: If the target is outside.
     """
-    if not smallest / margin <= target <= dense * margin:
+    if smallest / margin <= target <= dense * margin:
+        return
+    if smallest >= dense:
         raise ValueError(
-            f"the target of {target:g} ms is out of range: the dense network takes {dense:.4g} ms per "
-            f"batch, the smallest possible cut {smallest:.4g} ms; give a target between the two"
+            f"the target of {target:g} ms is out of range, and no cut is faster here: the dense network "
+            f"takes {dense:.4g} ms per batch, the smallest possible cut {smallest:.4g} ms; time larger "
+            "batches (--latency-batch), or give --target-macs instead"
         )
+    raise ValueError(
+        f"the target of {target:g} ms is out of range: the dense network takes {dense:.4g} ms per "
+        f"batch, the smallest possible cut {smallest:.4g} ms; give a target between the two"
+    )

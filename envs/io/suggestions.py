@@ -8,12 +8,16 @@ from pathlib import Path
 _MANY = 12
 """Number of names above which a message is hard to read."""
 
+_MOST_LONGER = 3
+"""Largest number of names with the same beginning that a message names."""
+
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:
     """Return ", did you mean ...?" with the most similar known name, or "" if none is similar.
 
-    Among equally similar names, the one with the longest common prefix wins. Nothing is similar to what is no
-    string, such as a keyword's number.
+    Among equally similar names, the one with the longest common prefix wins. If none is similar, the shortest
+    that begin with what was given are named. Nothing is similar to what is no string, such as a keyword's
+    number.
     """
     if not isinstance(given, str):
         return ""
@@ -22,8 +26,12 @@ def did_you_mean(given: object, known: Iterable[str]) -> str:
         prefix = takewhile(lambda pair: pair[0] == pair[1], zip(name, given, strict=False))
         return difflib.SequenceMatcher(None, name, given).ratio(), len(list(prefix))
 
-    matches = difflib.get_close_matches(given, list(known))
-    return f", did you mean {max(matches, key=similarity)!r}?" if matches else ""
+    known = list(known)
+    matches = difflib.get_close_matches(given, known)
+    if matches:
+        return f", did you mean {max(matches, key=similarity)!r}?"
+    longer = sorted((name for name in known if given and name.startswith(given)), key=len)[:_MOST_LONGER]
+    return f", did you mean {' or '.join(map(repr, longer))}?" if longer else ""
 
 
 def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from .sources import Sizes, unknown_weights
 
 
 def build_with(
-    factory: nn.Module | Callable[..., Any], *, num_classes: int, in_channels: int, name: str = "the factory"
+    factory: nn.Module | Callable[..., Any], *, num_classes: int, in_channels: int, name: str = ""
 ) -> nn.Module:
     """Build a network with a user's factory.
 
@@ -27,19 +27,25 @@ def build_with(
             parameters, and nothing else. Or a network, which is copied.
         num_classes: Number of classes.
         in_channels: Channels of the images.
-        name: Name of the factory in messages.
+        name: Name of the factory in messages; "" for a factory without a name.
 
     Raises:
         ValueError: If the factory has other parameters without a default, or fails.
-        TypeError: If it does not return a module.
+        TypeError: If it cannot be called, or does not return a module.
     """
     if isinstance(factory, nn.Module):
         return replica(factory)
+    what = f"the factory {name}".rstrip()
+    if not callable(factory):
+        raise TypeError(
+            f"{what} is {type(factory).__name__}; give a function or class that returns a torch.nn.Module, "
+            "or the network itself"
+        )
     try:
         chosen = accepted_arguments(factory, num_classes=num_classes, in_channels=in_channels)
     except TypeError as error:
         raise ValueError(
-            f"the factory {name} cannot be called ({error}): it gets num_classes and in_channels "
+            f"{what} cannot be called ({error}): it gets num_classes and in_channels "
             "if it has these parameters, and nothing else"
         ) from error
     kinds = {p.kind for p in inspect.signature(factory).parameters.values()}
@@ -50,10 +56,10 @@ def build_with(
     except Exception as error:  # the user's code may raise anything
         if is_out_of_memory(error):
             raise
-        raise ValueError(f"the factory {name} failed: {with_type(error)}") from error
+        raise ValueError(f"{what} failed: {with_type(error)}") from error
     if not isinstance(model, nn.Module):
         raise TypeError(
-            f"{name} returned a {type(model).__name__}; a factory has to return a torch.nn.Module"
+            f"{name or what} returned a {type(model).__name__}; a factory has to return a torch.nn.Module"
         )
     return model
 

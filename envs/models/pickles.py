@@ -127,12 +127,24 @@ def _pickles_of_archive(path: Path) -> Iterator[IO[bytes]]:
 
 def _names_in(file: IO[bytes]) -> set[str]:
     names = set()
-    for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
+    for count, (operation, argument, _) in enumerate(_operations(file)):
         if count > _MOST_INSTRUCTIONS:
             raise ValueError(f"it takes more than {_MOST_INSTRUCTIONS:,} instructions to read")
         if operation.name == "GLOBAL":
             names.add(".".join(_python3_name(*str(argument).split(" ", 1))))
     return names
+
+
+def _operations(file: IO[bytes]) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int | None]]:
+    """Yield the instructions of a pickle.
+
+    Raises:
+        ValueError: If it is none, such as a text.
+    """
+    try:
+        yield from pickletools.genops(file)
+    except Exception as error:  # a damaged file may raise anything
+        raise ValueError("it is damaged, or none; give a file of safetensors, or of torch.save") from error
 
 
 def _python3_name(module: str, name: str) -> tuple[str, str]:

@@ -40,6 +40,15 @@ def autocast(device: torch.device, precision: str = "auto", *, cache: bool = Tru
     return torch.autocast(device.type, dtype if fast else None, enabled=fast, cache_enabled=cache)
 
 
+def other_precision(model: nn.Module) -> str:
+    """Say that weights are of another type than the inputs, float32, and what to do; "" if none are."""
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and weight.dtype is not torch.float32:
+            kind = str(weight.dtype).removeprefix("torch.")
+            return f"; {name} is {kind}, and the inputs are float32: call model.float()"
+    return ""
+
+
 _COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
 
 

@@ -26,16 +26,43 @@ def check_prunable_kind(model: object) -> None:
     Raises:
         TypeError: If it is no module.
         ValueError: If it is compiled by TorchScript, quantised or prepared for that, distributed over
-            processes, or has parameters without values.
+            processes, or has no parameters, or some without values.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"the network is a {type(model).__name__}; give a torch.nn.Module")
     for name, module in model.named_modules():
         for problem, advice in _of_module(module):
             raise ValueError(f"{_named(name)} {problem}; give {advice}")
+    check_has_values(model)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        for problem, advice in _of_tensor(tensor, name.rpartition(".")[0]):
+        for problem, advice in _of_tensor(tensor):
             raise ValueError(f"{name} {problem}; give {advice}")
+    if next(model.parameters(), None) is None:
+        raise ValueError(
+            f"the network, {type(model).__name__}, has no parameters, so there is nothing to prune; give one "
+            "with layers that have weights"
+        )
+
+
+def check_has_values(model: object) -> None:
+    """Check that all tensors of a network have values.
+
+    Raises:
+        TypeError: If it is no module.
+        ValueError: If one has none.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"the network is a {type(model).__name__}; give a torch.nn.Module")
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(
+                f"{name} has no shape yet; give the network after its first pass, model(example)"
+            )
+        if tensor.is_meta:
+            raise ValueError(
+                f"{name} is on the meta device, so it has no values; give the network with its weights, on "
+                "the CPU or a GPU"
+            )
 
 
 def _of_module(module: nn.Module) -> Iterator[tuple[str, str]]:
@@ -52,19 +79,12 @@ def _of_module(module: nn.Module) -> Iterator[tuple[str, str]]:
         yield "is quantised", "the network with floating-point weights, and quantise the pruned one"
 
 
-def _of_tensor(tensor: Tensor, owner: str) -> Iterator[tuple[str, str]]:
+def _of_tensor(tensor: Tensor) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a parameter or buffer, and what to give instead."""
-    if is_lazy(tensor):
-        yield "has no shape yet", "the network after its first pass, model(example)"
-    elif _is_from(tensor.data, _SHARDED):
+    if _is_from(tensor.data, _SHARDED):
         yield "is distributed over processes", "the network before that"
     elif tensor.is_quantized or _is_from(tensor.data, _QUANTISED):
         yield "is quantised", "the network with floating-point weights, and quantise the pruned one"
-    elif tensor.is_meta:
-        yield (
-            "is on the meta device, so it has no values",
-            "the network with its weights, on the CPU or a GPU",
-        )
 
 
 def _is_from(value: object, packages: tuple[str, ...]) -> bool:

@@ -86,12 +86,11 @@ _WHOLE = {
 }
 """Options that are whole numbers, with the smallest one."""
 
-_BELOW_ONE = ("warmup", "ema_decay", "label_smoothing")
+_BELOW_ONE = ("momentum", "warmup", "ema_decay", "label_smoothing")
 """Options in [0, 1)."""
 
 _REAL = {
     "learning_rate": (0, math.inf, False),
-    "momentum": (0, 1, False),
     "weight_decay": (0, math.inf, True),
     "max_grad_norm": (0, math.inf, False),
     "distillation_weight": (0, 1, True),
@@ -129,7 +128,7 @@ class RecoveryConfig:
     """Share of the steps of the linear warm-up, in [0, 1); by default 0.2 with one-cycle, 0.05 with
     rewinding."""
     momentum: float = 0.9
-    """Momentum of sgd, or of the gradient's mean in adamw (beta 1), in (0, 1)."""
+    """Momentum of sgd, or of the gradient's mean in adamw (beta 1), in [0, 1); sgd has none with 0."""
     weight_decay: float = 5e-4
     """Weight decay, >= 0; norms and biases have none."""
     max_grad_norm: float | None = None

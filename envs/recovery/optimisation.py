@@ -38,7 +38,7 @@ def make_optimizer(model: nn.Module, config: RecoveryConfig) -> Optimizer:
     rate = config.recipe.learning_rate
     if config.optimiser == "adamw":
         return AdamW(groups, lr=rate, betas=(config.momentum, 0.999))
-    return SGD(groups, lr=rate, momentum=config.momentum, nesterov=True)
+    return SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
 def largest_gradient(model: nn.Module, config: RecoveryConfig) -> float | None:

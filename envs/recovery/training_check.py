@@ -15,9 +15,11 @@ from ..modules.copying import replica
 from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import main_and_auxiliary, main_output, recorded_outputs
+from ..modules.precision import other_precision
 from ..modules.randomness import fixed_randomness
 from ..modules.ranks import ranks
 from ..modules.structures import tensors_in
+from ..modules.usable_weights import check_finite
 from ..tasks.base import Task
 from ..tasks.optional_members import batch_size_for, has_training_loss, no_smoothing, smoothed_loss
 from .batching import Batching
@@ -53,6 +55,8 @@ def check_training(
             "the network cannot be trained, as all its parameters are frozen; call "
             "model.requires_grad_(True), or give no epochs of training"
         )
+    if teacher is not None and config.distillation_weight:
+        _check_usable(teacher)
     size = min(2, batch_size_for(task, config.batch_size), task.size("train"))
     inputs, targets = task.batch("train", torch.arange(size))
     if config.label_smoothing:
@@ -101,6 +105,21 @@ def _check_shares(model: nn.Module, task: Task, config: RecoveryConfig) -> None:
         )
 
 
+def _check_usable(teacher: nn.Module) -> None:
+    """Refuse a teacher without values, or with some that are no numbers.
+
+    Raises:
+        ValueError: If it is one.
+        TypeError: If it is no network.
+    """
+    if not isinstance(teacher, nn.Module):
+        raise TypeError(f"the teacher is {type(teacher).__name__}; give an nn.Module")
+    try:
+        check_finite(teacher)
+    except ValueError as error:
+        raise ValueError(f"the teacher cannot be used: {error}") from error
+
+
 def _check_teacher(teacher: nn.Module, inputs: Tensor, shape: tuple[int, ...] | None) -> None:
     """Refuse a teacher whose outputs cannot be compared with the network's; they would be broadcast.
 
@@ -115,7 +134,8 @@ def _check_teacher(teacher: nn.Module, inputs: Tensor, shape: tuple[int, ...] | 
     except Exception as error:  # its code may raise anything
         if is_out_of_memory(error):
             raise
-        raise ValueError(f"the teacher does not run on the data: {first_line(error)}") from error
+        advice = other_precision(teacher)
+        raise ValueError(f"the teacher does not run on the data: {first_line(error)}{advice}") from error
     if shape is not None and found != shape:
         raise ValueError(
             f"the teacher gives outputs of {_size(found)} for an example, the network of {_size(shape)}; "

@@ -5,7 +5,7 @@ Shapes: L layers, N filters of a layer.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
@@ -74,17 +74,9 @@ def constrain(network: TracedNetwork, model: nn.Module, constraints: Constraints
         ValueError: If a pattern matches no layer.
     """
     _check_patterns((*constraints.round_to, *constraints.max_sparsity), network)
-    state = dict([*model.named_parameters(), *model.named_buffers()])
-    layers_on_axis = Counter(
-        (s.parameter, s.axis) for layer in network.layers for s in _producer_slices(layer)
-    )
     layers = []
-    for number, layer in enumerate(network.layers):
-        axes = [
-            _Axis(state[s.parameter].shape[s.axis], s.index.shape[1], layers_on_axis[s.parameter, s.axis] > 1)
-            for s in _producer_slices(layer)
-        ]
-        allowed = _multiples(layer.filters, _last_match(constraints.round_to, layer, 1), axes)
+    for number, (layer, multiples) in enumerate(_rounded(network, model, constraints)):
+        allowed = np.arange(1, layer.filters + 1) if multiples is None else multiples
         max_sparsity = _last_match(constraints.max_sparsity, layer, 1.0)
         min_count = np.ceil(layer.filters * (1 - max_sparsity) - 1e-9)  # in floats, 10 * (1 - 0.7) is above 3
         allowed = np.intersect1d(
@@ -94,21 +86,48 @@ def constrain(network: TracedNetwork, model: nn.Module, constraints: Constraints
     return dataclasses.replace(network, layers=tuple(layers))
 
 
-def _multiples(filters: int, step: int, axes: Sequence[_Axis]) -> Ints:
+def without_rounding(network: TracedNetwork, model: nn.Module, constraints: Constraints) -> list[Layer]:
+    """Return the layers that a multiple is given for, and whose counts of filters have none.
+
+    Args:
+        network: A trace.
+        model: The traced network.
+        constraints: The constraints.
+    """
+    return [layer for layer, multiples in _rounded(network, model, constraints) if multiples is None]
+
+
+def _rounded(
+    network: TracedNetwork, model: nn.Module, constraints: Constraints
+) -> Iterator[tuple[Layer, Ints | None]]:
+    """Yield each layer with the counts that rounding leaves; None if it has no such count."""
+    state = dict([*model.named_parameters(), *model.named_buffers()])
+    layers_on_axis = Counter(
+        (s.parameter, s.axis) for layer in network.layers for s in _producer_slices(layer)
+    )
+    for layer in network.layers:
+        axes = [
+            _Axis(state[s.parameter].shape[s.axis], s.index.shape[1], layers_on_axis[s.parameter, s.axis] > 1)
+            for s in _producer_slices(layer)
+        ]
+        yield layer, _multiples(layer.filters, _last_match(constraints.round_to, layer, 1), axes)
+
+
+def _multiples(filters: int, step: int, axes: Sequence[_Axis]) -> Ints | None:
     """Return the kept counts at which every producer has a multiple of ``step`` channels, or all of them.
 
     If layers share a producer, each one's counts assume that the others are dense. Then each removes a
-    multiple of ``step``, and so do all together. A layer without such a count, such as a narrow one, is not
-    limited.
+    multiple of ``step``, and so do all together. A layer without such a count, such as a narrow one, has
+    None: it is not limited.
     """
     kept = np.arange(1, filters + 1)
     fits = np.ones(filters, np.bool_)
     for axis in axes:
         if axis.shared and axis.channels % step:
-            return kept  # would need a joint choice of several layers, but each is decided about alone
+            return None  # would need a joint choice of several layers, but each is decided about alone
         fits &= (axis.channels - axis.each * (filters - kept)) % step == 0
     if not fits.any():
-        return kept
+        return None
     fits[-1] = True
     return kept[fits]
 

@@ -25,6 +25,7 @@ from ..io.atomic_write import write_atomically
 from ..io.memory import is_out_of_memory
 from ..io.tensor_files import without_shared_memory
 from ..modules.reparametrization import remove_reparametrizations
+from ..modules.usable_weights import check_finite
 from .formats import Format
 from .norm_folding import fold_norms
 from .preprocessing import Preprocessed
@@ -93,9 +94,10 @@ def export(
             network, whose input then is uint8; see :class:`.Preprocessed`. None leaves the input as it is.
 
     Raises:
-        ValueError: If the file exists, a package is missing, torch cannot export the network, or the file
-            does not compute the same; or if there is no place for the normalisation. Then nothing is written.
+        ValueError: If the file exists, weights are not finite, a package is missing, torch cannot export the
+            network, the file does not compute the same, or the normalisation has no place.
     """
+    check_finite(model)
     path = Path(path)
     check_writable(path)
     if format == "onnx":
@@ -133,10 +135,10 @@ def check_writable(path: Path) -> None:
         ValueError: If the file exists, or its folder does not or cannot be written.
     """
     if path.exists():
-        raise ValueError(f"{path} exists; give another file with --out, nothing is overwritten")
+        raise ValueError(f"{path} exists; give another file, nothing is overwritten")
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent} to write {path.name} into; make it first")
-    check_folder(path.parent, "give --out another file")
+    check_folder(path.parent, "give another file")
 
 
 def require_onnx() -> None:

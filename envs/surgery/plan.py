@@ -27,6 +27,9 @@ _MAX_FILTERS = 2**20
 _MAX_AXES, _MAX_INPUT = 16, 2**26
 """Largest allowed numbers of sizes and of values of one input in a plan file."""
 
+_SHOWN = 3
+"""Largest number of layers that a message names."""
+
 
 @dataclass(frozen=True)
 class PruningPlan:
@@ -64,10 +67,16 @@ class PruningPlan:
     after: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if differing := sorted(set(self.kept) ^ set(self.filters)):
-            raise ValueError(
-                f"kept and filters must name the same layers, but {differing[0]!r} is only in one of them"
-            )
+        for lacking, given, holding, others in (
+            ("filters", self.filters, "kept", self.kept),
+            ("kept", self.kept, "filters", self.filters),
+        ):
+            if missing := sorted(set(others) - set(given)):
+                names = ", ".join(map(repr, missing[:_SHOWN])) + (", ..." if missing[_SHOWN:] else "")
+                raise ValueError(
+                    f"{holding} has {names}, and {lacking} has not: give both the same layers, kept with the "
+                    "indices that stay and filters with the dense number"
+                )
         for name, indices in self.kept.items():
             _check_layer(name, indices, self.filters[name])
 

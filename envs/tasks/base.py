@@ -42,6 +42,7 @@ class Task(Protocol):
       batch of a pass over a split, read ahead; see :class:`.passes.Pass`. Fine-tuning and measuring read so.
     * ``all_targets(split) -> Tensor | None``: all targets of a split, if they are at hand without reading
       inputs; all labels are checked then before a search, else those of a few examples.
+    * ``all_inputs(split) -> Tensor | None``: the same for inputs that are held in memory.
     * ``to(device)``: returns the same task with its data on a device; by default batches are moved one by
       one.
     """

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .base import SplitName, Task
 from .images.splits import Split, TooFewError, stratified_split
-from .optional_members import targets_at_hand
+from .optional_members import inputs_at_hand, targets_at_hand
 from .passes import Pass, stream
 
 FEWEST = 512
@@ -132,6 +132,10 @@ class _PartOfVal:
         """Return all targets of a split, if they are at hand without reading inputs."""
         targets = targets_at_hand(self._task, split)
         return targets[self._indices] if split == "val" and targets is not None else targets
+
+    def all_inputs(self, split: SplitName) -> Tensor | None:
+        """Return all inputs of a split that is held in memory; those of a part would be copied."""
+        return None if split == "val" else inputs_at_hand(self._task, split)
 
     def to(self, device: torch.device | str) -> _PartOfVal:
         """Return the same task with its data on a device."""

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..io.untrusted import first_line
+
 Loss = Callable[[Tensor, Tensor], Any]
 
 _CHUNK = 2**24
@@ -32,7 +34,12 @@ def labels_in(targets: Tensor) -> list[int]:
 
 
 def accepts(loss: Loss, outputs: Tensor, targets: Tensor, label: int) -> bool:
-    """Return whether a loss takes a label beside proper ones.
+    """Return whether a loss takes a label beside proper ones; arguments as for :func:`refusal`."""
+    return not refusal(loss, outputs, targets, label)
+
+
+def refusal(loss: Loss, outputs: Tensor, targets: Tensor, label: int) -> str:
+    """Say that a loss fails on a label beside proper ones, or is not finite; "" if it takes it.
 
     Args:
         loss: The loss.
@@ -43,8 +50,9 @@ def accepts(loss: Loss, outputs: Tensor, targets: Tensor, label: int) -> bool:
     try:
         value = torch.as_tensor(loss(outputs.clone(), _with_label(targets, label)))
     except Exception as error:
-        return "same device" in str(error)  # a loss with weights on a GPU cannot be tried
-    return bool(torch.isfinite(value).all())
+        is_elsewhere = "same device" in str(error)  # a loss with weights on a GPU cannot be tried
+        return "" if is_elsewhere else f"fails ({first_line(error)})"
+    return "" if bool(torch.isfinite(value).all()) else "is infinite or undefined"
 
 
 def ignores(loss: Loss, classes: int, dims: int, label: int) -> bool:

@@ -14,6 +14,7 @@ from ..modules.inputs import run_on_copy
 from ..modules.modes import fastest_layout, restored_modes
 from ..modules.ranks import gather, rank, ranks, together
 from .base import SplitName, Task
+from .finite_examples import require_finite
 from .network_loss import measured_loss, outputs_for
 from .optional_members import class_names, details_of, has_loss, measuring_batch
 from .passes import Pass, stream
@@ -68,7 +69,8 @@ def measure(
         by_example: Whether to store the statistics and the label of each example.
 
     Raises:
-        ValueError: If the split is empty or the limit is not positive.
+        ValueError: If the split is empty, the limit is not positive, or the loss is not finite because inputs
+            or targets are not.
     """
     size = task.size(split)
     images = size if limit is None else min(limit, size)
@@ -90,6 +92,8 @@ def measure(
         for number, found in enumerate(_shared_batches(task, split, batches, measured)):
             statistics = found.statistics if statistics is None else statistics + found.statistics
             loss += found.loss
+            if not math.isfinite(found.loss):
+                _require_finite_data(task, split, batches[number])
             if single:
                 _add_example(example_statistics, found.statistics, number, images)
             if found.by_example is not None:
@@ -102,6 +106,14 @@ def measure(
     return Measurement(
         task.metric(statistics), loss / images, images, details, stored, torch.cat(labels) if labels else None
     )
+
+
+def _require_finite_data(task: Task, split: SplitName, indices: Tensor) -> None:
+    """Refuse a batch whose inputs or targets are not finite; it is read again."""
+    inputs, targets = task.batch(split, indices)
+    require_finite(inputs, indices, "inputs", split, task)
+    if isinstance(targets, Tensor):
+        require_finite(targets, indices, "targets", split, task)
 
 
 def _add_example(stored: list[Tensor], statistics: Tensor, number: int, images: int) -> None:

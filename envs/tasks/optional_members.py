@@ -41,6 +41,12 @@ def targets_at_hand(task: Task, split: SplitName) -> Tensor | None:
     return None if all_targets is None else all_targets(split)
 
 
+def inputs_at_hand(task: Task, split: SplitName) -> Tensor | None:
+    """Return all inputs of a split if the task holds them in memory; else None."""
+    all_inputs: Callable[[SplitName], Tensor | None] | None = getattr(task, "all_inputs", None)
+    return None if all_inputs is None else all_inputs(split)
+
+
 def batch_size_for(task: Task, batch_size: int) -> int:
     """Limit a batch size to the task's ``largest_batch``."""
     return max(1, min(batch_size, int(getattr(task, "largest_batch", batch_size))))

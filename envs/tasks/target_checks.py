@@ -1,4 +1,4 @@
-"""Checks of inputs and targets before anything runs: numbers are finite, and the loss takes every label.
+"""Checks of inputs and targets: numbers are finite, and the loss takes every label.
 
 Shapes: N examples, B of them, K classes.
 """
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from .base import SplitName, Task
-from .ignored_labels import accepts, labels_in
-from .optional_members import measuring_batch, targets_at_hand
+from .finite_examples import require_finite
+from .ignored_labels import accepts, labels_in, refusal
+from .optional_members import inputs_at_hand, measuring_batch, targets_at_hand
 from .own.example_sources import spread
 
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -25,7 +26,7 @@ _TRIED = 8
 
 
 def check_data(task: Task, outputs: Tensor) -> None:
-    """Check inputs and targets of every split: all targets if they are at hand, else those of a few examples.
+    """Check inputs and targets of every split: all that are at hand, else those of a few examples.
 
     Args:
         task: The task.
@@ -37,7 +38,7 @@ def check_data(task: Task, outputs: Tensor) -> None:
     outputs = outputs.detach().cpu()
     for split in _SPLITS:
         for targets, numbers in _targets(task, split):
-            _require_finite(targets, numbers, "targets", split, task)
+            require_finite(targets, numbers, "targets", split, task)
             if is_classes(targets, outputs):
                 _check_labels(task, split, targets, outputs)
 
@@ -59,10 +60,10 @@ def check_extremes(task: Task, outputs: Tensor) -> None:
             continue
         proper = [label for label in labels_in(targets) if 0 <= label < outputs.shape[1]]
         for label in {*proper[:1], *proper[-1:]}:
-            if not accepts(task.loss, outputs, _zeros(outputs), label):
+            if refused := refusal(task.loss, outputs, _zeros(outputs), label):
                 raise ValueError(
-                    f"the loss of {task.name} fails on the label {label} of {split}, or is not finite; the "
-                    f"network has {outputs.shape[1]} outputs, so it has to take labels from 0 to "
+                    f"the loss of {task.name} {refused} on the label {label} of {split}, with finite "
+                    "outputs; mend the loss: it has to be a finite number for labels from 0 to "
                     f"{outputs.shape[1] - 1}"
                 )
 
@@ -84,24 +85,17 @@ def float_labels(outputs: Tensor, targets: Tensor) -> str:
 
 def _targets(task: Task, split: SplitName) -> Iterator[tuple[Tensor, Tensor]]:
     """Read a few examples and check their inputs; yield targets, and the indices of their examples."""
-    at_hand = targets_at_hand(task, split)
+    at_hand, inputs_held = targets_at_hand(task, split), inputs_at_hand(task, split)
+    if inputs_held is not None:
+        require_finite(inputs_held, torch.arange(len(inputs_held)), "inputs", split, task)
     numbers = spread(task.size(split), LOOKED_AT)
     for part in numbers.split(measuring_batch(task, 64)):
         inputs, targets = task.batch(split, part)
-        _require_finite(inputs, part, "inputs", split, task)
+        require_finite(inputs, part, "inputs", split, task)
         if at_hand is None:
             yield targets, part
     if at_hand is not None:
         yield at_hand, torch.arange(len(at_hand))
-
-
-def _require_finite(values: Tensor, numbers: Tensor, what: str, split: SplitName, task: Task) -> None:
-    wrong = ~torch.isfinite(values.reshape(len(values), -1)).all(1)
-    if bool(wrong.any()):
-        raise ValueError(
-            f"example {int(numbers[wrong.cpu()][0])} of {split} of {task.name} has {what} that are infinite "
-            "or undefined; repair the data"
-        )
 
 
 def _check_labels(task: Task, split: SplitName, targets: Tensor, outputs: Tensor) -> None:

@@ -18,6 +18,7 @@ from ..io.memory import is_out_of_memory
 from ..io.plugins import accepted_arguments, imported_module, nearest_or_all
 from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
+from ..modules.nonfinite import first_nonfinite
 from ..modules.outputs import check_logits, main_output
 from .base import SplitName, Task
 from .joined import with_val_in_train
@@ -118,7 +119,7 @@ def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
     with restored_modes(model), torch.no_grad():
         given = run_on_copy(model.eval(), inputs)
     if has_loss(task):
-        notes, statistics = _check_outputs(given, task, targets)
+        notes, statistics = _check_outputs(model, task, inputs, given, targets)
     else:
         notes, statistics = (), _check_network_loss(model, task, inputs, given, targets)
     _demand(isinstance(statistics, Tensor), task.name, "statistics", statistics, "a tensor")
@@ -129,7 +130,9 @@ def check_answers(model: nn.Module, task: Task) -> tuple[str, ...]:
     return notes
 
 
-def _check_outputs(given: Any, task: Task, targets: Tensor) -> tuple[tuple[str, ...], Tensor]:
+def _check_outputs(
+    model: nn.Module, task: Task, inputs: Tensor, given: Any, targets: Tensor
+) -> tuple[tuple[str, ...], Tensor]:
     """Check the loss of outputs and the statistics; return notes for the user, and the statistics."""
     notes = check_logits(given, classes=not targets.is_floating_point())
     outputs = main_output(given).detach().requires_grad_()
@@ -143,6 +146,13 @@ def _check_outputs(given: Any, task: Task, targets: Tensor) -> tuple[tuple[str, 
                 raise ValueError(f"the loss of {task.name} failed on {what}: {advice}") from error
             raise
     _demand_scalar(task, "loss", loss)
+    if not bool(torch.isfinite(loss) | torch.isfinite(outputs).all()):
+        with restored_modes(model):
+            where = first_nonfinite(model.eval(), inputs, precision="fp32")
+        raise ValueError(
+            f"the network's outputs for the first examples of train are infinite or undefined, {where}; "
+            "check the weights, and the scale of the inputs"
+        )
     check_extremes(task, outputs)
     with _naming(f"the statistics of {task.name} failed on {what}"):
         statistics = task.statistics(outputs.detach(), targets)

@@ -120,7 +120,10 @@ def _decoder(headers: Survey, image_size: int | None) -> Decoder:
     return Decoder(headers.mode, (side, side), side)
 
 
-def part_folders(root: Path, layout: str = "", val_from: str = "train") -> dict[SplitName, Path]:
+_LAYOUT = "a folder of data has train/ and optionally val/ and test/"
+
+
+def part_folders(root: Path, layout: str = _LAYOUT, val_from: str = "train") -> dict[SplitName, Path]:
     """Find the folders of the parts.
 
     Args:

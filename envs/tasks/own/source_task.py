@@ -21,7 +21,7 @@ from ..ignored_labels import count_classes
 from ..metrics import Average, Metric
 from ..optional_members import distillation_loss, no_smoothing
 from ..passes import Pass
-from .example_sources import JoinedSource, Reading, Source, spread
+from .example_sources import JoinedSource, Reading, Source, TensorSource, spread
 from .examples import Pair
 
 _LOOKED_AT = 256
@@ -120,6 +120,11 @@ class SourceTask:
     def all_targets(self, split: SplitName) -> Tensor | None:
         """Return all targets of a split as they are held, (N, ...); None if that takes reading the inputs."""
         return self._sources[split].targets()
+
+    def all_inputs(self, split: SplitName) -> Tensor | None:
+        """Return all inputs of a split as they are held in memory, (N, ...); None if they are read."""
+        source = self._sources[split]
+        return source.inputs if isinstance(source, TensorSource) else None
 
     def batch(
         self,

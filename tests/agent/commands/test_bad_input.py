@@ -39,6 +39,14 @@ from support.command_line import refusal
         (["prune", "--latency-threads", "-2"], "at least 1"),
         (["prune", "--latency-dtype", "int4"], "--latency-dtype"),
         (["prune", "--weights", "nowhere.pt"], "nowhere.pt"),
+        (
+            ["prune", "--weights", __file__],
+            "cannot be read as weights: it is damaged, or none; give a file of safetensors, or of torch.save",
+        ),
+        (
+            ["prune", "--data", ".", "--weights", "DEFAULT"],
+            ". has no train/ folder: a folder of data has train/",
+        ),
         (["prune", "--agent", "nowhere"], "nowhere"),
         (["prune", "--agent", "none", "--evaluations", "0"], "has to learn"),
         (["prune", "--evaluations", "-1"], "allowed is at least 0"),
@@ -78,7 +86,7 @@ from support.command_line import refusal
         (["inspect", "demo", "--data", "nowhere"], "nowhere"),
         (
             ["prune", "--out", "/dev/null/run"],
-            "cannot be written to (/dev/null is a file); give --out another",
+            "cannot be written to (/dev/null is a file); give another folder as out",
         ),
         (["train", "demo", "--out", "/dev/null"], "cannot be written to (/dev/null is a file)"),
         (["prune", "--target-latency", "1e-9"], "out of range"),

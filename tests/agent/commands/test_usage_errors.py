@@ -57,6 +57,32 @@ class Terminal(io.StringIO):
         (["prune", "--epochs", LONG], f"--epochs is '{LONG}'; give a whole number;"),
         (["prune", f"--epochs={LONG}"], f"--epochs is '{LONG}'; give a whole number;"),
         (["inspect", "demo", LONG], f"there is no place for the argument {LONG};"),
+        *(
+            (
+                [*verb, "--task", "mine:Task", *option],
+                f"the task mine:Task brings its own data; leave out {flag}",
+            )
+            for verb in (["prune"], ["compare", "demo"], ["frontier", "demo"], ["evaluate", "demo"])
+            for option, flag in (
+                (["--data", "digits"], "--data"),
+                (["--val_from=auto"], "--val-from"),
+                (["--augment", "auto"], "--augment"),
+            )
+        ),
+        (
+            ["prune", "--max-sparsity", "f.0=0.5", "--max-sparsity", "f.0=60%"],
+            "--max-sparsity is 0.5 and 0.6 for f.0; leave one of them out",
+        ),
+        (["prune", "--round-to", "8", "--round-to", "4"], "--round-to is 8 and 4 for all layers; leave one"),
+        (
+            ["prune", "--size", "dim=f.0", "--size", "dim=f.3"],
+            "--size gives dim the layers f.0 and f.3; leave",
+        ),
+        (["prune", "--data", ""], "the name of the data is empty; give a data set such as digits, or a"),
+        (
+            ["prune", "--method", "fpgm"],
+            "there is no method 'fpgm', did you mean 'fpgm-global' or 'fpgm-uniform' or",
+        ),
         (["export"], "an argument is missing, folder: Folder of a prune run; see secateur export --help"),
     ],
 )

@@ -228,6 +228,27 @@ def test_resume_begins_a_run_where_there_is_none(digit_task: ClassificationTask,
     assert (tmp_path / "new" / "report.json").is_file()
 
 
+def test_what_has_no_folder_cannot_be_resumed(digit_task: ClassificationTask) -> None:
+    for function in (secateur.prune, secateur.compare):
+        with pytest.raises(ValueError, match="resume=True goes on with the run in a folder; give out="):
+            function(plain_network(), digit_task, resume=True)
+
+
+def test_a_folder_in_use_and_a_factory_that_is_none_are_said_in_pythons_words(
+    digit_task: ClassificationTask, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(ValueError, match="is not empty; give a new folder as out, nothing is overwritten"):
+        secateur.prune(plain_network(), digit_task, target_macs=0.5, epochs=0, out=tmp_path)
+    for report in ("", '{"num_outputs": 10, "input_shape": [1, 8, 8]}'):
+        if report:
+            (tmp_path / "report.json").write_text(report)
+        plan = secateur.PruningPlan({"0": (0,)}, {"0": 10})
+        save_pruned(plain_network(), plan, tmp_path)
+        with pytest.raises(TypeError, match=r"^the factory is str; give a function"):
+            secateur.load("demo", tmp_path)  # type: ignore[arg-type]
+
+
 def test_a_folder_of_images_or_a_name_is_data_too() -> None:
     model = plain_network()
     plan = secateur.search(model, "digits", method="l2-uniform", normalisation="mnist")

@@ -87,6 +87,13 @@ def test_any_number_of_training_images_can_be_trained_on(few: ClassificationTask
     assert len(seen) == max(1, size // 64)
 
 
+def test_momentum_zero_is_plain_sgd(few: ClassificationTask) -> None:
+    model = small()
+    before = weights(model)
+    finetune(model, few, RecoveryConfig(epochs=1, momentum=0.0), seed=0)
+    assert not equal(before, weights(model))
+
+
 def test_progress_counts_epochs_and_steps(few: ClassificationTask) -> None:
     steps: list[Progress] = []
     epochs: list[Progress] = []
@@ -209,6 +216,7 @@ NUMBERS = [field.name for field in dataclasses.fields(RecoveryConfig) if field.n
         {"batch_size": 1},
         {"learning_rate": 0.0},
         {"momentum": 1.0},
+        {"momentum": -0.1},
         {"warmup": 1.0},
         {"max_grad_norm": 0.0},
         {"ema_decay": 1.0},

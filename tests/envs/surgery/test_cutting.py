@@ -55,8 +55,10 @@ def test_a_plan_that_makes_no_sense_is_refused(kept: tuple[int, ...], message: s
 
 
 def test_kept_and_filters_must_name_the_same_layers() -> None:
-    with pytest.raises(ValueError, match="'b' is only in one of them"):
+    with pytest.raises(ValueError, match="filters has 'b', and kept has not: give both the same layers"):
         PruningPlan({"a": (0,)}, {"a": 1, "b": 1})
+    with pytest.raises(ValueError, match=r"kept has 'a', 'b', 'c', \.\.\., and filters has not"):
+        PruningPlan(dict.fromkeys("abcd", (0,)), {})
 
 
 def test_a_plan_does_not_fit_another_network(network: TracedNetwork) -> None:

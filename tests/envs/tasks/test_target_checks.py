@@ -11,7 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from secateur.envs.tasks import R2, Accuracy, LoaderTask, MeanIoU, SegmentationTask, TensorTask, measure
+from secateur.envs.tasks import (
+    R2,
+    Accuracy,
+    LoaderTask,
+    MeanIoU,
+    SegmentationTask,
+    SplitName,
+    TensorTask,
+    measure,
+)
 from secateur.envs.tasks.ignored_labels import count_classes, labels_in
 from secateur.envs.tasks.images.splits import Split
 from secateur.envs.tasks.optional_members import distill
@@ -121,7 +130,7 @@ def test_a_loss_that_fails_on_a_proper_label_is_named() -> None:
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
         return outputs[:, targets].mean() / (targets != 2).all()
 
-    with pytest.raises(ValueError, match="the loss of own data fails on the label 2 of train, or is not"):
+    with pytest.raises(ValueError, match="own data is infinite or undefined on the label 2 of train"):
         check_answers(Pixels(3), task_of(loss=loss))
 
 
@@ -205,3 +214,34 @@ def test_labels_are_found_and_ignored_ones_are_no_classes() -> None:
     assert count_classes([masks], partial(F.cross_entropy, ignore_index=255), None) == 8
     assert count_classes([masks], F.cross_entropy, None) == 256
     assert count_classes([torch.tensor([0, 1, 2, -100])], F.cross_entropy, None) == 3
+
+
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+@pytest.mark.parametrize("wrong", SPLITS)
+@pytest.mark.parametrize("make", [TensorTask, partial(LoaderTask, in_memory="always", workers=0)])
+def test_every_input_that_is_held_in_memory_has_to_be_finite(make: Any, wrong: SplitName) -> None:
+    with pytest.raises(ValueError, match=f"example 1 of {wrong} of own data has inputs that are infinite"):
+        check_answers(Pixels(3), with_one_undefined(make, wrong))
+
+
+def test_a_streamed_test_is_refused_when_it_is_measured() -> None:
+    make = partial(LoaderTask, in_memory="never", workers=0)
+    model, task = Pixels(3), with_one_undefined(make, "test")
+    assert check_answers(model, task) == ()  # it reads a few examples, and not that one
+    assert measure(model, task, "val").images == COUNT
+    with pytest.raises(ValueError, match="example 1 of test of own data has inputs that are infinite"):
+        measure(model, task, "test")
+
+
+def with_one_undefined(make: Any, wrong: SplitName) -> Any:
+    """Make a task whose second example of one split has an undefined pixel; a look at a few skips it."""
+    parts = {}
+    for split in SPLITS:
+        images = torch.rand(COUNT, 1, 4, 4)
+        if split == wrong:
+            images[1, 0, 2, 3] = torch.nan
+        pair = images, labels()
+        parts[split] = pair if make is TensorTask else list(zip(*pair, strict=True))
+    return make(**parts, loss=F.cross_entropy, metric=Accuracy())
