@@ -246,10 +246,17 @@ def write_onnx(
     edit(exported.model)
     exported.model.metadata_props.update(_texts(metadata))
     exported.save(str(path), external_data=False)
-    onnx.checker.check_model(str(path), full_check=True)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry(*EXACT_SUMS)
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # kinds of their own, for files that one of the two does not understand
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"onnxruntime cannot load what torch wrote as ONNX: {_first_line(error)}; try another --format"
+        ) from error
     names = [entry.name for entry in session.get_inputs()]
 
     def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:
