@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
 from ..modules.activations import require_memory_for
-from ..modules.copying import replica
 from ..modules.modes import restored_modes
+from ..modules.reparametrization import with_plain_weights
 from .config import LatencyConfig
 
 Times = npt.NDArray[np.float64]
@@ -139,6 +139,8 @@ def _settled_clock(device: torch.device) -> float:
 def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> tuple[nn.Module, Tensor]:
     """Copy a network to the device and data type of the measurement, and make a batch for it.
 
+    The copy is the network as it ships: masks and reparametrisations are written into its weights.
+
     Args:
         model: Any network.
         shape: Shape of one example.
@@ -149,7 +151,7 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
     """
     device = torch.device(config.device) if config.device else next(model.parameters()).device
     dtype = getattr(torch, config.dtype)
-    placed = replica(model).to(device, dtype).eval()
+    placed = with_plain_weights(model).to(device, dtype).eval()
     require_memory_for(placed, shape, config.batch, "give a smaller --latency-batch")
     batch = torch.zeros(config.batch, *shape, device=device, dtype=dtype)
     try:

@@ -17,14 +17,13 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves
 
 from ..io.atomic_write import check_writable as check_folder
 from ..io.atomic_write import write_atomically
 from ..io.memory import is_out_of_memory
 from ..io.tensor_files import without_shared_memory
-from ..modules.reparametrization import remove_reparametrizations
+from ..modules.reparametrization import with_plain_weights
 from .formats import Format
 from .norm_folding import fold_norms
 from .preprocessing import Preprocessed
@@ -100,7 +99,7 @@ def export(
     check_writable(path)
     if format == "onnx":
         require_onnx()
-    plain = _plain(model)
+    plain = with_plain_weights(model).cpu().eval()
     if normalisation is not None:
         check_normalisation(normalisation, format, shapes)
         plain = Preprocessed(plain, *normalisation).eval()
@@ -147,16 +146,6 @@ def require_onnx() -> None:
     """
     if missing := [name for name in _ONNX_PACKAGES if find_spec(name) is None]:
         raise ValueError(f"ONNX needs {' and '.join(missing)}; install with: pip install 'secateur[onnx]'")
-
-
-def _plain(model: nn.Module) -> nn.Module:
-    """Copy a network to the CPU, without masks and reparametrisations."""
-    plain = remove_reparametrizations(model).cpu().eval()
-    for module in plain.modules():
-        for hook in list(module._forward_pre_hooks.values()):
-            if isinstance(hook, prune.BasePruningMethod):
-                prune.remove(module, hook._tensor_name)
-    return plain
 
 
 def _write_tensors(
