@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from ...envs.models import is_user_defined
-from ...envs.problem.problem import check_prunable
 from ...envs.tasks import Measurement, SplitName, Task, list_datasets, measure
 from ...envs.tasks.images.datasets import default_normalisation, default_val_fraction, given_parts
 from ...envs.tasks.images.dense_checks import (
@@ -313,8 +312,8 @@ def _log_dense(name: str, model: nn.Module, task: Task, *, to_prune: bool) -> No
     log_info(_dense_line(name, task, measured))
     constant = constant_accuracy(few, measured)
     if constant is not None:
-        if to_prune:  # what cannot be pruned at all needs no advice on its accuracy
-            check_prunable(trace(model, torch.zeros(2, *task.input_shape)), name)
+        if to_prune and not trace(model, torch.zeros(2, *task.input_shape)).layers:
+            return  # what cannot be pruned at all, as will be said, needs no advice on its accuracy
         classes = ", ".join(task.classes[:_MOST_CLASSES])
         more = ", ..." if len(task.classes) > _MOST_CLASSES else ""
         log_info(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 import secateur
 from secateur.agent.cli import main
@@ -165,6 +166,24 @@ def test_python_compares_too_and_goes_on(
         secateur.compare(plain_network(), digit_task, resume=True, **options | {"epochs": 1})
     with pytest.raises(ValueError, match="give resume=True"):
         secateur.compare(plain_network(), digit_task, **options)
+
+
+def test_without_a_filter_that_may_go_the_systems_that_remove_something_else_are_compared(
+    digit_task: ClassificationTask,
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
+    methods = ("l2-uniform", "small-dense", "fpgm-int8", "filters-rank", "gradual-filters", "lottery-filters")
+    methods += ("dynamic-filters", "agent-blocks", "dense-tuned", "magnitude-global", "rank", "int8")
+    found = secateur.compare(model, digit_task, methods=methods, targets=0.5, epochs=0)
+    for row in found.rows[:8]:
+        assert "can be pruned: the network's output; give a network with a layer before" in row["failed"]
+    assert [row["failed"] for row in found.rows[8:]] == [""] * 4
+    assert found.rows[8]["file_ratio"] == 1
+    assert found.rows[10]["macs_ratio"] < 0.5
+    assert "l2-uniform at 50 %: no filter of the network can be pruned" in " ".join(str(found).split())
+    with pytest.raises(ValueError, match="no filter of Sequential can be pruned: the network's output; give"):
+        secateur.compare(model, digit_task, methods="l2-uniform,small-dense", targets=0.5, epochs=0)
 
 
 @pytest.mark.parametrize(
