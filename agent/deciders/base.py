@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...envs.cost.counts import size_ratio, smallest_ratio
+from ...envs.io.wording import counted
 from ...envs.problem.problem import PruningProblem, check_prunable
 from ...envs.surgery.constraints import PROTECTED
 from ...envs.surgery.plan import Mask, resize_mask
@@ -116,7 +117,7 @@ class Budget:
         protected = any(layer.cause.operation == PROTECTED for layer in self.network.pinned)
         if protected or (self.network.min_widths > 1).any():
             return "with the fewest filters that --round-to, --protect and --max-sparsity allow"
-        return f"with one filter left in each of {len(self.network.layers)} layers"
+        return f"with one filter left in each of {counted(len(self.network.layers), 'layer')}"
 
 
 def _grow(layer: Layer, mask: Mask, priority: npt.NDArray[np.floating]) -> Mask:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from ...envs.io.wording import counted
 from ...envs.quantization.insertion import float_notes, quantize_
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.callbacks import Callbacks
@@ -149,7 +150,10 @@ def _ended_early(summary: TrainingSummary, config: RecoveryConfig) -> tuple[str,
     """Say when a callback ended the fine-tuning; nothing if none did."""
     if not summary.stopped:
         return ()
-    return (f"A callback ended the fine-tuning after {summary.stopped}, of {config.recipe.epochs} epochs.",)
+    return (
+        f"A callback ended the fine-tuning after {summary.stopped}, of "
+        f"{counted(config.recipe.epochs, 'epoch')}.",
+    )
 
 
 def _worse(before: float, after: float | None, metric: str, config: RecoveryConfig) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
+from ..io.wording import counted
 from ..modules.activations import require_memory_for
 from ..modules.modes import restored_modes
 from ..modules.reparametrization import with_plain_weights
@@ -161,7 +162,8 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
         if is_out_of_memory(error):
             raise
         raise ValueError(
-            f"the network does not run on {config.batch} examples of {shape} in {config.dtype} on {device}: "
+            f"the network does not run on {counted(config.batch, 'example')} of {shape} in "
+            f"{config.dtype} on {device}: "
             f"{str(error).splitlines()[0]}"
         ) from error
     return placed, batch

@@ -97,12 +97,12 @@ def _stand_in(layer: nn.Module, place: Place, modules: dict[str, nn.Module]) -> 
 
 
 def float_notes(model: nn.Module) -> tuple[str, ...]:
-    """Name the layers of a network under fake quantisation that stay in float, in a note, if there are any."""
+    """Name the layers of a network under fake quantisation that stay in float, in a note if there are any."""
     names = layers_in_float(model)
     if not names:
         return ()
     more = "" if len(names) <= _MOST_NAMES else f" and {len(names) - _MOST_NAMES} more"
-    stay = f"{counted(len(names), 'layer')} {'stays' if len(names) == 1 else 'stay'}"
+    stay = counted(len(names), "layer stays", "layers stay")
     return (
         f"{stay} in float ({', '.join(names[:_MOST_NAMES])}{more}): int8 is for plain nn.Conv1d, nn.Conv2d "
         "and nn.Linear that the forward code calls.",

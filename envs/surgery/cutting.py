@@ -14,6 +14,7 @@ from ..io.atomic_write import write_atomically
 from ..io.run_files import PLAN, WEIGHTS
 from ..io.tensor_files import check_numbers, packed_bytes, read_tensors, write_tensors
 from ..io.untrusted import first_line, read_text, short
+from ..io.wording import counted
 from ..modules.calls import as_calls
 from ..modules.copying import refresh_masked_weights, replica
 from ..modules.numbers import set_numbers
@@ -222,7 +223,7 @@ def _check_kept(plan: PruningPlan, model: nn.Module, dense: Mapping[str, torch.S
         # A filter may have several output channels, and the module may have filters of other layers.
         if count > before or missing < removed[module] or (count == before and missing != removed[module]):
             raise ValueError(
-                f"the plan removes {removed[module]} of {count} filters of layer {module!r}, "
+                f"the plan removes {removed[module]} of {counted(count, 'filter')} of layer {module!r}, "
                 f"the weights lack {missing} of {before}"
             )
 
@@ -238,7 +239,7 @@ def shrink_to(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     if differing := sorted(set(tensors) ^ set(state)):
         raise ValueError(
             f"the weights do not fit this network: {short(differing[0])!r} is in only one of them "
-            f"({len(differing)} keys differ)"
+            f"({counted(len(differing), 'key differs', 'keys differ')})"
         )
     for name, tensor in state.items():
         dense = tensors[name].shape

@@ -23,6 +23,7 @@ from ..io.atomic_write import check_writable as check_folder
 from ..io.atomic_write import write_atomically
 from ..io.memory import is_out_of_memory
 from ..io.tensor_files import without_shared_memory
+from ..io.wording import counted
 from ..modules.reparametrization import with_plain_weights
 from .formats import Format
 from .norm_folding import fold_norms
@@ -122,7 +123,10 @@ def check_normalisation(
         raise ValueError(f"preprocessing is for networks of one input, this one has {len(shapes)}")
     mean, std = normalisation
     if not len(mean) == len(std) == shapes[0][0]:
-        raise ValueError(f"{shapes[0][0]} channels need as many means and deviations, got {mean} and {std}")
+        raise ValueError(
+            f"{counted(shapes[0][0], 'channel needs', 'channels need')} as many means and deviations, "
+            f"got {mean} and {std}"
+        )
 
 
 def check_writable(path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..io.wording import counted
 from .base import SplitName, Task
 from .ignored_labels import accepts, labels_in
 from .optional_members import measuring_batch, targets_at_hand
@@ -62,7 +63,7 @@ def check_extremes(task: Task, outputs: Tensor) -> None:
             if not accepts(task.loss, outputs, _zeros(outputs), label):
                 raise ValueError(
                     f"the loss of {task.name} fails on the label {label} of {split}, or is not finite; the "
-                    f"network has {outputs.shape[1]} outputs, so it has to take labels from 0 to "
+                    f"network has {counted(outputs.shape[1], 'output')}, so it has to take labels from 0 to "
                     f"{outputs.shape[1] - 1}"
                 )
 
@@ -112,7 +113,8 @@ def _check_labels(task: Task, split: SplitName, targets: Tensor, outputs: Tensor
     for label in {*others[: _TRIED // 2], *others[-_TRIED // 2 :]}:
         if not accepts(task.loss, outputs, _zeros(outputs), label):
             raise ValueError(
-                f"{split} of {task.name} has the label {label}, and the network {classes} outputs: labels "
+                f"{split} of {task.name} has the label {label}, and the network "
+                f"{counted(classes, 'output')}: labels "
                 f"are 0 to {classes - 1}, or one that the loss ignores; mend the labels, or give a network "
                 "with more outputs"
             )

@@ -188,7 +188,7 @@ def test_wrong_settings_are_refused_in_one_sentence(options: dict[str, object], 
 
 
 def test_a_network_that_does_not_run_as_it_should_be_timed_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"does not run on 1 examples of \(2, 8, 8\) in float32"):
+    with pytest.raises(ValueError, match=r"does not run on 1 example of \(2, 8, 8\) in float32"):
         measure_latency(plain_network(), (2, 8, 8), LatencyConfig())
 
 
