@@ -134,7 +134,7 @@ def test_what_is_not_comparable_follows_from_the_systems(whole: Path) -> None:
     assert "zeros: zeros among the weights make the file smaller and save no time" in said
     assert "otherwise: the training begins with random weights" in said
     assert "otherwise spent 0.5 passes over the training images, of 1" in said
-    assert re.search(r"agent spent 1\.\d+ passes over the training images, of 1", said)
+    assert "agent spent" not in said
     assert "one seed" not in said
     assert "low rank" not in said
 
