@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tyro.conf import Positional
 
+from ...envs.io.wording import counted
 from ...envs.surgery.formats import Format, Int8Format
 from .console import console
 
@@ -87,7 +88,7 @@ class Export:
         written = write(shape, metadata=metadata, normalisation=normalisation if inside else None)
         size = f"{written.path} ({out.stat().st_size / 1e6:.2f} MB)"
         if self.format == "safetensors":
-            line = f"{size}: state dict of {len(model.state_dict())} tensors"
+            line = f"{size}: state dict of {counted(len(model.state_dict()), 'tensor')}"
         else:
             batches = " and ".join(map(str, BATCHES))
             opset = f"ONNX opset {written.opset}, " if written.opset else ""

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from ...envs.io.atomic_write import write_atomically
 from ...envs.io.ranges import check_seed, check_whole
+from ...envs.io.wording import counted
 from ...envs.surgery.constraints import Constraints
 from ...rewards import TargetReward
 from ..learning.config import PRETRAINED
@@ -115,6 +116,6 @@ class Frontier:
         for point in points:
             page.print(
                 f"{point.method:24} target {100 * point.target:g} %: MACs {point.macs_ratio:.1%}, "
-                f"{metric} {point.accuracy:.2f} %, {point.evaluations} candidates"
+                f"{metric} {point.accuracy:.2f} %, {counted(point.evaluations, 'candidate')}"
             )
         page.print(f"everything is in {out}", soft_wrap=True)

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from ...envs.io.ranges import check_whole
 from ...envs.io.run_files import AGENT_CARD
+from ...envs.io.wording import counted
 from ...envs.recovery.config import DENSE_EPOCHS
 from ...rewards import TargetRange
 from ..learning.config import RANDOM_WEIGHTS, AgentConfig
@@ -147,7 +148,7 @@ class Train:
             )
             folder.write(training.decider.save)
         console().print(
-            f"trained on {training.evaluations} candidates in {clock.seconds:.0f} s; "
+            f"trained on {counted(training.evaluations, 'candidate')} in {clock.seconds:.0f} s; "
             f"use it with: secateur prune MODEL --agent {out}",
             soft_wrap=True,
         )

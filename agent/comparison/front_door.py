@@ -38,7 +38,7 @@ from ..procedures.python_runs import (
 from ..reporting.comparison import comparison_table, read_comparison
 from ..reporting.summary import measured_row, size_row
 from ..run.folder import RunFolder, check_same_weights
-from ..systems.registry import SYSTEMS
+from ..systems.registry import SYSTEMS, WHOLE
 from .all_members import run_comparison
 from .config import USUAL, ComparisonConfig
 from .shared import Shared
@@ -175,13 +175,16 @@ def compare(
 
 
 def checked_network(model: nn.Module, task: Task, config: ComparisonConfig, name: str) -> TracedNetwork:
-    """Trace the dense network, and check that it can be pruned and trained.
+    """Trace the dense network, and check that it can be trained, and pruned by one of the systems.
+
+    A network whose filters are all pinned is compared if one of them removes something else.
 
     Raises:
         ValueError: If it cannot.
     """
     network, _ = trace_for_task(model, task, Constraints())
-    check_prunable(network, name)
+    if all(SYSTEMS[method].kind in ("filters", "width") and method not in WHOLE for method in config.methods):
+        check_prunable(network, name)
     if config.recipe.epochs:
         logged(check_training(model, task, config.pruning(1.0, config.seeds[0]).recovery, teacher=model))
     return network

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...envs.cost.counts import size_ratio, smallest_ratio
-from ...envs.problem.problem import PruningProblem
+from ...envs.io.wording import counted
+from ...envs.problem.problem import PruningProblem, check_prunable
 from ...envs.surgery.constraints import PROTECTED
 from ...envs.surgery.plan import Mask, resize_mask
 from ...envs.tracing import Layer, TracedNetwork
@@ -57,8 +58,8 @@ class Budget:
         size: The cost that has to meet the target.
 
     Raises:
-        ValueError: If the target is outside (0, 1], or the network exceeds it even with the fewest filters
-            allowed.
+        ValueError: If the target is outside (0, 1], the network has no filters that may go, or exceeds the
+            target even with the fewest filters allowed.
     """
 
     network: TracedNetwork
@@ -66,6 +67,7 @@ class Budget:
     size: Size
 
     def __post_init__(self) -> None:
+        check_prunable(self.network, "the network")
         if not 0 < self.target <= 1:
             raise ValueError(f"the target is {self.target}; it has to be above 0 and at most 1")
         smallest = smallest_ratio(self.network, self.size)
@@ -115,7 +117,7 @@ class Budget:
         protected = any(layer.cause.operation == PROTECTED for layer in self.network.pinned)
         if protected or (self.network.min_widths > 1).any():
             return "with the fewest filters that --round-to, --protect and --max-sparsity allow"
-        return f"with one filter left in each of {len(self.network.layers)} layers"
+        return f"with one filter left in each of {counted(len(self.network.layers), 'layer')}"
 
 
 def _grow(layer: Layer, mask: Mask, priority: npt.NDArray[np.floating]) -> Mask:

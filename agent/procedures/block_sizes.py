@@ -15,6 +15,7 @@ from ...envs.cost.counts import smallest_ratio
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import TimingCache, with_latency
 from ...envs.cost.timer import compare_speed
+from ...envs.io.wording import counted
 from ...envs.modules.ranks import broadcast, first_decides
 from ...envs.problem.problem import PruningProblem, check_prunable
 from ...envs.recovery.branch_means import BranchMeans
@@ -120,7 +121,7 @@ class BlockSizes:
                 )
             return Sized(dropped, network, replace(config, target_macs=min(1.0, target * dense / left)))
         if table is None:
-            log_info(f"timing the network without {len(dropped.blocks)} blocks")
+            log_info(f"timing the network without {counted(len(dropped.blocks), 'block')}")
             table = first_decides(lambda: self._timed(dropped, network))
         network = replace(network, latency=table)
         if float(table(network.widths)) <= config.target_latency:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from ...envs.cost.latency_table import LatencyTable
+from ...envs.io.wording import counted
 from ...envs.modules.ranks import broadcast
 from ...envs.surgery.blocks import drop_blocks
 from ...envs.tasks import Task
@@ -124,7 +125,7 @@ def _drop_number(sizes: BlockSizes, order: BlockOrder, name: str) -> Sized:
         if len(dropped.blocks) == wanted:
             return sizes.of(dropped)
     raise ValueError(
-        f"{name} has {len(dropped.blocks)} blocks that can go, not {wanted}; give --drop-blocks "
+        f"{name} has {counted(len(dropped.blocks), 'block')} that can go, not {wanted}; give --drop-blocks "
         f"{len(dropped.blocks)} at most, or auto"
     )
 
@@ -146,7 +147,7 @@ def _compare(sizes: BlockSizes, order: BlockOrder, name: str) -> tuple[Sized, li
         decider, accuracy = proposed.decider, proposed.outcome.accuracy
         quality = (accuracy, -proposed.outcome.loss)
         tried.append({"blocks": len(dropped.blocks), "decider": decider, "accuracy": accuracy})
-        log_info(f"{len(dropped.blocks)} blocks, filters by {decider}: {accuracy:.2f} % on val")
+        log_info(f"{counted(len(dropped.blocks), 'block')}, filters by {decider}: {accuracy:.2f} % on val")
         if best is None or quality > best:
             best, chosen, worse = quality, sized, 0
         else:

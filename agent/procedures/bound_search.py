@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from ...envs.cost.counts import size_ratio, smallest_ratio
+from ...envs.io.wording import counted
 from ...envs.modules.ranks import broadcast
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.callbacks import Callbacks
@@ -222,7 +223,8 @@ class BoundSearch:
         shown = "" if interval is None else f", 95 % interval {interval[0]:.2f} to {interval[1]:.2f}"
         log_info(
             f"MACs {macs:.1%}{', recovered' if epochs else ''}: {metric_name(judge)} drops by {drop:.2f} "
-            f"points on {judge.size('val'):,} images of val{shown}; within {self.bound:g} points: {met}"
+            f"points on {counted(judge.size('val'), 'image')} of val{shown}; within {self.bound:g} "
+            f"points: {met}"
         )
         target = self._targets[size]
         return Checked(model, plan, choice, recovery, notes, target, macs, drop, interval, excess, met)

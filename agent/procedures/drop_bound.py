@@ -6,6 +6,7 @@ One decider gives every size; see :mod:`.bound_search` for how the size is found
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...envs.io.wording import counted
 from ...envs.modules.ranks import broadcast
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.callbacks import Callbacks
@@ -111,16 +112,18 @@ def notes_on_bound(chosen: Checked, bound: float, halves: Halves) -> tuple[str, 
     margin = chosen.interval[1] - chosen.drop
     if not halves.are_apart:
         return (
-            f"val has only {images:,} images, so the bound was checked on those that the size was chosen by, "
+            f"val has only {counted(images, 'image')}, so the bound was checked on those that the size "
+            "was chosen by, "
             "and is undecided unless it is missed.",
         )
     if chosen.met != "yes":
         return (
-            f"{images:,} images of val cannot show that a drop is within {bound:g} points, as the interval "
+            f"{counted(images, 'image')} of val cannot show that a drop is within {bound:g} points, as "
+            "the interval "
             f"alone reaches {margin:.2f} points above it: a network without any drop on them was taken. With "
             "more images of val a smaller one may do.",
         )
     return (
         f"The bound holds for the upper end of the interval, {margin:.2f} points above the drop measured on "
-        f"{images:,} images of val: with more of them a smaller network may do.",
+        f"{counted(images, 'image')} of val: with more of them a smaller network may do.",
     )

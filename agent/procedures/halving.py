@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from ...envs.io.wording import counted
 from ...envs.modules.ranks import broadcast, first_decides
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batching import Batching
@@ -137,7 +138,7 @@ class Halving:
             epochs: Epochs of all rungs and plans together; 0 compares without training.
             affordable: Share of the epochs for which there is time, in [0, 1]; asked once in a run.
         """
-        log_info(f"{len(finalists)} finalists: {', '.join(one.name for one in finalists)}")
+        log_info(f"{counted(len(finalists), 'finalist')}: {', '.join(one.name for one in finalists)}")
         epochs *= self._affordable(affordable) if epochs else 0.0
         planned = rungs(len(finalists), epochs, Batching.of(self._judge, self._config).steps)
         ranked, rows = list(finalists), []

@@ -15,6 +15,7 @@ from ...envs.io.run_files import CONFIG, REPORT, no_run, not_finished
 from ...envs.io.suggestions import unknown_name
 from ...envs.io.tensor_files import write_tensors
 from ...envs.io.untrusted import first_line, parse_json, read_text, short
+from ...envs.io.wording import counted
 from ...envs.models import get_model
 from ...envs.modules.precision import other_precision
 from ...envs.modules.process_group import local_rank
@@ -221,7 +222,7 @@ def train_dense_network(
     """
     recipe = RecoveryConfig.from_scratch(epochs)
     seconds = estimated_duration(training_seconds(model, task, recipe))
-    log_info(f"no weights given: training the dense network for {epochs} epochs, {seconds}")
+    log_info(f"no weights given: training the dense network for {counted(epochs, 'epoch')}, {seconds}")
     with RecoveryMonitor(task, folder, prefix="dense") as monitor:
         try:
             finetune(
@@ -303,7 +304,7 @@ def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
         if not isinstance(name, str) or not whole or not shape:
             raise ValueError("the model has to be a name, its outputs and input shape whole numbers")
         if outputs > _MOST_OUTPUTS or math.prod(shape) > _LARGEST_EXAMPLE:
-            raise ValueError(f"examples of {shape} and {outputs} outputs are too large")
+            raise ValueError(f"examples of {shape} and {counted(outputs, 'output')} are too large")
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} does not describe a pruned network: {first_line(error)}") from error
     _check_has_a_name(report, folder)

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ...envs.io.wording import counted
 from ...envs.models import is_user_defined
-from ...envs.problem.problem import check_prunable
 from ...envs.tasks import Measurement, SplitName, Task, list_datasets, measure
 from ...envs.tasks.images.datasets import default_normalisation, default_val_fraction, given_parts
 from ...envs.tasks.images.dense_checks import (
@@ -216,7 +216,8 @@ def _require_best_normalisation(name: str, model: nn.Module, task: Images, data:
     best, (given, better, images) = found
     in_use = _normalisation_name(data)
     raise ValueError(
-        f"the dense network {name} has {metric_name(task)} {given:.1f} % on {images} images with the "
+        f"the dense network {name} has {metric_name(task)} {given:.1f} % on {counted(images, 'image')} "
+        "with the "
         f"normalisation {in_use}, the default here, and {better:.1f} % with {best}: give --normalisation "
         f"{best}, or --normalisation {in_use} if that is right"
     )
@@ -264,7 +265,10 @@ def _normalisation_name(data: DataConfig) -> str:
 def _own_task_lines(task: Task) -> list[str]:
     shape = "x".join(map(str, task.input_shape))
     sizes = ", ".join(f"{split} {task.size(split):,}" for split in _SPLITS)
-    return [f"data: {task.name}, examples of {shape}, {task.num_outputs} outputs; {sizes}", *task.notes]
+    return [
+        f"data: {task.name}, examples of {shape}, {counted(task.num_outputs, 'output')}; {sizes}",
+        *task.notes,
+    ]
 
 
 def _data_lines(data: DataConfig, task: Task, *, is_trained: bool) -> list[str]:
@@ -276,7 +280,7 @@ def _data_lines(data: DataConfig, task: Task, *, is_trained: bool) -> list[str]:
     source = (
         f"{task.name} ({data.data})" if Path(data.data).is_dir() and data.data != task.name else task.name
     )
-    lines = [f"data: {source}, {task.num_outputs} classes, images of {shape}; {sizes}"]
+    lines = [f"data: {source}, {counted(task.num_outputs, 'class', 'classes')}, images of {shape}; {sizes}"]
     lines.append(f"images: {task.storage}")
     if data.channels is not None:
         how = "each grey image is repeated" if data.channels == 3 else "the images are converted to grey"
@@ -313,8 +317,8 @@ def _log_dense(name: str, model: nn.Module, task: Task, *, to_prune: bool) -> No
     log_info(_dense_line(name, task, measured))
     constant = constant_accuracy(few, measured)
     if constant is not None:
-        if to_prune:  # what cannot be pruned at all needs no advice on its accuracy
-            check_prunable(trace(model, torch.zeros(2, *task.input_shape)), name)
+        if to_prune and not trace(model, torch.zeros(2, *task.input_shape)).layers:
+            return  # what cannot be pruned at all, as will be said, needs no advice on its accuracy
         classes = ", ".join(task.classes[:_MOST_CLASSES])
         more = ", ..." if len(task.classes) > _MOST_CLASSES else ""
         log_info(
@@ -326,5 +330,5 @@ def _log_dense(name: str, model: nn.Module, task: Task, *, to_prune: bool) -> No
 
 
 def _dense_line(name: str, task: Task, measured: Measurement) -> str:
-    images = "" if measured.images == task.size("val") else f"{measured.images:,} images of "
+    images = "" if measured.images == task.size("val") else f"{counted(measured.images, 'image')} of "
     return f"dense network {name}: {metric_name(task)} {measured.accuracy:.2f} % on {images}val"

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ...envs.quantization.insertion import CALIBRATION_IMAGES, fake_quantize_, quantize_
+from ...envs.io.wording import counted
+from ...envs.quantization.insertion import CALIBRATION_IMAGES, fake_quantize_, float_notes, quantize_
 from ...envs.quantization.ranges import load_ranges, set_ranges
 from ...envs.tasks import Task
 from ...envs.tasks.measuring import measure
@@ -55,8 +56,11 @@ def _calibrate_and_compare(model: nn.Module, task: Task) -> None:
     before = measure(model, task, "val").accuracy
     quantize_(model, task)
     after = measure(model, task, "val").accuracy
+    for note in float_notes(model):
+        log_info(note)
     images = min(CALIBRATION_IMAGES, task.size("train"))
     log_info(
-        f"calibrated on {images} training images: {metric_name(task)} on val {after:.2f} % in int8, "
+        f"calibrated on {counted(images, 'training image')}: {metric_name(task)} on val {after:.2f} % in "
+        "int8, "
         f"{before:.2f} % in float; `secateur prune --quantize int8` trains for it"
     )

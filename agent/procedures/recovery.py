@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from ...envs.quantization.insertion import quantize_
+from ...envs.io.wording import counted
+from ...envs.quantization.insertion import float_notes, quantize_
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.callbacks import Callbacks
 from ...envs.recovery.config import RecoveryConfig
@@ -50,6 +51,7 @@ def recover_in_place(
     reestimate_batchnorm(model, training, images=config.batchnorm_images, seed=seed)
     if config.quantize:
         quantize_(model, training, seed=seed)
+        logged(float_notes(model))
     if not config.epochs:
         return
     measured = None if config.train_on_val else task
@@ -110,7 +112,7 @@ def recover_pruned(
         logger.record(f"{name}/val_accuracy", before)
         logger.dump(0)
     seconds, losses = 0.0, []
-    notes: tuple[str, ...] = ()
+    notes = float_notes(pruned) if recovery.quantize else ()
     if recovery.epochs:
         measured = None if knows_val else task
         with RecoveryMonitor(measured, folder, prefix=name, callbacks=callbacks) as monitor:
@@ -129,7 +131,7 @@ def recover_pruned(
         if knows_val:
             after = None  # it would say nothing
         seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
-        notes = (*_ended_early(summary, recovery), *_worse(before, after, metric_name(task), recovery))
+        notes += (*_ended_early(summary, recovery), *_worse(before, after, metric_name(task), recovery))
     pruned.eval()
     entries = {
         **asdict(recovery),
@@ -148,7 +150,10 @@ def _ended_early(summary: TrainingSummary, config: RecoveryConfig) -> tuple[str,
     """Say when a callback ended the fine-tuning; nothing if none did."""
     if not summary.stopped:
         return ()
-    return (f"A callback ended the fine-tuning after {summary.stopped}, of {config.recipe.epochs} epochs.",)
+    return (
+        f"A callback ended the fine-tuning after {summary.stopped}, of "
+        f"{counted(config.recipe.epochs, 'epoch')}.",
+    )
 
 
 def _worse(before: float, after: float | None, metric: str, config: RecoveryConfig) -> tuple[str, ...]:

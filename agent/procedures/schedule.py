@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from ...envs.io.wording import counted
 from ...envs.problem.features import ALLOCATIONS
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batching import Batching
@@ -150,7 +151,8 @@ class Schedule:
         if self.search:
             seconds = self.search if limit is None else min(limit, self.search)
             stages.append(
-                f"search, at most {config.learning.evaluations:,} candidates: {estimated_duration(seconds)}"
+                f"search, at most {counted(config.learning.evaluations, 'candidate')}: "
+                f"{estimated_duration(seconds)}"
             )
         at_sizes, trainings = "", ""
         if config.bound_after_recovery is not None:
@@ -159,8 +161,12 @@ class Schedule:
         stages.append(f"choice{at_sizes}: {estimated_duration(self.choice)}")
         if self.finalists:
             entries = ENTRIES[config.effort]
-            how = f", {self.finalists_epochs:.2g} epochs in all" if self.finalists_epochs else ""
-            stages.append(f"{entries.total} finalists{how}: {estimated_duration(self.finalists)}")
+            how = (
+                f", {counted(float(f'{self.finalists_epochs:.2g}'), 'epoch')} in all"
+                if self.finalists_epochs
+                else ""
+            )
+            stages.append(f"{counted(entries.total, 'finalist')}{how}: {estimated_duration(self.finalists)}")
         if self.recovery:
             stages.append(f"fine-tuning{trainings}: {estimated_duration(self.recovery)}")
         log_info("expected time: " + "; ".join(stages))

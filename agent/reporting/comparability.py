@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...envs.io.wording import counted
 from .formatting import percent
 
 _BY_KIND = {
@@ -59,12 +60,13 @@ def sentences(
         found.append(
             f"{row['method']} has {percent(macs)} of the MACs where {percent(target)} was the target."
         )
-    spent: dict[str, set[str]] = {}
+    spent: dict[float, set[str]] = {}
     for row in done:
         if row["epochs"]["mean"] is not None and abs(row["epochs"]["mean"] - epochs) > 1e-6:
-            spent.setdefault(f"{row['epochs']['mean']:.3g}", set()).add(row["method"])
+            spent.setdefault(float(f"{row['epochs']['mean']:.3g}"), set()).add(row["method"])
     found += [
-        f"{', '.join(sorted(methods))} spent {passes} passes over the training images, of {epochs:g}."
+        f"{', '.join(sorted(methods))} spent {counted(passes, 'pass', 'passes')} over the training "
+        f"images, of {epochs:g}."
         for passes, methods in spent.items()
     ]
     busy = sorted({member["method"] for member in members if member.get("latency_busy")})

@@ -15,6 +15,7 @@ from rich.text import Text
 from ...envs.io.atomic_write import write_atomically
 from ...envs.io.run_files import COMPARISON
 from ...envs.io.untrusted import parse_json, read_text
+from ...envs.io.wording import counted
 from .comparability import sentences
 from .comparison_figure import figure_of_comparison
 from .comparison_rows import table_rows
@@ -115,7 +116,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
 
 def comparison_table(content: Content) -> Table:
     """Return the table for the terminal, at most 100 columns wide with names of up to 21 characters."""
-    title = Text(f"{_title(content)}; {content['epochs']:g} passes each")
+    title = Text(f"{_title(content)}; {counted(content['epochs'], 'pass', 'passes')} each")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading == "system" else "right", no_wrap=True)
@@ -142,7 +143,8 @@ def comparison_page(content: Content) -> str:
     members = content["members"]
     return TEMPLATES.get_template("compare.html.jinja").render(
         title=_title(content),
-        lead=f"The same network, data, size and {content['epochs']:g} passes over the training images each.",
+        lead=f"The same network, data, size and {counted(content['epochs'], 'pass', 'passes')} over the "
+        "training images each.",
         headings=HEADINGS,
         rows=cells(content),
         below=BELOW,

@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from ...envs.environment.rendering import figure_of_counts
+from ...envs.io.wording import counted
 from .figures import figure_of_candidates, figure_of_curve
 from .formatting import (
     change_interval,
@@ -142,8 +143,8 @@ def _finalists(report: dict[str, Any]) -> tuple[list[str], list[list[str]], str]
     if not found:
         return [], [], ""
     epochs, seconds = found["epochs"], found["seconds"]
-    how = f"{epochs:.3g} epochs in {seconds:,.0f} s" if epochs else "no training"
-    said = f"{lead_of(found)}. Accuracies on {found['images']:,} images of val; {how}."
+    how = f"{counted(float(f'{epochs:.3g}'), 'epoch')} in {seconds:,.0f} s" if epochs else "no training"
+    said = f"{lead_of(found)}. Accuracies on {counted(found['images'], 'image')} of val; {how}."
     return *finalists_table(found), said
 
 

@@ -160,7 +160,8 @@ def with_speeds(
         settings: How they were timed.
     """
     dense, pruned = report["dense"] | speeds[0], report["pruned"] | speeds[1]
-    ratios = {key: pruned[key] / dense[key] for key in _RATIOS}
+    # A network without prunable filters has 0 of 0.
+    ratios = {key: pruned[key] / dense[key] if dense[key] else 1.0 for key in _RATIOS}
     report = report | {"dense": dense, "pruned": pruned, **settings, "ratios": ratios}
     return report | {"remarks": remarks(report)}
 

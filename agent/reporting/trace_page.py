@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from ...envs.cost.counts import cost
+from ...envs.io.wording import counted
 from ...envs.tracing import Cause, TracedNetwork
 from ...envs.tracing.blocks import Block
 from ...envs.tracing.naming import abbreviated
@@ -121,9 +122,9 @@ def _removable(description: dict[str, Any]) -> str:
     count = len(description["layers"])
     if not count:
         return "No filter can be removed."
-    layers = "1 layer" if count == 1 else f"{count} layers"
+    layers = counted(count, "layer")
     return (
-        f"{description['filters']} filters in {layers} can be removed, "
+        f"{counted(description['filters'], 'filter')} in {layers} can be removed, "
         f"{description['prunable_share']:.1%} of all channels except the outputs."
     )
 

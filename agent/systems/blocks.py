@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from ...envs.io.wording import counted
 from ...envs.modules.copying import replica
 from ...envs.modules.ranks import broadcast
 from ...envs.recovery.branch_means import BranchMeans
@@ -77,7 +78,8 @@ def _down_to_target(job: Job) -> Iterator[str]:
     least = math.ceil(1e3 * left / _macs(job.network)) / 1e3
     raise ValueError(
         f"the target {job.target:g} of the MACs cannot be reached by dropping blocks alone: without "
-        f"{number} blocks, all that can go, {job.name} keeps {least:g}; ask for at least that, or take "
+        f"{counted(number, 'block')}, all that can go, {job.name} keeps {least:g}; ask for at least "
+        "that, or take "
         "agent-blocks, which cuts filters, too"
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...envs.modules.copying import replica
-from ...envs.quantization.insertion import quantize_, remove_fake_quantization
+from ...envs.quantization.insertion import float_notes, quantize_, remove_fake_quantization
 from ...envs.quantization.ranges import ranges_of, save_ranges
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.surgery.plan import PruningPlan
@@ -30,7 +30,8 @@ class Int8:
         quantize_(model, job.task, seed=job.config.seed)
         train_stage(job, model, job.epochs, "int8")
         note = "No filter goes: the MACs are the dense network's, in int8."
-        return _stored(job, Result(model, PruningPlan.dense(job.network), job.epochs, (note,)))
+        notes = (note, *float_notes(model))
+        return _stored(job, Result(model, PruningPlan.dense(job.network), job.epochs, notes))
 
 
 @dataclass(frozen=True)

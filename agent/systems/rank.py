@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from ...envs.io.wording import counted
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.surgery.low_rank import Spectrum, low_rank
@@ -119,12 +120,13 @@ def cut_filters(job: Job, method: str, target: float) -> tuple[nn.Module, Prunin
 
 
 def _notes(plan: PruningPlan, whole: Mapping[str, str]) -> tuple[str, ...]:
-    return (f"{len(plan.ranks)} layers became two of low rank{_stay(whole)}.",)
+    return (f"{counted(len(plan.ranks), 'layer')} became two of low rank{_stay(whole)}.",)
 
 
 def _stay(whole: Mapping[str, str]) -> str:
     """Say how many layers stay whole, and why."""
     reasons = Counter(whole.values()).items()
     return "".join(
-        f"; {n} {'layer stays' if n == 1 else 'layers stay'} whole, as {reason}" for reason, n in reasons
+        f"; {counted(n, 'layer stays whole, as', 'layers stay whole, each as')} {reason}"
+        for reason, n in reasons
     )

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from ...envs.io.wording import counted
 from ...envs.modules.copying import replica
 from ...envs.modules.initialisation import reset_weights
 from ...envs.recovery.callbacks import Progress
@@ -149,7 +150,8 @@ def initial_state(job: Job, schedule: Schedule) -> tuple[nn.Module, tuple[str, .
     notes = ["The ticket began with new random weights; those that the dense network once had are not known."]
     if unknown:
         named = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-        notes.append(f"{len(unknown)} parameters have no default, and kept their trained values: {named}.")
+        have = counted(len(unknown), "parameter has", "parameters have")
+        notes.append(f"{have} no default, and kept what training gave: {named}.")
     if schedule.early:
         steps = steps_of_stage(job, schedule.early)
 
@@ -158,7 +160,7 @@ def initial_state(job: Job, schedule: Schedule) -> tuple[nn.Module, tuple[str, .
 
         # As long as the ticket's training, of which the state is the beginning.
         train_stage(job, start, schedule.last, "early", on_step=is_early, from_scratch=True)
-        notes.append(f"Weights went back to their state after {schedule.early:g} epochs.")
+        notes.append(f"Weights went back to their state after {counted(schedule.early, 'epoch')}.")
     return start, tuple(notes)
 
 

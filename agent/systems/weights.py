@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from ...envs.io.wording import counted
 from ...envs.modules.copying import refresh_masked_weights, replica
 from ...envs.sparsity import apply_masks, keep_masks, n_of_m_masks, prunable_weights, sparsity
 from ...envs.surgery.plan import PruningPlan
@@ -73,7 +74,8 @@ def what_zeros_save(model: nn.Module) -> str:
     if not fits:
         return saved
     return (
-        f"{saved} Two of four weights are zeros in {len(fits)} of {len(weights)} layers, which sparse "
+        f"{saved} Two of four weights are zeros in {len(fits)} of {counted(len(weights), 'layer')}, "
+        "which sparse "
         "kernels of NVIDIA GPUs from compute capability 8.0 on skip in fp16, bf16 and int8, if the network "
         "is converted for them."
     )

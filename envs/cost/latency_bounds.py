@@ -27,9 +27,11 @@ def check_latency_target(
         ValueError: If the smallest allowed cut takes far longer, or the dense network far less; or the
             network does not run on such examples.
     """
-    placed, batch = timed_copy(model, shape, config)
-    smaller = cut_to(placed, network, network.min_widths)
-    dense, smallest = (latency_ms(each, batch, threads=config.threads) for each in (placed, smaller))
+    smaller = cut_to(model, network, network.min_widths)
+    dense, smallest = (
+        latency_ms(placed, batch, threads=config.threads)
+        for placed, batch in (timed_copy(each, shape, config) for each in (model, smaller))
+    )
     check_between(target, smallest, dense, margin=_MARGIN)
 
 

@@ -62,11 +62,11 @@ def with_latency(
         ValueError: If the network does not run on such examples, or none of its layers can be timed.
     """
     placed, batch = timed_copy(model, shape, config)
-    calls = _calls(placed, network, batch)
+    calls = _calls(placed, _weight_names(model, placed), network, batch)
     if not calls:
         raise ValueError(
-            "no layer can be timed: all weights are computed from others in the forward pass; call "
-            "secateur.envs.modules.reparametrization.remove_reparametrizations on the network first"
+            "no layer can be timed: none is a convolution, linear layer or batch-norm of torch with a "
+            "weight of its own; give a target of MACs, not of latency"
         )
     vector = _vector_width(batch.device)
     knots = [[_knots(axis, network.widths, vector) for axis in call.axes] for call in calls]
@@ -88,8 +88,9 @@ def with_latency(
     counts = np.concatenate([network.widths[None], random_counts(network, _CUTS, seed=0)])  # (P, L)
     whole = np.array(
         [
-            latency_ms(cut_to(placed, network, kept), batch, seconds=_SECONDS_A_CUT, threads=config.threads)
+            latency_ms(each, batch, seconds=_SECONDS_A_CUT, threads=config.threads)
             for kept in counts
+            for each, _ in (timed_copy(cut_to(model, network, kept), shape, config),)
         ]
     )
     # The fit is of relative errors, so that small cuts count as much as the dense network.
@@ -152,15 +153,34 @@ def _times(call: _Call, knots: list[Ints], batch: Tensor, threads: int, cache: T
     return times
 
 
-def _calls(model: nn.Module, network: TracedNetwork, batch: Tensor) -> list[_Call]:
-    """Run a network once and record the calls of all timed modules."""
-    calls: list[_Call] = []
+def _weight_names(model: nn.Module, placed: nn.Module) -> dict[nn.Module, str]:
+    """Return the names that the weights of the timed modules have in the trace.
+
+    Args:
+        model: The network that was traced, in which masks or norms may compute weights from parameters.
+        placed: Its copy with plain weights.
+    """
     names = {parameter: name for name, parameter in model.named_parameters()}
+    found = {}
+    for path, module in placed.named_modules():
+        if _is_timed(module):
+            own = dict(model.get_submodule(path).named_parameters())
+            alike = [p for name, p in own.items() if "weight" in name and p.shape == module.weight.shape]
+            weight = own.get("weight", alike[0] if alike else None)
+            found[module] = "" if weight is None else names[weight]  # no cut changes a weight without name
+    return found
+
+
+def _calls(
+    model: nn.Module, names: dict[nn.Module, str], network: TracedNetwork, batch: Tensor
+) -> list[_Call]:
+    """Run a network once and record the calls of all timed modules, whose weights have these names."""
+    calls: list[_Call] = []
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         weight = module.weight
         assert isinstance(weight, nn.Parameter)
-        first, second = (_axis(network, names[weight], weight, axis) for axis in (0, 1))
+        first, second = (_axis(network, names[module], weight, axis) for axis in (0, 1))
         transposed = isinstance(module, _ConvNd) and module.transposed
         share = (
             0.0 if isinstance(module, _BatchNorm) else output.numel() / 1e6 / weight.shape[int(transposed)]
@@ -168,7 +188,7 @@ def _calls(model: nn.Module, network: TracedNetwork, batch: Tensor) -> list[_Cal
         activations = (0.0, share) if transposed else (share, 0.0)
         calls.append(_Call(module, (first, second), tuple(inputs[0].shape), activations))
 
-    hooks = [m.register_forward_hook(record) for m in model.modules() if _is_timed(m)]
+    hooks = [m.register_forward_hook(record) for m in names]
     try:
         with torch.inference_mode():
             model(batch.clone())

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
+from ..io.wording import counted
 from ..modules.activations import require_memory_for
-from ..modules.copying import replica
 from ..modules.modes import restored_modes
+from ..modules.reparametrization import with_plain_weights
 from .config import LatencyConfig
 
 Times = npt.NDArray[np.float64]
@@ -139,6 +140,8 @@ def _settled_clock(device: torch.device) -> float:
 def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> tuple[nn.Module, Tensor]:
     """Copy a network to the device and data type of the measurement, and make a batch for it.
 
+    The copy is the network as it ships: masks and reparametrisations are written into its weights.
+
     Args:
         model: Any network.
         shape: Shape of one example.
@@ -149,7 +152,7 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
     """
     device = torch.device(config.device) if config.device else next(model.parameters()).device
     dtype = getattr(torch, config.dtype)
-    placed = replica(model).to(device, dtype).eval()
+    placed = with_plain_weights(model).to(device, dtype).eval()
     require_memory_for(placed, shape, config.batch, "give a smaller --latency-batch")
     batch = torch.zeros(config.batch, *shape, device=device, dtype=dtype)
     try:
@@ -159,7 +162,8 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
         if is_out_of_memory(error):
             raise
         raise ValueError(
-            f"the network does not run on {config.batch} examples of {shape} in {config.dtype} on {device}: "
+            f"the network does not run on {counted(config.batch, 'example')} of {shape} in "
+            f"{config.dtype} on {device}: "
             f"{str(error).splitlines()[0]}"
         ) from error
     return placed, batch

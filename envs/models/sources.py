@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..io.memory import is_out_of_memory
 from ..io.suggestions import did_you_mean
 from ..io.untrusted import first_line
+from ..io.wording import counted
 
 DEFAULT = "DEFAULT"
 """Name of a network's best published weights, in every source."""
@@ -99,7 +100,8 @@ def check_sizes(weights: str, name: str, published: tuple[int, int], needed: tup
     """
     if published != needed:
         raise ValueError(
-            f"the weights {weights} of {name} are for {published[0]} classes and {published[1]} channels, "
+            f"the weights {weights} of {name} are for {counted(published[0], 'class', 'classes')} and "
+            f"{counted(published[1], 'channel')}, "
             f"the data has {needed[0]} and {needed[1]}: give weights that were trained on this data, or none"
         )
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..io.tensor_files import check_numbers, read_tensors
 from ..io.untrusted import short
+from ..io.wording import counted
 from .pickles import read_pickled
 from .state_dicts import find_state_dict
 
@@ -130,7 +131,8 @@ def _other_classes(shapes: list[tuple[tuple[int, ...], tuple[int, ...]]], needed
     if target != needed:
         return ""
     return (
-        f"they are for {given} classes, the data has {target}; give weights that were trained on this data, "
+        f"they are for {counted(given, 'class', 'classes')}, the data has {target}; give weights that "
+        "were trained on this data, "
         "or none"
     )
 
@@ -141,7 +143,8 @@ def _other_channels(shapes: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> st
     if others or len(given) != 4 or len(target) != 4 or given[:1] + given[2:] != target[:1] + target[2:]:
         return ""
     return (
-        f"they are for images of {given[1]} channels, the data has {target[1]}; give weights that were "
+        f"they are for images of {counted(given[1], 'channel')}, the data has {target[1]}; give weights "
+        "that were "
         "trained on this data, or none"
     )
 

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..io.memory import require_memory
+from ..io.wording import counted
 from .copying import on_meta, replica
 
 
@@ -32,7 +33,7 @@ def require_memory_for(model: nn.Module, shape: tuple[int, ...], batch: int, rem
     if all(tensor.device.type == "cpu" for tensor in tensors):
         size = "x".join(map(str, shape))
         needed = _largest_operation(model, tensors, shape, batch)
-        require_memory(needed, f"the activations of {batch} inputs of {size}", remedy)
+        require_memory(needed, f"the activations of {counted(batch, 'input')} of {size}", remedy)
 
 
 def _largest_operation(model: nn.Module, tensors: list[Tensor], shape: tuple[int, ...], batch: int) -> int:

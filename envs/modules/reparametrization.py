@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..io.memory import is_out_of_memory
 from .copying import replica
 from .inputs import run_on_copy
+from .weight_masks import remove_masks
 
 
 class SameConv2d(nn.Conv2d):
@@ -71,6 +72,18 @@ def remove_reparametrizations(model: nn.Module) -> nn.Module:
     if changed:
         baked.baked = True  # type: ignore[assignment]
     return baked.train(model.training)
+
+
+def with_plain_weights(model: nn.Module) -> nn.Module:
+    """Copy a network as it ships: masks of ``torch.nn.utils.prune`` and reparametrisations are written in.
+
+    Args:
+        model: Any network; it is not changed.
+
+    Returns:
+        A copy that computes the same in evaluation mode, and computes no weight in its passes.
+    """
+    return remove_masks(remove_reparametrizations(model))
 
 
 def _remove_norm_hooks(module: nn.Module) -> bool:

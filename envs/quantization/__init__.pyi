@@ -1,5 +1,6 @@
 from .insertion import calibrate as calibrate
 from .insertion import fake_quantize_ as fake_quantize_
+from .insertion import float_notes as float_notes
 from .insertion import quantize_ as quantize_
 from .insertion import remove_fake_quantization as remove_fake_quantization
 from .integer_files import export_int8 as export_int8

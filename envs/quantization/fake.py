@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 WEIGHT_END = 127
 """Largest whole number of a weight; the smallest is its negative, so that zero is in the middle."""
@@ -148,6 +149,36 @@ STAND_INS: dict[type[nn.Module], type[Quantized]] = {
 """The class of each kind of layer under fake quantisation; layers of other classes stay in float.
 
 A layer changes its class, and keeps its tensors, masks and hooks."""
+
+
+def kind_of(layer: nn.Module) -> type[nn.Module]:
+    """Return the class of a layer, without the one that torch makes for each layer with a parametrisation."""
+    kind = type(layer)
+    return kind.__bases__[0] if is_parametrized(layer) else kind
+
+
+def change_kind(layer: nn.Module, kind: type[nn.Module]) -> None:
+    """Change what :func:`kind_of` returns; parametrisations stay."""
+    own = type(layer)
+    # Copies share the class that torch made, so it is not changed.
+    layer.__class__ = type(own.__name__, (kind,), dict(vars(own))) if is_parametrized(layer) else kind
+
+
+def layers_in_float(model: nn.Module) -> list[str]:
+    """Return the names of the layers with weights, other than norms, that are not under quantisation."""
+    quantized = quantized_layers(model)
+    return [
+        name or "the network"
+        for name, module in model.named_modules()
+        if name not in quantized and _has_weight(module)
+    ]
+
+
+def _has_weight(module: nn.Module) -> bool:
+    if isinstance(module, nn.LayerNorm):
+        return False
+    own = [name for name, p in module._parameters.items() if p is not None and p.ndim >= 2]
+    return any(name.startswith("weight") for name in own) or is_parametrized(module, "weight")
 
 
 def quantized_layers(model: nn.Module) -> dict[str, Quantized]:

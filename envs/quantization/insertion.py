@@ -7,15 +7,28 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..io.wording import counted
 from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..tasks.base import Task
 from ..tasks.optional_members import measuring_batch
-from .fake import STAND_INS, ActivationRange, OutputRounding, Quantized, RoundedLayer, quantized_layers
+from .fake import (
+    STAND_INS,
+    ActivationRange,
+    OutputRounding,
+    RoundedLayer,
+    change_kind,
+    kind_of,
+    layers_in_float,
+    quantized_layers,
+)
 from .places import Place, find_places
 
 CALIBRATION_IMAGES = 512
 """Training images for the first ranges; training moves them on."""
+
+_MOST_NAMES = 8
+"""Largest number of layers that a note names."""
 
 _BATCH = 64
 """Images of a batch of the calibration; a range is the mean of its batches' extremes."""
@@ -24,9 +37,10 @@ _BATCH = 64
 def quantize_(model: nn.Module, task: Task, *, images: int = CALIBRATION_IMAGES, seed: int = 0) -> nn.Module:
     """Put a network under fake quantisation in place, with ranges calibrated on training images; return it.
 
-    Convolutions and linear layers of torch's own classes are quantised, others stay in float. Names of
-    parameters, masks and hooks stay as they are; the ranges are buffers. In training mode ranges follow the
-    activations, and weights learn to be rounded (Jacob et al. 2018, arXiv 1712.05877, section 3).
+    Convolutions and linear layers of torch's own classes are quantised, others stay in float; see
+    :func:`float_notes`. Names of parameters, masks, parametrisations and hooks stay as they are; the ranges
+    are buffers. In training mode ranges follow the activations, and weights learn to be rounded (Jacob et al.
+    2018, arXiv 1712.05877, section 3).
 
     Args:
         model: A network on the task's device.
@@ -70,7 +84,7 @@ def fake_quantize_(model: nn.Module, example: Tensor) -> nn.Module:
 def _stand_in(layer: nn.Module, place: Place, modules: dict[str, nn.Module]) -> None:
     """Change a layer's class, and give it its ranges."""
     device = next(layer.parameters()).device
-    layer.__class__ = STAND_INS[type(layer)]
+    change_kind(layer, STAND_INS[kind_of(layer)])
     assert isinstance(layer, RoundedLayer)
     layer.input_range = ActivationRange().to(device).train(layer.training)
     layer.output_range = None
@@ -80,6 +94,19 @@ def _stand_in(layer: nn.Module, place: Place, modules: dict[str, nn.Module]) -> 
         layer.output_range = rounding
         tail = modules[place.norm] if place.norm else layer
         tail.register_forward_hook(OutputRounding(rounding))
+
+
+def float_notes(model: nn.Module) -> tuple[str, ...]:
+    """Name the layers of a network under fake quantisation that stay in float, in a note if there are any."""
+    names = layers_in_float(model)
+    if not names:
+        return ()
+    more = "" if len(names) <= _MOST_NAMES else f" and {len(names) - _MOST_NAMES} more"
+    stay = counted(len(names), "layer stays", "layers stay")
+    return (
+        f"{stay} in float ({', '.join(names[:_MOST_NAMES])}{more}): int8 is for plain nn.Conv1d, nn.Conv2d "
+        "and nn.Linear that the forward code calls.",
+    )
 
 
 def calibrate(model: nn.Module, task: Task, *, images: int = CALIBRATION_IMAGES, seed: int = 0) -> None:
@@ -111,16 +138,12 @@ def calibrate(model: nn.Module, task: Task, *, images: int = CALIBRATION_IMAGES,
 
 def remove_fake_quantization(model: nn.Module) -> nn.Module:
     """Take a network out of fake quantisation in place, with its weights in float; return it."""
-    plain = {stand_in: kind for kind, stand_in in STAND_INS.items()}
+    plain: dict[type[nn.Module], type[nn.Module]] = {stand_in: kind for kind, stand_in in STAND_INS.items()}
     for layer in quantized_layers(model).values():
-        _take_back(layer, plain[type(layer)])
+        del layer.input_range, layer.output_range, layer.norm
+        change_kind(layer, plain[kind_of(layer)])
     for module in model.modules():
         for key, hook in list(module._forward_hooks.items()):
             if isinstance(hook, OutputRounding):
                 del module._forward_hooks[key]
     return model
-
-
-def _take_back(layer: Quantized, kind: type[nn.Module]) -> None:
-    del layer.input_range, layer.output_range, layer.norm
-    layer.__class__ = kind  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -96,19 +97,35 @@ def _tidy(model: Any) -> None:
     """Make an ``onnx_ir.Model`` small, and fit for all of onnxruntime's options.
 
     The exporter's remarks on each operation take more room than the whole numbers of a small network. And it
-    lets layers share the whole numbers of zero, which "session.x64quantprecision" refuses.
+    lets layers share whole numbers: the zeros, and those of a layer that is called twice. The option
+    "session.x64quantprecision" rewrites them for each layer, and refuses shared ones.
     """
     import onnx_ir
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     ClearMetadataAndDocStringPass()(model)
-    for number, node in enumerate(model.graph):
-        zero = node.inputs[2] if node.op_type == "DequantizeLinear" else None
-        if zero is not None and zero.is_initializer() and len(zero.shape) and len(zero.uses()) > 1:
-            own = onnx_ir.Value(name=f"{zero.name}.{number}", shape=zero.shape, type=zero.type)
-            own.const_value = onnx_ir.tensor(zero.const_value.numpy(), name=own.name)
-            model.graph.register_initializer(own)
-            node.replace_input_with(2, own)
+    graph, number = model.graph, itertools.count()
+    for node in [node for node in graph if _holds_numbers(node)]:
+        for reader, place in list(node.outputs[0].uses())[1:]:
+            own = onnx_ir.Node("", node.op_type, node.inputs, node.attributes.values())
+            own.outputs[0].name = f"{node.outputs[0].name}.{next(number)}"
+            own.outputs[0].shape, own.outputs[0].type = node.outputs[0].shape, node.outputs[0].type
+            graph.insert_before(reader, own)
+            reader.replace_input_with(place, own.outputs[0])
+    for node in [node for node in graph if _holds_numbers(node)]:
+        for place, value in enumerate(node.inputs):
+            if value.is_initializer() and len(value.shape) and len(value.uses()) > 1:
+                copied = onnx_ir.Value(
+                    name=f"{value.name}.{next(number)}", shape=value.shape, type=value.type
+                )
+                copied.const_value = onnx_ir.tensor(value.const_value.numpy(), name=copied.name)
+                graph.register_initializer(copied)
+                node.replace_input_with(place, copied)
+
+
+def _holds_numbers(node: Any) -> bool:
+    """Return whether a node multiplies the whole numbers of a layer by their scales."""
+    return node.op_type == "DequantizeLinear" and node.inputs[0].is_initializer()
 
 
 def _write_torchao(

@@ -16,9 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..modules.copying import replica
-from ..modules.reparametrization import remove_reparametrizations
-from ..sparsity.masks import remove_masks
+from ..modules.reparametrization import with_plain_weights
 from .fake import (
     ACTIVATION_END,
     WEIGHT_END,
@@ -154,7 +152,7 @@ def integer_network(model: nn.Module, runtime: Runtime) -> nn.Module:
         model: A network under fake quantisation; it is not changed.
         runtime: Whose operations the copy is made of: those of ``onnx`` run after the export only.
     """
-    integer = remove_reparametrizations(remove_masks(replica(model))).cpu().eval()
+    integer = with_plain_weights(model).cpu().eval()
     layers = quantized_layers(integer)
     kinds = {name: _INTEGER[type(layer)] for name, layer in layers.items()}
     parts = {name: _parts(layer, integer, runtime) for name, layer in layers.items()}

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
-from .fake import STAND_INS
+from .fake import STAND_INS, kind_of
 
 _RELU = {"relu", "relu_"}
 
@@ -130,7 +130,9 @@ class _Recording(TorchDispatchMode):
 
     def __enter__(self) -> _Recording:
         for name, module in self.modules.items():
-            kind = "layer" if type(module) in STAND_INS else "norm" if isinstance(module, _BatchNorm) else ""
+            kind = (
+                "layer" if kind_of(module) in STAND_INS else "norm" if isinstance(module, _BatchNorm) else ""
+            )
             if kind:
                 self._hooks.enter_context(self._watched(name, kind, module))
         return super().__enter__()

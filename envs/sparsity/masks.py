@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from ..modules.weight_masks import masked_weights as masked_weights
+from ..modules.weight_masks import remove_masks as remove_masks
 
 Masks: TypeAlias = Mapping[str, Tensor]
 """Keep masks by the name of the weight in the dense network, such as ``conv1.weight``; bool, True stays."""
@@ -85,13 +86,6 @@ def keep_masks(model: nn.Module) -> dict[str, Tensor]:
         name: getattr(module, f"{own}_mask").detach().bool().clone()
         for name, module, own in masked_weights(model)
     }
-
-
-def remove_masks(model: nn.Module) -> nn.Module:
-    """Write masked weights into the network as plain ones, with zeros, in place; return it."""
-    for _, module, own in list(masked_weights(model)):
-        prune.remove(module, own)
-    return model
 
 
 def sparsity(model: nn.Module) -> float:

@@ -1,6 +1,5 @@
 """Apply a plan to a network: mask it, cut it, save and rebuild it."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -13,9 +12,9 @@ from torch.nn.utils import prune
 
 from ..io.atomic_write import write_atomically
 from ..io.run_files import PLAN, WEIGHTS
-from ..io.sparse_tensors import pack
-from ..io.tensor_files import check_numbers, read_tensors, write_tensors
+from ..io.tensor_files import check_numbers, packed_bytes, read_tensors, write_tensors
 from ..io.untrusted import first_line, read_text, short
+from ..io.wording import counted
 from ..modules.calls import as_calls
 from ..modules.copying import refresh_masked_weights, replica
 from ..modules.numbers import set_numbers
@@ -103,19 +102,16 @@ def save_pruned(model: nn.Module, plan: PruningPlan, folder: Path) -> None:
     """
     text = replace(plan, attributes={**plan.attributes, **sizes_from_weights(model)}).to_json()
     write_atomically(folder / PLAN, lambda path: path.write_text(text, encoding="utf-8"))
-    baked = {"baked": "true"} if getattr(model, "baked", False) else {}
-    write_tensors(folder / WEIGHTS, _plain_tensors(model), baked, packed=True)
+    write_tensors(folder / WEIGHTS, _plain_tensors(model), _metadata(model), packed=True)
 
 
 def file_bytes(model: nn.Module) -> int:
-    """Return the size of the ``model.safetensors`` that :func:`save_pruned` writes, bytes; within 1 %."""
-    tensors, metadata = pack({name: tensor.cpu() for name, tensor in _plain_tensors(model).items()})
-    header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
-    end = 0
-    for name, tensor in tensors.items():
-        begin, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    return 8 + len(json.dumps(header, separators=(",", ":"))) + end
+    """Return the size of the ``model.safetensors`` that :func:`save_pruned` writes, bytes."""
+    return packed_bytes(_plain_tensors(model), _metadata(model))
+
+
+def _metadata(model: nn.Module) -> dict[str, str]:
+    return {"baked": "true"} if getattr(model, "baked", False) else {}
 
 
 def _plain_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -227,7 +223,7 @@ def _check_kept(plan: PruningPlan, model: nn.Module, dense: Mapping[str, torch.S
         # A filter may have several output channels, and the module may have filters of other layers.
         if count > before or missing < removed[module] or (count == before and missing != removed[module]):
             raise ValueError(
-                f"the plan removes {removed[module]} of {count} filters of layer {module!r}, "
+                f"the plan removes {removed[module]} of {counted(count, 'filter')} of layer {module!r}, "
                 f"the weights lack {missing} of {before}"
             )
 
@@ -243,7 +239,7 @@ def shrink_to(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     if differing := sorted(set(tensors) ^ set(state)):
         raise ValueError(
             f"the weights do not fit this network: {short(differing[0])!r} is in only one of them "
-            f"({len(differing)} keys differ)"
+            f"({counted(len(differing), 'key differs', 'keys differ')})"
         )
     for name, tensor in state.items():
         dense = tensors[name].shape

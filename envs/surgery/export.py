@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn.utils import prune
 from torch.utils._pytree import tree_leaves
 
 from ..io.atomic_write import check_writable as check_folder
 from ..io.atomic_write import write_atomically
 from ..io.memory import is_out_of_memory
 from ..io.tensor_files import without_shared_memory
-from ..modules.reparametrization import remove_reparametrizations
+from ..io.wording import counted
+from ..modules.reparametrization import with_plain_weights
 from ..modules.usable_weights import check_finite
 from .formats import Format
 from .norm_folding import fold_norms
@@ -102,7 +102,7 @@ def export(
     check_writable(path)
     if format == "onnx":
         require_onnx()
-    plain = _plain(model)
+    plain = with_plain_weights(model).cpu().eval()
     if normalisation is not None:
         check_normalisation(normalisation, format, shapes)
         plain = Preprocessed(plain, *normalisation).eval()
@@ -125,7 +125,10 @@ def check_normalisation(
         raise ValueError(f"preprocessing is for networks of one input, this one has {len(shapes)}")
     mean, std = normalisation
     if not len(mean) == len(std) == shapes[0][0]:
-        raise ValueError(f"{shapes[0][0]} channels need as many means and deviations, got {mean} and {std}")
+        raise ValueError(
+            f"{counted(shapes[0][0], 'channel needs', 'channels need')} as many means and deviations, "
+            f"got {mean} and {std}"
+        )
 
 
 def check_writable(path: Path) -> None:
@@ -149,16 +152,6 @@ def require_onnx() -> None:
     """
     if missing := [name for name in _ONNX_PACKAGES if find_spec(name) is None]:
         raise ValueError(f"ONNX needs {' and '.join(missing)}; install with: pip install 'secateur[onnx]'")
-
-
-def _plain(model: nn.Module) -> nn.Module:
-    """Copy a network to the CPU, without masks and reparametrisations."""
-    plain = remove_reparametrizations(model).cpu().eval()
-    for module in plain.modules():
-        for hook in list(module._forward_pre_hooks.values()):
-            if isinstance(hook, prune.BasePruningMethod):
-                prune.remove(module, hook._tensor_name)
-    return plain
 
 
 def _write_tensors(
@@ -248,10 +241,17 @@ def write_onnx(
     edit(exported.model)
     exported.model.metadata_props.update(_texts(metadata))
     exported.save(str(path), external_data=False)
-    onnx.checker.check_model(str(path), full_check=True)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry(*EXACT_SUMS)
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # kinds of their own, for files that one of the two does not understand
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"onnxruntime cannot load what torch wrote as ONNX: {_first_line(error)}; try another --format"
+        ) from error
     names = [entry.name for entry in session.get_inputs()]
 
     def run(inputs: tuple[Tensor, ...]) -> list[Tensor]:

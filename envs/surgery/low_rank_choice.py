@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from ..io.wording import counted
 from .low_rank_layers import RankLayer
 
 Floats = npt.NDArray[np.float64]
@@ -85,7 +86,7 @@ def choose_ranks(
         asked, share = (each / (dense_macs or macs) for each in (target_macs, total(smallest)))
         raise ValueError(
             f"the target {asked:.4g} of the MACs cannot be reached by low rank: with rank 1 in "
-            f"{len(layers)} layers the network keeps {share:.4f}; ask for at least "
+            f"{counted(len(layers), 'layer')} the network keeps {share:.4f}; ask for at least "
             f"{math.ceil(1e3 * share) / 1e3:g}, or cut filters, too"
         )
     low, high = 1e-30, 1e30  # prices; at the high one every layer is as small as can be

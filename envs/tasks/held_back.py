@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..io.wording import counted
 from .base import SplitName, Task
 from .images.splits import Split, TooFewError, stratified_split
 from .optional_members import inputs_at_hand, targets_at_hand
@@ -58,13 +59,15 @@ def hold_back(task: Task, seed: int = 0) -> Halves:
     size = task.size("val")
     if size < FEWEST:
         note = (
-            f"val has only {size} examples, fewer than {FEWEST}: the finalists are compared on those that "
+            f"val has only {counted(size, 'example')}, fewer than {FEWEST}: the finalists are compared "
+            "on those that "
             "the search has seen, too."
         )
         return Halves(task, task, note)
     search, judge = _halves(task, size, seed)
     note = (
-        f"val was halved (seed {seed}): {len(search)} examples for the search and {len(judge)}, which it "
+        f"val was halved (seed {seed}): {counted(len(search), 'example')} for the search and "
+        f"{len(judge)}, which it "
         "never saw, for comparing the finalists."
     )
     return Halves(_PartOfVal(task, search), _PartOfVal(task, judge), note)

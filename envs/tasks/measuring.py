@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..io.wording import counted
 from ..modules.inputs import run_on_copy
 from ..modules.modes import fastest_layout, restored_modes
 from ..modules.ranks import gather, rank, ranks, together
@@ -75,7 +76,9 @@ def measure(
     size = task.size(split)
     images = size if limit is None else min(limit, size)
     if images < 1:
-        raise ValueError(f"nothing to measure: the split {split} has {size} images, the limit is {limit}")
+        raise ValueError(
+            f"nothing to measure: the split {split} has {counted(size, 'image')}, the limit is {limit}"
+        )
     indices = (
         torch.arange(images) * size // images
     )  # spread over the split, as image folders are sorted by class

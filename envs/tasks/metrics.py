@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..io.wording import counted
+
 
 @runtime_checkable
 class Metric(Protocol):
@@ -244,7 +246,8 @@ class Average:
         score = torch.as_tensor(self.function(outputs.detach(), targets), dtype=torch.float64).cpu()
         if score.shape not in ((), (len(targets),)):
             raise TypeError(
-                f"the metric gives a tensor of {tuple(score.shape)} for {len(targets)} examples; give one "
+                f"the metric gives a tensor of {tuple(score.shape)} for "
+                f"{counted(len(targets), 'example')}; give one "
                 "score, or one per example"
             )
         return torch.stack([score.mean() * len(targets), torch.tensor(float(len(targets))).double()])
@@ -261,5 +264,7 @@ class Average:
 
 def _names(given: Sequence[str], count: int) -> list[str]:
     if given and len(given) != count:
-        raise ValueError(f"{len(given)} names were given for {count} outputs; give one per output, or none")
+        raise ValueError(
+            f"{len(given)} names were given for {counted(count, 'output')}; give one per output, or none"
+        )
     return list(given) or [str(k) for k in range(count)]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..io.wording import counted
 from .base import SplitName, Task
 from .finite_examples import require_finite
 from .ignored_labels import accepts, labels_in, refusal
@@ -106,7 +107,8 @@ def _check_labels(task: Task, split: SplitName, targets: Tensor, outputs: Tensor
     for label in {*others[: _TRIED // 2], *others[-_TRIED // 2 :]}:
         if not accepts(task.loss, outputs, _zeros(outputs), label):
             raise ValueError(
-                f"{split} of {task.name} has the label {label}, and the network {classes} outputs: labels "
+                f"{split} of {task.name} has the label {label}, and the network "
+                f"{counted(classes, 'output')}: labels "
                 f"are 0 to {classes - 1}, or one that the loss ignores; mend the labels, or give a network "
                 "with more outputs"
             )

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..io.wording import counted
 from ..modules.calls import Call
 from ..modules.units import Units
 from .naming import abbreviated
@@ -208,7 +209,7 @@ class TracedNetwork:
         for layer in self.layers:
             coupled = ", ".join(name for name in layer.producers if name != layer.name)
             lines.append(
-                f"{layer.name}: {layer.filters} filters"
+                f"{layer.name}: {counted(layer.filters, 'filter')}"
                 + (f", together with those of {coupled}" if coupled else "")
                 + (f"; read by {', '.join(layer.consumers)}" if layer.consumers else "")
             )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 
 from torch import nn
 
+from ..io.wording import counted
 from .labels import Cause, LabelVector
 from .naming import abbreviated
 
@@ -61,7 +62,11 @@ def advice(modules: Iterable[str], pinned: int) -> str:
     """
     stay = "no filter stays for it"
     if pinned:
-        stay = f"{pinned} filters, which may share channels with them, stay"
+        stay = counted(
+            pinned,
+            "filter, which may share channels with them, stays",
+            "filters, which may share channels with them, stay",
+        )
     return (
         f"no traced call reaches the parameters of {abbreviated(modules, 6)}; {stay}; trace another call "
         "that does (--also-trace 3x64x64 or --also-trace METHOD), or delete the modules if nothing uses them"

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...io.wording import counted
 from .image_task import ImageTask
 
 
@@ -80,8 +81,10 @@ class ClassificationTask(ImageTask):
     def _check(self, outputs: Tensor) -> None:
         if outputs.shape[1:] != (self.num_outputs,):
             raise ValueError(
-                f"{self.name} has {self.num_outputs} classes, the network's outputs have the shape "
-                f"{tuple(outputs.shape[1:])} per image: give a network with {self.num_outputs} outputs"
+                f"{self.name} has {counted(self.num_outputs, 'class', 'classes')}, the network's outputs "
+                "have the shape "
+                f"{tuple(outputs.shape[1:])} per image: give a network with "
+                f"{counted(self.num_outputs, 'output')}"
             )
 
 

@@ -16,6 +16,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
+from ...io.wording import counted
 from ..base import SplitName
 from ..draws import uniform
 from ..optional_members import distillation_loss
@@ -66,7 +67,8 @@ class ImageTask(abc.ABC):
             raise ValueError(f"a task has images of one shape, got {sorted(shapes)}")
         if not len(self.mean) == len(self.std) == self.input_shape[0]:
             raise ValueError(
-                f"{self.input_shape[0]} channels need as many means and deviations, "
+                f"{counted(self.input_shape[0], 'channel needs', 'channels need')} as many means and "
+                "deviations, "
                 f"got {self.mean} and {self.std}"
             )
 

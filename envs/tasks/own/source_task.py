@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...io.wording import counted
 from ...modules.randomness import fixed_randomness
 from ..base import SplitName
 from ..draws import derived_seed
@@ -225,7 +226,8 @@ class SourceTask:
         classes = count_classes(found, self._loss, getattr(self._metric, "ignore_label", None))
         if read:
             self.notes += (
-                f"The task has {classes} classes by the labels of {read} examples; give num_outputs if there "
+                f"The task has {counted(classes, 'class', 'classes')} by the labels of "
+                f"{counted(read, 'example')}; give num_outputs if there "
                 "are more.",
             )
         return classes
@@ -245,7 +247,8 @@ class SourceTask:
             return targets.reshape(outputs.shape)
         raise ValueError(
             f"{self.name} expects outputs of the shape {expected[1:]} per example, the network returns "
-            f"{tuple(outputs.shape[1:])}: give a network with {self.num_outputs} outputs, or num_outputs"
+            f"{tuple(outputs.shape[1:])}: give a network with {counted(self.num_outputs, 'output')}, or "
+            "num_outputs"
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
 import secateur
 from secateur.agent.cli import main
@@ -111,6 +112,7 @@ def test_where_another_network_is_stored_the_measured_one_is_that_which_ships(wh
 def test_the_table_is_the_mean_of_the_runs_and_the_page_shows_its_numbers(whole: Path) -> None:
     content = content_of(whole)
     page = (whole / "compare.html").read_text()
+    assert "size and 1 pass over the training images each" in page
     for row in content["table"]:
         runs = [run for run in content["members"] if run["method"] == row["method"] and not run["failed"]]
         assert row["seeds"] == len(runs)
@@ -158,6 +160,7 @@ def test_python_compares_too_and_goes_on(
     assert found.rows[1]["macs_ratio"] == 1
     assert max(map(len, str(found).splitlines())) <= 100
     assert "l2-uniform" in str(found)
+    assert "; 0 passes each" in str(found)
     monkeypatch.setattr("secateur.agent.comparison.front_door.compare_in", None)
     again = secateur.compare(plain_network(), digit_task, resume=True, **options)
     assert again.content == found.content
@@ -165,6 +168,25 @@ def test_python_compares_too_and_goes_on(
         secateur.compare(plain_network(), digit_task, resume=True, **options | {"epochs": 1})
     with pytest.raises(ValueError, match="give resume=True"):
         secateur.compare(plain_network(), digit_task, **options)
+
+
+def test_without_a_filter_that_may_go_the_systems_that_remove_something_else_are_compared(
+    digit_task: ClassificationTask,
+) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
+    methods = ("l2-uniform", "small-dense", "fpgm-int8", "filters-rank", "gradual-filters", "lottery-filters")
+    methods += ("dynamic-filters", "agent-blocks", "dense-tuned", "magnitude-global", "rank", "int8")
+    found = secateur.compare(model, digit_task, methods=methods, targets=0.5, epochs=0)
+    for row in found.rows[:8]:
+        assert "can be pruned: the network's output; give a network with a layer before" in row["failed"]
+    assert [row["failed"] for row in found.rows[8:]] == [""] * 4
+    assert found.rows[8]["file_ratio"] == 1
+    assert found.rows[10]["macs_ratio"] < 0.5
+    assert found.rows[10]["notes"] == ["1 layer became two of low rank."]
+    assert "l2-uniform at 50 %: no filter of the network can be pruned" in " ".join(str(found).split())
+    with pytest.raises(ValueError, match="no filter of Sequential can be pruned: the network's output; give"):
+        secateur.compare(model, digit_task, methods="l2-uniform,small-dense", targets=0.5, epochs=0)
 
 
 @pytest.mark.parametrize(

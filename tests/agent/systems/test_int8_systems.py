@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import secateur
 from secateur.agent.comparison.config import ComparisonConfig
@@ -49,6 +50,20 @@ def test_a_comparison_measures_int8_and_writes_a_network_that_loads(
     (ranges,) = [load_ranges(path.parent) for path in (tmp_path / "out").rglob("int8.json")]
     assert ranges is not None
     assert set(ranges) == {"0", "3", "8"}
+
+
+@pytest.mark.parametrize("method", ["int8", "fpgm-int8"])
+def test_the_notes_name_the_layers_that_stay_in_float(method: str, digit_task: ClassificationTask) -> None:
+    class Own(nn.Conv2d):
+        pass
+
+    model = plain_network()
+    model[3].__class__ = Own
+    weight_norm(model[8])
+    result = SYSTEMS[method](job(digit_task, model, 0.9))
+    assert set(ranges_of(result.model)) == {"0", "8"}
+    (said,) = [note for note in result.notes if "in float" in note]
+    assert said.startswith("1 layer stays in float (3): ")
 
 
 def test_a_comparison_of_all_systems_in_int8_is_refused_in_a_sentence() -> None:

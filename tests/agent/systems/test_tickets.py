@@ -135,4 +135,4 @@ def test_parameters_that_cannot_begin_anew_are_named(problem: PruningProblem) ->
     model.scale = nn.Parameter(torch.ones(1))
     job = job_of(problem, 0.5, epochs=0)
     notes = Lottery()(replace(job, model=model)).notes
-    assert any("1 parameters have no default" in note and "scale" in note for note in notes)
+    assert any("1 parameter has no default" in note and "scale" in note for note in notes)

@@ -6,12 +6,15 @@ Shapes: L layers, P cuts.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.prune import random_unstructured
 
 from secateur.agent import PruningConfig, prune
 from secateur.agent.cli import main
@@ -22,6 +25,7 @@ from secateur.envs.cost.counts import size_ratio
 from secateur.envs.cost.latency_table import LatencyTable
 from secateur.envs.cost.profiling import _is_timed, cut_to, random_counts, with_latency
 from secateur.envs.cost.timer import measure_latency, timed_copy
+from secateur.envs.modules.reparametrization import with_plain_weights
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tracing import TracedNetwork, trace
@@ -68,6 +72,26 @@ def test_every_call_of_every_module_is_predicted_at_its_size(
     example = torch.zeros(1, *architecture.shape)
     for kept in random_counts(network, 2, seed=7):
         assert latency.terms(kept)[1] == pytest.approx(weights_called(cut_to(model, network, kept), example))
+
+
+@pytest.mark.parametrize("norm", [weight_norm, nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_layers_with_masks_or_norms_of_weights_are_predicted_as_they_ship(
+    norm: Callable[[nn.Module], nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "secateur.envs.cost.profiling.latency_ms", lambda model, x, **_: weights_called(model, x)
+    )
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten()
+    )
+    model.append(nn.Linear(32, 4)).eval()
+    random_unstructured(model[0], "weight", 0.5)
+    norm(model[4])
+    network, latency = timed(model)
+    example = torch.zeros(1, *SHAPE)
+    for kept in random_counts(network, 3, seed=7):
+        smaller = with_plain_weights(cut_to(model, network, kept))
+        assert latency.terms(kept)[1] == pytest.approx(weights_called(smaller, example))
 
 
 @pytest.mark.usefixtures("without_clock")
@@ -164,7 +188,7 @@ def test_wrong_settings_are_refused_in_one_sentence(options: dict[str, object], 
 
 
 def test_a_network_that_does_not_run_as_it_should_be_timed_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"does not run on 1 examples of \(2, 8, 8\) in float32"):
+    with pytest.raises(ValueError, match=r"does not run on 1 example of \(2, 8, 8\) in float32"):
         measure_latency(plain_network(), (2, 8, 8), LatencyConfig())
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from secateur.envs.cost.config import LatencyConfig
 from secateur.envs.cost.timer import (
@@ -183,3 +184,21 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved() -> None:
     assert [timing.batch for timing in timings] == [16, 16]
     with pytest.raises(RuntimeError, match="out of memory"):
         compare_throughput([Batch(room=0)], (3, 32, 32), LatencyConfig())
+
+
+@pytest.mark.parametrize("computed", ["mask", "weight_norm", "parametrization", "old spectral_norm"])
+def test_a_network_is_timed_as_it_ships_without_computing_its_weights(computed: str) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+    {
+        "mask": lambda layer: prune.random_unstructured(layer, "weight", 0.5),
+        "weight_norm": nn.utils.weight_norm,
+        "parametrization": nn.utils.parametrizations.weight_norm,
+        "old spectral_norm": nn.utils.spectral_norm,
+    }[computed](model[0])
+    placed, batch = timed_copy(model, (1, 8, 8), LatencyConfig())
+    assert isinstance(placed[0]._parameters["weight"], nn.Parameter)
+    assert not placed[0]._forward_pre_hooks
+    assert type(placed[0]) is nn.Conv2d
+    x = torch.randn_like(batch)
+    torch.testing.assert_close(placed(x), model(x))
+    assert set(dict(model[0].named_parameters())) != {"weight", "bias"}

@@ -205,5 +205,5 @@ def test_weights_for_other_classes_or_channels_say_so(tmp_path: Path) -> None:
     torch.save(prefixed("module."), tmp_path / "a.pt")
     with pytest.raises(ValueError, match="they are for 10 classes, the data has 7"):
         get_model("demo", num_classes=7, in_channels=1, weights=tmp_path / "a.pt")
-    with pytest.raises(ValueError, match="they are for images of 1 channels, the data has 3"):
+    with pytest.raises(ValueError, match="they are for images of 1 channel, the data has 3"):
         get_model("demo", num_classes=10, in_channels=3, weights=tmp_path / "a.pt")

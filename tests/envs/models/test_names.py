@@ -113,8 +113,8 @@ def test_networks_of_timm_are_built_by_name() -> None:
         ("timm:resnet26q", None, r"timm has no network 'resnet26q', did you mean 'resnet26'\?"),
         ("timm:resnet50.a1_in1k", None, r"give timm:resnet50 --weights a1_in1k"),
         ("timm:resnet50", "a1_in2k", r"did you mean 'a1_in1k'\?; give DEFAULT, "),
-        ("timm:resnet50", "DEFAULT", "for 1000 classes and 3 channels, the data has 7 and 3"),
-        ("timm:resnet50", "resnet50.a1_in1k", "for 1000 classes and 3 channels, the data has 7 and 3"),
+        ("timm:resnet50", "DEFAULT", "for 1,000 classes and 3 channels, the data has 7 and 3"),
+        ("timm:resnet50", "resnet50.a1_in1k", "for 1,000 classes and 3 channels, the data has 7 and 3"),
     ],
 )
 def test_wrong_names_of_timm_are_answered_before_any_download(

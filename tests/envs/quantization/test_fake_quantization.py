@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrizations, prune
 
 from secateur.envs.modules.copying import replica
 from secateur.envs.quantization import (
     calibrate,
     fake_quantize_,
+    float_notes,
+    integer_network,
     load_ranges,
     quantize_,
     ranges_of,
@@ -224,3 +227,42 @@ def test_wrong_uses_are_refused_in_a_sentence(few: ClassificationTask, tmp_path:
         (tmp_path / "int8.json").write_text(text)
         with pytest.raises(ValueError, match=rf"int8\.json does not hold ranges: {why}"):
             load_ranges(tmp_path)
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_layers_with_parametrisations_are_rounded_train_and_come_back(
+    norm: Callable[[nn.Module], nn.Module], few: ClassificationTask
+) -> None:
+    model = residual()
+    norm(model.conv1)
+    norm(model.head)
+    names = list(model.state_dict())
+    quantize_(model, few)
+    assert set(ranges_of(model)) == {"stem", "conv1", "conv2", "head"}
+    assert float_notes(model) == ()
+    copied = replica(model)
+    before = copied.conv1.weight.detach().clone()
+    finetune(copied, few, CONFIG)
+    assert not torch.equal(copied.conv1.weight, before)
+    assert torch.equal(model.conv1.weight, before)
+    integer = integer_network(copied, "torch").conv1.integer_weight
+    assert integer.values.dtype == torch.int8
+    remove_fake_quantization(copied)
+    assert [name for name in copied.state_dict() if "range" not in name] == names
+    x, _ = few.batch("test", torch.arange(4))
+    plain = residual()
+    norm(plain.conv1)
+    norm(plain.head)
+    plain.load_state_dict(copied.state_dict())
+    torch.testing.assert_close(plain.eval()(x), copied.eval()(x))
+    assert set(ranges_of(model)) == {"stem", "conv1", "conv2", "head"}
+
+
+def test_layers_that_stay_in_float_are_named(few: ClassificationTask) -> None:
+    class Own(nn.Conv2d):
+        pass
+
+    model = nn.Sequential(Own(1, 4, 3), nn.ConvTranspose2d(4, 4, 3), nn.Flatten(), nn.Linear(256, 10)).eval()
+    parametrizations.weight_norm(model[1])
+    (note,) = float_notes(quantize_(model, few))
+    assert note.startswith("2 layers stay in float (0, 1): int8 is for plain nn.Conv1d, nn.Conv2d and")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.envs.models import get_model
@@ -17,6 +19,7 @@ from secateur.envs.recovery.finetuning import finetune
 from secateur.envs.sparsity import apply_masks
 from secateur.envs.surgery.export import EXACT_SUMS, export
 from secateur.envs.tasks import ClassificationTask
+from support.made import forward_of
 from support.onnx import needs_onnx
 from support.quantized import needs_torchao, residual
 
@@ -108,6 +111,41 @@ def test_onnxruntime_computes_all_convolutions_in_int8_and_the_file_is_a_quarter
     convolutions = sum(isinstance(module, nn.Conv2d) for module in model.modules())
     assert kinds.count("QLinearConv") == convolutions
     assert not {"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul"} & set(kinds)
+
+
+def called_twice() -> nn.Module:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.conv(F.relu(self.conv(F.relu(self.stem(x)))))).mean((2, 3)))
+
+    stem, conv = nn.Conv2d(1, 6, 3), nn.Conv2d(6, 6, 3, padding=1)
+    return forward_of(forward, stem=stem, conv=conv, head=nn.Linear(6, 10))
+
+
+def of_one_weight() -> nn.Module:
+    model = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3))
+    model[4].weight = model[2].weight
+    return model.append(nn.Flatten()).append(nn.Linear(24, 10))
+
+
+def linear_twice_over_rows() -> nn.Module:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return self.linear(F.relu(self.linear(x.squeeze(1)))).mean(1)
+
+    return forward_of(forward, linear=nn.Linear(8, 8))
+
+
+@needs_onnx
+@pytest.mark.parametrize("build", [called_twice, of_one_weight, linear_twice_over_rows])
+def test_layers_that_are_called_twice_or_share_a_weight_are_written_in_onnx(
+    build: Callable[[], nn.Module], digit_task: ClassificationTask, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = quantize_(build().eval(), digit_task)
+    path = export_int8(model, tmp_path / "int8.onnx", "onnx-int8", SHAPE).path
+    x, _ = digit_task.batch("test", torch.arange(20))
+    with torch.no_grad():
+        simulated = model(x)
+    assert (run_onnx(path, x) - simulated).abs().max() < 0.05 * simulated.abs().max()
 
 
 @needs_onnx

@@ -115,7 +115,7 @@ def test_preprocessing_that_is_wrong_is_seen_in_the_comparison(
     [
         (network, "safetensors", (SHAPE,), "safetensors holds no computation"),
         (TwoInTwoOut, "pt2", (SHAPE, (5,)), "networks of one input, this one has 2"),
-        (network, "pt2", ((1, 8, 8),), "1 channels need as many means"),
+        (network, "pt2", ((1, 8, 8),), "1 channel needs as many means"),
     ],
 )
 def test_there_has_to_be_a_place_for_the_preprocessing(
