@@ -29,7 +29,8 @@ from torch import nn
 
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.data_config import DataConfig
-from secateur.agent.procedures.loading import build_dense_network, load_pruned_run, load_task
+from secateur.agent.procedures.loading import build_dense_network, load_task
+from secateur.agent.procedures.pruned_runs import load_pruned_run
 from secateur.agent.procedures.quantized_run import load_quantized_run
 from secateur.agent.systems.base import Job
 from secateur.agent.systems.int8 import Int8, PrunedInt8

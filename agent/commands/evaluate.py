@@ -67,8 +67,8 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
         from ...envs.tasks.optional_members import metric_name
         from ...envs.tasks.user_task import check_answers
         from ...envs.tracing import trace
-        from ..procedures.loading import load_pruned_run
         from ..procedures.opening import dense_networks, open_job
+        from ..procedures.pruned_runs import load_pruned_run
         from ..reporting.speed import measure_speeds
         from ..reporting.trace_page import measurements
         from ..run.progress import log_info

@@ -64,7 +64,7 @@ class Export:
         from ...envs.quantization.integer_files import export_int8, require_packages
         from ...envs.surgery.export import BATCHES, check_writable, export, require_onnx
         from ..procedures.export_metadata import export_metadata
-        from ..procedures.loading import load_pruned_network
+        from ..procedures.pruned_runs import load_pruned_network
         from ..procedures.quantized_run import load_quantized_run
 
         out = self.out or self.folder / _FILE[self.format]

@@ -14,7 +14,7 @@ from ...envs.tasks import Task
 from ...envs.tasks.measuring import measure
 from ...envs.tasks.optional_members import metric_name
 from ..run.progress import log_info
-from .loading import load_pruned_network, load_pruned_run
+from .pruned_runs import load_pruned_network, load_pruned_run
 
 
 def load_quantized_run(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:

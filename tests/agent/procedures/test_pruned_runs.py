@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import secateur
-from secateur.agent.procedures.loading import load_pruned_network, load_pruned_run
+from secateur.agent.procedures.pruned_runs import load_pruned_network, load_pruned_run
 from secateur.envs.tasks import Task, get_task
 from support.small import plain_network
 
