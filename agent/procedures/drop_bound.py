@@ -112,16 +112,14 @@ def notes_on_bound(chosen: Checked, bound: float, halves: Halves) -> tuple[str, 
     margin = chosen.interval[1] - chosen.drop
     if not halves.are_apart:
         return (
-            f"val has only {counted(images, 'image')}, so the bound was checked on those that the size "
-            "was chosen by, "
-            "and is undecided unless it is missed.",
+            f"val has only {counted(images, 'image')}, so the bound was checked on those that the size was "
+            "chosen by, and is undecided unless it is missed.",
         )
     if chosen.met != "yes":
         return (
-            f"{counted(images, 'image')} of val cannot show that a drop is within {bound:g} points, as "
-            "the interval "
-            f"alone reaches {margin:.2f} points above it: a network without any drop on them was taken. With "
-            "more images of val a smaller one may do.",
+            f"{counted(images, 'image')} of val cannot show that a drop is within {bound:g} points, as the "
+            f"interval alone reaches {margin:.2f} points above it: a network without any drop on them was "
+            "taken. With more images of val a smaller one may do.",
         )
     return (
         f"The bound holds for the upper end of the interval, {margin:.2f} points above the drop measured on "

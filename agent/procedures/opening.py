@@ -216,9 +216,8 @@ def _require_best_normalisation(name: str, model: nn.Module, task: Images, data:
     best, (given, better, images) = found
     in_use = _normalisation_name(data)
     raise ValueError(
-        f"the dense network {name} has {metric_name(task)} {given:.1f} % on {counted(images, 'image')} "
-        "with the "
-        f"normalisation {in_use}, the default here, and {better:.1f} % with {best}: give --normalisation "
+        f"the dense network {name} has {metric_name(task)} {given:.1f} % on {counted(images, 'image')} with "
+        f"the normalisation {in_use}, the default here, and {better:.1f} % with {best}: give --normalisation "
         f"{best}, or --normalisation {in_use} if that is right"
     )
 

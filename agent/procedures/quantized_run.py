@@ -61,6 +61,5 @@ def _calibrate_and_compare(model: nn.Module, task: Task) -> None:
     images = min(CALIBRATION_IMAGES, task.size("train"))
     log_info(
         f"calibrated on {counted(images, 'training image')}: {metric_name(task)} on val {after:.2f} % in "
-        "int8, "
-        f"{before:.2f} % in float; `secateur prune --quantize int8` trains for it"
+        f"int8, {before:.2f} % in float; `secateur prune --quantize int8` trains for it"
     )

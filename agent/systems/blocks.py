@@ -78,9 +78,8 @@ def _down_to_target(job: Job) -> Iterator[str]:
     least = math.ceil(1e3 * left / _macs(job.network)) / 1e3
     raise ValueError(
         f"the target {job.target:g} of the MACs cannot be reached by dropping blocks alone: without "
-        f"{counted(number, 'block')}, all that can go, {job.name} keeps {least:g}; ask for at least "
-        "that, or take "
-        "agent-blocks, which cuts filters, too"
+        f"{counted(number, 'block')}, all that can go, {job.name} keeps {least:g}; ask for at least that, "
+        "or take agent-blocks, which cuts filters, too"
     )
 
 

@@ -74,8 +74,7 @@ def what_zeros_save(model: nn.Module) -> str:
     if not fits:
         return saved
     return (
-        f"{saved} Two of four weights are zeros in {len(fits)} of {counted(len(weights), 'layer')}, "
-        "which sparse "
-        "kernels of NVIDIA GPUs from compute capability 8.0 on skip in fp16, bf16 and int8, if the network "
-        "is converted for them."
+        f"{saved} Two of four weights are zeros in {len(fits)} of {counted(len(weights), 'layer')}, which "
+        "sparse kernels of NVIDIA GPUs from compute capability 8.0 on skip in fp16, bf16 and int8, if the "
+        "network is converted for them."
     )

@@ -162,9 +162,8 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
         if is_out_of_memory(error):
             raise
         raise ValueError(
-            f"the network does not run on {counted(config.batch, 'example')} of {shape} in "
-            f"{config.dtype} on {device}: "
-            f"{str(error).splitlines()[0]}"
+            f"the network does not run on {counted(config.batch, 'example')} of {shape} in {config.dtype} "
+            f"on {device}: {str(error).splitlines()[0]}"
         ) from error
     return placed, batch
 

@@ -101,8 +101,8 @@ def check_sizes(weights: str, name: str, published: tuple[int, int], needed: tup
     if published != needed:
         raise ValueError(
             f"the weights {weights} of {name} are for {counted(published[0], 'class', 'classes')} and "
-            f"{counted(published[1], 'channel')}, "
-            f"the data has {needed[0]} and {needed[1]}: give weights that were trained on this data, or none"
+            f"{counted(published[1], 'channel')}, the data has {needed[0]} and {needed[1]}: give weights "
+            "that were trained on this data, or none"
         )
 
 

@@ -131,9 +131,8 @@ def _other_classes(shapes: list[tuple[tuple[int, ...], tuple[int, ...]]], needed
     if target != needed:
         return ""
     return (
-        f"they are for {counted(given, 'class', 'classes')}, the data has {target}; give weights that "
-        "were trained on this data, "
-        "or none"
+        f"they are for {counted(given, 'class', 'classes')}, the data has {target}; give weights that were "
+        "trained on this data, or none"
     )
 
 
@@ -143,9 +142,8 @@ def _other_channels(shapes: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> st
     if others or len(given) != 4 or len(target) != 4 or given[:1] + given[2:] != target[:1] + target[2:]:
         return ""
     return (
-        f"they are for images of {counted(given[1], 'channel')}, the data has {target[1]}; give weights "
-        "that were "
-        "trained on this data, or none"
+        f"they are for images of {counted(given[1], 'channel')}, the data has {target[1]}; give weights that "
+        "were trained on this data, or none"
     )
 
 

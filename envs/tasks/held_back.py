@@ -59,16 +59,14 @@ def hold_back(task: Task, seed: int = 0) -> Halves:
     size = task.size("val")
     if size < FEWEST:
         note = (
-            f"val has only {counted(size, 'example')}, fewer than {FEWEST}: the finalists are compared "
-            "on those that "
-            "the search has seen, too."
+            f"val has only {counted(size, 'example')}, fewer than {FEWEST}: the finalists are compared on "
+            "those that the search has seen, too."
         )
         return Halves(task, task, note)
     search, judge = _halves(task, size, seed)
     note = (
-        f"val was halved (seed {seed}): {counted(len(search), 'example')} for the search and "
-        f"{len(judge)}, which it "
-        "never saw, for comparing the finalists."
+        f"val was halved (seed {seed}): {counted(len(search), 'example')} for the search and {len(judge)}, "
+        "which it never saw, for comparing the finalists."
     )
     return Halves(_PartOfVal(task, search), _PartOfVal(task, judge), note)
 

@@ -108,9 +108,8 @@ def _check_labels(task: Task, split: SplitName, targets: Tensor, outputs: Tensor
         if not accepts(task.loss, outputs, _zeros(outputs), label):
             raise ValueError(
                 f"{split} of {task.name} has the label {label}, and the network "
-                f"{counted(classes, 'output')}: labels "
-                f"are 0 to {classes - 1}, or one that the loss ignores; mend the labels, or give a network "
-                "with more outputs"
+                f"{counted(classes, 'output')}: labels are 0 to {classes - 1}, or one that the loss ignores; "
+                "mend the labels, or give a network with more outputs"
             )
 
 

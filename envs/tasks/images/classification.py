@@ -82,8 +82,7 @@ class ClassificationTask(ImageTask):
         if outputs.shape[1:] != (self.num_outputs,):
             raise ValueError(
                 f"{self.name} has {counted(self.num_outputs, 'class', 'classes')}, the network's outputs "
-                "have the shape "
-                f"{tuple(outputs.shape[1:])} per image: give a network with "
+                f"have the shape {tuple(outputs.shape[1:])} per image: give a network with "
                 f"{counted(self.num_outputs, 'output')}"
             )
 

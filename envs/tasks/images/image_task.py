@@ -68,8 +68,7 @@ class ImageTask(abc.ABC):
         if not len(self.mean) == len(self.std) == self.input_shape[0]:
             raise ValueError(
                 f"{counted(self.input_shape[0], 'channel needs', 'channels need')} as many means and "
-                "deviations, "
-                f"got {self.mean} and {self.std}"
+                f"deviations, got {self.mean} and {self.std}"
             )
 
     @property
