@@ -267,7 +267,7 @@ def test_weights_that_do_not_fit_are_refused_with_the_keys(tmp_path: Path, chang
     ("model", "weights", "message"),
     [
         ("resnet18", "IMAGENET1K_V7", r"did you mean 'IMAGENET1K_V1'\?"),
-        ("resnet18", "DEFAULT", "for 1000 classes and 3 channels, the data has 10 and 3"),
+        ("resnet18", "DEFAULT", "for 1,000 classes and 3 channels, the data has 10 and 3"),
         ("demo", "DEFAULT", "no weights 'DEFAULT' for demo"),
     ],
 )
