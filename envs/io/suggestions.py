@@ -31,7 +31,10 @@ def did_you_mean(given: object, known: Iterable[str]) -> str:
     if matches:
         return f", did you mean {max(matches, key=similarity)!r}?"
     longer = sorted((name for name in known if given and name.startswith(given)), key=len)[:_MOST_LONGER]
-    return f", did you mean {' or '.join(map(repr, longer))}?" if longer else ""
+    if not longer:
+        return ""
+    *others, last = map(repr, longer)
+    return f", did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
 
 
 def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:

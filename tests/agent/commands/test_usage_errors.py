@@ -81,7 +81,7 @@ class Terminal(io.StringIO):
         (["prune", "--data", ""], "the name of the data is empty; give a data set such as digits, or a"),
         (
             ["prune", "--method", "fpgm"],
-            "there is no method 'fpgm', did you mean 'fpgm-global' or 'fpgm-uniform' or",
+            "there is no method 'fpgm', did you mean 'fpgm-global', 'fpgm-uniform' or",
         ),
         (["export"], "an argument is missing, folder: Folder of a prune run; see secateur export --help"),
     ],
