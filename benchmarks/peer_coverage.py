@@ -100,6 +100,8 @@ def _word(found: dict[str, Any] | None) -> str:
         return "-"
     if not found["problem"]:
         return "right"
+    if found["problem"].startswith(TimeoutError.__name__):
+        return "no end"
     return "**wrong**" if found["runs"] else "fails"
 
 
