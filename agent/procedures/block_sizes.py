@@ -115,9 +115,9 @@ class BlockSizes:
             smallest = smallest_ratio(network, "macs") * left / dense
             if dropped.blocks and smallest > target:
                 raise ValueError(
-                    f"the target {target:g} of the MACs cannot be reached: without {len(dropped.blocks)} "
-                    f"blocks and with the fewest filters allowed the network keeps {smallest:.4f}; ask for "
-                    f"at least {math.ceil(smallest * 1e3) / 1e3:g}"
+                    f"the target {target:g} of the MACs cannot be reached: without "
+                    f"{counted(len(dropped.blocks), 'block')} and with the fewest filters allowed the "
+                    f"network keeps {smallest:.4f}; ask for at least {math.ceil(smallest * 1e3) / 1e3:g}"
                 )
             return Sized(dropped, network, replace(config, target_macs=min(1.0, target * dense / left)))
         if table is None:

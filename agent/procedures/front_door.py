@@ -12,7 +12,6 @@ from typing import Any
 from torch import nn
 
 from ...envs.io.run_files import REPORT
-from ...envs.io.untrusted import parse_json, read_text
 from ...envs.models.factories import build_with
 from ...envs.modules.copying import replica
 from ...envs.modules.digest import weights_digest
@@ -27,6 +26,7 @@ from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
 from ...envs.tasks.user_task import check_task, on_device
+from ..reporting.report import read_report
 from ..run.folder import check_same_weights
 from ..run.following import open_folder
 from . import prune as procedure
@@ -254,7 +254,7 @@ def load(factory: nn.Module | Callable[..., nn.Module], folder: str | Path) -> n
 
 def _dense(factory: nn.Module | Callable[..., nn.Module], folder: Path) -> nn.Module:
     """Build the dense network of a folder; without a report, with the factory's own defaults."""
-    report = parse_json(read_text(folder / REPORT)) if (folder / REPORT).is_file() else {}
+    report = read_report(folder) if (folder / REPORT).is_file() else {}
     outputs, shape = report.get("num_outputs"), report.get("input_shape")
     if outputs and shape:
         return build_with(factory, num_classes=outputs, in_channels=shape[0])

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from ...envs.io.memory import is_out_of_memory
-from ...envs.io.run_files import CONFIG, REPORT, no_run, not_finished
-from ...envs.io.untrusted import first_line, parse_json, read_text, short
+from ...envs.io.run_files import CONFIG, REPORT
+from ...envs.io.untrusted import first_line, short
 from ...envs.io.wording import counted
 from ...envs.models import get_model
 from ...envs.surgery.cutting import load_pruned
 from ...envs.tasks import Task
+from ..reporting.report import read_report
 from ..run.flat_options import read_config
 from .data_config import DataConfig, read_data_config
 from .loading import build_dense_network, device_of, load_task
@@ -35,7 +36,7 @@ def load_pruned_run(folder: Path, data: DataConfig | None) -> tuple[nn.Module, T
     """
     path, own_data = folder / CONFIG, read_data_config(folder)
     data = data or own_data
-    report = _report(folder) if (folder / REPORT).is_file() else {}
+    report = read_report(folder) if (folder / REPORT).is_file() else {}
     _check_has_a_name(report, folder)
     config = read_config(folder)
     try:
@@ -67,12 +68,7 @@ def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
     Raises:
         ValueError: If the run is not finished, or its files do not fit together.
     """
-    path = folder / REPORT
-    if not path.is_file():
-        if (folder / CONFIG).is_file():
-            raise ValueError(not_finished(folder, REPORT))
-        raise ValueError(no_run(folder, REPORT))
-    report = _report(folder)
+    path, report = folder / REPORT, read_report(folder)
     try:
         if missing := {"model", "num_outputs", "input_shape"} - set(report):
             raise ValueError(f"{min(missing)} is missing")
@@ -88,22 +84,6 @@ def load_pruned_network(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
     model = load_pruned(lambda: get_model(name, num_classes=outputs, in_channels=shape[0]), folder)
     _check_runs(model, shape, folder)
     return model, shape
-
-
-def _report(folder: Path) -> dict[str, Any]:
-    """Read the report of a run.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
-    path = folder / REPORT
-    try:
-        report = parse_json(read_text(path))
-        if not isinstance(report, dict):
-            raise ValueError("it has no names")
-    except ValueError as error:
-        raise ValueError(f"{path} does not describe a pruned network: {first_line(error)}") from error
-    return report
 
 
 def _check_has_a_name(report: dict[str, Any], folder: Path) -> None:

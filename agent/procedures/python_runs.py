@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from ...envs.io.run_files import CONFIG, PLAN, REPORT
-from ...envs.io.untrusted import parse_json, read_text
+from ...envs.io.run_files import CONFIG, PLAN
+from ...envs.io.untrusted import read_text
 from ...envs.modules.copying import replica
 from ...envs.modules.prunable_kind import check_prunable_kind
 from ...envs.modules.usable_weights import check_usable
@@ -16,6 +16,7 @@ from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
 from ...envs.tasks.user_task import check_task, on_device
+from ..reporting.report import read_report
 from ..run.flat_options import flat_options, options_of, read_config
 from .config import PruningConfig
 from .data_config import FOUND_OUT, DataConfig
@@ -91,7 +92,7 @@ def finished(model: nn.Module, out: Path) -> PruningResult:
     plan = PruningPlan.from_json(read_text(out / PLAN))
     pruned = cutting.load_pruned(lambda: replica(model).cpu(), out)
     pruned = pruned.to(next(model.parameters()).device)
-    return PruningResult(pruned, plan, parse_json(read_text(out / REPORT)), load_ranges(out))
+    return PruningResult(pruned, plan, read_report(out), load_ranges(out))
 
 
 def data_config(task: Data, options: dict[str, Any]) -> DataConfig:

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ...envs.io.atomic_write import write_atomically
-from ...envs.io.run_files import CONFIG, PAGE, REPORT, no_run
+from ...envs.io.run_files import CONFIG, PAGE, REPORT, no_run, not_finished
 from ...envs.io.untrusted import parse_json, read_text
 from .formatting import comparison, details, details_heading, metric_of, remarks_below
 from .html import page
@@ -97,9 +97,7 @@ def read_report(folder: Path) -> dict[str, Any]:
     path = folder / REPORT
     if not path.is_file():
         if (folder / CONFIG).is_file():
-            raise ValueError(
-                f"{folder} has no {REPORT}: the run is unfinished; go on with `secateur resume {folder}`"
-            )
+            raise ValueError(not_finished(folder, REPORT))
         raise ValueError(no_run(folder, REPORT))
     try:
         report = parse_json(read_text(path))

@@ -59,5 +59,9 @@ def test_a_network_is_never_measured_on_other_data_than_the_runs(own_task: Task,
 def test_a_damaged_report_is_named(tmp_path: Path) -> None:
     secateur.prune(plain_network(), "digits", name=NAME, out=tmp_path / "run", **OPTIONS)
     (tmp_path / "run" / "report.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"report\.json does not describe a pruned network"):
-        load_pruned_run(tmp_path / "run", None)
+    for load in (
+        lambda: load_pruned_run(tmp_path / "run", None),
+        lambda: secateur.load(plain_network, tmp_path / "run"),
+    ):
+        with pytest.raises(ValueError, match=r"report\.json is damaged: it is not a JSON object"):
+            load()

@@ -179,7 +179,7 @@ def test_a_damaged_report_is_named_and_its_page_left_alone(
 
 def test_the_report_of_an_unfinished_run_is_not_there_yet(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(ValueError, match="the run is unfinished"):
+    with pytest.raises(ValueError, match="is not a finished prune run"):
         rewrite_page(tmp_path)
 
 
