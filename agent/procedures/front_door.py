@@ -51,6 +51,7 @@ from .python_runs import (
     is_resumed,
     open_for_python,
 )
+from .python_words import says_keywords
 from .recovery import recover_in_place
 from .search import halves_for, prune_at_once
 from .teacher import Teacher, check_teacher
@@ -58,6 +59,7 @@ from .val_in_train import without_held_out
 from .verified_cut import cut as cut
 
 
+@says_keywords
 def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     """Choose the filters that stay; nothing is trained, written or changed.
 
@@ -111,6 +113,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
             return replace(plan, blocks=blocks)
 
 
+@says_keywords
 def recover(
     model: nn.Module,
     task: Data,
@@ -154,6 +157,7 @@ def recover(
     return model.eval()
 
 
+@says_keywords
 def prune(
     model: nn.Module,
     task: Data,
@@ -233,6 +237,7 @@ def prune(
             return run(folder=folder)
 
 
+@says_keywords
 def load(factory: nn.Module | Callable[..., nn.Module], folder: str | Path) -> nn.Module:
     """Rebuild the pruned network of a run.
 

@@ -230,7 +230,7 @@ def _from_torchvision(
         try:
             train, test = (kind(root, train=part, download=download) for part in (True, False))
         except (RuntimeError, OSError) as error:
-            remedy = "try again" if download else "give --download (download=True) to download it"
+            remedy = "try again" if download else "give --download to download it"
             raise ValueError(f"{name} is not complete under {root} ({error}): {remedy}") from error
         return _parts_of(train, test), tuple(train.classes)
 

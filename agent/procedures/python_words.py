@@ -1,0 +1,56 @@
+"""Messages for users of Python: the command line's flags become keywords."""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from ...envs.tasks.passes import DataError
+from ..run.flat_options import options_of
+from .config import PruningConfig
+from .data_config import DataConfig
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_COMMAND = r"`[^`]*`"
+_FLAG = r"--(?P<name>[a-z][a-z-]*[a-z])(?: (?=\d)(?P<is_given>))?"
+_WORDS = re.compile(f"{_COMMAND}|; --debug shows where|{_FLAG}")
+
+
+def says_keywords(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function of ``import secateur``: its errors name keywords instead of flags."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, DataError) as error:
+            if (said := with_keywords(str(error))) != str(error):
+                error.args = (said,)
+            raise
+
+    return wrapper
+
+
+def with_keywords(message: str) -> str:
+    """Replace flags by keywords: ``--round-to 8`` by ``round_to=8``, ``--download`` by ``download=True``.
+
+    Commands in backticks stay. What only the command line can do is left out.
+    """
+    switches = {
+        option.name
+        for kind in (PruningConfig, DataConfig)
+        for option in options_of(kind)
+        if option.kind is bool
+    }
+
+    def replaced(found: re.Match[str]) -> str:
+        if found["name"] is None:
+            return found[0] if found[0].startswith("`") else ""
+        name = found["name"].replace("-", "_")
+        if name in switches:
+            return f"{name}=True"
+        return f"{name}=" if found["is_given"] is not None else name
+
+    return _WORDS.sub(replaced, message)
