@@ -157,6 +157,15 @@ def test_what_torch_cannot_export_is_one_sentence_and_no_file(build: type[nn.Mod
     assert not list(tmp_path.iterdir())
 
 
+@needs_onnx
+def test_what_has_no_kernel_in_onnxruntime_is_one_sentence_and_no_file(tmp_path: Path) -> None:
+    in_half = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).bfloat16()  # torch writes it, no CPU runs it
+    with pytest.raises(ValueError, match=r"onnxruntime cannot load .* try another --format$") as caught:
+        export(in_half, tmp_path / "model.onnx", "onnx", (3, 8, 8))
+    assert len(str(caught.value).splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_computes_something_else_is_not_left_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
