@@ -26,4 +26,14 @@ def refuse(propagation: Propagation, call: Call) -> None:
     propagation.pin_all(call.operands, REASONS[call.name.rstrip("_")])
 
 
+def attend(propagation: Propagation, call: Call) -> None:
+    """Pin all labels of scaled dot-product attention, and count its two products."""
+    refuse(propagation, call)
+    query, key, value = (call[name] for name in ("query", "key", "value"))  # (..., length, channels)
+    propagation.use_weights(
+        query[..., 0].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1]), [], None
+    )
+
+
 RULES.update(dict.fromkeys(REASONS, refuse))
+RULES.update({name: attend for name in REASONS if name.startswith("_scaled_dot_product")})

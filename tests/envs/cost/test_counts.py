@@ -24,6 +24,24 @@ def test_the_dense_count_is_that_of_torch(architecture: Architecture) -> None:
     assert dense.params == sum(p.numel() for p in model.parameters())
 
 
+class Attention(nn.Module):
+    """Two heads over the 16 places of an image, after a convolution of 3 to 8 channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        places = self.conv(images).flatten(2).transpose(1, 2)
+        return self.attention(places, places, places, need_weights=False)[0]
+
+
+def test_the_products_of_attention_are_counted() -> None:
+    macs = {"conv": 3 * 8 * 16, "four projections": 4 * 8 * 8 * 16, "two products": 2 * 8 * 16 * 16}
+    assert cost(trace(Attention(), torch.randn(3, 3, 4, 4))).macs == sum(macs.values())
+
+
 def test_costs_of_many_candidates_come_at_once_and_fall_with_every_filter() -> None:
     network = trace(OWN[0].model(), OWN[0].example())
     kept = np.random.default_rng(0).integers(1, network.widths + 1, (5, len(network.layers)))  # (B, L)
