@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.run.folder import RunFolder
@@ -20,6 +19,9 @@ from secateur.envs.tasks import ClassificationTask
 OPTIONS: dict[str, Any] = {"epochs": 2, "batch_size": 32, "batchnorm_images": 64, "precision": "fp32"}
 STEPS = 6
 """Steps of an epoch."""
+
+DIGIT = torch.zeros(1, 1, 8, 8)
+"""An image of the digits."""
 
 _TRAIN = STEPS * OPTIONS["batch_size"]
 
@@ -32,12 +34,6 @@ def job_of(problem: PruningProblem, target: float, folder: RunFolder | None = No
     task = dataclasses.replace(problem.task, splits=few)
     config = PruningConfig(**{**OPTIONS, **options})
     return Job("demo", problem.model, task, problem.network, target, config, folder)
-
-
-def macs_of(model: nn.Module) -> float:
-    with FlopCounterMode(display=False) as counter:
-        model.eval()(torch.zeros(1, 1, 8, 8))
-    return counter.get_total_flops() / 2
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:

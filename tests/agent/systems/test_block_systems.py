@@ -11,7 +11,8 @@ from secateur.agent import PruningConfig
 from secateur.agent.run.folder import RunFolder
 from secateur.agent.systems.registry import SYSTEMS
 from secateur.envs.problem.problem import PruningProblem
-from support.pruning_jobs import job_of, macs_of
+from support.promises import macs_of
+from support.pruning_jobs import DIGIT, job_of
 
 OPTIONS = {"epochs": 0, "search_images": 64, "compensation_images": 64}
 
@@ -40,7 +41,7 @@ def test_a_target_that_blocks_and_filters_do_not_reach_is_told_for_the_dense_net
         SYSTEMS["agent-blocks"](job_of(problem, 1e-5, effort="quick", **OPTIONS))
     reachable = float(str(refused.value).rpartition(" ")[2])
     result = SYSTEMS["agent-blocks"](job_of(problem, reachable, effort="quick", **OPTIONS))
-    assert macs_of(result.model) <= reachable * macs_of(problem.model)
+    assert macs_of(result.model, DIGIT) <= reachable * macs_of(problem.model, DIGIT)
 
 
 def test_a_target_of_one_drops_nothing(problem: PruningProblem) -> None:

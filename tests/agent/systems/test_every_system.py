@@ -21,8 +21,8 @@ from secateur.envs.quantization.fake import quantized_layers
 from secateur.envs.recovery import finetuning
 from secateur.envs.sparsity import remove_masks, sparsity
 from secateur.envs.surgery.cutting import load_pruned, save_pruned
-from support.promises import outputs
-from support.pruning_jobs import STEPS, job_of, macs_of, same
+from support.promises import macs_of, outputs
+from support.pruning_jobs import DIGIT, STEPS, job_of, same
 
 TARGETS = {"blocks": 0.7}
 """Share of the MACs or weights that stays, where blocks alone cannot halve the demo network; 0.5 else."""
@@ -96,7 +96,7 @@ def test_the_target_is_met_as_the_kind_counts_it(done: Done) -> None:
         slack = 0.01 if done.name == "two-of-four" else 1e-4  # layers without groups of four stay whole
         assert 1 - sparsity(model) <= target + slack
     with restored_modes(done.job.model):
-        ratio = macs_of(model) / macs_of(done.job.model)
+        ratio = macs_of(model, DIGIT) / macs_of(done.job.model, DIGIT)
     if done.system.kind == "weights" or done.name in WHOLE:
         assert ratio == 1
     else:

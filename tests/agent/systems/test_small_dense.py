@@ -15,7 +15,8 @@ from secateur.envs.surgery.cutting import cut
 from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tasks import measure
 from support.networks import MaskedWeights
-from support.pruning_jobs import job_of, macs_of, same
+from support.promises import macs_of
+from support.pruning_jobs import DIGIT, job_of, same
 
 
 @pytest.mark.parametrize("target", [0.6, 0.3, 0.05])
@@ -24,7 +25,11 @@ def test_all_layers_are_narrowed_by_the_same_share(problem: PruningProblem, targ
     plan = uniform_plan(network, target)
     shares = plan.counts(network) / network.widths
     assert shares.max() - shares.min() <= 1.5 / network.widths.min()
-    assert 0.9 < macs_of(cut(problem.model, network, plan)) / macs_of(problem.model) / target <= 1.0
+    assert (
+        0.9
+        < macs_of(cut(problem.model, network, plan), DIGIT) / macs_of(problem.model, DIGIT) / target
+        <= 1.0
+    )
 
 
 def test_weights_are_new_and_those_of_the_seed(problem: PruningProblem) -> None:

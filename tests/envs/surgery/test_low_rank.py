@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
-from torch.utils.flop_counter import FlopCounterMode
 
 from secateur.envs.modules.calls import as_calls
 from secateur.envs.problem.problem import PruningProblem
@@ -21,7 +20,7 @@ from secateur.envs.surgery.low_rank_layers import find_rank_layers
 from secateur.envs.surgery.output_moments import output_moments
 from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import InexactCutError, verify_cut
-from support.promises import Examples, difference, outputs, random_plan, randomised
+from support.promises import Examples, difference, macs_of, outputs, random_plan, randomised
 from support.small import plain_network
 
 CONVOLUTIONS = [
@@ -87,28 +86,22 @@ def test_directions_of_the_outputs_lose_less_of_them_than_those_of_the_weight() 
         ), "the bias keeps the mean"
 
 
-def macs_of(model: nn.Module, shape: tuple[int, ...]) -> float:
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.eval()(torch.zeros(1, *shape))
-    return counter.get_total_flops() / 2
-
-
 @pytest.mark.parametrize("share", [0.8, 0.5, 0.2])
 def test_a_budget_is_met_and_nearly_used(problem: PruningProblem, share: float) -> None:
     model, shape = problem.model, problem.task.input_shape
     found = find_rank_layers(model, as_calls(torch.zeros(2, *shape)))
     energies = {layer.name: Spectrum.of(model.get_submodule(layer.name)).energies for layer in found.layers}
-    macs = macs_of(model, shape)
+    macs = macs_of(model, torch.zeros(1, *shape))
     ranks = choose_ranks(found.layers, energies, macs, share * macs)
-    assert 0.97 * share * macs < macs_of(low_rank(model, ranks), shape) <= share * macs
+    assert 0.97 * share * macs < macs_of(low_rank(model, ranks), torch.zeros(1, *shape)) <= share * macs
 
 
 def test_what_is_too_small_is_refused_with_the_smallest_possible_size(problem: PruningProblem) -> None:
     model, shape = problem.model, problem.task.input_shape
     found = find_rank_layers(model, as_calls(torch.zeros(2, *shape)))
     energies = {layer.name: Spectrum.of(model.get_submodule(layer.name)).energies for layer in found.layers}
-    macs = macs_of(model, shape)
-    smallest = macs_of(low_rank(model, dict.fromkeys(energies, 1)), shape) / macs
+    macs = macs_of(model, torch.zeros(1, *shape))
+    smallest = macs_of(low_rank(model, dict.fromkeys(energies, 1)), torch.zeros(1, *shape)) / macs
     with pytest.raises(ValueError, match=f"the network keeps {smallest:.4f}; ask for at least 0.0"):
         choose_ranks(found.layers, energies, macs, 0.9 * smallest * macs)
 
