@@ -35,7 +35,7 @@ from ..procedures.python_runs import (
     is_resumed,
     open_for_python,
 )
-from ..procedures.python_words import says_keywords
+from ..procedures.python_words import speaks_python
 from ..reporting.comparison import comparison_table, read_comparison
 from ..reporting.summary import measured_row, size_row
 from ..run.folder import RunFolder, check_same_weights
@@ -98,7 +98,7 @@ class PythonComparison:
     options: ComparisonConfig = field(default_factory=ComparisonConfig)
 
 
-@says_keywords
+@speaks_python
 def compare(
     model: nn.Module,
     task: Data,

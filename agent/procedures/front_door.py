@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from ...envs.io.ranges import check_seed
 from ...envs.io.run_files import REPORT
 from ...envs.models.factories import build_with
 from ...envs.modules.copying import replica
@@ -51,7 +52,7 @@ from .python_runs import (
     is_resumed,
     open_for_python,
 )
-from .python_words import says_keywords
+from .python_words import speaks_python
 from .recovery import recover_in_place
 from .search import halves_for, prune_at_once
 from .teacher import Teacher, check_teacher
@@ -59,7 +60,7 @@ from .val_in_train import without_held_out
 from .verified_cut import cut as cut
 
 
-@says_keywords
+@speaks_python
 def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
     """Choose the filters that stay; nothing is trained, written or changed.
 
@@ -113,7 +114,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
             return replace(plan, blocks=blocks)
 
 
-@says_keywords
+@speaks_python
 def recover(
     model: nn.Module,
     task: Data,
@@ -146,6 +147,7 @@ def recover(
         FloatingPointError: If the loss or the gradient is not finite.
     """
     join()
+    check_seed(seed)
     recovery, data = split_keywords(checked_keywords("recover", options), RecoveryConfig, DataConfig)
     of_data = data_config(task, data)
     config, notes = without_held_out(recovery_for(effort, **recovery), of_data)
@@ -157,7 +159,7 @@ def recover(
     return model.eval()
 
 
-@says_keywords
+@speaks_python
 def prune(
     model: nn.Module,
     task: Data,
@@ -237,7 +239,7 @@ def prune(
             return run(folder=folder)
 
 
-@says_keywords
+@speaks_python
 def load(factory: nn.Module | Callable[..., nn.Module], folder: str | Path) -> nn.Module:
     """Rebuild the pruned network of a run.
 

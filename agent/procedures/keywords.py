@@ -1,11 +1,14 @@
 """Checks of the keywords of ``import secateur``, before anything is loaded."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
 import torch
+from torch import nn
 
 from ...envs.io.suggestions import did_you_mean
+from ...envs.io.untrusted import short
 from ...envs.recovery.config import RecoveryConfig
 from ..run.flat_options import convert_option, options_of
 from .config import PruningConfig
@@ -22,6 +25,32 @@ _RECOVERY = {option.name for option in options_of(RecoveryConfig)}
 _COMPENSATION = "compensation_images"
 _OF_THE_CHOICE = {_COMPENSATION, "quantize"}
 """Options of the recovery that the search needs: it measures candidates after compensation, and in int8."""
+
+
+_ARGUMENTS: Mapping[str, tuple[Any, str]] = {
+    "out": ((str, Path), "a path"),
+    "resume": (bool, "True or False"),
+    "name": (str, "a text"),
+    "teacher": (nn.Module, "an nn.Module"),
+    "on_step": (Callable, "a function of the progress"),
+    "on_epoch": (Callable, "a function of the progress"),
+}
+"""Types of the arguments that are no options, and what to give."""
+
+
+def check_arguments(given: Mapping[str, Any]) -> None:
+    """Check the types of the arguments that are no options; None is the default of most.
+
+    Args:
+        given: Arguments of a function of ``import secateur`` by name; others pass.
+
+    Raises:
+        ValueError: If one has the wrong type.
+    """
+    for name, (kind, what) in _ARGUMENTS.items():
+        value = given.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise ValueError(f"{name} is {short(repr(value))}; give {what}")
 
 
 def checked_keywords(function: str, options: dict[str, Any]) -> dict[str, Any]:

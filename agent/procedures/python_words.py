@@ -1,14 +1,17 @@
-"""Messages for users of Python: the command line's flags become keywords."""
+"""What is said to users of Python: arguments of wrong types, and keywords instead of flags in messages."""
 
 import functools
+import inspect
 import re
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from ...envs.tasks.passes import DataError
 from ..run.flat_options import options_of
+from ..run.wording import wording
 from .config import PruningConfig
 from .data_config import DataConfig
+from .keywords import check_arguments
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -18,13 +21,16 @@ _FLAG = r"--(?P<name>[a-z][a-z-]*[a-z])(?: (?=\d)(?P<is_given>))?"
 _WORDS = re.compile(f"{_COMMAND}|; --debug shows where|{_FLAG}")
 
 
-def says_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function of ``import secateur``: its errors name keywords instead of flags."""
+def speaks_python(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function of ``import secateur``: arguments are checked, and messages name keywords."""
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        check_arguments(signature.bind(*args, **kwargs).arguments)
         try:
-            return function(*args, **kwargs)
+            with wording(with_keywords):
+                return function(*args, **kwargs)
         except (ValueError, DataError) as error:
             if (said := with_keywords(str(error))) != str(error):
                 error.args = (said,)

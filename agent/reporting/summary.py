@@ -22,6 +22,7 @@ from ...envs.tasks.intervals import drop_interval, meets
 from ...envs.tasks.measuring import class_accuracies
 from ...envs.tasks.optional_members import ACCURACY, class_names, metric_name
 from ...envs.tracing import TracedNetwork
+from ..run.wording import worded
 from .remarks import remarks
 from .speed import measure_speeds
 
@@ -139,7 +140,7 @@ def describe_networks(
             "train": task.size("train"),
             "val": task.size("val"),
             "test": task.size("test"),
-            "notes": [*task.notes, *notes],
+            "notes": [*task.notes, *map(worded, notes)],
         },
         "versions": versions(),
         "pinned": [

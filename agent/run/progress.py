@@ -12,6 +12,8 @@ from enum import IntEnum
 
 from tqdm import tqdm
 
+from .wording import worded
+
 _PLAIN_SECONDS = 30.0
 """Seconds between two plain lines about a stage, without a terminal."""
 
@@ -56,13 +58,13 @@ def _loudness() -> Verbosity:
 def log_info(sentence: str) -> None:
     """Print a message, unless the verbosity is QUIET."""
     if _loudness() > Verbosity.QUIET:
-        tqdm.write(sentence, file=sys.stderr)
+        tqdm.write(worded(sentence), file=sys.stderr)
 
 
 def log_verbose(sentence: str) -> None:
     """Print a message if the verbosity is VERBOSE."""
     if _loudness() == Verbosity.VERBOSE:
-        tqdm.write(sentence, file=sys.stderr)
+        tqdm.write(worded(sentence), file=sys.stderr)
 
 
 def _is_notebook() -> bool:

@@ -1,6 +1,7 @@
 """Suggestions for unknown names."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
@@ -15,9 +16,9 @@ _MOST_LONGER = 3
 def did_you_mean(given: object, known: Iterable[str]) -> str:
     """Return ", did you mean ...?" with the most similar known name, or "" if none is similar.
 
-    Among equally similar names, the one with the longest common prefix wins. If none is similar, the shortest
-    that begin with what was given are named. Nothing is similar to what is no string, such as a keyword's
-    number.
+    Among equally similar names, the one with the longest common prefix wins. If none is similar, the one
+    whose words have these initials is named, or the shortest that begin with what was given. Nothing is
+    similar to what is no string, such as a keyword's number.
     """
     if not isinstance(given, str):
         return ""
@@ -30,11 +31,18 @@ def did_you_mean(given: object, known: Iterable[str]) -> str:
     matches = difflib.get_close_matches(given, known)
     if matches:
         return f", did you mean {max(matches, key=similarity)!r}?"
+    meant = [name for name in known if len(given) > 1 and _initials(name) == given]
+    if len(meant) == 1:
+        return f", did you mean {meant[0]!r}?"
     longer = sorted((name for name in known if given and name.startswith(given)), key=len)[:_MOST_LONGER]
     if not longer:
         return ""
     *others, last = map(repr, longer)
     return f", did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
+
+
+def _initials(name: str) -> str:
+    return "".join(word[0] for word in re.split(r"[-_ ]", name) if word)
 
 
 def unknown_name(kind: str, given: object, known: Iterable[str]) -> str:

@@ -77,7 +77,7 @@ def _norm(module: nn.modules.batchnorm._NormBase) -> tuple[int]:
 
 def _group_norm(module: nn.GroupNorm) -> tuple[int, int]:
     (channels,) = _shape(module)
-    return channels, channels * module.num_groups // module.num_channels
+    return channels, max(1, channels * module.num_groups // module.num_channels)  # one group stays one
 
 
 def _recurrent(module: nn.RNNBase) -> tuple[int, int, int]:
@@ -111,7 +111,5 @@ _KINDS = (
 def _kind(module: nn.Module) -> _Kind:
     """Find the kind of a module; nothing can be read from one without a tensor, such as some norms."""
     if not any(tensor.ndim for tensor in (*module.parameters(), *module.buffers())):
-        return _NOTHING
-    if isinstance(module, nn.LayerNorm) and len(module.normalized_shape) != 1:
         return _NOTHING
     return next((kind for kind in _KINDS if isinstance(module, kind.module)), _NOTHING)

@@ -74,15 +74,14 @@ class SourceTask:
         self._sources = dict(sources)
         self._val_for_training: Source | None = None
         _check_shapes({split: source.example for split, source in sources.items()})
-        if not callable(loss):
+        if isinstance(loss, type) or not callable(loss):
             raise TypeError(
-                f"the loss is a {type(loss).__name__}; give a function of outputs and targets, "
-                "such as torch.nn.functional.mse_loss"
+                f"the loss is {_kind_of(loss)}; give a function of outputs and targets, such as "
+                "torch.nn.functional.mse_loss, or torch.nn.MSELoss()"
             )
         if isinstance(metric, type) or not (isinstance(metric, Metric) or callable(metric)):
-            what = f"the class {metric.__name__}" if isinstance(metric, type) else type(metric).__name__
             raise TypeError(
-                f"the metric is {what}; give R2(), MacroF1(), Accuracy(), MeanIoU() or a function"
+                f"the metric is {_kind_of(metric)}; give R2(), MacroF1(), Accuracy(), MeanIoU() or a function"
             )
         self.name = name
         self.notes = notes
@@ -265,3 +264,7 @@ def _check_shapes(examples: Mapping[SplitName, Pair]) -> None:
             f"train, val and test have {what} of different shapes or types: {sorted(found)}; "
             "give all in one shape and type"
         )
+
+
+def _kind_of(thing: Any) -> str:
+    return f"the class {thing.__name__}" if isinstance(thing, type) else f"of type {type(thing).__name__}"

@@ -37,6 +37,30 @@ def test_a_keyword_of_the_wrong_type_is_said_with_what_it_takes(options: dict[st
         secateur.prune(plain_network(), "digits", **options)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"on_step": 5}, "on_step is 5; give a function of the progress"),
+        ({"on_epoch": "log"}, "on_epoch is 'log'; give a function of the progress"),
+        ({"name": 5}, "name is 5; give a text"),
+        ({"out": 5}, "out is 5; give a path"),
+        ({"resume": "yes"}, "resume is 'yes'; give True or False"),
+        ({"teacher": "resnet18"}, "teacher is 'resnet18'; give an nn.Module"),
+        ({"lr": 0.1}, "there is no option 'lr', did you mean 'learning_rate'\\?"),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_said_with_what_it_takes(
+    arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        secateur.prune(plain_network(), "digits", **arguments)
+
+
+def test_recover_says_what_a_seed_is() -> None:
+    with pytest.raises(ValueError, match=r"^seed is None; allowed is 0 to 4294967295, a whole number$"):
+        secateur.recover(plain_network(), "digits", seed=None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["target_macs", "target_latency", "drop_bound"])
 def test_a_target_that_is_no_number_is_said_by_the_options_themselves(name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} is 'half'; give a number"):

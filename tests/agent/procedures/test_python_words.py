@@ -7,6 +7,8 @@ import pytest
 import secateur
 from secateur.agent.cli import main
 from secateur.agent.procedures.python_words import with_keywords
+from secateur.agent.run.progress import log_info
+from secateur.agent.run.wording import wording
 from support.small import plain_network
 
 
@@ -44,3 +46,10 @@ def test_errors_of_the_command_line_name_flags(capsys: pytest.CaptureFixture[str
     words = "prune demo --drop-bound 2 --quantize int8 --procedure layerwise"
     assert main(words.split()) == 2
     assert capsys.readouterr().err.endswith("; leave out --quantize, or --procedure\n")
+
+
+def test_messages_and_notes_name_keywords_in_python_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    log_info("give a lower --learning-rate")
+    with wording(with_keywords):
+        log_info("give a lower --learning-rate")
+    assert capsys.readouterr().err == "give a lower --learning-rate\ngive a lower learning_rate\n"

@@ -234,7 +234,8 @@ def test_bytes_are_pixels() -> None:
         ({"train": images(4, 0)}, "train is a Tensor; give a pair"),
         ({"val": (images(4, 0), torch.zeros(3))}, "as many targets as inputs"),
         ({"val": (images(4, 0)[..., :4], torch.zeros(4))}, "inputs of different shapes"),
-        ({"loss": "mse"}, "the loss is a str"),
+        ({"loss": "mse"}, "the loss is of type str"),
+        ({"loss": nn.MSELoss}, "the loss is the class MSELoss; give .*MSELoss"),
         ({"metric": R2}, r"the metric is the class R2; give R2\(\)"),
     ],
 )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision import ops
 
 from secateur.envs.surgery.cutting import cut, mask_
+from secateur.envs.surgery.verification import trace_exactly
 from secateur.envs.tracing import trace
 from support.exactness import IMAGES, Around, reasons, traced_and_cut
 from support.promises import difference, outputs, random_plan
@@ -157,12 +158,32 @@ def test_complex_weights_of_frequencies_are_cut() -> None:
 def test_layer_norm_is_pinned_with_its_remedy_and_tied_if_that_is_allowed(
     norm: Callable[[], nn.Module],
 ) -> None:
-    model = Around(norm())
+    model = Around(norm()).double()
     assert "--allow-inexact layernorm" in reasons(trace(model, IMAGES))["first"]
     network = trace(model, IMAGES, allow_inexact=["layernorm"])
     assert network.prunable_share == 1.0
     parameters = [s.parameter for s in network.layers[0].slices]
     assert sum(name.startswith("between") for name in parameters) == 2  # weight and bias
+    smaller = cut(model, network, random_plan(network, 0.5))
+    assert outputs(smaller, (IMAGES,))[0].shape == outputs(model, (IMAGES,))[0].shape
+
+
+class _SizeOfItsOwn(nn.Module):
+    """A layer norm that reads its size from an attribute that no cut rewrites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(8))
+        self.register_buffer("size", torch.tensor(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.permute(0, 2, 3, 1), (int(self.size),), self.weight).permute(0, 3, 1, 2)
+
+
+def test_a_layer_norm_that_does_not_run_after_a_cut_is_pinned() -> None:
+    model = Around(_SizeOfItsOwn()).double()
+    network = trace_exactly(model, IMAGES, allow_inexact=["layernorm"])
+    assert "the cut network does not run" in reasons(network)["first"]
 
 
 class _ChannelsLast(nn.Module):
