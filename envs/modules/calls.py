@@ -95,10 +95,13 @@ def as_inputs(example: Any, dtype: torch.dtype | None = None) -> tuple[Any, ...]
         dtype: Data type of its floating-point tensors; None leaves theirs.
 
     Raises:
-        ValueError: If there is no tensor in it, such as in the shape of an input.
+        ValueError: If there is no tensor in it, such as in the shape of an input, or a number is undefined.
     """
-    if not any(_is_tensor(leaf) for leaf in tree_leaves(example)):
+    tensors = [leaf for leaf in tree_leaves(example) if _is_tensor(leaf)]
+    if not tensors:
         raise ValueError(f"the example is {_named(example)}; give a batch of inputs, a tensor{_of(example)}")
+    if any(bool(tensor.isnan().any()) for tensor in tensors if tensor.is_floating_point()):
+        raise ValueError("the example holds numbers that are undefined (NaN); give a batch without them")
 
     def convert(x: Tensor) -> Tensor:
         x = x.detach().cpu()

@@ -182,7 +182,9 @@ def _check_batch(task: Any, name: str, split: SplitName, count: int) -> None:
     pair = isinstance(batch, (tuple, list)) and len(batch) == 2
     needed = batch[: 2 if has_loss(task) else 1] if pair else ()  # a network's own losses take any targets
     if not pair or not all(isinstance(x, Tensor) for x in needed):
-        raise TypeError(f"{what} gives a {type(batch).__name__}; give a pair of tensors: inputs and targets")
+        kinds = f"({', '.join(type(x).__name__ for x in batch)})" if pair else f"a {type(batch).__name__}"
+        others = ", or a task with training_loss, which takes any targets" if pair else ""
+        raise TypeError(f"{what} gives {kinds}; give a pair of tensors, inputs and targets{others}")
     inputs, targets = batch
     expected = (count, *task.input_shape)
     rows = len(targets) if has_loss(task) else count

@@ -280,6 +280,10 @@ class Wrong:
         ({"notes": "all is well"}, "notes of the task is 'all is well'; it has to be a tuple of str"),
         ({"size": lambda split: 0}, "at least 2"),
         ({"batch": lambda *_, **__: images(2, 0)}, "gives a Tensor; give a pair"),
+        (
+            {"batch": lambda *_, **__: (images(2, 0), {"label": 1})},
+            r"gives \(Tensor, dict\); give a pair of tensors.* or a task with training_loss",
+        ),
         ({"batch": lambda *_, **__: (images(2, 0).double(), torch.zeros(2))}, "float64"),
         ({"batch": lambda *_, **__: (images(2, 0) / 0, torch.zeros(2))}, "infinite or undefined"),
         ({"batch": lambda *_, **__: {}["x"]}, "failed .KeyError"),
