@@ -59,7 +59,7 @@ class Baseline:
         budget = Budget(problem.network, target, size)
         scores = self._scores(problem)
         if self.scope == "uniform":
-            return [budget.fill(largest_uniform(budget, scores), scores)]
+            return [budget.fill(largest_scaled(budget, problem.network.widths, scores), scores)]
         return [keep_highest(budget, scores)]
 
     def _scores(self, problem: PruningProblem) -> Scores:
@@ -106,25 +106,25 @@ def _fill_missing(scores: Scores, fallback: Scores) -> Scores:
     ]
 
 
-def largest_uniform(budget: Budget, scores: Scores) -> list[Mask]:
-    """Find the largest common keep ratio within the budget by bisection, and keep the best filters.
+def largest_scaled(budget: Budget, counts: npt.NDArray[np.number], scores: Priorities) -> list[Mask]:
+    """Find the largest common share of some numbers of filters within the budget, and keep the best filters.
 
     Args:
         budget: The size budget.
+        counts: Numbers of filters, (L,); the widths keep the same share of all layers.
         scores: The score of each filter, one array (N,) per layer.
     """
-    network = budget.network
 
-    def counts(ratio: float) -> npt.NDArray[np.int64]:
-        return network.nearest_allowed(np.floor(ratio * network.widths))
+    def scaled(share: float) -> npt.NDArray[np.int64]:
+        return budget.network.nearest_allowed(np.floor(share * counts))
 
     low, high = 0.0, 1.0
-    if budget.allows(counts(high)):
+    if budget.allows(scaled(high)):
         low = high
     while high - low > 1e-4:
         middle = (low + high) / 2
-        low, high = (middle, high) if budget.allows(counts(middle)) else (low, middle)
-    return [keep_top(score, count) for score, count in zip(scores, counts(low).tolist(), strict=True)]
+        low, high = (middle, high) if budget.allows(scaled(middle)) else (low, middle)
+    return [keep_top(score, count) for score, count in zip(scores, scaled(low).tolist(), strict=True)]
 
 
 def _largest_global(budget: Budget, scores: Priorities) -> list[Mask]:

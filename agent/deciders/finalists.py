@@ -5,6 +5,7 @@ Shapes: N filters of a layer.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from ...envs.modules.ranks import broadcast
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask, PruningPlan
 from ...rewards import Outcome, Size
+from .averaging import averages
 from .base import Decider
 from .baselines import Baseline, heuristics
 
@@ -52,6 +54,10 @@ ENTRIES: Mapping[str, Entries] = {
 """The finalists of each effort."""
 
 
+_Proposal: TypeAlias = tuple[str, list[Mask], Decider, bool]
+"""Name, masks, decider, and whether the agent proposed it, as in :class:`Finalist`."""
+
+
 @dataclass(frozen=True, eq=False)  # arrays have no truth value
 class Finalist:
     """A proposal that is compared after a short recovery.
@@ -80,7 +86,8 @@ def find_finalists(
 ) -> list[Finalist]:
     """Measure all proposals for a size, and choose those that are compared further.
 
-    Equal proposals are one; what a heuristic proposes, too, counts as the heuristic's.
+    Equal proposals are one; what a heuristic proposes, too, counts as the heuristic's. Averages of the
+    agent's best proposals take part.
 
     Args:
         problem: The network, with the evaluator that measures the proposals.
@@ -96,9 +103,9 @@ def find_finalists(
     Raises:
         ValueError: If the network exceeds the target even with the fewest filters allowed.
     """
-    proposals = _proposals(problem, agent, target, size)
-    outcomes = problem.evaluator([masks for _, masks, _, _ in proposals])
-    found = [Finalist(*proposal, outcome) for proposal, outcome in zip(proposals, outcomes, strict=True)]
+    found = _measured(problem, _proposals(problem, agent, target, size))
+    if agent is not None:
+        found += _measured(problem, _averages(problem, agent, target, size, found))
     ranked = sorted(found, key=lambda one: (one.outcome.accuracy, -one.outcome.loss), reverse=True)
     heuristic = [one for one in found if not one.is_own]
     named = [one for one in heuristic if one.name in NAMED[: entries.named]]
@@ -109,10 +116,24 @@ def find_finalists(
     return [*named, *others, *own[: entries.own]]
 
 
-def _proposals(
-    problem: PruningProblem, agent: Decider | None, target: float, size: Size
-) -> list[tuple[str, list[Mask], Decider, bool]]:
-    """Return name, masks, decider and whether it is the agent's, of each distinct proposal."""
+def _measured(problem: PruningProblem, proposals: Sequence[_Proposal]) -> list[Finalist]:
+    outcomes = problem.evaluator([masks for _, masks, _, _ in proposals]) if proposals else []
+    return [Finalist(*proposal, outcome) for proposal, outcome in zip(proposals, outcomes, strict=True)]
+
+
+def _averages(
+    problem: PruningProblem, agent: Decider, target: float, size: Size, found: Sequence[Finalist]
+) -> list[_Proposal]:
+    """Return the averages of an agent's proposals that were not found before."""
+    own = [(one.masks, one.outcome) for one in found if one.is_own]
+    means = {_key(masks): masks for masks in broadcast(averages(problem, target, size, own))}
+    known = {_key(one.masks) for one in found}
+    new = [masks for key, masks in means.items() if key not in known]  # in their order
+    return [(f"{agent.name} average {number}", masks, agent, True) for number, masks in enumerate(new, 1)]
+
+
+def _proposals(problem: PruningProblem, agent: Decider | None, target: float, size: Size) -> list[_Proposal]:
+    """Return each distinct proposal."""
     ordered: list[Decider] = [*map(Baseline.from_name, NAMED)]
     ordered += [each for each in heuristics() if each.name not in NAMED]
     wanted = [(each, False) for each in ordered] + ([(agent, True)] if agent is not None else [])

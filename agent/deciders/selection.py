@@ -5,7 +5,7 @@ Shapes: N filters of a layer.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import nn
@@ -15,6 +15,7 @@ from ...envs.evaluation.base import Evaluator
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask, PruningPlan
 from ...rewards import Outcome, Reward, RewardFunction, as_reward
+from .averaging import averages
 from .base import Decider
 
 _SIZES = 10
@@ -86,8 +87,8 @@ def choose(
 ) -> Choice:
     """Choose among a decider's proposals, and those of heuristics.
 
-    A reward with a target gets the most accurate proposal of that size, any other the proposal with the
-    highest reward among several sizes.
+    A reward with a target gets the most accurate proposal of that size, or average of the decider's own (see
+    :func:`.averages`), any other the proposal with the highest reward among several sizes.
 
     Args:
         problem: The network, with the evaluator that measures the proposals.
@@ -108,6 +109,9 @@ def choose(
     return chooser.highest()
 
 
+_Key: TypeAlias = Callable[[Outcome], tuple[float, ...]]
+
+
 @dataclass(frozen=True)
 class _Chooser:
     """Choose among the proposals of several deciders; all but the first are heuristics."""
@@ -118,14 +122,14 @@ class _Chooser:
     first_look: Evaluator | None
 
     def most_accurate(self, target: float) -> Choice:
-        """Take the most accurate proposal for a target; the lower loss breaks ties."""
-        return self._best(self._proposals(target), _accuracy)
+        """Take the most accurate proposal for a target, averages included; the lower loss breaks ties."""
+        return self._best(self._proposals(target), _accuracy, target)
 
     def highest(self) -> Choice:
         """Take the proposal with the highest reward among several sizes."""
         sizes = np.linspace(smallest_ratio(self.problem.network, self.reward.size), 1, _SIZES).tolist()
         proposals = [proposal for size in sizes for proposal in self._proposals(size)]
-        return self._best(proposals, lambda outcome: (self.reward(outcome),))
+        return self._best(proposals, lambda outcome: (self.reward(outcome),), None)
 
     def _proposals(self, target: float) -> list[Proposal]:
         problem, size = self.problem, self.reward.size
@@ -135,33 +139,37 @@ class _Chooser:
             for masks in decider.decide(problem, target, size)
         ]
 
-    def _best(self, proposals: list[Proposal], key: Callable[[Outcome], tuple[float, ...]]) -> Choice:
-        """Measure proposals and take the one with the largest key; earlier ones win ties."""
+    def _best(self, proposals: list[Proposal], key: _Key, target: float | None) -> Choice:
+        """Measure proposals and take the one with the largest key; earlier ones win ties.
+
+        Args:
+            proposals: The proposals.
+            key: What is largest for the best one.
+            target: The target for which averages take part; None leaves them out.
+        """
         looked_at = 0
         if self.first_look is not None and len(proposals) > FINALISTS:
-            looked_at = len(proposals)
-            proposals = self._finalists(proposals, key, self.first_look)
-        outcomes = self.problem.evaluator([proposal.masks for proposal in proposals])
-        ranked = sorted(range(len(proposals)), key=lambda k: key(outcomes[k]), reverse=True)
-        best, heuristic = ranked[0], next((k for k in ranked if self._is_heuristic(proposals[k])), None)
-        return Choice(
-            proposals[best].masks,
-            outcomes[best],
-            looked_at + len(proposals),
-            proposals[best].decider,
-            None if heuristic is None else (proposals[heuristic].decider.name, outcomes[heuristic]),
-        )
+            ranked = self._ranked(proposals, key, self.first_look, target)
+            looked_at, target = len(ranked), None
+            proposals = self._finalists([proposal for proposal, _ in ranked])
+        ranked = self._ranked(proposals, key, self.problem.evaluator, target)
+        best, outcome = ranked[0]
+        heuristics = ((each.decider.name, found) for each, found in ranked if self._is_heuristic(each))
+        return Choice(best.masks, outcome, looked_at + len(ranked), best.decider, next(heuristics, None))
 
-    def _finalists(
-        self,
-        proposals: list[Proposal],
-        key: Callable[[Outcome], tuple[float, ...]],
-        first_look: Evaluator,
-    ) -> list[Proposal]:
-        """Return the best proposals on fewer images, and the best heuristic if it is not among them."""
-        outcomes = first_look([proposal.masks for proposal in proposals])
-        order = sorted(range(len(proposals)), key=lambda k: key(outcomes[k]), reverse=True)
-        ranked = [proposals[k] for k in order]
+    def _ranked(
+        self, proposals: list[Proposal], key: _Key, evaluator: Evaluator, target: float | None
+    ) -> list[tuple[Proposal, Outcome]]:
+        """Measure proposals, and averages of the decider's own if there is a target; the best come first."""
+        found = _measured(proposals, evaluator)
+        if target is not None:
+            own = [(each.masks, outcome) for each, outcome in found if not self._is_heuristic(each)]
+            means = averages(self.problem, target, self.reward.size, own)
+            found += _measured([Proposal(masks, self.deciders[0]) for masks in means], evaluator)
+        return sorted(found, key=lambda pair: key(pair[1]), reverse=True)
+
+    def _finalists(self, ranked: list[Proposal]) -> list[Proposal]:
+        """Return the best proposals, and the best heuristic if it is not among them."""
         finalists = ranked[:FINALISTS]
         if not any(map(self._is_heuristic, finalists)):
             finalists += [proposal for proposal in ranked if self._is_heuristic(proposal)][:1]
@@ -169,6 +177,11 @@ class _Chooser:
 
     def _is_heuristic(self, proposal: Proposal) -> bool:
         return proposal.decider is not self.deciders[0]
+
+
+def _measured(proposals: list[Proposal], evaluator: Evaluator) -> list[tuple[Proposal, Outcome]]:
+    outcomes = evaluator([proposal.masks for proposal in proposals]) if proposals else []
+    return list(zip(proposals, outcomes, strict=True))
 
 
 def _accuracy(outcome: Outcome) -> tuple[float, float]:

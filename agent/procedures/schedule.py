@@ -10,6 +10,7 @@ from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batching import Batching
 from ...envs.recovery.step_time import training_seconds
 from ...envs.recovery.stopwatch import Stopwatch
+from ..deciders.averaging import AVERAGES
 from ..deciders.baselines import Baseline, heuristics
 from ..deciders.finalists import ENTRIES, NAMED
 from ..deciders.names import PPO
@@ -79,7 +80,7 @@ class Schedule:
         looked_at, chosen_from = min(config.first_look_images, size), min(config.choice_images, size)
         is_agent = config.method == PPO
         deterministic = 2 + len(ALLOCATIONS)
-        proposals = deterministic + FrozenAgent.samples + len(heuristics())
+        proposals = deterministic + FrozenAgent.samples + AVERAGES + len(heuristics())
         has_bound = config.bound_after_recovery is not None
         has_finalists = is_agent and config.procedure == "network" and not has_bound
         if has_bound:

@@ -21,7 +21,7 @@ from ...envs.surgery.plan import PruningPlan, resize_mask
 from ...envs.surgery.verification import verify_cut
 from ...envs.tracing import TracedNetwork
 from ..deciders.base import Budget
-from ..deciders.baselines import largest_uniform
+from ..deciders.baselines import largest_scaled
 from .base import Job, Kind, Result
 from .training import train_stage
 
@@ -68,7 +68,7 @@ def uniform_plan(network: TracedNetwork, target: float) -> PruningPlan:
     """
     budget = Budget(network, target, "macs")
     first = [1 - np.arange(layer.filters) / layer.filters for layer in network.layers]
-    masks = largest_uniform(budget, first)
+    masks = largest_scaled(budget, budget.network.widths, first)
     counts = np.array([mask.sum() for mask in masks])
     for number in np.argsort(counts / network.widths, kind="stable").tolist():
         allowed = network.layers[number].allowed

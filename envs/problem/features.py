@@ -52,7 +52,10 @@ LAYER_FEATURES = (*STATIC_LAYER_FEATURES, *DYNAMIC_LAYER_FEATURES)
 PRIOR = FILTER_FEATURES.index("taylor_per_mac_reordered")
 """The feature by which an untrained agent decides."""
 
-ALLOCATIONS = (PRIOR, *map(FILTER_FEATURES.index, ("fpgm_reordered", "reconstruction_rank")))
+RECONSTRUCTION = FILTER_FEATURES.index("reconstruction_rank")
+"""The feature that ranks the filters of a layer in the order of reconstruction."""
+
+ALLOCATIONS = (PRIOR, FILTER_FEATURES.index("fpgm_reordered"), RECONSTRUCTION)
 """Features whose order over the network is a decision by itself: filters in the order of reconstruction, and
 as many of each layer as the Taylor score per MAC says, as the distance to the other filters says, or the same
 share of each."""
