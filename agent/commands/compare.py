@@ -55,11 +55,13 @@ class Compare:
             resumed: Whether to continue the comparison of an earlier process in ``out``.
         """
         from ...envs.modules.digest import weights_digest
+        from ...envs.tasks.fingerprint import data_fingerprint
         from ..comparison.front_door import Comparison, checked_network, compare_in
         from ..procedures.loading import train_dense_network
         from ..procedures.opening import dense_networks, open_job
         from ..run.folder import RunFolder, default_folder
         from ..run.new_folder import check_new_folder
+        from ..run.origin import Origin
         from ..systems.registry import SYSTEMS
 
         config, seed = self.options, self.options.seeds[0]
@@ -74,8 +76,9 @@ class Compare:
         out = self.out or default_folder("compare", self.model, task.name)
         network = checked_network(model, task, config, self.model)
         choose_threads(network)
-        digest, options = weights_digest(model), replace(self, data=opened.data)
-        with RunFolder(out, options, resumed=resumed, dense_weights=digest) as folder:
+        origin = Origin(weights_digest(model), data_fingerprint(task))
+        options = replace(self, data=opened.data)
+        with RunFolder(out, options, resumed=resumed, origin=origin) as folder:
             if self.weights is None and self.dense_epochs:
                 train_dense_network(model, task, self.dense_epochs, seed, folder, "dense")
             content = compare_in(folder, self.model, model, task, network, opened.data, config, self.jobs)

@@ -57,6 +57,7 @@ class Prune:
         from ...envs.modules.digest import weights_digest
         from ...envs.modules.ranks import broadcast, first_decides
         from ...envs.recovery.stopwatch import Stopwatch
+        from ...envs.tasks.fingerprint import data_fingerprint
         from ..procedures.loading import train_dense_network
         from ..procedures.opening import dense_networks, open_job
         from ..procedures.preparation import logged, prepare
@@ -67,6 +68,7 @@ class Prune:
         from ..run.folder import default_folder, load_latency_table
         from ..run.following import open_folder
         from ..run.new_folder import check_new_folder
+        from ..run.origin import Origin
 
         config, seed, clock, given = self.options, self.options.seed, Stopwatch(), self.out
         if given is not None and not resumed:
@@ -87,9 +89,9 @@ class Prune:
         prepared = prepare(model, task, config, latency=latency, name=self.model, teacher=tutor)
         network = prepared.network
         choose_threads(network)
-        digest = weights_digest(model, *([tutor] if tutor else []))
+        origin = Origin(weights_digest(model, *([tutor] if tutor else [])), data_fingerprint(task))
         options = replace(self, data=opened.data)
-        with open_folder(out, options, resumed=resumed, dense_weights=digest) as folder:
+        with open_folder(out, options, resumed=resumed, origin=origin) as folder:
             if isinstance(network.latency, LatencyTable):
                 folder.save_latency_table(network.latency)
             if self.weights is None and self.dense_epochs:

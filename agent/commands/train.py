@@ -74,6 +74,7 @@ class Train:
         from ...envs.modules.digest import weights_digest
         from ...envs.modules.ranks import broadcast, first_decides
         from ...envs.problem.problem import PruningProblem
+        from ...envs.tasks.fingerprint import data_fingerprint
         from ..learning.training import train_agent
         from ..procedures.loading import train_dense_network
         from ..procedures.opening import dense_networks, open_job
@@ -83,6 +84,7 @@ class Train:
         from ..run.folder import default_folder
         from ..run.following import open_folder
         from ..run.new_folder import check_new_folder
+        from ..run.origin import Origin
         from ..run.search_history import SearchHistory
 
         if not self.models:
@@ -118,9 +120,9 @@ class Train:
         choose_threads(max(traces, key=lambda trace: cost(trace).macs))
         out = broadcast(given or default_folder("agent", *self.models, task.name))
         is_any_size = self.target_macs is None and self.drop_bound is None
-        digest = weights_digest(*models)
+        origin = Origin(weights_digest(*models), data_fingerprint(task))
         options = replace(self, data=opened.data)
-        with open_folder(out, options, resumed=resumed, dense_weights=digest) as folder:
+        with open_folder(out, options, resumed=resumed, origin=origin) as folder:
             problems = []
             for name, model, traced in zip(names, models, traces, strict=True):
                 folder.log_text(f"pinned/{name}", pinned_markdown(traced))

@@ -6,7 +6,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ...envs.recovery.training_check import check_training
 from ...envs.sparsity.masks import sparsity
 from ...envs.surgery.constraints import Constraints
 from ...envs.tasks import Task
+from ...envs.tasks.fingerprint import data_fingerprint
 from ...envs.tracing import TracedNetwork
 from ..procedures.data_config import DataConfig, read_data_config
 from ..procedures.keywords import checked_keywords, split_keywords
@@ -34,11 +35,13 @@ from ..procedures.python_runs import (
     data_config,
     is_resumed,
     open_for_python,
+    own_data,
 )
 from ..procedures.python_words import speaks_python
 from ..reporting.comparison import comparison_table, read_comparison
 from ..reporting.summary import measured_row, size_row
-from ..run.folder import RunFolder, check_same_weights
+from ..run.folder import RunFolder
+from ..run.origin import Origin
 from ..systems.registry import SYSTEMS, WHOLE
 from .all_members import run_comparison
 from .config import USUAL, ComparisonConfig
@@ -154,11 +157,11 @@ def compare(
         if out is None:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "compare"
         out = Path(out)
-        digest = weights_digest(model)
+        origin = Origin(weights_digest(model), own_data(task))
         run = PythonComparison(name, data, config)
         resumed = is_resumed(out, run, resume, default=PythonComparison(name))
         if resumed and (out / COMPARISON).is_file():
-            check_same_weights(out, digest)
+            origin.check(out)
             return Comparison(read_comparison(out))
         if resumed:
             data = read_data_config(out)  # with what was found out
@@ -170,8 +173,9 @@ def compare(
         advice = f"secateur.compare(..., out={str(out)!r}, resume=True)"
         if not is_kept:
             advice = "it cannot be resumed, as no out was given"
+        origin = replace(origin, examples=data_fingerprint(loaded))
         folder = stack.enter_context(
-            RunFolder(out, options_of_run, resumed=resumed, advice=advice, dense_weights=digest)
+            RunFolder(out, options_of_run, resumed=resumed, advice=advice, origin=origin)
         )
         return Comparison(compare_in(folder, name, model, loaded, network, data, config, jobs))
 
@@ -226,7 +230,7 @@ def compare_in(
         checkpoints=folder.path / CHECKPOINTS,
         advice=folder.advice,
         command=folder.command,
-        dense_weights=weights_digest(model),
+        origin=Origin(weights_digest(model)),
         dense=(row | {"nonzero": 1 - sparsity(model)}, measured),
     )
     return run_comparison(shared, folder, jobs)

@@ -125,7 +125,7 @@ def open_member(shared: Shared, entry: Entry, stopping: GracefulStop) -> RunFold
         Member(shared.name, entry.method, shared.data, pruning, shared.config.seeds[0]),
         resumed=(path / CONFIG).is_file(),
         advice=shared.advice,
-        dense_weights=shared.dense_weights,
+        origin=shared.origin,
         stopping=stopping,
     )
 

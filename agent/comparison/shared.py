@@ -11,6 +11,7 @@ from ...envs.tasks import Task
 from ...envs.tracing import TracedNetwork
 from ..procedures.data_config import DataConfig
 from ..reporting.summary import MeasuredRow
+from ..run.origin import Origin
 from .config import ComparisonConfig, size_name
 
 STOP = "stop"
@@ -52,7 +53,7 @@ class Shared:
         checkpoints: Folder of its checkpoints.
         advice: What resumes it.
         command: The command that began it; "" if none did.
-        dense_weights: Hash of the dense weights.
+        origin: What each member begins with.
         dense: The dense network as measured on test.
     """
 
@@ -66,7 +67,7 @@ class Shared:
     checkpoints: Path
     advice: str
     command: str
-    dense_weights: str
+    origin: Origin
     dense: MeasuredRow
 
     @property

@@ -26,10 +26,11 @@ from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
+from ...envs.tasks.fingerprint import data_fingerprint
 from ...envs.tasks.user_task import check_task, on_device
 from ..reporting.report import read_report
-from ..run.folder import check_same_weights
 from ..run.following import open_folder
+from ..run.origin import Origin
 from . import prune as procedure
 from .blocks import drop_chosen_blocks
 from .config import PruningConfig, recovery_for
@@ -51,6 +52,7 @@ from .python_runs import (
     finished,
     is_resumed,
     open_for_python,
+    own_data,
 )
 from .python_words import speaks_python
 from .recovery import recover_in_place
@@ -200,14 +202,15 @@ def prune(
     config, data = _configs(prune, options, task)
     check_network(model)
     name = name or type(model).__name__
-    resumed, digest = False, ""
+    resumed, origin = False, Origin()
     if out is not None:
         out = Path(out)
-        digest = weights_digest(model, *([teacher] if isinstance(teacher, nn.Module) else []))
+        networks = [model, *([teacher] if teacher is not None else [])]
+        origin = Origin(weights_digest(*networks), own_data(task))
         folder_of_run, run_now = out, Python(name, data, config)
         resumed = first_decides(lambda: is_resumed(folder_of_run, run_now, resume))
         if resumed and first_decides(lambda: (folder_of_run / REPORT).is_file()):
-            first_decides(lambda: check_same_weights(folder_of_run, digest))
+            first_decides(lambda: origin.check(folder_of_run))
             return first_decides(lambda: finished(model, folder_of_run))
         if resumed:
             data = first_decides(lambda: read_data_config(folder_of_run))  # with what was found out
@@ -235,7 +238,8 @@ def prune(
         if out is None:
             return run()
         advice = f"secateur.prune(..., out={str(out)!r}, resume=True)"
-        with open_folder(out, options_of_run, resumed=resumed, advice=advice, dense_weights=digest) as folder:
+        origin = replace(origin, examples=data_fingerprint(loaded))
+        with open_folder(out, options_of_run, resumed=resumed, advice=advice, origin=origin) as folder:
             return run(folder=folder)
 
 

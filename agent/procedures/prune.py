@@ -1,5 +1,6 @@
 """The pruning pipeline: trace, search, cut, recover, measure, save, report."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +23,7 @@ from ...rewards import Reward
 from ..deciders.finalists import ENTRIES
 from ..deciders.names import PPO
 from ..deciders.selection import SearchResult
-from ..reporting.report import write_report
+from ..reporting.report import plain_values, write_report
 from ..reporting.summary import Dense, summarize_int8, summarize_run
 from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
@@ -53,7 +54,7 @@ class PruningResult:
     Args:
         model: The cut and recovered network, in evaluation mode.
         plan: The filters of the dense network that it keeps.
-        report: The content of ``report.json``.
+        report: The content of ``report.json``; what JSON has not, such as NaN, included.
         ranges: With ``quantize``, the ranges of the activations in int8; ``fake_quantize_`` and
             ``set_ranges`` of :mod:`secateur.envs.quantization` put ``model`` under them.
     """
@@ -138,6 +139,7 @@ def prune(
     if simulated is not None:
         ranges = ranges_of(simulated)
         report["int8"] = summarize_int8(simulated, task, report)
+    report = plain_values(report, undefined=math.nan)
     if folder is not None:
         _save(folder, problem, pruned, plan, done.goal.reward, config, report, ranges)
     return PruningResult(pruned, plan, report, ranges)

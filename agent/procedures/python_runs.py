@@ -15,6 +15,7 @@ from ...envs.quantization.ranges import load_ranges
 from ...envs.surgery import cutting
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
+from ...envs.tasks.fingerprint import data_fingerprint
 from ...envs.tasks.user_task import check_task, on_device
 from ..reporting.report import read_report
 from ..run.flat_options import flat_options, options_of, read_config
@@ -106,6 +107,11 @@ def data_config(task: Data, options: dict[str, Any]) -> DataConfig:
     if options:
         raise ValueError(f"the task brings its own data; leave out {next(iter(options))}")
     return DataConfig()
+
+
+def own_data(task: Data) -> str:
+    """Return a hash of some examples of a task; "" for a name or a folder, which is not yet read."""
+    return "" if isinstance(task, (str, Path)) else data_fingerprint(task)
 
 
 def check_network(model: object) -> None:

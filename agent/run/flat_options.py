@@ -20,11 +20,8 @@ from ...envs.io.untrusted import read_yaml, short
 
 T = TypeVar("T")
 
-DENSE_WEIGHTS = "dense_weights"
-"""Key of ``config.yaml`` with a hash of the dense weights at the beginning of the run."""
-
-NOT_OPTIONS = ("verb", "command", "version", DENSE_WEIGHTS)
-"""Keys of ``config.yaml`` that say where it comes from."""
+NOT_OPTIONS = ("verb", "command", "version", "dense_weights", "examples")
+"""Keys of ``config.yaml`` that say where it comes from; the last two are of :class:`.origin.Origin`."""
 
 _GROUPS_OF_02 = ("data", "latency", "constraints", "limits")
 """Keys of ``config.yaml`` up to version 0.2 that hold mappings of options."""

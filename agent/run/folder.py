@@ -22,10 +22,11 @@ from ...envs.io.run_files import CHECKPOINTS, CONFIG, JOURNAL, LATENCY
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.modules.process_group import is_lost_connection
 from ...envs.recovery.checkpoint import Checkpoint
-from .flat_options import DENSE_WEIGHTS, flat_options, read_config
+from .flat_options import flat_options, read_config
 from .graceful_stop import GracefulStop
 from .locks import LOCK, lock_folder, unlock_folder
 from .new_folder import check_new_folder, half_written, make_folder, remove_empty
+from .origin import NOTHING_KNOWN, Origin
 
 NOT_TEXT = ("stdout", "log", "json", "csv")
 """Outputs of SB3's logger that cannot show figures and tables."""
@@ -43,12 +44,12 @@ class RunFolder:
         config: All options of the run, a dataclass; written to ``config.yaml``.
         resumed: Whether to continue the run of an earlier process in this folder.
         advice: What resumes the run, shown when it is interrupted; None is the command ``secateur resume``.
-        dense_weights: Hash of the weights of the dense networks; "" if unknown.
+        origin: What the run begins with, beside its options.
         stopping: What stops the run; None is a signal.
 
     Raises:
         ValueError: If the folder of a new run is not empty or is a file, another process is working in it, or
-            the run was begun with other weights.
+            the run was begun with other weights or data.
         OSError: If the folder cannot be written to.
     """
 
@@ -59,11 +60,11 @@ class RunFolder:
         *,
         resumed: bool = False,
         advice: str | None = None,
-        dense_weights: str = "",
+        origin: Origin = NOTHING_KNOWN,
         stopping: GracefulStop | None = None,
     ) -> None:
         if resumed:
-            check_same_weights(path, dense_weights)
+            origin.check(path)
         else:
             check_new_folder(path)
         self.path, self._resumed, self.keeps_checkpoints = path, resumed, False
@@ -82,18 +83,17 @@ class RunFolder:
             for file in half_written(path):
                 file.unlink()
             self.journal = Journal(path / CHECKPOINTS / JOURNAL, self.check)
-            self._begin(config, dense_weights)
+            self._begin(config, origin)
             cleanup.pop_all()
 
-    def _begin(self, config: Any, dense_weights: str) -> None:
+    def _begin(self, config: Any, origin: Origin) -> None:
         if self._resumed:
             self.command = str(read_config(self.path).get("command", ""))
             self.logger = Logger(str(self.path), [_Continued(str(self.path))])
             return
         self.command = repeat_command()
         content = {"verb": type(config).__name__.lower(), "command": self.command}
-        weights = {DENSE_WEIGHTS: dense_weights} if dense_weights else {}
-        text = yaml.safe_dump(content | flat_options(config) | weights, sort_keys=False)
+        text = yaml.safe_dump(content | flat_options(config) | origin.known, sort_keys=False)
         write_atomically(self.path / CONFIG, lambda aside: aside.write_text(text))
         self.logger = configure(str(self.path), ["tensorboard"])
         self.log_text("configuration", f"```yaml\n{text}```")
@@ -159,24 +159,6 @@ class RunFolder:
         """Write Markdown text to TensorBoard."""
         self.logger.record(name, markdown, exclude=NOT_TEXT)
         self.logger.dump(0)
-
-
-def check_same_weights(path: Path, dense_weights: str) -> None:
-    """Check that a run was begun with the same weights of the dense networks.
-
-    Args:
-        path: Folder of the run.
-        dense_weights: Hash of the weights now; "" checks nothing.
-
-    Raises:
-        ValueError: If the weights differ.
-    """
-    before = read_config(path).get(DENSE_WEIGHTS, "")
-    if before and dense_weights and before != dense_weights:
-        raise ValueError(
-            f"{path} was begun with other weights of the dense network or the teacher; give the same, or a "
-            "new folder"
-        )
 
 
 class _Continued(TensorBoardOutputFormat):

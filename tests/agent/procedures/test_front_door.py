@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -148,7 +150,7 @@ def test_a_run_leaves_a_folder_is_loaded_again_and_refused_with_other_options(
         for one, two in zip(result.model.parameters(), other.parameters(), strict=True):
             assert torch.equal(one, two)
     assert again.plan.kept == result.plan.kept
-    assert again.report["pruned"] == result.report["pruned"]
+    assert again.report == json.loads(json.dumps(result.report))
     assert result.report["model"] == "Sequential"
     with pytest.raises(ValueError, match="holds a run; give resume=True"):
         secateur.prune(model, digit_task, out=out, **BRIEF)
@@ -161,6 +163,32 @@ def test_a_run_does_not_go_on_with_other_weights(digit_task: ClassificationTask,
     secateur.prune(plain_network(), digit_task, out=tmp_path / "run", **options)
     with pytest.raises(ValueError, match="was begun with other weights of the dense network"):
         secateur.prune(plain_network(1), digit_task, out=tmp_path / "run", resume=True, **options)
+
+
+def test_a_run_does_not_go_on_with_other_data(
+    digit_task: ClassificationTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {**BRIEF, "method": "l2-uniform", "evaluations": None, "epochs": 0}
+    splits = digit_task.splits
+    fewer = dataclasses.replace(
+        digit_task, splits={**splits, "test": splits["test"].take(torch.arange(1, 100))}
+    )
+    others = dataclasses.replace(digit_task, splits={**splits, "val": splits["test"], "test": splits["val"]})
+    finished, stopped = tmp_path / "finished", tmp_path / "stopped"
+    secateur.prune(plain_network(), digit_task, out=finished, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr("secateur.agent.procedures.prune.summarize_run", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            secateur.prune(plain_network(), digit_task, out=stopped, **options)
+    for out in (finished, stopped):
+        for task in (fewer, others):
+            with pytest.raises(ValueError, match="was begun with other data; give the same, or a new folder"):
+                secateur.prune(plain_network(), task, out=out, resume=True, **options)
+        secateur.prune(plain_network(), digit_task, out=out, resume=True, **options)
+
+
+def _interrupted(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -1,0 +1,50 @@
+"""Data are known again by their examples, not by the order of training images."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from secateur.envs.tasks import Accuracy, TensorTask
+from secateur.envs.tasks.fingerprint import data_fingerprint
+
+
+def task_of(
+    seed: int = 0, *, count: int = 40, test_from: int = 0, kind: type[TensorTask] = TensorTask
+) -> TensorTask:
+    generator = torch.Generator().manual_seed(seed)
+    inputs, labels = torch.randn(count, 1, 4, 4, generator=generator), torch.arange(count) % 3
+    split = (inputs, labels)
+    test = (inputs[test_from:], labels[test_from:])
+    return kind(train=split, val=split, test=test, loss=F.cross_entropy, metric=Accuracy())
+
+
+class Noisy(TensorTask):
+    """Give other inputs each time."""
+
+    noise = torch.Generator()
+
+    def batch(self, split, indices, **options):  # type: ignore[no-untyped-def]
+        inputs, targets = super().batch(split, indices, **options)
+        return inputs + torch.randn(inputs.shape, generator=self.noise), targets
+
+
+class RandomCrop(TensorTask):
+    """Draw from the global generator, as transforms do."""
+
+    def batch(self, split, indices, **options):  # type: ignore[no-untyped-def]
+        inputs, targets = super().batch(split, indices, **options)
+        return inputs + torch.randn(inputs.shape), targets
+
+
+def test_the_same_data_have_the_same_fingerprint_and_others_another() -> None:
+    tasks = [task_of(), task_of(1), task_of(count=41), task_of(test_from=1)]
+    assert data_fingerprint(task_of()) == data_fingerprint(tasks[0])
+    assert len({data_fingerprint(task) for task in tasks}) == len(tasks)
+
+
+def test_what_a_transform_draws_is_fixed_and_what_is_other_each_time_is_not_compared() -> None:
+    before = torch.get_rng_state()
+    assert data_fingerprint(task_of(kind=RandomCrop)) == data_fingerprint(task_of(kind=RandomCrop)) != ""
+    assert torch.equal(torch.get_rng_state(), before)
+    assert data_fingerprint(task_of(kind=Noisy)) == ""
