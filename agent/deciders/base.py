@@ -117,7 +117,9 @@ class Budget:
         protected = any(layer.cause.operation == PROTECTED for layer in self.network.pinned)
         if protected or (self.network.min_widths > 1).any():
             return "with the fewest filters that --round-to, --protect and --max-sparsity allow"
-        return f"with one filter left in each of {counted(len(self.network.layers), 'layer')}"
+        count = len(self.network.layers)
+        where = f"each of {counted(count, 'layer')}" if count > 1 else "its only layer"
+        return f"with one filter left in {where}"
 
 
 def _grow(layer: Layer, mask: Mask, priority: npt.NDArray[np.floating]) -> Mask:

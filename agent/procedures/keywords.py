@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Literal, get_origin
 
 import torch
-from torch import nn
 
 from ...envs.io.suggestions import did_you_mean
 from ...envs.io.untrusted import short
@@ -18,8 +17,8 @@ from .options import Repeated
 _PRUNES_OWN = ("out", "resume", "name")
 """Keywords of prune that are no options."""
 
-_TEACHER = "teacher"
-"""Keyword of prune and recover that is no option."""
+_OF_TRAINING = {"teacher", "on_step", "on_epoch"}
+"""Keywords of prune and recover that are no options."""
 
 _RECOVERY = {option.name for option in options_of(RecoveryConfig)}
 _COMPENSATION = "compensation_images"
@@ -31,7 +30,6 @@ _ARGUMENTS: Mapping[str, tuple[Any, str]] = {
     "out": ((str, Path), "a path"),
     "resume": (bool, "True or False"),
     "name": (str, "a text"),
-    "teacher": (nn.Module, "an nn.Module"),
     "on_step": (Callable, "a function of the progress"),
     "on_epoch": (Callable, "a function of the progress"),
 }
@@ -49,7 +47,7 @@ def check_arguments(given: Mapping[str, Any]) -> None:
     """
     for name, (kind, what) in _ARGUMENTS.items():
         value = given.get(name)
-        if value is not None and not isinstance(value, kind):
+        if value == "" or (value is not None and not isinstance(value, kind)):
             raise ValueError(f"{name} is {short(repr(value))}; give {what}")
 
 
@@ -91,7 +89,7 @@ def _others(function: str, name: str, known: dict[str, Any]) -> str:
     """Name the functions that have an option if this one does not use it; else ""."""
     if name in _PRUNES_OWN:
         return "prune"
-    if function == "search" and name in (_RECOVERY - _OF_THE_CHOICE) | {_TEACHER}:
+    if function == "search" and name in (_RECOVERY - _OF_THE_CHOICE) | _OF_TRAINING:
         return "prune and recover"
     is_the_choice = name in {option.name for option in options_of(PruningConfig)} - _RECOVERY
     if function == "recover" and name in known and (is_the_choice or name == _COMPENSATION):

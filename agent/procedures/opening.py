@@ -309,7 +309,13 @@ def _preparation(data: DataConfig, task: Images, is_trained: bool) -> list[str]:
 def _log_dense(name: str, model: nn.Module, task: Task, *, to_prune: bool) -> None:
     """Say how good a network is on val, and warn if it has not learned anything."""
     if not isinstance(task, Images):
-        log_info(_dense_line(name, task, measure(model, task, "val", limit=SAMPLE)))
+        found = measure(model, task, "val", limit=SAMPLE)
+        log_info(_dense_line(name, task, found))
+        if 0 < found.accuracy <= 1:
+            log_info(
+                "warning: scores are percent, and drops percentage points; if this one is a share of 1, "
+                "multiply the metric by 100"
+            )
         return
     few = sample(task, "val")
     measured = measure(model, few, "val", by_example=True)

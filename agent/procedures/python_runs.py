@@ -7,13 +7,11 @@ from typing import Any
 from torch import nn
 
 from ...envs.io.run_files import CONFIG, PLAN
-from ...envs.io.untrusted import read_text
 from ...envs.modules.copying import replica
 from ...envs.modules.prunable_kind import check_prunable_kind
 from ...envs.modules.usable_weights import check_usable
 from ...envs.quantization.ranges import load_ranges
 from ...envs.surgery import cutting
-from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
 from ...envs.tasks.fingerprint import data_fingerprint
 from ...envs.tasks.user_task import check_task, on_device
@@ -90,7 +88,7 @@ def finished(model: nn.Module, out: Path) -> PruningResult:
         model: The dense network; it is not changed.
         out: Folder of the run.
     """
-    plan = PruningPlan.from_json(read_text(out / PLAN))
+    plan = cutting.read_plan(out / PLAN)
     pruned = cutting.load_pruned(lambda: replica(model).cpu(), out)
     pruned = pruned.to(next(model.parameters()).device)
     return PruningResult(pruned, plan, read_report(out), load_ranges(out))
@@ -105,7 +103,9 @@ def data_config(task: Data, options: dict[str, Any]) -> DataConfig:
     if isinstance(task, (str, Path)):
         return DataConfig(data=str(task), **options)
     if options:
-        raise ValueError(f"the task brings its own data; leave out {next(iter(options))}")
+        option = next(iter(options))
+        more = ", and bring the network to that device" if option == "device" else ""
+        raise ValueError(f"the task brings its own data; leave out {option}{more}")
     return DataConfig()
 
 

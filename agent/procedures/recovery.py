@@ -13,7 +13,8 @@ from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import TrainingSummary, finetune
 from ...envs.recovery.optimisation import largest_gradient
 from ...envs.recovery.training_check import check_training
-from ...envs.tasks import Task, measure
+from ...envs.tasks import Measurement, Task, measure
+from ...envs.tasks.intervals import drop_interval
 from ...envs.tasks.joined import with_val_in_train
 from ...envs.tasks.optional_members import metric_name
 from ..run.folder import RunFolder
@@ -98,18 +99,18 @@ def recover_pruned(
     knows_val = recovery.train_on_val and recovery.recipe.epochs > 0
     training = with_val_in_train(task) if knows_val else task
 
-    def reestimate(training: Task) -> float:
+    def reestimate(training: Task) -> Measurement:
         reestimate_batchnorm(pruned, training, images=recovery.batchnorm_images, seed=config.seed)
-        return measure(pruned, task, "val", limit=config.choice_images).accuracy
+        return measure(pruned, task, "val", limit=config.choice_images, by_example=True)
 
     if recovery.quantize:
         # The ranges are those of the activations after batch-norm has its new statistics.
         reestimate_batchnorm(pruned, task, images=recovery.batchnorm_images, seed=config.seed)
         quantize_(pruned, task, seed=config.seed)
     before = reestimate(task)
-    after: float | None = before
+    after: Measurement | None = before
     if logger is not None:
-        logger.record(f"{name}/val_accuracy", before)
+        logger.record(f"{name}/val_accuracy", before.accuracy)
         logger.dump(0)
     seconds, losses = 0.0, []
     notes = float_notes(pruned) if recovery.quantize else ()
@@ -131,7 +132,7 @@ def recover_pruned(
         if knows_val:
             after = None  # it would say nothing
         seconds, losses = summary.seconds, [round(loss, 4) for loss in summary.losses]
-        notes += (*_ended_early(summary, recovery), *_worse(before, after, metric_name(task), recovery))
+        notes += (*_ended_early(summary, recovery), *_worse(task, before, after, recovery))
     pruned.eval()
     entries = {
         **asdict(recovery),
@@ -140,8 +141,8 @@ def recover_pruned(
         "teacher": teacher.name if teacher else None,
         "seconds": round(seconds, 1),
         "losses": losses,
-        "val_accuracy_before": before,
-        "val_accuracy_after": after,
+        "val_accuracy_before": before.accuracy,
+        "val_accuracy_after": None if after is None else after.accuracy,
     }
     return entries, notes
 
@@ -156,11 +157,20 @@ def _ended_early(summary: TrainingSummary, config: RecoveryConfig) -> tuple[str,
     )
 
 
-def _worse(before: float, after: float | None, metric: str, config: RecoveryConfig) -> tuple[str, ...]:
-    """Say when the fine-tuning made the network worse by more than a hundredth; nothing if it did not."""
-    if after is None or not after < before - abs(before) / 100:
+def _worse(
+    task: Task, before: Measurement, after: Measurement | None, config: RecoveryConfig
+) -> tuple[str, ...]:
+    """Say when the fine-tuning made the network worse by more than the noise; nothing if it did not.
+
+    Where the noise is unknown, more than a hundredth is too much.
+    """
+    if after is None:
+        return ()
+    interval, drop = drop_interval(task, before, after), before.accuracy - after.accuracy
+    if not (drop > abs(before.accuracy) / 100 if interval is None else interval[0] > 0):
         return ()
     return (
-        f"Fine-tuning made the network worse: {metric} on val was {before:.4g} before and {after:.4g} after; "
-        f"give a lower --learning-rate, now {config.recipe.learning_rate:g}, or --epochs 0.",
+        f"Fine-tuning made the network worse: {metric_name(task)} on val was {before.accuracy:.4g} before "
+        f"and {after.accuracy:.4g} after; give a lower --learning-rate, now "
+        f"{config.recipe.learning_rate:g}, or --epochs 0.",
     )

@@ -19,8 +19,8 @@ _BY_KIND = {
         "One operation becomes two, so equal MACs are often slower than with fewer filters."
     ),
     "blocks": (
-        "{names}: blocks go as a whole, so fewer operations are started; equal MACs are often faster than "
-        "with fewer filters."
+        "{names}: a block goes as a whole, with its operations; where one goes, equal MACs are often faster "
+        "than with fewer filters."
     ),
     "int8": (
         "{names}: the MACs are computed with integers; they are cheaper, not fewer. Accuracy and file are "

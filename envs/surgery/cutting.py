@@ -123,6 +123,15 @@ def _plain_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
+def read_plan(path: Path) -> PruningPlan:
+    """Read a file with a plan; a ValueError names it."""
+    text = read_text(path)
+    try:
+        return PruningPlan.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Module:
     """Rebuild a pruned network from its dense factory and the two files that :func:`save_pruned` wrote.
 
@@ -142,11 +151,7 @@ def load_pruned(factory: Callable[[], nn.Module], folder: str | Path) -> nn.Modu
     for path in (weights, plan_path):
         if not path.is_file():
             raise ValueError(f"{path} does not exist; give a folder with {WEIGHTS} and {PLAN}")
-    text = read_text(plan_path)
-    try:
-        plan = PruningPlan.from_json(text)
-    except ValueError as error:
-        raise ValueError(f"{plan_path}: {error}") from error
+    plan = read_plan(plan_path)
     state, metadata = read_tensors(weights)
     model = remove_reparametrizations(factory()) if "baked" in metadata else factory()
     for name, module, own in list(masked_weights(model)):

@@ -82,7 +82,7 @@ class PruningPlan:
 
     @classmethod
     def from_masks(cls, network: TracedNetwork, masks: Sequence[Mask]) -> "PruningPlan":
-        """Make a plan from one keep mask (N,) per layer, in the order of ``network.layers``.
+        """Make a plan from one keep mask (N,) per layer, arrays of NumPy in the order of ``network.layers``.
 
         Raises:
             ValueError: If the number of masks or a shape is wrong, or a mask keeps no filter.
@@ -93,7 +93,7 @@ class PruningPlan:
         pairs = list(zip(network.layers, masks, strict=True))
         for layer, mask in pairs:
             if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
-                raise TypeError(f"the mask of {layer.name!r} is no array of bool; give True for what stays")
+                raise TypeError(f"the mask of {layer.name!r} is no NumPy array of bool, True for what stays")
             if mask.shape != (layer.filters,):
                 raise ValueError(f"the mask of {layer.name!r} has shape {mask.shape}, not ({layer.filters},)")
         counts = [int(mask.sum()) for mask in masks]

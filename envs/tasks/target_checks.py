@@ -38,10 +38,13 @@ def check_data(task: Task, outputs: Tensor) -> None:
     """
     outputs = outputs.detach().cpu()
     for split in _SPLITS:
+        labels: set[int] = set()
         for targets, numbers in _targets(task, split):
             require_finite(targets, numbers, "targets", split, task)
             if is_classes(targets, outputs):
-                _check_labels(task, split, targets, outputs)
+                labels.update(labels_in(targets))
+        if labels:
+            _check_labels(task, split, sorted(labels), outputs)
 
 
 def check_extremes(task: Task, outputs: Tensor) -> None:
@@ -99,9 +102,9 @@ def _targets(task: Task, split: SplitName) -> Iterator[tuple[Tensor, Tensor]]:
         yield at_hand, torch.arange(len(at_hand))
 
 
-def _check_labels(task: Task, split: SplitName, targets: Tensor, outputs: Tensor) -> None:
+def _check_labels(task: Task, split: SplitName, labels: list[int], outputs: Tensor) -> None:
     classes = outputs.shape[1]
-    others = [label for label in labels_in(targets) if not 0 <= label < classes]
+    others = [label for label in labels if not 0 <= label < classes]
     if not others or not accepts(task.loss, outputs, _zeros(outputs), 0):
         return  # a loss that takes nothing is reported as such
     for label in {*others[: _TRIED // 2], *others[-_TRIED // 2 :]}:
@@ -111,6 +114,11 @@ def _check_labels(task: Task, split: SplitName, targets: Tensor, outputs: Tensor
                 f"{counted(classes, 'output')}: labels are 0 to {classes - 1}, or one that the loss ignores; "
                 "mend the labels, or give a network with more outputs"
             )
+    if others == labels:
+        raise ValueError(
+            f"{split} of {task.name} has no label but {', '.join(map(str, others[:_TRIED]))}, which the loss "
+            f"ignores; give labels from 0 to {classes - 1}"
+        )
 
 
 def _zeros(outputs: Tensor) -> Tensor:

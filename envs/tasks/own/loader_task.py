@@ -16,7 +16,7 @@ from .example_sources import Source
 from .examples import Key, Transform
 from .holding import Held, hold_or_stream, memory_note
 from .source_opening import Options, class_names, open_source, transformed
-from .source_task import SourceTask
+from .source_task import SourceTask, check_settings
 
 _ORDER: tuple[SplitName, ...] = ("val", "test", "train")
 """Order of reading: what is read again and again is held first."""
@@ -81,6 +81,7 @@ class LoaderTask(SourceTask):
         notes: tuple[str, ...] = (),
         **settings: Any,
     ) -> None:
+        check_settings(settings)
         if in_memory not in IN_MEMORY:
             raise ValueError(unknown_name("value of in_memory", in_memory, IN_MEMORY))
         if workers is not None:

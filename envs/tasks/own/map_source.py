@@ -92,7 +92,8 @@ class MapSource:
     def changes(self) -> bool:
         """Return whether examples differ each time that they are read, as where a data set augments."""
         for place in spread(len(self), _COMPARED).tolist():
-            first, second = (_seeded(seed, self.data, int(self.indices[place])) for seed in (1, 2))
+            with naming(f"example {place} of {self.split} cannot be read"):
+                first, second = (_seeded(seed, self.data, int(self.indices[place])) for seed in (1, 2))
             if not equal(first, second):
                 return True
         return False

@@ -7,6 +7,7 @@ pixels.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...io.suggestions import did_you_mean
 from ...io.wording import counted
 from ...modules.randomness import fixed_randomness
 from ..base import SplitName
@@ -244,11 +246,35 @@ class SourceTask:
             return targets
         if not self._classes and outputs.numel() == targets.numel():
             return targets.reshape(outputs.shape)
+        reason = ""
+        remedy = "give a network or targets of the other shape, or a task of your own for another loss"
+        if self._classes:
+            reason = self._largest_label() if outputs.shape[1] < self.num_outputs else ""
+            remedy = f"give a network with {counted(self.num_outputs, 'output')}, or num_outputs"
         raise ValueError(
-            f"{self.name} expects outputs of the shape {expected[1:]} per example, the network returns "
-            f"{tuple(outputs.shape[1:])}: give a network with {counted(self.num_outputs, 'output')}, or "
-            "num_outputs"
+            f"{self.name} expects outputs of the shape {expected[1:]} per example{reason}, "
+            f"the network returns {tuple(outputs.shape[1:])}: {remedy}"
         )
+
+    def _largest_label(self) -> str:
+        """Say which part has the label that makes so many classes; "" if none is known to have it."""
+        label = self.num_outputs - 1
+        for split, source in self._sources.items():
+            targets = source.targets()
+            if targets is not None and bool((targets == label).any()):
+                return f", as {split} has the label {label}"
+        return ""
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse what is no argument of :class:`SourceTask`.
+
+    Raises:
+        TypeError: If there is one.
+    """
+    known = [name for name in inspect.signature(SourceTask).parameters if name != "sources"]
+    for name in settings.keys() - set(known):
+        raise TypeError(f"a task has no setting {name!r}{did_you_mean(name, known)}")
 
 
 def _check_shapes(examples: Mapping[SplitName, Pair]) -> None:
@@ -258,6 +284,14 @@ def _check_shapes(examples: Mapping[SplitName, Pair]) -> None:
         (tuple(target.shape) or (1,) * target.is_floating_point(), target.is_floating_point())
         for _, target in examples.values()
     }
+    bytes_in = [split for split, (inputs, _) in examples.items() if inputs.dtype == torch.uint8]
+    if 0 < len(bytes_in) < len(examples):
+        raise ValueError(
+            f"inputs of {' and '.join(bytes_in)} are bytes, which are scaled to [0, 1], and those of the "
+            "other parts are numbers, which are not; give all in one type"
+        )
+    if any(inputs.is_complex() for inputs, _ in examples.values()):
+        raise ValueError("the inputs are complex numbers; give real ones, such as torch.view_as_real makes")
     if len(shapes) > 1 or len(answers) > 1:
         what, found = ("inputs", shapes) if len(shapes) > 1 else ("targets", {shape for shape, _ in answers})
         raise ValueError(

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..base import SplitName
 from .example_sources import TensorSource
 from .examples import Pair
-from .source_task import SourceTask
+from .source_task import SourceTask, check_settings
 
 
 class TensorTask(SourceTask):
@@ -26,11 +26,13 @@ class TensorTask(SourceTask):
         **settings: Loss, metric and more, as for :class:`.source_task.SourceTask`.
 
     Raises:
-        TypeError: If a split is not a pair of tensors, or the loss or the metric cannot be called.
+        TypeError: If a split is not a pair of tensors, the loss or the metric cannot be called, or a setting
+            is unknown.
         ValueError: If shapes of splits do not match.
     """
 
     def __init__(self, *, train: Pair, val: Pair, test: Pair, **settings: Any) -> None:
+        check_settings(settings)
         given: Mapping[SplitName, Any] = {"train": train, "val": val, "test": test}
         super().__init__({split: _source(split, pair) for split, pair in given.items()}, **settings)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import secateur
@@ -76,6 +77,7 @@ def test_every_option_of_the_command_line_is_a_keyword() -> None:
         ({"efort": "quick"}, "no option 'efort', did you mean 'effort'"),
         ({"effort": "quik"}, "no effort 'quik', did you mean 'quick'"),
         ({"image_size": 32}, "the task brings its own data; leave out image_size"),
+        ({"device": "cuda"}, "leave out device, and bring the network to that device"),
         ({"target_macs": 2.0}, "the target is 2.0"),
         ({"data": "digits"}, "no option 'data'"),
     ],
@@ -275,6 +277,22 @@ def test_a_folder_in_use_and_a_factory_that_is_none_are_said_in_pythons_words(
         save_pruned(plain_network(), plan, tmp_path)
         with pytest.raises(TypeError, match=r"^the factory is str; give a function"):
             secateur.load("demo", tmp_path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("scale", "is_warned"), [(1, True), (100, False)])
+def test_a_metric_that_gives_shares_is_warned_of(
+    scale: int, is_warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = (torch.randn(40, 1, 8, 8), torch.arange(40) % 10)
+    task = secateur.TensorTask(
+        train=part,
+        val=part,
+        test=part,
+        loss=F.cross_entropy,
+        metric=lambda outputs, targets: scale * (outputs.argmax(1) == targets).double().mean(),
+    )
+    secateur.search(plain_network(), task, method="l2-uniform", search_images=20)
+    assert ("multiply the metric by 100" in capsys.readouterr().err) is is_warned
 
 
 def test_a_folder_of_images_or_a_name_is_data_too() -> None:

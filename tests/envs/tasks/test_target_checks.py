@@ -80,6 +80,11 @@ UNDEFINED = torch.full((COUNT, 1), torch.nan)
         ({"val": labels(_299=-1)}, 3, "val of own data has the label -1, .* outputs: labels are 0 to 2"),
         ({"val": labels(_1=255), "num_outputs": 3}, 3, "val of own data has the label 255"),
         (
+            {"train": torch.full((COUNT,), -100), "num_outputs": 3},
+            3,
+            "train of own data has no label but -100, which the loss ignores; give labels from 0 to 2",
+        ),
+        (
             REGRESSION | {"val": UNDEFINED},
             1,
             "example 0 of val of own data has targets that are infinite or un",

@@ -86,10 +86,11 @@ def images(count: int, seed: int) -> Tensor:
     return torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
+PARTS = ("train", "val", "test")
+
+
 def numbers(**changes: Any) -> TensorTask:
-    splits = {
-        name: (x := images(40, k), x.mean((1, 2, 3))) for k, name in enumerate(("train", "val", "test"))
-    }
+    splits = {name: (x := images(40, k), x.mean((1, 2, 3))) for k, name in enumerate(PARTS)}
     settings: dict[str, Any] = {**splits, "loss": F.mse_loss, "metric": R2()}
     return TensorTask(**(settings | changes))
 
@@ -178,7 +179,7 @@ def test_a_function_of_ones_own_is_averaged_over_examples() -> None:
 
 
 def test_integers_are_classes() -> None:
-    splits = {name: (images(20, k), torch.arange(20) % 3) for k, name in enumerate(("train", "val", "test"))}
+    splits = {name: (images(20, k), torch.arange(20) % 3) for k, name in enumerate(PARTS)}
     task = TensorTask(**splits, loss=F.cross_entropy, metric=Accuracy())
     assert task.num_outputs == 3
     check_answers(network(3), task)
@@ -223,7 +224,7 @@ def test_augmentation_of_ones_own_follows_the_generator() -> None:
 
 def test_bytes_are_pixels() -> None:
     pair = (torch.full((4, 1, 8, 8), 255, dtype=torch.uint8), torch.zeros(4))
-    inputs, _ = numbers(train=pair).batch("train", torch.arange(2))
+    inputs, _ = numbers(**dict.fromkeys(PARTS, pair)).batch("train", torch.arange(2))
     assert inputs.dtype == torch.float32
     assert inputs.unique().tolist() == [1.0]
 
@@ -234,6 +235,12 @@ def test_bytes_are_pixels() -> None:
         ({"train": images(4, 0)}, "train is a Tensor; give a pair"),
         ({"val": (images(4, 0), torch.zeros(3))}, "as many targets as inputs"),
         ({"val": (images(4, 0)[..., :4], torch.zeros(4))}, "inputs of different shapes"),
+        (
+            {"train": (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(4))},
+            "inputs of train are bytes",
+        ),
+        (dict.fromkeys(PARTS, (torch.zeros(4, 1, 8, 8, dtype=torch.cfloat), torch.zeros(4))), "are complex"),
+        ({"metrics": R2()}, "a task has no setting 'metrics', did you mean 'metric'"),
         ({"loss": "mse"}, "the loss is of type str"),
         ({"loss": nn.MSELoss}, "the loss is the class MSELoss; give .*MSELoss"),
         ({"metric": R2}, r"the metric is the class R2; give R2\(\)"),
@@ -242,6 +249,25 @@ def test_bytes_are_pixels() -> None:
 def test_what_does_not_belong_together_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         numbers(**changes)
+
+
+def test_a_label_beyond_the_networks_outputs_is_named_with_its_part() -> None:
+    part = (images(4, 0), torch.tensor([0, 1, 2, 3]))
+    test = (images(4, 0), torch.tensor([0, 1, 2, 4]))
+    task = TensorTask(train=part, val=part, test=test, loss=F.cross_entropy, metric=Accuracy())
+    with pytest.raises(
+        ValueError, match=r"shape \(5,\) per example, as test has the label 4, the network .* \(4,\)"
+    ):
+        task.loss(torch.zeros(4, 4), part[1])
+
+
+def test_outputs_of_another_shape_than_numbers_get_advice_that_helps() -> None:
+    part = (images(4, 0), torch.zeros(4, 8, dtype=torch.int64))
+    task = TensorTask(train=part, val=part, test=part, loss=F.cross_entropy, metric=Accuracy(), num_outputs=2)
+    with pytest.raises(
+        ValueError, match=r"shape \(8,\) per example, .* \(8, 2\): give .* or a task of your own"
+    ):
+        task.loss(torch.zeros(4, 8, 2), part[1])
 
 
 @pytest.mark.parametrize(
