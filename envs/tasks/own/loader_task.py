@@ -15,6 +15,7 @@ from ..passes import DataError
 from .example_sources import Source
 from .examples import Key, Transform
 from .holding import Held, hold_or_stream, memory_note
+from .iterable_source import IterableSource
 from .source_opening import Options, class_names, open_source, transformed
 from .source_task import SourceTask, check_settings
 
@@ -105,6 +106,9 @@ class LoaderTask(SourceTask):
         names = class_names(train, sources["train"], targets)
         if names:
             settings.setdefault("num_outputs", len(names))
+        self.unrepeatable = tuple(  # splits whose examples may be others in another process
+            split for split, one in found.items() if one.changes or isinstance(one.source, IterableSource)
+        )
         lines = (memory_note({split: found[split] for split in given}), *said)
         super().__init__(sources, notes=(*notes, *lines), **settings)
         if names and len(names) == self.num_outputs:

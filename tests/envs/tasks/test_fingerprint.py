@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from torch.utils.data import IterableDataset
 
-from secateur.envs.tasks import Accuracy, TensorTask
+from secateur.envs.tasks import Accuracy, LoaderTask, TensorTask
 from secateur.envs.tasks.fingerprint import data_fingerprint
 
 
@@ -17,6 +21,16 @@ def task_of(
     split = (inputs, labels)
     test = (inputs[test_from:], labels[test_from:])
     return kind(train=split, val=split, test=test, loss=F.cross_entropy, metric=Accuracy())
+
+
+class Rows(IterableDataset):  # type: ignore[type-arg]
+    """Give rows in turn."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows)
 
 
 class Noisy(TensorTask):
@@ -41,6 +55,19 @@ def test_the_same_data_have_the_same_fingerprint_and_others_another() -> None:
     tasks = [task_of(), task_of(1), task_of(count=41), task_of(test_from=1)]
     assert data_fingerprint(task_of()) == data_fingerprint(tasks[0])
     assert len({data_fingerprint(task) for task in tasks}) == len(tasks)
+
+
+def test_what_is_read_from_an_iterable_is_not_compared_unless_it_is_held() -> None:
+    rows = list(zip(torch.randn(12, 1, 4, 4), torch.arange(12) % 3, strict=True))
+
+    def read(in_memory: str) -> str:
+        parts = {name: Rows(rows) for name in ("train", "val", "test")}
+        return data_fingerprint(
+            LoaderTask(**parts, in_memory=in_memory, workers=0, loss=F.cross_entropy, metric=Accuracy())
+        )
+
+    assert read("never") == ""
+    assert read("always") == read("always") != ""
 
 
 def test_what_a_transform_draws_is_fixed_and_what_is_other_each_time_is_not_compared() -> None:
