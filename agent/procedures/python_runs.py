@@ -110,7 +110,7 @@ def data_config(task: Data, options: dict[str, Any]) -> DataConfig:
 
 
 def own_data(task: Data) -> str:
-    """Return a hash of some examples of a task; "" for a name or a folder, which is not yet read."""
+    """Return the fingerprint of a task's data; "" for a name or a folder, which is not yet read."""
     return "" if isinstance(task, (str, Path)) else data_fingerprint(task)
 
 

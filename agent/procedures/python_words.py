@@ -44,19 +44,20 @@ def with_keywords(message: str) -> str:
 
     Commands in backticks stay. What only the command line can do is left out.
     """
-    switches = {
-        option.name
-        for kind in (PruningConfig, DataConfig)
-        for option in options_of(kind)
-        if option.kind is bool
-    }
 
     def replaced(found: re.Match[str]) -> str:
         if found["name"] is None:
             return found[0] if found[0].startswith("`") else ""
         name = found["name"].replace("-", "_")
-        if name in switches:
+        if name in _switches():
             return f"{name}=True"
         return f"{name}=" if found["is_given"] is not None else name
 
     return _WORDS.sub(replaced, message)
+
+
+@functools.cache
+def _switches() -> set[str]:
+    """Return the names of the options that are true or false."""
+    options = (option for kind in (PruningConfig, DataConfig) for option in options_of(kind))
+    return {option.name for option in options if option.kind is bool}

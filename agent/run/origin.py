@@ -3,16 +3,17 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ...envs.tasks.fingerprint import are_same_data
 from .flat_options import read_config
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Hashes of what a run was begun with; "" is unknown, and is not compared.
+    """What a run was begun with; "" is unknown, and is not compared.
 
     Args:
-        dense_weights: Of the weights of the dense network and the teacher.
-        examples: Of some examples of the data.
+        dense_weights: Hash of the weights of the dense network and the teacher.
+        examples: Fingerprint of the data; see :func:`~secateur.envs.tasks.fingerprint.data_fingerprint`.
     """
 
     dense_weights: str = ""
@@ -20,7 +21,7 @@ class Origin:
 
     @property
     def known(self) -> dict[str, str]:
-        """The hashes that are known, by name, for ``config.yaml``."""
+        """What is known, by name, for ``config.yaml``."""
         return {name: value for name, value in asdict(self).items() if value}
 
     def check(self, path: Path) -> None:
@@ -29,13 +30,15 @@ class Origin:
         Raises:
             ValueError: If it was not.
         """
-        before = read_config(path)
-        for name, now in self.known.items():
-            if before.get(name, now) != now:
-                what = _NAMES[name]
-                raise ValueError(f"{path} was begun with other {what}; give the same, or a new folder")
+        before, now = read_config(path), self.known
+        kept = {name: str(before.get(name, value)) for name, value in now.items()}
+        other = ""
+        if kept.get("dense_weights") != now.get("dense_weights"):
+            other = "weights of the dense network or the teacher"
+        elif not are_same_data(kept.get("examples", ""), now.get("examples", "")):
+            other = "data"
+        if other:
+            raise ValueError(f"{path} was begun with other {other}; give the same, or a new folder")
 
 
 NOTHING_KNOWN = Origin()
-
-_NAMES = {"dense_weights": "weights of the dense network or the teacher", "examples": "data"}

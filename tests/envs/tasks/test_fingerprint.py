@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.utils.data import IterableDataset
 
 from secateur.envs.tasks import Accuracy, LoaderTask, TensorTask
-from secateur.envs.tasks.fingerprint import data_fingerprint
+from secateur.envs.tasks.fingerprint import are_same_data, data_fingerprint
 
 
 def task_of(
@@ -54,7 +54,19 @@ class RandomCrop(TensorTask):
 def test_the_same_data_have_the_same_fingerprint_and_others_another() -> None:
     tasks = [task_of(), task_of(1), task_of(count=41), task_of(test_from=1)]
     assert data_fingerprint(task_of()) == data_fingerprint(tasks[0])
-    assert len({data_fingerprint(task) for task in tasks}) == len(tasks)
+    found = [data_fingerprint(task) for task in tasks]
+    for i, one in enumerate(found):
+        assert [are_same_data(one, other) for other in found] == [i == j for j in range(len(found))]
+
+
+def test_rounding_makes_no_other_data() -> None:
+    inputs, labels = torch.randn(8, 3, 4, 4), torch.arange(8)
+    one, other = (
+        TensorTask(train=part, val=part, test=part, loss=F.cross_entropy, metric=Accuracy())
+        for part in ((inputs, labels), (inputs * (1 + 1e-6), labels))
+    )
+    assert are_same_data(data_fingerprint(one), data_fingerprint(other))
+    assert not are_same_data(data_fingerprint(one), "")
 
 
 def test_what_is_read_from_an_iterable_is_not_compared_unless_it_is_held() -> None:
