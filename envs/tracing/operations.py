@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from ..modules.calls import Call
 from ..modules.copying import replica
@@ -23,6 +23,17 @@ from ..modules.structures import tensors_in
 from .rules import Call as Operation
 
 _ADDITIONS = (torch.ops.aten.add, torch.ops.aten.add_)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> int:
+    return int(sdpa_flop_count(query.shape, key.shape, value.shape))
+
+
+_COUNTERS: dict[Any, Callable[..., float]] = {
+    **flop_registry,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,  # which torch leaves out
+}
+"""Functions that count the floating-point operations of an operation, by its packet."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +194,7 @@ class _Recorder(TorchDispatchMode):
         needed, operands = self._needed(read), [self._maker(x) for x in read[:2]]
         shapes = [tuple(x.shape) for x in read[:2]]
         result = func(*args, **kwargs)
-        counter = flop_registry.get(func._overloadpacket)
+        counter = _COUNTERS.get(func._overloadpacket)
         number = self.found.add(needed, counter(*args, **kwargs, out_val=result) / 2 if counter else 0.0)
         for name, _ in self._running:
             self.found.modules[name] = self.found.modules.get(name, 0) | 1 << number

@@ -65,6 +65,23 @@ def test_a_block_counts_the_macs_of_its_branch() -> None:
     assert found["layer3.0"].macs == 8 * 8 * 64 * 9 * (32 + 64)
 
 
+class Attending(nn.Module):
+    """Attend from each of the 16 places of 8 channels to all others, beside a shortcut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.projections, self.out = nn.Conv2d(3, 8, 1), nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.stem(x).flatten(2).transpose(1, 2)
+        return places + self.out(F.scaled_dot_product_attention(*self.projections(places).chunk(3, 2)))
+
+
+def test_a_block_counts_the_products_of_attention() -> None:
+    found = blocks_of(Attending(), 3, 4, 4)
+    assert found["out"].macs == 4 * 8 * 8 * 16 + 2 * 8 * 16 * 16
+
+
 def into_the_shortcut(self: nn.Module, x: Tensor) -> Tensor:
     x = self.stem(x)
     branch = self.branch(x)
