@@ -17,8 +17,10 @@ from ...envs.surgery.plan import PruningPlan
 from ...envs.surgery.verification import trace_exactly, verify_cut
 from ...envs.tasks import Task
 from ...envs.tasks.user_task import on_device
+from .python_words import speaks_python
 
 
+@speaks_python
 def cut(
     model: nn.Module,
     plan: PruningPlan,
