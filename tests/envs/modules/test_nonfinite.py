@@ -18,7 +18,13 @@ from secateur.envs.evaluation.evaluator import CandidateEvaluator
 from secateur.envs.modules.nonfinite import explain_nonfinite, first_nonfinite
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.tasks import ClassificationTask, SplitName
+from secateur.envs.tracing import trace
 from secateur.rewards import Outcome, TargetReward
+
+
+def test_an_example_of_undefined_numbers_is_said() -> None:
+    with pytest.raises(ValueError, match=r"undefined \(NaN\); give a batch without them"):
+        trace(nn.Conv2d(3, 4, 1), torch.full((2, 3, 8, 8), math.nan))
 
 
 @pytest.mark.parametrize(("kind", "wrong"), [("metric", math.nan), ("loss", torch.tensor(math.inf))])

@@ -201,9 +201,9 @@ def test_the_sizes_of_recurrent_layers_follow_from_their_weights(
     assert (layer.input_size, layer.hidden_size, layer.proj_size) == true
 
 
-def test_the_size_of_a_layer_norm_follows_from_its_weight_if_it_is_one_number() -> None:
+def test_the_size_of_a_layer_norm_follows_from_its_weight() -> None:
     model = nn.Sequential(nn.LayerNorm(6), nn.LayerNorm((3, 4)), nn.LayerNorm(5, elementwise_affine=False))
     model[0].normalized_shape = (9,)
     fit_attributes(model)
     assert [norm.normalized_shape for norm in model] == [(6,), (3, 4), (5,)]
-    assert sizes_from_weights(model) == {"0.normalized_shape": (6,)}
+    assert sizes_from_weights(model) == {"0.normalized_shape": (6,), "1.normalized_shape": (3, 4)}

@@ -107,6 +107,22 @@ def test_labels_and_targets_that_do_not_fit_are_named(
     assert "\n" not in str(caught.value)
 
 
+def test_a_label_beyond_the_networks_outputs_is_named_with_its_part() -> None:
+    part, test = ((torch.rand(4, 1, 4, 4), torch.tensor([0, 1, 2, last])) for last in (3, 4))
+    task = TensorTask(train=part, val=part, test=test, loss=F.cross_entropy, metric=Accuracy())
+    said = r"shape \(5,\) per example, as test has the label 4, the network .* \(4,\)"
+    with pytest.raises(ValueError, match=said):
+        task.loss(torch.zeros(4, 4), part[1])
+
+
+def test_outputs_of_another_shape_than_numbers_get_advice_that_helps() -> None:
+    part = (torch.rand(4, 1, 4, 4), torch.zeros(4, 8, dtype=torch.int64))
+    task = TensorTask(train=part, val=part, test=part, loss=F.cross_entropy, metric=Accuracy(), num_outputs=2)
+    said = r"shape \(8,\) per example, .* \(8, 2\): give .* or a task of your own"
+    with pytest.raises(ValueError, match=said):
+        task.loss(torch.zeros(4, 8, 2), part[1])
+
+
 def test_labels_of_streamed_examples_are_looked_at_too() -> None:
     wrong = labels(_299=7)  # the last one, as folders are sorted by class
     with pytest.raises(ValueError, match="val of own data has the label 7"):

@@ -251,25 +251,6 @@ def test_what_does_not_belong_together_is_refused(changes: dict[str, Any], messa
         numbers(**changes)
 
 
-def test_a_label_beyond_the_networks_outputs_is_named_with_its_part() -> None:
-    part = (images(4, 0), torch.tensor([0, 1, 2, 3]))
-    test = (images(4, 0), torch.tensor([0, 1, 2, 4]))
-    task = TensorTask(train=part, val=part, test=test, loss=F.cross_entropy, metric=Accuracy())
-    with pytest.raises(
-        ValueError, match=r"shape \(5,\) per example, as test has the label 4, the network .* \(4,\)"
-    ):
-        task.loss(torch.zeros(4, 4), part[1])
-
-
-def test_outputs_of_another_shape_than_numbers_get_advice_that_helps() -> None:
-    part = (images(4, 0), torch.zeros(4, 8, dtype=torch.int64))
-    task = TensorTask(train=part, val=part, test=part, loss=F.cross_entropy, metric=Accuracy(), num_outputs=2)
-    with pytest.raises(
-        ValueError, match=r"shape \(8,\) per example, .* \(8, 2\): give .* or a task of your own"
-    ):
-        task.loss(torch.zeros(4, 8, 2), part[1])
-
-
 @pytest.mark.parametrize(
     ("loader", "message"),
     [

@@ -341,11 +341,6 @@ def test_two_examples_are_needed() -> None:
         trace(conv(3, 4), IMAGES[:1])
 
 
-def test_an_example_of_undefined_numbers_is_said() -> None:
-    with pytest.raises(ValueError, match=r"undefined \(NaN\); give a batch without them"):
-        trace(conv(3, 4), torch.full((2, 3, 8, 8), torch.nan))
-
-
 def test_an_input_that_does_not_fit_is_named_with_the_mode() -> None:
     with pytest.raises(ValueError, match=r"input of \(2, 3, 8, 8\) in evaluation mode"):
         trace(conv(4, 4), IMAGES)
