@@ -157,11 +157,11 @@ def compare(
         if out is None:
             out = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "compare"
         out = Path(out)
-        origin = Origin(weights_digest(model), own_data(task))
+        origin = Origin(weights_digest(model))
         run = PythonComparison(name, data, config)
         resumed = is_resumed(out, run, resume, default=PythonComparison(name))
         if resumed and (out / COMPARISON).is_file():
-            origin.check(out)
+            replace(origin, examples=own_data(task)).check(out)
             return Comparison(read_comparison(out))
         if resumed:
             data = read_data_config(out)  # with what was found out

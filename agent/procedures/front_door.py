@@ -205,12 +205,12 @@ def prune(
     resumed, origin = False, Origin()
     if out is not None:
         out = Path(out)
-        networks = [model, *([teacher] if teacher is not None else [])]
-        origin = Origin(weights_digest(*networks), own_data(task))
+        origin = Origin(weights_digest(model, *([teacher] if isinstance(teacher, nn.Module) else [])))
         folder_of_run, run_now = out, Python(name, data, config)
         resumed = first_decides(lambda: is_resumed(folder_of_run, run_now, resume))
         if resumed and first_decides(lambda: (folder_of_run / REPORT).is_file()):
-            first_decides(lambda: origin.check(folder_of_run))
+            now = replace(origin, examples=own_data(task))
+            first_decides(lambda: now.check(folder_of_run))
             return first_decides(lambda: finished(model, folder_of_run))
         if resumed:
             data = first_decides(lambda: read_data_config(folder_of_run))  # with what was found out

@@ -110,8 +110,16 @@ def data_config(task: Data, options: dict[str, Any]) -> DataConfig:
 
 
 def own_data(task: Data) -> str:
-    """Return the fingerprint of a task's data; "" for a name or a folder, which is not yet read."""
-    return "" if isinstance(task, (str, Path)) else data_fingerprint(task)
+    """Return the fingerprint of a task's data; "" for a name or a folder, which is not yet read.
+
+    Raises:
+        ValueError: If a member of the task is missing or wrong.
+        TypeError: If one is of the wrong type.
+    """
+    if isinstance(task, (str, Path)):
+        return ""
+    check_task(task)
+    return data_fingerprint(task)
 
 
 def check_network(model: object) -> None:

@@ -186,6 +186,8 @@ def test_a_run_does_not_go_on_with_other_data(
         for task in (fewer, others):
             with pytest.raises(ValueError, match="was begun with other data; give the same, or a new folder"):
                 secateur.prune(plain_network(), task, out=out, resume=True, **options)
+        with pytest.raises(ValueError, match="the task is no task: int has no name"):
+            secateur.prune(plain_network(), 5, out=out, resume=True, **options)  # type: ignore[arg-type]
         secateur.prune(plain_network(), digit_task, out=out, resume=True, **options)
 
 
