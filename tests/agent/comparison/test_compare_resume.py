@@ -112,7 +112,7 @@ def test_runs_in_processes_stop_together_and_go_on(number: signal.Signals, tmp_p
     said = errors.read_text().strip().splitlines()
     assert said[-1] == f"secateur: stopped; resume with: secateur resume {out}"
     assert "Traceback" not in errors.read_text()
-    assert list(out.glob("*/checkpoints/*.checkpoint"))
+    assert not (out / "compare.json").exists()  # how far each was depends on the machine
     assert finish(["resume", str(out)], errors) == 0, errors.read_text()
     assert finish([*longer, "--out", str(tmp_path / "alone")], errors) == 0
     assert_same_networks(tmp_path / "alone", out)
