@@ -114,7 +114,7 @@ def _check_labels(task: Task, split: SplitName, labels: list[int], outputs: Tens
                 f"{counted(classes, 'output')}: labels are 0 to {classes - 1}, or one that the loss ignores; "
                 "mend the labels, or give a network with more outputs"
             )
-    if others == labels:
+    if others == labels and targets_at_hand(task, split) is not None:  # else there may be more
         raise ValueError(
             f"{split} of {task.name} has no label but {', '.join(map(str, others[:_TRIED]))}, which the loss "
             f"ignores; give labels from 0 to {classes - 1}"

@@ -249,7 +249,8 @@ class SourceTask:
         reason = ""
         remedy = "give a network or targets of the other shape, or a task of your own for another loss"
         if self._classes:
-            reason = self._largest_label() if outputs.shape[1] < self.num_outputs else ""
+            is_narrow = outputs.dim() > 1 and outputs.shape[1] < self.num_outputs
+            reason = self._largest_label() if is_narrow else ""
             remedy = f"give a network with {counted(self.num_outputs, 'output')}, or num_outputs"
         raise ValueError(
             f"{self.name} expects outputs of the shape {expected[1:]} per example{reason}, "

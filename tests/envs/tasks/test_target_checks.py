@@ -115,6 +115,17 @@ def test_a_label_beyond_the_networks_outputs_is_named_with_its_part() -> None:
         task.loss(torch.zeros(4, 4), part[1])
 
 
+def test_outputs_without_an_axis_of_classes_are_described_too() -> None:
+    with pytest.raises(ValueError, match=r"\(3,\) per example, the network returns \(\): give a network"):
+        task_of(num_outputs=3).loss(torch.zeros(4), torch.tensor([0, 1, 2, 0]))
+
+
+def test_streamed_examples_may_have_labels_that_were_not_looked_at() -> None:
+    mostly = torch.full((COUNT,), -100)
+    task = task_of(train=mostly, make=streamed, num_outputs=3)
+    assert check_answers(Pixels(3), task) == ()
+
+
 def test_outputs_of_another_shape_than_numbers_get_advice_that_helps() -> None:
     part = (torch.rand(4, 1, 4, 4), torch.zeros(4, 8, dtype=torch.int64))
     task = TensorTask(train=part, val=part, test=part, loss=F.cross_entropy, metric=Accuracy(), num_outputs=2)
