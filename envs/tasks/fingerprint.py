@@ -17,7 +17,7 @@ _TOLERANCE = 1e-3
 
 
 def data_fingerprint(task: Task) -> str:
-    """Return the sizes of all splits, and the mean of each tensor of some examples of val and of test.
+    """Return the sizes of all splits, and the mean size of each tensor of some examples of val and of test.
 
     Args:
         task: The task. Its training images are not read, as they may be in another order each time.
@@ -48,5 +48,5 @@ def _fingerprint(task: Task) -> str:
             with fixed_randomness():
                 example = task.batch(split, place[None])
             tensors = [leaf for leaf in tree_leaves(example) if isinstance(leaf, Tensor) and leaf.numel()]
-            numbers += [float(tensor.abs().double().mean()) for tensor in tensors]
+            numbers += [float(tensor.to(torch.complex128).abs().mean()) for tensor in tensors]  # of any type
     return " ".join(f"{number:.6g}" for number in numbers)

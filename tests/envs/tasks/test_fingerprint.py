@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.data import IterableDataset
@@ -57,6 +58,14 @@ def test_the_same_data_have_the_same_fingerprint_and_others_another() -> None:
     found = [data_fingerprint(task) for task in tasks]
     for i, one in enumerate(found):
         assert [are_same_data(one, other) for other in found] == [i == j for j in range(len(found))]
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.half, torch.cfloat])
+def test_targets_of_any_type_have_a_fingerprint(dtype: torch.dtype) -> None:
+    inputs, numbers = torch.ones(8, 1, 4, 4), torch.tensor([0, 1] * 8).view(8, 2)
+    part = (inputs, numbers.to(dtype))
+    task = TensorTask(train=part, val=part, test=part, loss=F.mse_loss, metric=Accuracy(), num_outputs=2)
+    assert data_fingerprint(task) == "8" + " 8 1 0.5 1 0.5 1 0.5 1 0.5 1 0.5" * 2
 
 
 def test_rounding_makes_no_other_data() -> None:
