@@ -6,12 +6,15 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import secateur
 from secateur.agent.systems.registry import SYSTEMS
+from secateur.envs.cost.config import LatencyConfig
+from secateur.envs.cost.profiling import with_latency
 from secateur.envs.models import get_model
 from secateur.envs.modules.copying import replica
 from secateur.envs.modules.modes import fastest_layout
@@ -21,6 +24,7 @@ from secateur.envs.sparsity.filters import filter_masks, kept_filters, unmasked_
 from secateur.envs.surgery import save_pruned
 from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import trace_exactly
+from secateur.envs.tasks import ClassificationTask
 from support.pruning_jobs import job_of
 from support.small import plain_network
 
@@ -47,6 +51,51 @@ class Volume(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x.unsqueeze(2)).mean((2, 3, 4))
+
+
+class Keywords(nn.Module):
+    """Call layers by position, or as ``layer(input=x)``."""
+
+    def __init__(self, *, by_keyword: bool) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.one, self.two, self.scale = nn.Conv2d(16, 16, 1), nn.Conv2d(16, 16, 1), nn.BatchNorm2d(16)
+        self.head = nn.Linear(16, 10)
+        self.by_keyword = by_keyword
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.call(self.norm, self.call(self.stem, x)).relu()
+        x = x + self.call(self.scale, self.call(self.two, self.call(self.one, x).relu()))
+        return self.call(self.head, x.mean((2, 3)))
+
+    def call(self, layer: nn.Module, x: Tensor) -> Tensor:
+        return layer(input=x) if self.by_keyword else layer(x)
+
+
+@pytest.mark.parametrize("name", ["agent", "blocks", "rank", "fpgm-int8"])
+def test_layers_that_are_called_by_keyword_are_pruned_as_all_others(
+    name: str, digit_task: ClassificationTask
+) -> None:
+    found = []
+    for by_keyword in (False, True):
+        torch.manual_seed(0)
+        model = Keywords(by_keyword=by_keyword)
+        problem = PruningProblem.build("keywords", model, digit_task, images=32, compensation_images=32)
+        job = job_of(problem, 0.8, epochs=1, effort="quick", search_images=32, compensation_images=32)
+        found.append(SYSTEMS[name](job).model.state_dict())
+    assert all(torch.equal(one, other) for one, other in zip(*(each.values() for each in found), strict=True))
+    assert list(found[0]) == list(found[1])
+
+
+def test_layers_that_are_called_by_keyword_are_timed(without_clock: None) -> None:
+    example = torch.zeros(2, 1, 8, 8)
+    models = [Keywords(by_keyword=by_keyword).eval() for by_keyword in (False, True)]
+    one, other = (
+        with_latency(model, trace_exactly(model, example), (1, 8, 8), LatencyConfig()) for model in models
+    )
+    assert one.latency is not None
+    assert other.latency is not None
+    assert np.array_equal(one.latency([8] * len(one.layers)), other.latency([8] * len(one.layers)))
 
 
 def test_masks_of_a_module_with_two_names_come_off_once() -> None:

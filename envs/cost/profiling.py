@@ -9,6 +9,7 @@ Shapes: C calls of timed modules, L layers, K knots, P cuts; a call has two axes
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from ..modules.copying import replica
+from ..modules.inputs import first_input
 from ..modules.sizes import fit_attributes
 from ..surgery.cutting import cut
 from ..surgery.plan import PruningPlan
@@ -177,7 +179,7 @@ def _calls(
     """Run a network once and record the calls of all timed modules, whose weights have these names."""
     calls: list[_Call] = []
 
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record(module: nn.Module, given: Any, named: Any, output: Tensor) -> None:
         weight = module.weight
         assert isinstance(weight, nn.Parameter)
         first, second = (_axis(network, names[module], weight, axis) for axis in (0, 1))
@@ -186,9 +188,9 @@ def _calls(
             0.0 if isinstance(module, _BatchNorm) else output.numel() / 1e6 / weight.shape[int(transposed)]
         )
         activations = (0.0, share) if transposed else (share, 0.0)
-        calls.append(_Call(module, (first, second), tuple(inputs[0].shape), activations))
+        calls.append(_Call(module, (first, second), tuple(first_input(given, named).shape), activations))
 
-    hooks = [m.register_forward_hook(record) for m in names]
+    hooks = [m.register_forward_hook(record, with_kwargs=True) for m in names]
     try:
         with torch.inference_mode():
             model(batch.clone())

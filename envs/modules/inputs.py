@@ -1,6 +1,6 @@
-"""Inputs of networks: copies, as some networks edit their input."""
+"""Inputs of networks and layers: copies, as some networks edit their input, and the first of a call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -17,3 +17,13 @@ def run_on_copy(model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
         inputs: A batch (B, ...); it is not changed.
     """
     return model(inputs.clone())
+
+
+def first_input(given: Sequence[Any], named: Mapping[str, Any]) -> Any:
+    """Return the first input of a module's call, ``layer(x)`` or ``layer(input=x)``; None without inputs.
+
+    Args:
+        given: Positional arguments of the call.
+        named: Keyword arguments of the call, which a hook gets with ``with_kwargs=True``.
+    """
+    return next(iter((*given, *named.values())), None)

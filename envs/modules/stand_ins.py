@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .inputs import first_input
+
 
 class BranchEntry(nn.Module):
     """Return zeros with a single channel in place of what a module computes from (B, C, S).
@@ -22,8 +24,9 @@ class BranchEntry(nn.Module):
         super().__init__()
         self.steps = steps
 
-    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    def forward(self, *given: Any, **named: Any) -> Tensor:
         """Return zeros (B, 1, S / steps), or (B, 1, 1)."""
+        x = first_input(given, named)
         sizes = [1] * (x.ndim - 2) if self.steps is None else _sizes(x, self.steps)
         return torch.zeros([x.shape[0], 1, *sizes], dtype=x.dtype, device=x.device)
 
@@ -43,8 +46,9 @@ class BranchConstant(nn.Module):
         self.bias = nn.Parameter(constant.detach().clone())
         self.rank, self.steps = rank, steps
 
-    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+    def forward(self, *given: Any, **named: Any) -> Tensor:
         """Return (1, C, 1), or (B, C, S / steps) in memory of its own."""
+        x = first_input(given, named)
         constant = self.bias.to(x.dtype).view(1, -1, *[1] * (self.rank - 2))
         if self.steps is None:
             return constant

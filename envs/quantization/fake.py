@@ -134,9 +134,9 @@ class QuantizedConv2d(RoundedLayer, nn.Conv2d):
 class QuantizedLinear(RoundedLayer, nn.Linear):
     """A linear layer under fake quantisation."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # named as that of nn.Linear, which may be called by keyword
         """Multiply: (B, ..., inputs) -> (B, ..., N)."""
-        return F.linear(self.input_range(x), fake_quantize_weight(self.weight), self.bias)
+        return F.linear(self.input_range(input), fake_quantize_weight(self.weight), self.bias)
 
 
 Quantized: TypeAlias = QuantizedConv1d | QuantizedConv2d | QuantizedLinear

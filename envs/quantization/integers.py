@@ -133,8 +133,8 @@ class _IntegerConv2d(_IntegerLayer, nn.Conv2d):
 
 
 class _IntegerLinear(_IntegerLayer, nn.Linear):
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.linear(self.rounded_input(x), self.integer_weight(), self.integer_bias())
+    def forward(self, input: Tensor) -> Tensor:
+        y = F.linear(self.rounded_input(input), self.integer_weight(), self.integer_bias())
         return self.rounded_output(y)
 
 

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..modules.inputs import run_on_copy
+from ..modules.inputs import first_input, run_on_copy
 from ..modules.modes import restored_modes
 from .fake import STAND_INS, kind_of
 
@@ -143,18 +143,21 @@ class _Recording(TorchDispatchMode):
 
     @contextlib.contextmanager
     def _watched(self, name: str, kind: str, module: nn.Module) -> Iterator[None]:
-        def begin(_: nn.Module, inputs: Any) -> None:
+        def begin(_: nn.Module, given: Any) -> None:
             self._inside += 1
 
-        def end(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def end(_: nn.Module, given: Any, named: Any, output: Tensor) -> None:
             self._inside -= 1
             after = self._new(output)
-            self._value(inputs[0]).uses.append((kind, name, [after]))
+            self._value(first_input(given, named)).uses.append((kind, name, [after]))
             self.calls[name] = self.calls.get(name, 0) + 1
             if kind == "layer":
                 self.outputs.setdefault(name, []).append(after)
 
-        handles = [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+        handles = [
+            module.register_forward_pre_hook(begin),
+            module.register_forward_hook(end, with_kwargs=True),
+        ]
         try:
             yield
         finally:

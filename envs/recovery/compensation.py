@@ -13,6 +13,7 @@ axis (several if feature maps are flattened); N filters of a layer; B images; S 
 
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from ..modules.copying import replica
-from ..modules.inputs import run_on_copy
+from ..modules.inputs import first_input, run_on_copy
 from ..modules.modes import restored_modes
 from ..surgery.plan import Mask
 from ..tasks.base import Task
@@ -120,9 +121,11 @@ class ActivationRecorder:
         self._handles = [model.register_forward_hook(self._finish_pass)]
         for module in model.modules():
             if isinstance(module, nn.Linear) or (isinstance(module, _ConvNd) and _is_followed(module)):
-                self._handles.append(module.register_forward_hook(self._record))
+                self._handles.append(module.register_forward_hook(self._record, with_kwargs=True))
             elif isinstance(module, _BatchNorm):
-                self._handles.append(module.register_forward_pre_hook(self._mark_normalised))
+                self._handles.append(
+                    module.register_forward_pre_hook(self._mark_normalised, with_kwargs=True)
+                )
 
     def __enter__(self) -> None:
         """Do nothing: the hooks are registered already."""
@@ -132,14 +135,16 @@ class ActivationRecorder:
         for handle in self._handles:
             handle.remove()
 
-    def _record(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _record(self, module: nn.Module, given: Any, named: Any, output: Tensor) -> None:
         consumers = self._consumers.get(id(module.weight), [])
         for consumer in consumers:
-            consumer.accumulate(inputs[0].movedim(1 if isinstance(module, _ConvNd) else -1, 0))
+            consumer.accumulate(
+                first_input(given, named).movedim(1 if isinstance(module, _ConvNd) else -1, 0)
+            )
         self._unnormalised[id(output)] = (output, consumers)
 
-    def _mark_normalised(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._unnormalised.pop(id(inputs[0]), None)
+    def _mark_normalised(self, _: nn.Module, given: Any, named: Any) -> None:
+        self._unnormalised.pop(id(first_input(given, named)), None)
 
     def _finish_pass(self, *arguments: object) -> None:
         for _, consumers in self._unnormalised.values():

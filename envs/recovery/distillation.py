@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..modules.inputs import run_on_copy
+from ..modules.inputs import first_input, run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.randomness import fixed_randomness
 from ..tasks.base import Task
@@ -132,7 +132,7 @@ class WithFeatures(nn.Module):
         features: list[Tensor] = []
 
         def keep(layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-            features.append(given[0] if given else named["input"])
+            features.append(first_input(given, named))
 
         hook = self._layer[0].register_forward_pre_hook(keep, with_kwargs=True)
         try:

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from ..modules.calls import Call
 from ..modules.copying import replica
+from ..modules.inputs import first_input
 from ..modules.precision import converted
 from ..modules.randomness import fixed_randomness
 from ..modules.structures import tensors_in
@@ -243,13 +244,13 @@ class _Recorder(TorchDispatchMode):
 
         def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             name, begun = self._running.pop()
-            first = args[0] if args and isinstance(args[0], Tensor) else None
+            first = first_input(args, kwargs)
             tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
             self.found.calls.setdefault(name, []).append(
                 ModuleCall(
                     self._needed(tensors),
                     self._maker(output) if isinstance(output, Tensor) else None,
-                    () if first is None else tuple(first.shape),
+                    tuple(first.shape) if isinstance(first, Tensor) else (),
                     begun,
                 )
             )
