@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from .metrics import mean_of_defined
+
 Boxes = Mapping[str, Tensor]
 """The boxes of an image with their labels, and the scores of those that a network finds."""
 
@@ -65,8 +67,7 @@ class AveragePrecision:
 
     def value(self, statistics: Tensor) -> float:
         """Average over the classes that occur, percent; 0 if none does."""
-        defined = [value for value in self._each(statistics) if value is not None]
-        return sum(defined) / len(defined) if defined else 0.0
+        return mean_of_defined(self._each(statistics))
 
     def details(self, statistics: Tensor) -> dict[str, float | None]:
         """Return the average precision of each class, percent, None for one that does not occur."""

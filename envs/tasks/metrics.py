@@ -6,7 +6,7 @@ Shapes: B examples of a batch, D numbers to predict, K labels or classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -61,8 +61,7 @@ class R2:
 
     def value(self, statistics: Tensor) -> float:
         """Average over the outputs, percent; 0 if all targets are equal."""
-        defined = [value for value in self._each(statistics) if value is not None]
-        return sum(defined) / len(defined) if defined else 0.0
+        return mean_of_defined(self._each(statistics))
 
     def details(self, statistics: Tensor) -> dict[str, float | None]:
         """Return the percentage of each output, if there are several."""
@@ -107,8 +106,7 @@ class MacroF1:
 
     def value(self, statistics: Tensor) -> float:
         """Average over the labels, percent."""
-        defined = [value for value in self._each(statistics) if value is not None]
-        return sum(defined) / len(defined) if defined else 0.0
+        return mean_of_defined(self._each(statistics))
 
     def details(self, statistics: Tensor) -> dict[str, float | None]:
         """Return the percentage of each label."""
@@ -181,8 +179,7 @@ class MeanIoU:
 
     def value(self, statistics: Tensor) -> float:
         """Average over the classes, percent."""
-        defined = [value for value in self.details(statistics).values() if value is not None]
-        return sum(defined) / len(defined) if defined else 0.0
+        return mean_of_defined(self.details(statistics).values())
 
     def details(self, statistics: Tensor) -> dict[str, float | None]:
         """Return the percentage of each class; None if it never occurs."""
@@ -200,7 +197,7 @@ def confusion_matrix(outputs: Tensor, targets: Tensor, ignore_label: int | None 
     """
     classes = outputs.shape[1]
     counted = _is_class(targets, classes, ignore_label)
-    pairs = targets[counted] * classes + outputs.argmax(1)[counted]
+    pairs = targets[counted].long() * classes + outputs.argmax(1)[counted]
     return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
 
 
@@ -219,7 +216,14 @@ def intersections_over_unions(confusion: Tensor, ignore_label: int | None = None
     ]
 
 
+def mean_of_defined(values: Iterable[float | None]) -> float:
+    """Return the mean of the values that are not None; 0 if none is defined."""
+    defined = [value for value in values if value is not None]
+    return sum(defined) / len(defined) if defined else 0.0
+
+
 def _is_class(targets: Tensor, classes: int, ignore_label: int | None) -> Tensor:
+    targets = targets.long()  # bytes are compared with -100 as with 156
     counted = (targets >= 0) & (targets < classes)
     return counted if ignore_label is None else counted & (targets != ignore_label)
 

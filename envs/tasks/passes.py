@@ -103,3 +103,8 @@ def _overrides_batch_alone(task: Task) -> bool:
         next((c for c in type(task).__mro__ if name in vars(c)), object) for name in ("batch", "loader")
     ]
     return classes[0] is not classes[1] and issubclass(*classes)
+
+
+def spread(size: int, count: int) -> Tensor:
+    """Return at most so many indices, evenly spread, with the first and the last: data may be sorted."""
+    return torch.linspace(0, size - 1, min(size, count), dtype=torch.float64).round().long()

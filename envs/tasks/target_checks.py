@@ -15,7 +15,7 @@ from .base import SplitName, Task
 from .finite_examples import require_finite
 from .ignored_labels import accepts, labels_in, refusal
 from .optional_members import inputs_at_hand, measuring_batch, targets_at_hand
-from .own.example_sources import spread
+from .passes import spread
 
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 

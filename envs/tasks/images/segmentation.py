@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..metrics import confusion_matrix, intersections_over_unions
+from ..metrics import confusion_matrix, intersections_over_unions, mean_of_defined
 from .image_task import ImageTask
 
 
@@ -109,8 +109,7 @@ class SegmentationTask(ImageTask):
 
     def metric(self, statistics: Tensor) -> float:
         """Average the intersection over union of classes that occur or are predicted, percent."""
-        defined = [value for value in self.details(statistics).values() if value is not None]
-        return sum(defined) / len(defined) if defined else 0.0
+        return mean_of_defined(self.details(statistics).values())
 
     def details(self, statistics: Tensor) -> dict[str, float | None]:
         """Return the intersection over union of each class, percent; None if it never occurs."""

@@ -227,8 +227,3 @@ def joined(parts: Iterator[Pair] | list[Pair], count: int) -> Pair:
         inputs[done : done + len(x)], targets[done : done + len(y)] = x, y
         done += len(x)
     return inputs, targets
-
-
-def spread(size: int, count: int) -> Tensor:
-    """Return at most so many indices, evenly spread, with the first and the last: data may be sorted."""
-    return torch.linspace(0, size - 1, min(size, count), dtype=torch.float64).round().long()

@@ -14,8 +14,9 @@ from ...modules.process_group import join
 from ...modules.ranks import any_rank
 from ..base import SplitName
 from ..images.storage import BY_FAR, InMemory
+from ..passes import spread
 from ..read_ahead import local_ranks
-from .example_sources import Reading, Source, TensorSource, joined, spread
+from .example_sources import Reading, Source, TensorSource, joined
 from .examples import Fields, number_of_bytes
 from .iterable_source import IterableSource, Run
 from .map_source import READ_AT_ONCE, MapSource

@@ -13,9 +13,9 @@ from torch import Tensor
 from ...modules.randomness import fixed_randomness
 from ..data_errors import naming
 from ..draws import derived_seed
-from ..passes import DataError
+from ..passes import DataError, spread
 from ..read_ahead import read_ahead
-from .example_sources import Reading, joined, spread
+from .example_sources import Reading, joined
 from .examples import Pair, Recipe, equal, nothing
 
 READ_AT_ONCE = 256

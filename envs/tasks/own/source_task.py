@@ -23,8 +23,8 @@ from ..draws import derived_seed
 from ..ignored_labels import count_classes
 from ..metrics import Average, Metric
 from ..optional_members import distillation_loss, no_smoothing
-from ..passes import Pass
-from .example_sources import JoinedSource, Reading, Source, TensorSource, spread
+from ..passes import Pass, spread
+from .example_sources import JoinedSource, Reading, Source, TensorSource
 from .examples import Pair
 
 _LOOKED_AT = 256

@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 
 from secateur.envs.tasks import Accuracy, LoaderTask, TensorTask
 from secateur.envs.tasks.fingerprint import are_same_data, data_fingerprint
+from secateur.envs.tasks.passes import spread
 
 
 def task_of(
@@ -60,12 +61,36 @@ def test_the_same_data_have_the_same_fingerprint_and_others_another() -> None:
         assert [are_same_data(one, other) for other in found] == [i == j for j in range(len(found))]
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.half, torch.cfloat])
-def test_targets_of_any_type_have_a_fingerprint(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "mean"),
+    [
+        (torch.bool, "0.5"),
+        (torch.uint8, "0.5"),
+        (torch.int64, "0.5"),
+        (torch.half, "~0.5"),
+        (torch.cfloat, "~0.5"),
+    ],
+)
+def test_targets_of_any_type_have_a_fingerprint(dtype: torch.dtype, mean: str) -> None:
     inputs, numbers = torch.ones(8, 1, 4, 4), torch.tensor([0, 1] * 8).view(8, 2)
     part = (inputs, numbers.to(dtype))
     task = TensorTask(train=part, val=part, test=part, loss=F.mse_loss, metric=Accuracy(), num_outputs=2)
-    assert data_fingerprint(task) == "8" + " 8 1 0.5 1 0.5 1 0.5 1 0.5 1 0.5" * 2
+    assert data_fingerprint(task) == "8" + (" 8" + f" ~1 {mean}" * 5) * 2
+
+
+def test_what_is_counted_is_compared_exactly() -> None:
+    assert not are_same_data("50000 ~0.5 1003", "50001 ~0.5 1003")
+    assert not are_same_data("50000 ~0.5 1003", "50000 ~0.5 1004")
+    assert are_same_data("50000 ~0.5 1003", "50000 ~0.50001 1003")
+    assert not are_same_data("50000 ~0.5", "50000 ~0.5 3")
+
+
+@pytest.mark.parametrize("size", [1, 3, 2**24 + 4, 50_000_004])
+def test_examples_that_are_looked_at_are_there(size: int) -> None:
+    chosen = spread(size, 5)
+    assert chosen[0] == 0
+    assert chosen[-1] == size - 1
+    assert len(chosen) == min(5, size)
 
 
 def test_rounding_makes_no_other_data() -> None:

@@ -226,6 +226,21 @@ def test_masks_in_memory_are_not_copied() -> None:
     assert task.to("cpu")._sources["train"].labels.data_ptr() == masks.data_ptr()
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int64])
+def test_labels_of_any_whole_type_are_counted_alike(dtype: torch.dtype) -> None:
+    labels = torch.arange(20).expand(2, 3, 20)
+    outputs = F.one_hot(labels, 200).movedim(-1, 1).float()
+    assert MeanIoU().value(MeanIoU().statistics(outputs, labels.to(dtype))) == 100.0
+    assert Accuracy().value(Accuracy().statistics(outputs, labels.to(dtype))) == 100.0
+
+
+def test_bytes_are_no_negative_label() -> None:
+    outputs = F.one_hot(torch.tensor([[156]]), 200).movedim(-1, 1).float()
+    label = torch.tensor([[156]], dtype=torch.uint8)  # -100, if it wraps around
+    assert Accuracy(ignore_label=-100).statistics(outputs, label).tolist() == [1, 1]
+    assert int(MeanIoU(ignore_label=-100).statistics(outputs, label).sum()) == 1
+
+
 def test_the_mean_iou_is_that_of_the_classes_that_occur() -> None:
     metric = MeanIoU(classes=("sky", "road", "car"))
     true = torch.tensor([[[0, 0, 1, 255]]])
