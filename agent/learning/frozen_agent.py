@@ -29,9 +29,6 @@ from .policy import FilterScorer
 
 AGENT_FORMAT = "secateur-agent-3"
 
-_RENAMED_FEATURES = {"shift": "bn_bias", "consumer": "next_layer_l2"}
-"""Feature names in the files of agents of version 0.1, and their current names."""
-
 
 @dataclass(frozen=True)
 class FrozenAgent:
@@ -213,12 +210,6 @@ def _missing(path: Path) -> str:
     return f"{path} does not exist; --agent needs the folder of a `secateur train` or PPO run"
 
 
-def _current_names(features: Any) -> Any:
-    return (
-        [_RENAMED_FEATURES.get(str(name), name) for name in features] if isinstance(features, list) else None
-    )
-
-
 def _check_card(card: Any) -> tuple[int, dict[str, Any]]:
     """Check ``agent.json`` and return the number of hidden units and the description of the training.
 
@@ -229,8 +220,7 @@ def _check_card(card: Any) -> tuple[int, dict[str, Any]]:
     if not isinstance(card, dict) or card.get("format") != AGENT_FORMAT:
         raise ValueError(f"is not of the format {AGENT_FORMAT!r}")
     expected = {"filter_features": list(FILTER_FEATURES), "layer_features": list(LAYER_FEATURES)}
-    given = {key: _current_names(card.get(key)) for key in expected}
-    if given != expected:
+    if {key: card.get(key) for key in expected} != expected:
         raise ValueError("uses other features than this version; train a new one")
     hidden, trained_on = card.get("hidden"), card.get("trained_on", {})
     if type(hidden) is not int or not 1 <= hidden <= 4096:

@@ -23,8 +23,8 @@ T = TypeVar("T")
 NOT_OPTIONS = ("verb", "command", "version", "dense_weights", "examples")
 """Keys of ``config.yaml`` that say where it comes from; the last two are of :class:`.origin.Origin`."""
 
-_GROUPS_OF_02 = ("data", "latency", "constraints", "limits")
-"""Keys of ``config.yaml`` up to version 0.2 that hold mappings of options."""
+_GROUPS_OF_01 = ("data", "latency", "constraints", "limits")
+"""Keys of ``config.yaml`` of version 0.1 that hold mappings of options."""
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text", Path: "a path", bool: "true or false"}
 
@@ -255,7 +255,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_flat(file: Path) -> dict[str, Any]:
-    """Read a YAML file of options; the groups of options that versions up to 0.2 wrote are dissolved.
+    """Read a YAML file of options; the groups of options that version 0.1 wrote are dissolved.
 
     Raises:
         ValueError: If it is not a mapping.
@@ -265,5 +265,5 @@ def read_flat(file: Path) -> dict[str, Any]:
         raise ValueError(f"{file} has no options; it has to be a mapping such as `epochs: 5`")
     flat: dict[str, Any] = {}
     for name, value in content.items():
-        flat |= value if name in _GROUPS_OF_02 and isinstance(value, dict) else {name: value}
+        flat |= value if name in _GROUPS_OF_01 and isinstance(value, dict) else {name: value}
     return flat

@@ -116,18 +116,14 @@ class FilterLottery:
     """Find a ticket among the filters, and train it.
 
     Filters of all layers are ranked together, by :func:`.highest_ranked`; the last round's are cut from the
-    network as it began.
-
-    Args:
-        rewinds: Whether weights go back to an early state instead of random weights.
+    network as it began, with random weights.
     """
 
-    rewinds: bool = False
     kind: ClassVar[Kind] = "filters"
 
     def __call__(self, job: Job) -> Result:
         """Train, rank and reset in rounds, then cut; see :class:`.base.System`."""
-        network, schedule = job.network, Schedule.of(job, rewinds=self.rewinds)
+        network, schedule = job.network, Schedule.of(job, rewinds=False)
         check_unmasked(job)
         Budget(network, job.target, "macs")  # refuses a size out of reach before anything is trained
         start, notes = initial_state(job, schedule)

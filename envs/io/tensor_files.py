@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from .atomic_write import write_atomically
@@ -96,26 +94,8 @@ def packed_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
         tensors: The tensors.
         metadata: Texts for the header.
     """
-    state, shapes = pack({name: tensor.detach().cpu() for name, tensor in tensors.items()})
-    texts = {**metadata, **shapes}
-    header: dict[str, object] = {"__metadata__": texts} if texts else {}
-    end = 0
-    for name, tensor in sorted(state.items(), key=lambda item: (-item[1].element_size(), item[0])):
-        begin, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _type_name(tensor.dtype),
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, end],
-        }
-    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
-    return 8 + -(-length // 8) * 8 + end
-
-
-def _type_name(dtype: torch.dtype) -> str:
-    """Return a name as long as that of safetensors."""
-    if dtype in (torch.bool, torch.bfloat16):
-        return "BOOL"
-    return f"F{8 * dtype.itemsize}"
+    state, shapes = pack(without_shared_memory(tensors))
+    return len(save(state, {**metadata, **shapes} or None))
 
 
 def without_shared_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -87,12 +87,11 @@ def _as_call(more: AlsoTrace, inputs: tuple[Any, ...]) -> Call:
     return Call("forward", as_inputs(more))
 
 
-def as_inputs(example: Any, dtype: torch.dtype | None = None) -> tuple[Any, ...]:
+def as_inputs(example: Any) -> tuple[Any, ...]:
     """Convert an example to positional arguments on the CPU.
 
     Args:
         example: A batch of inputs, or the tuple of positional arguments.
-        dtype: Data type of its floating-point tensors; None leaves theirs.
 
     Raises:
         ValueError: If there is no tensor in it, such as in the shape of an input, or a number is undefined.
@@ -102,13 +101,8 @@ def as_inputs(example: Any, dtype: torch.dtype | None = None) -> tuple[Any, ...]
         raise ValueError(f"the example is {_named(example)}; give a batch of inputs, a tensor{_of(example)}")
     if any(bool(tensor.isnan().any()) for tensor in tensors if tensor.is_floating_point()):
         raise ValueError("the example holds numbers that are undefined (NaN); give a batch without them")
-
-    def convert(x: Tensor) -> Tensor:
-        x = x.detach().cpu()
-        return x.to(dtype) if dtype is not None and x.is_floating_point() else x
-
     arguments = example if isinstance(example, tuple) else (example,)
-    return tuple(tree_map_only(Tensor, convert, argument) for argument in arguments)
+    return tuple(tree_map_only(Tensor, lambda x: x.detach().cpu(), argument) for argument in arguments)
 
 
 def _is_tensor(leaf: object) -> bool:

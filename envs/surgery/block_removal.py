@@ -69,23 +69,20 @@ def without_block(model: nn.Module, block: Block, constant: Tensor) -> nn.Module
     return smaller
 
 
-def remove_blocks(
-    model: nn.Module, names: Sequence[str], call: Call, constants: Constants = zero_constants
-) -> nn.Module:
-    """Remove blocks one after another, without a check.
+def remove_blocks(model: nn.Module, names: Sequence[str], call: Call) -> nn.Module:
+    """Remove blocks one after another, without a check; zeros are added in place of each.
 
     Args:
         model: The network; it is not changed.
         names: Their names; each is that of the network without those before.
         call: What to run.
-        constants: What is added in place of each.
 
     Raises:
         ValueError: If there is no such block, or it cannot go.
     """
     for name in names:
         block = find_block(model, name, call)
-        model = without_block(model, block, constants(model, block))
+        model = without_block(model, block, zero_constants(model, block))
     return model
 
 

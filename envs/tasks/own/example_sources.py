@@ -16,6 +16,9 @@ from torch import Tensor
 from ..passes import Pass
 from .examples import Pair
 
+_BATCH = 64
+"""Examples of a batch of :meth:`Reading.of_examples`."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -52,9 +55,9 @@ class Reading:
         return cls(passed.batches, bounds, passed.first, passed.augment, passed.seed, passed.epoch)
 
     @classmethod
-    def of_examples(cls, indices: Tensor, *, augment: bool = False, seed: int = 0, batch: int = 64) -> Self:
+    def of_examples(cls, indices: Tensor, *, augment: bool = False, seed: int = 0) -> Self:
         """Return a reading of some examples, in batches."""
-        batches = indices.split(batch)
+        batches = indices.split(_BATCH)
         return cls(batches, [(0, len(part)) for part in batches], augment=augment, seed=seed)
 
     @property
