@@ -68,7 +68,7 @@ def _public(function: ast.expr) -> str | None:
 @pytest.mark.parametrize("page", PAGES, ids=NAMES.get)
 def test_each_block_is_run_or_says_why_not(page: Path) -> None:
     fences = re.findall(r"^```(?:python|console|yaml)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(blocks(page)) == len(fences)
+    assert len([block for block in blocks(page) if block.language != "text"]) == len(fences)
     for block in blocks(page):
         others = [words for words in block.commands if words[0] != "secateur"]
         assert block.not_run or not others, f"{block}: say why this is not run"
@@ -115,17 +115,30 @@ def marked(page: Path) -> object:
 
 @pytest.mark.parametrize("page", [marked(p) for p in PAGES if any(b.not_run is None for b in blocks(p))])
 def test_the_blocks_of_a_page_run_in_order(
-    page: Path, user: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    user: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     folder = shutil.copytree(user, tmp_path / "user")
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     _forget_mypackage()
     namespace: dict[str, object] = {"__name__": "__page__"}
+    said: set[str] = set()
     for block in blocks(page):
-        if block.not_run is None:
+        if block.language == "text":
+            assert [line for line in _lines(block.code) if line not in {"...", *said}] == [], block
+        elif block.not_run is None:
             _run(block, namespace)
+            said = said | {*_lines("\n".join(capfd.readouterr()))}
     _forget_mypackage()
+
+
+def _lines(text: str) -> list[str]:
+    """Give the lines of a text, with any number of seconds."""
+    return [re.sub(r"about \d+ s", "about 1 s", line.rstrip()) for line in text.splitlines()]
 
 
 def _forget_mypackage() -> None:

@@ -4,6 +4,7 @@ A block of Python or of a console is run where it stands, unless a comment befor
 
 * ``<!-- not run: needs CIFAR-10 -->``: the block is only parsed.
 * ``<!-- file: mypackage/task.py -->``: the block is written to a file, for the blocks after it.
+* ``<!-- output -->``: a block of text that the commands before it print; ``...`` stands for lines left out.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ PAGES = (README, *sorted((ROOT / "docs").glob("[!_]*/**/*.md")), *sorted((ROOT /
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>not run|file): (?P<text>[^\n]+?) -->\n+)?"
-    r"^```(?P<language>python|console|yaml)\n(?P<code>.*?)^```$",
+    r"(?:^```(?P<language>python|console|yaml)|^<!-- output -->\n```text)\n(?P<code>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -66,13 +67,13 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     found = []
     for match in _BLOCK.finditer(text):
-        line = text.count("\n", 0, match.start("language")) + 1
+        line = text.count("\n", 0, match.start("code"))
         mark, reason = match["mark"], match["text"]
         found.append(
             Block(
                 page,
                 line,
-                match["language"],
+                match["language"] or "text",
                 match["code"],
                 not_run=reason if mark == "not run" else None,
                 file=reason if mark == "file" else None,
