@@ -27,7 +27,7 @@ class Baseline:
     """Keep the filters that score highest on a published criterion.
 
     Args:
-        criterion: ``random`` or one of :data:`secateur.envs.problem.importance.CRITERIA`.
+        criterion: ``random`` or one of :data:`secateur.envs.problem.criteria.CRITERIA`.
         scope: ``uniform`` keeps the same ratio of every layer, ``global`` ranks all filters of the network
             together, ``global-per-mac`` ranks them by score divided by the MACs that their removal saves.
         seed: Seed of ``random``.
