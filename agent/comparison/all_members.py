@@ -66,19 +66,13 @@ def run_comparison(shared: Shared, folder: RunFolder, jobs: int) -> dict[str, An
     """
     config = shared.config
     entries = entries_of(config.methods, config.targets, config.seeds)
-    failed = _run_all(shared, folder, [(SYSTEMS[entry.method], entry) for entry in entries], jobs)
-    if len(failed) == len(entries):
-        shutil.rmtree(shared.checkpoints, ignore_errors=True)
-        raise ValueError(f"every system failed; {entries[0].method}: {failed[entries[0].folder]}")
-    rows = []
-    with contextlib.closing(Stage("timing", len(entries), "networks", leave=False)) as stage:
-        for number, entry in enumerate(entries, start=1):
-            system, reason = SYSTEMS[entry.method], failed.get(entry.folder, "")
-            report = None if reason else plain_values(_timed_report(shared, system, entry))
-            what = {"method": entry.method, "kind": system.kind, "target": entry.target, "seed": entry.seed}
-            rows.append(member_row(what, entry.folder, report, reason))
-            stage.advance(number, entry.folder)
-            folder.check()
+    shared.stop.unlink(missing_ok=True)
+    with _stop_file_on_signal(shared.stop):
+        failed = _run_all(shared, folder, [(SYSTEMS[entry.method], entry) for entry in entries], jobs)
+        if len(failed) == len(entries):
+            shutil.rmtree(shared.checkpoints, ignore_errors=True)
+            raise ValueError(f"every system failed; {entries[0].method}: {failed[entries[0].folder]}")
+        rows = _timed_rows(shared, folder, entries, failed)
     content = comparison_content(
         rows,
         model=shared.name,
@@ -104,9 +98,7 @@ def _run_all(
     known = Results(folder.checkpoint("failed"))
     failed: dict[str, str] = known.once("failed", dict)
     left = [(system, entry) for system, entry in work if entry.folder not in failed]
-    shared.stop.unlink(missing_ok=True)
-    begun = Stage("compare", max(1, len(left)), "runs")
-    with contextlib.closing(begun), _stop_file_on_signal(shared.stop):
+    with contextlib.closing(Stage("compare", max(1, len(left)), "runs")) as begun:
         endings = _endings(shared, left, jobs)
         for number, ((_, entry), ending) in enumerate(zip(left, endings, strict=True), start=1):
             if ending.state == "stopped":
@@ -151,6 +143,22 @@ def _stop_file_on_signal(file: Path) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _timed_rows(
+    shared: Shared, folder: RunFolder, entries: Sequence[Entry], failed: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Time the networks of all members that have not failed, and return the rows of all."""
+    rows = []
+    with contextlib.closing(Stage("timing", len(entries), "networks", leave=False)) as stage:
+        for number, entry in enumerate(entries, start=1):
+            system, reason = SYSTEMS[entry.method], failed.get(entry.folder, "")
+            report = None if reason else plain_values(_timed_report(shared, system, entry))
+            what = {"method": entry.method, "kind": system.kind, "target": entry.target, "seed": entry.seed}
+            rows.append(member_row(what, entry.folder, report, reason))
+            stage.advance(number, entry.folder)
+            folder.check()
+    return rows
+
+
 def _timed_report(shared: Shared, system: System, entry: Entry) -> dict[str, Any]:
     """Return the report of a finished member; time its network beside the dense one if nobody has yet."""
     path = shared.out / entry.folder
@@ -179,7 +187,7 @@ def _network_of(shared: Shared, system: System, entry: Entry, *, is_loadable: bo
     """Return the network of a finished member: from its files, or made again from its checkpoints."""
     if is_loadable:
         return rebuild(shared, shared.out / entry.folder)
-    with open_member(shared, entry, StopWithAll(shared, on_signal=True)) as folder:
+    with open_member(shared, entry, StopWithAll(shared)) as folder:
         folder.keeps_checkpoints = True  # until the times are written
         return remove_masks(run_system(shared, system, entry, folder).model)
 

@@ -77,7 +77,7 @@ def run_member(shared: Shared, system: System, entry: Entry, in_own_process: boo
         shared: What all members have in common.
         system: The system.
         entry: What the member does.
-        in_own_process: Whether this process runs nothing else; then the stop file stops it, signals do not.
+        in_own_process: Whether this process runs nothing else.
 
     Raises:
         OSError: If something cannot be written; the comparison can be resumed.
@@ -88,7 +88,7 @@ def run_member(shared: Shared, system: System, entry: Entry, in_own_process: boo
     if shared.stop.exists():
         return Ending("stopped")
     try:
-        stopping = StopWithAll(shared, on_signal=not in_own_process)
+        stopping = StopWithAll(shared)
         with _on_one_core(quiet=in_own_process), open_member(shared, entry, stopping) as folder:
             clock = _Clock(folder.checkpoint("seconds"))
             stopping.each_check = clock.save_when_due
@@ -147,29 +147,29 @@ def run_system(shared: Shared, system: System, entry: Entry, folder: RunFolder) 
 
 
 class StopWithAll(GracefulStop):
-    """Stop a member where the stop file appears, as the process that began the members reaches others by it.
+    """Stop a member where the stop file appears, which a signal to the whole comparison writes.
+
+    A signal that comes after the last safe point of one member so stops the next one.
 
     Args:
         shared: What all members have in common.
-        on_signal: Whether signals stop it, too.
     """
 
-    def __init__(self, shared: Shared, *, on_signal: bool) -> None:
+    def __init__(self, shared: Shared) -> None:
         super().__init__(shared.advice)
-        self._shared, self._heeds_signals = shared, on_signal
+        self._shared = shared
         self.each_check: Callable[[], None] | None = None
         """Called at each safe point."""
 
     def __enter__(self) -> Self:
-        return super().__enter__() if self._heeds_signals else self
+        return self  # the signals are those of the comparison
 
     def check(self) -> None:
-        """Stop if a signal was received or the file is there."""
+        """Stop if the file is there."""
         if self.each_check is not None:
             self.each_check()
         if self._shared.stop.exists():
             raise Stopped(self._shared.advice)
-        super().check()
 
 
 class _Clock:

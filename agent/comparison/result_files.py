@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from ...envs.tracing import trace
 from ..reporting.report import plain_values
 from ..reporting.summary import describe_networks, device_name, measured_row, size_row
 from ..systems.base import Kind, Result
+from ..systems.training import recipe_details
 from .shared import Entry, Shared
 
 _CLOSE = 1e-4
@@ -84,7 +84,7 @@ def save_result(
         "seed": entry.seed,
         "command": shared.command,
         "search": details.pop("search", {}),
-        "recovery": details.pop("recovery", {**asdict(recovery), **asdict(recovery.recipe)}),
+        "recovery": details.pop("recovery", recipe_details(recovery)),
         "system": {
             "name": entry.method,
             "kind": kind,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ...envs.modules.copying import replica
-from ...envs.modules.initialisation import reset_weights
+from ...envs.modules.initialisation import frozen_note, reset_weights
 from ...envs.sparsity import remove_masks
 from ...envs.surgery.cutting import cut
 from ...envs.surgery.plan import PruningPlan, resize_mask
@@ -23,7 +23,7 @@ from ...envs.tracing import TracedNetwork
 from ..deciders.base import Budget
 from ..deciders.baselines import largest_scaled
 from .base import Job, Kind, Result
-from .training import train_stage
+from .training import recipe_details, train_stage
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class SmallDense:
         verify_cut(job.model, job.network, plan, torch.zeros(2, *job.task.input_shape))
         small = with_random_weights(remove_masks(cut(job.model, job.network, plan)), job.config.seed)
         train_stage(job, small, job.epochs, "small", taught=self.taught, from_scratch=True)
-        return Result(small, plan, job.epochs)
+        recipe = recipe_details(job.config.recovery, taught=self.taught, from_scratch=True)
+        return Result(small, plan, job.epochs, frozen_note(small), {"recovery": recipe})
 
 
 def uniform_plan(network: TracedNetwork, target: float) -> PruningPlan:

@@ -16,7 +16,7 @@ from torch import nn
 
 from ...envs.io.wording import counted
 from ...envs.modules.copying import replica
-from ...envs.modules.initialisation import reset_weights
+from ...envs.modules.initialisation import frozen_note, reset_weights
 from ...envs.recovery.callbacks import Progress
 from ...envs.sparsity import Masks, apply_masks, keep_masks, magnitude_masks, remove_masks
 from ...envs.sparsity.criteria import Scope
@@ -27,8 +27,8 @@ from ..deciders.base import Budget
 from .base import Job, Kind, Result
 from .filter_ranking import highest_ranked, verified
 from .masked_filters import check_unmasked
-from .training import share_passes, steps_of_stage, train_stage
-from .weights import sparse_result
+from .training import recipe_details, share_passes, steps_of_stage, train_stage
+from .weights import masked_copy, sparse_result
 
 _FINDING = 0.5
 """Share of the passes that finds the ticket. The rest trains it, at least as long as any round before, so
@@ -71,14 +71,15 @@ class Schedule:
         """Return what stays after a round, from 1 to ``rounds``, as a share of the dense network."""
         return target if number == len(self.rounds) else float(target ** (number / len(self.rounds)))
 
-    def details(self, target: float) -> dict[str, Any]:
-        """Return the schedule for the report."""
+    def details(self, job: Job) -> dict[str, Any]:
+        """Return the schedule and the recipe for the report."""
         return {
+            "recovery": recipe_details(job.config.recovery, from_scratch=True),
             "rounds": len(self.rounds),
             "epochs_to_early_state": self.early,
             "epochs_of_each_round": list(self.rounds),
             "epochs_of_ticket": self.last,
-            "share_after_each_round": [self.share(k, target) for k in range(1, len(self.rounds) + 1)],
+            "share_after_each_round": [self.share(k, job.target) for k in range(1, len(self.rounds) + 1)],
         }
 
 
@@ -99,15 +100,17 @@ class Lottery:
     def __call__(self, job: Job) -> Result:
         """Train, prune and reset in rounds; see :class:`.base.System`."""
         schedule = Schedule.of(job, rewinds=self.rewinds)
+        masked_copy(job)  # refuses weights that can have no mask before anything is trained
         start, notes = initial_state(job, schedule)
-        masks: Masks = keep_masks(job.model)
+        given = keep_masks(job.model)
+        masks: Masks = given
         for number, epochs in enumerate(schedule.rounds, start=1):
             model = with_masks(start, masks)
             train_stage(job, model, epochs, f"round-{number}", from_scratch=True)
-            masks = magnitude_masks(model, schedule.share(number, job.target), self.scope)
+            masks = given | magnitude_masks(model, schedule.share(number, job.target), self.scope)
         ticket = with_masks(start, masks)
         train_stage(job, ticket, schedule.last, "ticket", from_scratch=True)
-        result = sparse_result(job, ticket, job.epochs, **schedule.details(job.target))
+        result = sparse_result(job, ticket, job.epochs, **schedule.details(job))
         return replace(result, notes=(*notes, *result.notes))
 
 
@@ -136,7 +139,7 @@ class FilterLottery:
         plan = verified(job, kept)
         ticket = cut(start, network, plan)
         train_stage(job, ticket, schedule.last, "ticket", from_scratch=True)
-        return Result(ticket, plan, job.epochs, notes, schedule.details(job.target))
+        return Result(ticket, plan, job.epochs, notes, schedule.details(job))
 
 
 def initial_state(job: Job, schedule: Schedule) -> tuple[nn.Module, tuple[str, ...]]:
@@ -148,14 +151,16 @@ def initial_state(job: Job, schedule: Schedule) -> tuple[nn.Module, tuple[str, .
         named = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
         have = counted(len(unknown), "parameter has", "parameters have")
         notes.append(f"{have} no default, and kept what training gave: {named}.")
+    notes += frozen_note(start)
     if schedule.early:
         steps = steps_of_stage(job, schedule.early)
 
         def is_early(progress: Progress) -> bool:
             return progress.finished_steps >= steps
 
-        # As long as the ticket's training, of which the state is the beginning.
-        train_stage(job, start, schedule.last, "early", on_step=is_early, from_scratch=True)
+        # As long as the ticket's training, of which the state is the beginning; no average of the weights.
+        raw = replace(job, config=replace(job.config, ema_decay=0.0))
+        train_stage(raw, start, schedule.last, "early", on_step=is_early, from_scratch=True)
         notes.append(f"Weights went back to their state after {counted(schedule.early, 'epoch')}.")
     return start, tuple(notes)
 

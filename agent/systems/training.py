@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import accumulate, pairwise
+from typing import Any
 
 from torch import nn
 
@@ -41,19 +42,16 @@ def train_stage(
         name: Name of the stage, for its checkpoint, the progress bar and TensorBoard; no two are alike.
         on_step: Called after every step.
         taught: Whether the dense network is the teacher, with the weight that the job's options give it.
-        from_scratch: Whether the weights are random or nearly so: then the learning rate is that of
-            :meth:`.RecoveryConfig.from_scratch`, unless the job has one, or another optimiser.
+        from_scratch: Whether the weights are random or nearly so; see :func:`stage_config`.
     """
-    given, config = job.config.recovery, shortened(job.config.recovery)
-    if from_scratch and given.learning_rate is None and given.optimiser == "sgd":
-        config = replace(config, learning_rate=RecoveryConfig.from_scratch().learning_rate)
+    config = stage_config(job.config.recovery, taught=taught, from_scratch=from_scratch)
     if steps := steps_of_stage(job, epochs):
         with RecoveryMonitor(job.task, job.folder, prefix=name, callbacks=Callbacks(on_step)) as monitor:
             finetune(
                 model,
                 job.task,
                 config,
-                teacher=job.model if taught else None,
+                teacher=job.model,
                 seed=job.config.seed,
                 steps=steps,
                 checkpoint=job.folder.checkpoint(name) if job.folder else None,
@@ -63,6 +61,31 @@ def train_stage(
             )
     reestimate_batchnorm(model, job.task, images=config.batchnorm_images, seed=job.config.seed)
     model.eval()
+
+
+def stage_config(given: RecoveryConfig, *, taught: bool = True, from_scratch: bool = False) -> RecoveryConfig:
+    """Return the settings of the stages of a job.
+
+    Args:
+        given: The settings of the job.
+        taught: Whether the dense network is the teacher.
+        from_scratch: Whether the weights are random or nearly so: then the learning rate is that of
+            :meth:`.RecoveryConfig.from_scratch`, unless the job has one, or another optimiser.
+    """
+    config = shortened(given)
+    if not taught:
+        config = replace(config, distillation_weight=0.0)
+    if from_scratch and given.learning_rate is None and given.optimiser == "sgd":
+        config = replace(config, learning_rate=RecoveryConfig.from_scratch().learning_rate)
+    return config
+
+
+def recipe_details(
+    given: RecoveryConfig, *, taught: bool = True, from_scratch: bool = False
+) -> dict[str, Any]:
+    """Return the settings of the stages for the report; the arguments are those of :func:`stage_config`."""
+    config = stage_config(given, taught=taught, from_scratch=from_scratch)
+    return {**asdict(config), **asdict(config.recipe), "epochs": given.recipe.epochs}
 
 
 def share_passes(job: Job, shares: Sequence[float]) -> list[float]:

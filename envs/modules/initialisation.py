@@ -7,6 +7,8 @@ import math
 import torch
 from torch import nn
 
+from ..io.wording import counted
+
 
 def reset_weights(model: nn.Module, seed: int) -> tuple[str, ...]:
     """Give a network new random weights, by torch's default of each of its modules, in place.
@@ -16,11 +18,12 @@ def reset_weights(model: nn.Module, seed: int) -> tuple[str, ...]:
     weights afterwards is not repeated.
 
     Args:
-        model: The network; its running statistics are reset, too.
+        model: The network; its running statistics are reset, too. Frozen parameters, which do not require a
+            gradient, keep their values: no training would make anything of random ones.
         seed: Seed of the draw; torch's random generators are restored.
 
     Returns:
-        Names of the parameters that no module knows how to reset; they are unchanged.
+        Names of the parameters that no module knows how to reset; they are unchanged, too.
     """
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     unknown = []
@@ -33,7 +36,17 @@ def reset_weights(model: nn.Module, seed: int) -> tuple[str, ...]:
             if callable(reset):
                 reset()
         for name, parameter in model.named_parameters():
-            if bool(parameter.isnan().any()):
+            if not parameter.requires_grad:
+                parameter.copy_(before[name])
+            elif bool(parameter.isnan().any()):
                 parameter.copy_(before[name])
                 unknown.append(name)
     return tuple(unknown)
+
+
+def frozen_note(model: nn.Module) -> tuple[str, ...]:
+    """Say how many frozen parameters kept their values, in a sentence, if there are any."""
+    count = sum(not parameter.requires_grad for parameter in model.parameters())
+    if not count:
+        return ()
+    return (f"{counted(count, 'frozen parameter keeps', 'frozen parameters keep')} what training gave.",)

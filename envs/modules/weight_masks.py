@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 from torch.nn.utils import prune
 
@@ -22,6 +24,33 @@ def masked_weights(
             if isinstance(hook, prune.BasePruningMethod):
                 own = hook._tensor_name
                 yield f"{path}.{own}" if path else own, module, own
+
+
+@contextlib.contextmanager
+def masked_each_pass(model: nn.Module) -> Iterator[None]:
+    """Mask all weights at the beginning of each pass of a network, for as long as the context lasts.
+
+    torch masks a weight when its module is called. Some networks read it without a call, such as
+    ``nn.MultiheadAttention`` that of its ``out_proj``; they would compute with the weight of an earlier pass.
+    """
+    if next(masked_weights(model), None) is None:
+        yield
+        return
+    handle = model.register_forward_pre_hook(_mask_weights, prepend=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+        with torch.no_grad():
+            _mask_weights(model)
+
+
+def _mask_weights(model: nn.Module, *_: object) -> None:
+    """Compute all masked weights from those that are trained."""
+    for module in model.modules():
+        for hook in list(module._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                hook(module, ())
 
 
 def remove_masks(model: nn.Module) -> nn.Module:

@@ -6,9 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..modules.copying import replica
+
+_STATISTICS = ("running_mean", "running_var")
+"""Buffers of a norm."""
 
 
 def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
@@ -45,10 +49,15 @@ def decay_after(steps: int, decay: float) -> float:
 
 @torch.no_grad()
 def copy_average(average: AveragedModel, model: nn.Module) -> None:
-    """Write the averaged weights and buffers into the network; without a step it stays as it is."""
+    """Write the averaged weights and statistics of norms into the network; without a step it stays as it is.
+
+    Other buffers are the network's own: a callback may have changed them after the last step, such as masks.
+    """
     if average.n_averaged == 0:
         return
-    for mine, others in ((model.parameters(), average.module.parameters()),
-                         (model.buffers(), average.module.buffers())):  # fmt: skip
-        for tensor, value in zip(mine, others, strict=True):
-            tensor.copy_(value)
+    pairs = list(zip(model.parameters(), average.module.parameters(), strict=True))
+    for mine, others in zip(model.modules(), average.module.modules(), strict=True):
+        if isinstance(mine, _NormBase) and mine.running_mean is not None:
+            pairs += [(getattr(mine, name), getattr(others, name)) for name in _STATISTICS]
+    for tensor, value in pairs:
+        tensor.copy_(value)

@@ -19,6 +19,7 @@ from ..modules.modes import fastest_layout, restored_modes
 from ..modules.nonfinite import explain_nonfinite
 from ..modules.precision import autocast
 from ..modules.ranks import in_unison, rank, ranks
+from ..modules.weight_masks import masked_each_pass
 from ..tasks.base import Task
 from ..tasks.measuring import measure
 from ..tasks.optional_members import has_training_loss
@@ -107,6 +108,7 @@ def finetune(
     with contextlib.ExitStack() as stack:
         layout = stack.enter_context(training_setup(model, teacher, task))
         stack.enter_context(torch.random.fork_rng())
+        stack.enter_context(masked_each_pass(model))
         if step_loss is None:
             step = make_step(model, teacher, task, config, layout)
         else:

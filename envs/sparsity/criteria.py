@@ -16,6 +16,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from ..io.ranges import check_real, check_whole
 from .masks import Masks, keep_masks, prunable_weights
@@ -133,7 +134,8 @@ def n_of_m_masks(model: nn.Module, n: int = 2, m: int = 4) -> dict[str, Tensor]:
         m: Weights of a group, at least 2.
 
     Returns:
-        Keep masks of the layers whose input channels are a multiple of m; others stay whole, and have none.
+        Keep masks of the layers whose filters have a multiple of m input channels; others stay whole, and
+        have none.
 
     Raises:
         ValueError: If n or m is not allowed.
@@ -143,8 +145,8 @@ def n_of_m_masks(model: nn.Module, n: int = 2, m: int = 4) -> dict[str, Tensor]:
     weights, alive = _weights(model)
     masks = {}
     for name, weight in weights.items():
-        inputs = _input_dimension(model, name)
-        if weight.shape[inputs] % m:
+        inputs, count = _inputs(model, name, weight)
+        if count % m:
             continue
         score = weight.abs().masked_fill(~alive[name], -1).movedim(inputs, -1)
         groups = score.reshape(-1, m)
@@ -195,6 +197,9 @@ def _deviation(weight: Tensor, alive: Tensor) -> Tensor:
     return torch.where(deviation > 0, deviation, torch.ones_like(deviation))
 
 
-def _input_dimension(model: nn.Module, name: str) -> int:
+def _inputs(model: nn.Module, name: str, weight: Tensor) -> tuple[int, int]:
+    """Return the dimension of a weight's input channels, and how many of them a filter has."""
     module = model.get_submodule(name.rpartition(".")[0])
-    return 0 if getattr(module, "transposed", False) else 1
+    if isinstance(module, _ConvTransposeNd):  # its groups are along its inputs
+        return 0, len(weight) // module.groups
+    return 1, weight.shape[1]

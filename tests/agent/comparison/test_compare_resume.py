@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pkgutil
 import signal
 import tempfile
 import time
@@ -127,4 +128,27 @@ def test_a_killed_comparison_takes_its_processes_along_and_goes_on(whole: Path, 
     process.join()
     assert finish(["resume", str(out)], errors) == 0, errors.read_text()
     assert_same_networks(whole, out)
+    assert len(content_of(out)["members"]) == 3
+
+
+@pytest.mark.parametrize("place", ["member.save_result", "all_members._timed_report"])
+def test_a_signal_while_a_run_is_measured_or_timed_stops_the_others(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, words = tmp_path / "out", [*WORDS[:3], "1", *WORDS[4:]]
+    path = f"secateur.agent.comparison.{place}"
+    begun = []
+    own = pkgutil.resolve_name(path)
+
+    def interrupted(*arguments: Any) -> Any:
+        begun.append(arguments)
+        signal.raise_signal(signal.SIGINT)
+        return own(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(path, interrupted)
+        assert main([*words, "--out", str(out)]) == 130
+    assert len(begun) == 1
+    assert not (out / "compare.json").exists()
+    assert main(["resume", str(out)]) == 0
     assert len(content_of(out)["members"]) == 3

@@ -133,6 +133,25 @@ def test_two_of_each_four_weights_along_the_inputs_stay():
         assert torch.equal(mask.nonzero()[:, 1].reshape(-1, 2), largest)
 
 
+@pytest.mark.parametrize(
+    ("layer", "is_whole"),
+    [
+        (nn.ConvTranspose2d(8, 16, 3, groups=4), True),
+        (nn.ConvTranspose2d(8, 16, 3, groups=2), False),
+        (nn.Conv2d(8, 16, 3, groups=4), True),
+        (nn.Conv2d(8, 16, 3, groups=2), False),
+    ],
+)
+def test_groups_of_four_are_inside_the_groups_of_a_convolution(layer, is_whole):
+    masks = n_of_m_masks(nn.Sequential(layer))
+    assert (masks == {}) is is_whole
+    if masks:
+        apply_masks(model := nn.Sequential(layer), masks)
+        weights = model[0].weight
+        inputs = weights.movedim(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weights
+        assert int((inputs == 0).sum()) == weights.numel() // 2
+
+
 def test_a_new_mask_counts_at_once_before_any_pass():
     model = _network()
     apply_masks(model, magnitude_masks(model, 1.0))
