@@ -69,6 +69,7 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
         from ...envs.tracing import trace
         from ..procedures.opening import dense_networks, open_job
         from ..procedures.pruned_runs import load_pruned_run
+        from ..procedures.quantized_run import under_ranges_of
         from ..reporting.speed import measure_speeds
         from ..reporting.trace_page import measurements
         from ..run.progress import log_info
@@ -104,11 +105,15 @@ secateur evaluate resnet20 --weights resnet20.pt --data cifar10"""
             "accuracy": measured.accuracy,
             "details": dict(measured.details),
             "loss": measured.loss,
+            "accuracy_int8": None,
             **asdict(cost(network)),
             **speed,
             **settings,
             "images": measured.images,
         }
+        quantized = under_ranges_of(run, model, task.input_shape) if self.is_run else None
+        if quantized is not None:
+            found["accuracy_int8"] = measure(quantized, task, "test").accuracy
         if self.json:
             json.dump(found, sys.stdout, indent=2)
             print()

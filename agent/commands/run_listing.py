@@ -149,7 +149,15 @@ def _result(report: dict[str, Any]) -> dict[str, Any]:
         "macs_ratio": float(report["ratios"]["macs"]),
         "accuracy_dense": float(report["dense"]["accuracy"]),
         "accuracy_pruned": float(report["pruned"]["accuracy"]),
+        **_target_of_weights(report.get("system")),
     }
+
+
+def _target_of_weights(system: dict[str, Any] | None) -> dict[str, str]:
+    """Return the target of a system that removes single weights."""
+    if system is None or system["kind"] != "weights":
+        return {}
+    return {"target": f"{100 * float(system['target']):.4g} % of the weights"}
 
 
 def _text(value: Any) -> str:

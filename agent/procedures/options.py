@@ -102,8 +102,11 @@ class SearchOptions:
         if self.agent is not None:
             object.__setattr__(self, "agent", str(self.agent))  # Python code may give a path
         for name, allowed in (("effort", EFFORTS), ("method", METHODS), ("procedure", PROCEDURES)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(unknown_name(name, getattr(self, name), allowed))
+            if (given := getattr(self, name)) not in allowed:
+                others = (
+                    "; other systems of pruning are run by `secateur compare`" if name == "method" else ""
+                )
+                raise ValueError(unknown_name(name, given, allowed) + others)
         if self.minutes is not None:
             check_real("minutes", self.minutes, 0, ends=False)
         if self.evaluations is not None:

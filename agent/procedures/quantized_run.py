@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ...envs.io.wording import counted
+from ...envs.modules.copying import replica
 from ...envs.quantization.insertion import CALIBRATION_IMAGES, fake_quantize_, float_notes, quantize_
 from ...envs.quantization.ranges import load_ranges, set_ranges
 from ...envs.tasks import Task
@@ -33,14 +34,8 @@ def load_quantized_run(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
         ValueError: If the run is not finished, its files do not fit together, or its data are not there.
     """
     model, shape = load_pruned_network(folder)
-    ranges = load_ranges(folder)
-    if ranges is not None:
-        fake_quantize_(model, torch.zeros(2, *shape))
-        try:
-            set_ranges(model, ranges)
-        except ValueError as error:
-            raise ValueError(f"the files in {folder} do not fit together: {error}") from error
-        return model, shape
+    if (quantized := under_ranges_of(folder, model, shape)) is not None:
+        return quantized, shape
     try:
         model, task = load_pruned_run(folder, None)
     except ValueError as error:
@@ -50,6 +45,29 @@ def load_quantized_run(folder: Path) -> tuple[nn.Module, tuple[int, ...]]:
         ) from error
     _calibrate_and_compare(model, task)
     return model.cpu(), shape
+
+
+def under_ranges_of(folder: Path, model: nn.Module, shape: tuple[int, ...]) -> nn.Module | None:
+    """Copy the network of a run under the fake quantisation of its ranges; None if the run has none.
+
+    Args:
+        folder: Folder of a finished run.
+        model: Its pruned network.
+        shape: Shape of one example.
+
+    Raises:
+        ValueError: If the ranges are damaged or of another network.
+    """
+    ranges = load_ranges(folder)
+    if ranges is None:
+        return None
+    quantized = replica(model)
+    fake_quantize_(quantized, torch.zeros(2, *shape, device=next(model.parameters()).device))
+    try:
+        set_ranges(quantized, ranges)
+    except ValueError as error:
+        raise ValueError(f"the files in {folder} do not fit together: {error}") from error
+    return quantized.eval()
 
 
 def _calibrate_and_compare(model: nn.Module, task: Task) -> None:

@@ -27,12 +27,16 @@ _BY_KIND = {
         "those of int8, the file without the graph; the latency is that of the network in float, and in a "
         "runtime for integers another."
     ),
-    "width": (
-        "{names}: the training begins with random weights, not with those of the dense network, and few "
-        "passes are less for it than for the others."
-    ),
 }
 """What is particular about each kind; filters are what the others are compared with."""
+
+_ANEW = (
+    "{names}: the training begins with random weights, not with those of the dense network, and few "
+    "passes are less for it than for the others."
+)
+
+_TICKETS = ("lottery", "lottery-rewinding", "lottery-filters")
+"""Systems of another kind than ``width`` that begin with random weights."""
 
 _FREE = 0.03
 """Share of the MACs by which a target may be missed without a sentence: layers have whole filters."""
@@ -53,6 +57,8 @@ def sentences(
     for kind, text in _BY_KIND.items():
         if names := _names(row for row in done if row["kind"] == kind):
             found.append(text.format(names=names))
+    if names := _names(row for row in done if row["kind"] == "width" or row["method"] in _TICKETS):
+        found.append(_ANEW.format(names=names))
     for row in done:
         macs, target = row["macs_ratio"]["mean"], row["target"]
         if row["kind"] in ("weights", "int8") or macs is None or abs(macs - target) <= _FREE:

@@ -59,7 +59,7 @@ def _on_accuracy(drop_interval: list[float] | None) -> str:
 
 def _on_latency(report: dict[str, Any]) -> str:
     batch, dense = report["latency"]["batch"], report["dense"]
-    if report["ratios"]["latency_ms"] <= HARDLY_FASTER:
+    if report["ratios"]["macs"] == 1 or report["ratios"]["latency_ms"] <= HARDLY_FASTER:
         return ""
     text = f"Smaller is not faster at a batch of {batch}."
     if dense["latency_ms"] / batch > _OVERHEAD * 1000 / dense["images_per_second"]:
@@ -75,4 +75,5 @@ def _on_latency(report: dict[str, Any]) -> str:
 
 
 def _is_slow(report: dict[str, Any]) -> bool:
-    return bool(report["ratios"]["images_per_second"] < 1 / HARDLY_FASTER)
+    ratios = report["ratios"]
+    return bool(ratios["macs"] != 1 and ratios["images_per_second"] < 1 / HARDLY_FASTER)

@@ -207,6 +207,8 @@ def measurements(name: str, measured: dict[str, Any]) -> Table:
     table.add_row(measured["metric"], f"{measured['accuracy']:.2f} % on {measured['images']} test images")
     for part, value in measured["details"].items():
         table.add_row(f"  {part}", in_percent(value))
+    if measured["accuracy_int8"] is not None:
+        table.add_row(f"{measured['metric']}, int8", f"{measured['accuracy_int8']:.2f} %")
     table.add_row("loss", f"{measured['loss']:.4f}")
     table.add_row("MACs", f"{measured['macs']:,}")
     table.add_row("parameters", f"{measured['params']:,}")

@@ -69,6 +69,5 @@ def no_run(folder: Path, file: str = CONFIG) -> str:
     missing = f"it has no {file}" if folder.is_dir() else "there is no such folder"
     missing = "it is a file" if folder.is_file() else missing
     return (
-        f"{folder} is not the folder of a run: {missing}; give the folder of a `secateur prune` run, which "
-        "`secateur runs` lists"
+        f"{folder} is not the folder of a run: {missing}; give the folder of one, which `secateur runs` lists"
     )

@@ -99,9 +99,10 @@ from support.command_line import refusal
             )
             for verb in ("export", "report", "resume")
         ),
-        (["export", "."], "it has no report.json; give the folder of a `secateur prune` run"),
-        (["report", "."], "it has no report.json; give the folder of a `secateur prune` run"),
-        (["resume", "."], "it has no config.yaml; give the folder of a `secateur prune` run"),
+        (["export", "."], "it has no report.json; give the folder of one, which `secateur runs` lists"),
+        (["report", "."], "it has no report.json; give the folder of one, which `secateur runs` lists"),
+        (["prune", "--method", "gradual"], "; other systems of pruning are run by `secateur compare`"),
+        (["resume", "."], "it has no config.yaml; give the folder of one, which `secateur runs` lists"),
         (["runs", "nowhere"], "nowhere"),
         (["export", "nowhere", "--format", "tflite"], "--format"),
     ],

@@ -45,6 +45,13 @@ def test_a_finished_run_shows_what_came_of_it(tmp_path: Path) -> None:
     assert (run.macs_ratio, run.accuracy_dense, run.accuracy_pruned) == (0.4978, 97.8, 97.2)
 
 
+@pytest.mark.parametrize(("kind", "said"), [("weights", "30 % of the weights"), ("rank", "30 % of the MACs")])
+def test_the_target_of_a_system_is_of_what_it_removes(kind: str, said: str, tmp_path: Path) -> None:
+    system = {"kind": kind, "target": 0.3}
+    run = only(make_run(tmp_path / "a", CONFIG | {"target_macs": 0.3}, REPORT | {"system": system}))
+    assert run.target == said
+
+
 def test_a_run_without_a_report_is_unfinished_and_one_that_holds_its_lock_runs(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "a")
     assert only(folder).state == "unfinished"

@@ -16,6 +16,7 @@ import secateur
 from secateur.agent.cli import main
 from secateur.agent.comparison.all_members import entries_of
 from secateur.agent.comparison.front_door import Comparison
+from secateur.agent.reporting.comparability import sentences
 from secateur.agent.systems.registry import SYSTEMS
 from secateur.envs.tasks import ClassificationTask
 from support.command_line import refusal
@@ -133,6 +134,9 @@ def test_what_is_not_comparable_follows_from_the_systems(whole: Path) -> None:
     said = " ".join(content_of(whole)["not_comparable"])
     assert "zeros: zeros among the weights make the file smaller and save no time" in said
     assert "otherwise: the training begins with random weights" in said
+    lottery = {"method": "lottery", "kind": "weights", "seeds": 1, "target": 0.3, "macs_ratio": {"mean": 1.0}}
+    anew = sentences([lottery | {"epochs": {"mean": 1.0}}], [], 1)
+    assert "lottery: the training begins with random weights" in " ".join(anew)
     assert "otherwise spent 0.5 passes over the training images, of 1" in said
     assert "agent spent" not in said
     assert "one seed" not in said

@@ -144,6 +144,17 @@ def test_a_run_keeps_its_ranges_and_is_exported_with_them(run: Path) -> None:
     assert "int8" in (run / "report.html").read_text()
 
 
+@pytest.mark.slow
+def test_evaluate_measures_a_run_in_float_and_in_int8(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = json.loads((run / "report.json").read_text())
+    assert main(["evaluate", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == report["pruned"]["accuracy"]
+    assert found["accuracy_int8"] == report["int8"]["accuracy"]
+    assert main(["evaluate", str(run)]) == 0
+    assert f"accuracy, int8     {report['int8']['accuracy']:.2f} %" in capsys.readouterr().out
+
+
 @needs_onnx
 @pytest.mark.slow
 def test_the_command_exports_a_run_in_onnx_in_int8(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

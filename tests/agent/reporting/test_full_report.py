@@ -127,6 +127,13 @@ def test_a_pruned_network_that_is_better_gets_the_usual_causes(
     assert ("test accuracy [1]" in text) == ("[1] The pruned network is significantly better" in text) == odd
 
 
+def test_what_keeps_its_macs_gets_no_advice_on_speed(report: dict[str, Any]) -> None:
+    report["ratios"] |= {"images_per_second": 1.0, "latency_ms": 1.0}
+    assert len(remarks(report)) == 2
+    report["ratios"]["macs"] = 1.0
+    assert remarks(report) == []
+
+
 def test_no_gain_in_speed_is_said_with_what_to_try(report: dict[str, Any], tmp_path: Path) -> None:
     report["ratios"] |= {"images_per_second": 1.02, "latency_ms": 1.1}
     throughput, latency = remarks(report)
