@@ -78,6 +78,8 @@ def page(report: dict[str, Any], folder: Path) -> str:
         finalists=_finalists(report),
         candidates_figure=_candidates_figure(report),
         rewards_figure=_curve(report["search"].get("rewards") or (), "mean reward", "update"),
+        system=_system_figures(report),
+        system_layers=_system_layers(report),
         recovery=_sorted_figures(report["recovery"]),
         losses_figure=_curve(report["recovery"].get("losses") or (), "loss", "epoch"),
         splits=[
@@ -115,6 +117,26 @@ def _data_figures(report: dict[str, Any]) -> list[tuple[str, str]]:
     if augmentation := report.get("augmentation"):
         found.append(("augmentation of train", str(augmentation)))
     return found
+
+
+def _system_figures(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the numbers of a system of a comparison; those of several rounds are in one row."""
+    details = _system_details(report)
+    rounds = {name: value for name, value in details.items() if isinstance(value, list)}
+    rows = [(name.replace("_", " "), ", ".join(f"{x:.4g}" for x in value)) for name, value in rounds.items()]
+    return [*_sorted_figures({name: details[name] for name in details.keys() - rounds.keys()}), *sorted(rows)]
+
+
+def _system_layers(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what a system left of each layer: the share of its weights, or its rank."""
+    details = _system_details(report)
+    shares = [(name, percent(share)) for name, share in details.get("share_by_layer", {}).items()]
+    return shares or [(name, str(rank)) for name, rank in details.get("ranks", {}).items()]
+
+
+def _system_details(report: dict[str, Any]) -> dict[str, Any]:
+    details: dict[str, Any] = report.get("system", {}).get("details", {})
+    return details
 
 
 def _sorted_figures(values: dict[str, Any]) -> list[tuple[str, str]]:

@@ -134,6 +134,16 @@ def test_what_keeps_its_macs_gets_no_advice_on_speed(report: dict[str, Any]) -> 
     assert remarks(report) == []
 
 
+def test_the_page_has_the_numbers_of_a_system(report: dict[str, Any], tmp_path: Path) -> None:
+    details = {"sparsity": 0.7, "epochs_of_each_round": [1.0, 0.5], "share_by_layer": {"conv.weight": 0.25}}
+    text = page_text(with_remarks(report | {"system": {"details": details}}), tmp_path)
+    for row in ("sparsity0.7", "epochs of each round1, 0.5", "conv.weight25.0 %"):
+        assert row in text
+    assert "what stays" not in page_text(with_remarks(report), tmp_path)
+    text = page_text(with_remarks(report | {"system": {"details": {"ranks": {"conv": 8}}}}), tmp_path)
+    assert "conv8" in text
+
+
 def test_no_gain_in_speed_is_said_with_what_to_try(report: dict[str, Any], tmp_path: Path) -> None:
     report["ratios"] |= {"images_per_second": 1.02, "latency_ms": 1.1}
     throughput, latency = remarks(report)
