@@ -10,7 +10,7 @@ import yaml
 from secateur.agent.run.origin import NOTHING_KNOWN, Origin
 from secateur.envs.io.run_files import CONFIG
 
-BEGUN = Origin("abc", "40 20 0.25 1")
+BEGUN = Origin("abc", "40 20 ~0.25 1")
 
 
 @pytest.mark.parametrize(
@@ -19,10 +19,10 @@ BEGUN = Origin("abc", "40 20 0.25 1")
         (BEGUN, ""),
         (NOTHING_KNOWN, ""),
         (Origin("abc"), ""),
-        (Origin("abc", "40 20 0.250001 1"), ""),
-        (Origin("abd", "40 20 0.25 1"), "weights of the dense network or the teacher"),
-        (Origin("abc", "40 20 0.26 1"), "data"),
-        (Origin("abc", "40 20 0.25 1 2"), "data"),
+        (Origin("abc", "40 20 ~0.250001 1"), ""),
+        (Origin("abd", "40 20 ~0.25 1"), "weights of the dense network or the teacher"),
+        (Origin("abc", "40 20 ~0.26 1"), "data"),
+        (Origin("abc", "40 20 ~0.25 1 2"), "data"),
     ],
 )
 def test_what_is_known_has_to_be_the_same(tmp_path: Path, now: Origin, other: str) -> None:
