@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from .outcome import Outcome, Size, check_size
 
-_ROUNDING = 1e-12
+_ROUNDING = 1e-9
 
 RewardFunction = Callable[[Outcome], float]
 """A callable that scores an outcome, higher is better; :func:`as_reward` completes it."""
@@ -80,7 +80,8 @@ def as_reward(function: RewardFunction) -> Reward:
 
 
 def _check_range(name: str, value: Any, most: int) -> None:
-    if value is not None and not (isinstance(value, Real) and 0 < float(value) <= most):
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if value is not None and not (is_number and 0 < float(value) <= most):
         raise ValueError(
             f"the {name} of the reward is {value!r}; allowed is above 0 and at most {most}, or None"
         )
@@ -90,4 +91,4 @@ def is_met(reward: RewardFunction, outcome: Outcome) -> bool:
     """Return whether a candidate meets the target size and the drop bound of a reward."""
     reward = as_reward(reward)
     small = reward.target is None or outcome.ratio(reward.size) <= reward.target + _ROUNDING
-    return small and (reward.drop_bound is None or outcome.accuracy_drop <= reward.drop_bound)
+    return small and (reward.drop_bound is None or outcome.accuracy_drop <= reward.drop_bound + _ROUNDING)

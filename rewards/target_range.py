@@ -33,21 +33,30 @@ class TargetRange:
                 "1, the smaller first"
             )
 
-    def draw(self, number: float) -> TargetReward:
-        """Map a number in [0, 1) to the reward of an episode; equal ratios of targets are equally likely."""
-        return TargetReward(self.low * (self.high / self.low) ** number, self.size)
+    def draw(self, number: float, smallest: float = 0.0) -> TargetReward:
+        """Map a number in [0, 1) to the reward of an episode; equal ratios of targets are equally likely.
+
+        Args:
+            number: The number.
+            smallest: Size ratio of the smallest network that can be reached; no target is below it.
+        """
+        low, high = max(self.low, smallest), max(self.high, smallest)
+        return TargetReward(low * (high / low) ** number, self.size)
 
 
-def sample_reward(reward: RewardFunction | TargetRange, random: Callable[[], float]) -> Reward:
+def sample_reward(
+    reward: RewardFunction | TargetRange, random: Callable[[], float], smallest: float = 0.0
+) -> Reward:
     """Return the reward of one episode. A fixed reward is returned without drawing a number.
 
     Args:
         reward: A reward, any function of an outcome (see :func:`.as_reward`), or a range of targets to sample
             from.
         random: Returns numbers in [0, 1).
+        smallest: As for :meth:`TargetRange.draw`.
 
     Raises:
         TypeError: If ``reward`` cannot be called.
         ValueError: If its target, drop bound or size is out of range.
     """
-    return reward.draw(random()) if isinstance(reward, TargetRange) else as_reward(reward)
+    return reward.draw(random(), smallest) if isinstance(reward, TargetRange) else as_reward(reward)

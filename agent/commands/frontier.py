@@ -74,10 +74,10 @@ class Frontier:
         # All options are checked before anything takes time.
         check_seed(self.seed)
         check_whole("jobs", self.jobs, 1)
-        targets = sorted(self.targets)
+        targets = sorted(set(self.targets))
         for target in targets:
             TargetReward(target)
-        baselines = [Baseline.from_name(name, self.seed) for name in self.methods]
+        baselines = [Baseline.from_name(name, self.seed) for name in dict.fromkeys(self.methods)]
         deciders: list[Decider] = [FrozenAgent.load(self.agent, seed=self.seed), *baselines]
         if self.out is not None:
             check_new_folder(self.out)
@@ -91,7 +91,7 @@ class Frontier:
         choose_threads(network)
         problem = PruningProblem.build(self.model, model, task, network=network, seed=self.seed)
         problem = problem.choice_problem(PruningConfig().choice_images, seed=self.seed)
-        stage = Stage("frontier", len(deciders) * len(self.targets), "networks")
+        stage = Stage("frontier", len(deciders) * len(targets), "networks")
         points = []
         for point in frontier(problem, deciders, targets, seed=self.seed, jobs=self.jobs):
             points.append(point)

@@ -58,6 +58,7 @@ class Prune:
         from ...envs.modules.ranks import broadcast, first_decides
         from ...envs.recovery.stopwatch import Stopwatch
         from ...envs.tasks.fingerprint import data_fingerprint
+        from ..procedures.goal import agent_digest
         from ..procedures.loading import train_dense_network
         from ..procedures.opening import dense_networks, open_job
         from ..procedures.preparation import logged, prepare
@@ -89,7 +90,11 @@ class Prune:
         prepared = prepare(model, task, config, latency=latency, name=self.model, teacher=tutor)
         network = prepared.network
         choose_threads(network)
-        origin = Origin(weights_digest(model, *([tutor] if tutor else [])), data_fingerprint(task))
+        origin = Origin(
+            weights_digest(model, *([tutor] if tutor else [])),
+            data_fingerprint(task),
+            agent_digest(config),
+        )
         options = replace(self, data=opened.data)
         with open_folder(out, options, resumed=resumed, origin=origin) as folder:
             if isinstance(network.latency, LatencyTable):

@@ -1,18 +1,17 @@
 """``secateur train``: train an agent for use on other networks."""
 
-import dataclasses
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 from tyro.conf import Positional
 
-from ...envs.io.ranges import check_whole
+from ...envs.io.ranges import check_seed, check_whole
 from ...envs.io.run_files import AGENT_CARD
 from ...envs.io.wording import counted
 from ...envs.recovery.config import DENSE_EPOCHS
-from ...rewards import TargetRange
-from ..learning.config import RANDOM_WEIGHTS, AgentConfig
+from ...rewards import Reward, TargetRange, TargetReward, TryAndLearnReward
+from ..learning.config import AgentConfig
 from ..procedures.config import PruningConfig
 from ..procedures.data_config import DataConfig
 from ..procedures.options import ConstraintOptions
@@ -38,7 +37,7 @@ class Train:
     by default the dense networks are trained first."""
     target_macs: Share | None = None
     """Target MACs ratio, pruned / dense, in (0, 1]; by default each episode samples one between 0.2 and 0.9,
-    so that the agent learns all sizes."""
+    so that the agent learns all sizes that the network can reach."""
     drop_bound: Percentage | None = None
     """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; excludes targets."""
     constraints: ConstraintOptions = field(default_factory=ConstraintOptions)
@@ -64,6 +63,19 @@ class Train:
     results: ClassVar[tuple[str, ...]] = (AGENT_CARD,)
     """The files that a run writes last."""
 
+    @property
+    def reward(self) -> Reward | TargetRange:
+        """What candidates are scored by.
+
+        Raises:
+            ValueError: If two were given, or a number is out of its range.
+        """
+        if self.target_macs is not None and self.drop_bound is not None:
+            raise ValueError("an agent is trained for a target or for a drop bound; give one of them")
+        if self.drop_bound is not None:
+            return TryAndLearnReward(self.drop_bound)
+        return TargetRange() if self.target_macs is None else TargetReward(self.target_macs)
+
     def run(self, *, resumed: bool = False) -> None:
         """Train and save the agent.
 
@@ -75,10 +87,11 @@ class Train:
         from ...envs.modules.ranks import broadcast, first_decides
         from ...envs.problem.problem import PruningProblem
         from ...envs.tasks.fingerprint import data_fingerprint
+        from ..deciders.base import Budget
         from ..learning.training import train_agent
         from ..procedures.loading import train_dense_network
         from ..procedures.opening import dense_networks, open_job
-        from ..procedures.preparation import prepare
+        from ..procedures.preparation import prepare_network
         from ..procedures.search import search_callbacks
         from ..reporting.trace_page import pinned_markdown
         from ..run.folder import default_folder
@@ -95,16 +108,9 @@ class Train:
                 "give weights for each network, or for none"
             )
         search = AgentConfig(evaluations=self.evaluations, hidden_features=_HIDDEN_FEATURES, group=_GROUP)
-        config = PruningConfig(
-            target_macs=self.target_macs,
-            drop_bound=self.drop_bound,
-            **dataclasses.asdict(self.constraints),
-            agent=RANDOM_WEIGHTS,
-            evaluations=self.evaluations,
-            search_images=self.search_images,
-            seed=self.seed,
-        )
-        given = self.out
+        reward, given = self.reward, self.out
+        check_whole("search_images", self.search_images, 1)
+        check_seed(self.seed)
         if given is not None and not resumed:
             first_decides(lambda: check_new_folder(given))
         check_whole("dense_epochs", self.dense_epochs, 0)
@@ -112,14 +118,15 @@ class Train:
         opened = open_job(self.data, networks, self.seed, resumed=resumed)
         task, models = opened.task, opened.models
         names = [f"{n}#{k}" if self.models.count(n) > 1 else n for k, n in enumerate(self.models, start=1)]
-        prepared = [
-            prepare(model, task, config, name=name, trains=False)
+        traces = [
+            prepare_network(model, task, self.constraints.constraints, name)[0]
             for name, model in zip(names, models, strict=True)
         ]
-        traces = [each.network for each in prepared]
+        if self.target_macs is not None:
+            for network in traces:
+                Budget(network, self.target_macs, "macs")
         choose_threads(max(traces, key=lambda trace: cost(trace).macs))
         out = broadcast(given or default_folder("agent", *self.models, task.name))
-        is_any_size = self.target_macs is None and self.drop_bound is None
         origin = Origin(weights_digest(*models), data_fingerprint(task))
         options = replace(self, data=opened.data)
         with open_folder(out, options, resumed=resumed, origin=origin) as folder:
@@ -141,7 +148,7 @@ class Train:
             history, clock = SearchHistory(), folder.journal.begin()
             training = train_agent(
                 problems,
-                TargetRange() if is_any_size else prepared[0].goal.reward,
+                reward,
                 search,
                 seed=self.seed,
                 logger=folder.logger,

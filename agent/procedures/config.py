@@ -66,10 +66,7 @@ class PruningConfig(
             group.__post_init__(self)
         if self.drop_blocks:
             self._check_options_of_blocks()
-        if self.quantize and self.procedure != "network":
-            raise ValueError(
-                "layerwise measures and trains its layers in float; leave out --quantize, or --procedure"
-            )
+        self._check_options_of_procedure()
         if self.method != PPO:
             for name, given in (("agent", self.agent), ("evaluations", self.evaluations)):
                 if given is not None:
@@ -80,6 +77,26 @@ class PruningConfig(
             self._check_options_of_bound()
         elif self.method == PPO and self.agent_source == RANDOM_WEIGHTS and not self.learning.evaluations:
             raise ValueError("an agent with random weights has to learn; give --evaluations above 0")
+
+    def _check_options_of_procedure(self) -> None:
+        """Refuse options that the procedure does not have.
+
+        Raises:
+            ValueError: If one was given.
+        """
+        if self.procedure != "layerwise":
+            if self.layer_epochs != PruningConfig.layer_epochs:
+                raise ValueError("--layer-epochs is for --procedure layerwise; leave it out, or give both")
+            return
+        if self.quantize:
+            raise ValueError(
+                "layerwise measures and trains its layers in float; leave out --quantize, or --procedure"
+            )
+        if self.minutes is not None:
+            raise ValueError(
+                "layerwise gives the agent of each layer a share of the evaluations, and looks at no clock; "
+                "leave out --minutes, or give fewer --evaluations"
+            )
 
     def _check_options_of_bound(self) -> None:
         """Refuse options that a bound on the drop after the recovery leaves no room for.

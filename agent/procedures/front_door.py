@@ -37,6 +37,7 @@ from .config import PruningConfig, recovery_for
 from .data_config import DataConfig, read_data_config
 from .devices import engine_of
 from .drop_bound import prune_within_bound
+from .goal import agent_digest
 from .halving import Halving
 from .keywords import checked_keywords, split_keywords
 from .loading import check_answers_of, load_task
@@ -205,7 +206,8 @@ def prune(
     resumed, origin = False, Origin()
     if out is not None:
         out = Path(out)
-        origin = Origin(weights_digest(model, *([teacher] if isinstance(teacher, nn.Module) else [])))
+        weights = weights_digest(model, *([teacher] if isinstance(teacher, nn.Module) else []))
+        origin = Origin(weights, agent_weights=agent_digest(config))
         folder_of_run, run_now = out, Python(name, data, config)
         resumed = first_decides(lambda: is_resumed(folder_of_run, run_now, resume))
         if resumed and first_decides(lambda: (folder_of_run / REPORT).is_file()):

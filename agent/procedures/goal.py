@@ -5,6 +5,7 @@ from typing import Self
 
 from ...envs.cost.counts import smallest_ratio
 from ...envs.cost.latency_bounds import check_between
+from ...envs.modules.digest import weights_digest
 from ...envs.tracing import TracedNetwork
 from ...rewards import Reward, TargetReward, TryAndLearnReward
 from ..deciders.base import Budget, Decider
@@ -49,9 +50,25 @@ class Goal:
             Budget(network, reward.target, reward.size)
         if config.method != PPO:
             return cls(reward, Baseline.from_name(config.method, config.seed))
-        source = config.agent_source
-        agent = None if source == RANDOM_WEIGHTS else FrozenAgent.load(source, seed=config.seed)
+        agent = agent_of(config)
         return cls(reward, None, agent) if config.learning.evaluations else cls(reward, agent)
+
+
+def agent_of(config: PruningConfig) -> FrozenAgent | None:
+    """Load the agent that a run begins with; None if there is none, or it begins with random weights.
+
+    Raises:
+        ValueError: If the agent cannot be loaded.
+    """
+    if config.method != PPO or config.agent_source == RANDOM_WEIGHTS:
+        return None
+    return FrozenAgent.load(config.agent_source, seed=config.seed)
+
+
+def agent_digest(config: PruningConfig) -> str:
+    """Return the hash of the weights of :func:`agent_of`; "" without an agent."""
+    agent = agent_of(config)
+    return "" if agent is None else weights_digest(agent.scorer)
 
 
 def _reward(config: PruningConfig, network: TracedNetwork) -> Reward:

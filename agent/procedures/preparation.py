@@ -69,10 +69,7 @@ def prepare(
         TypeError: If the network or the task returns a value of the wrong type.
     """
     check_engine(config.engine)
-    _check_same_on_ranks(model, name)
-    network, notes = trace_for_task(model, task, config.constraints)
-    check_prunable(network, name)
-    notes += logged(rounding_notes(network, model, config.constraints))
+    network, notes = prepare_network(model, task, config.constraints, name)
     if trains and config.recovery.epochs:
         notes += logged(check_training(model, task, config.recovery, teacher=teacher or model))
     if config.drop_blocks:  # the target is for the network without them
@@ -82,6 +79,19 @@ def prepare(
     elif config.target_latency is not None:
         network = first_decides(lambda: _timed(model, network, task.input_shape, config))
     return Prepared(network, Goal.resolve(config, network), notes)
+
+
+def prepare_network(
+    model: nn.Module, task: Task, constraints: Constraints, name: str
+) -> tuple[TracedNetwork, tuple[str, ...]]:
+    """Trace a network on inputs of a task, and check that filters of it can go.
+
+    The arguments, what is returned and errors are those of :func:`trace_for_task`, and the network's name.
+    """
+    _check_same_on_ranks(model, name)
+    network, notes = trace_for_task(model, task, constraints)
+    check_prunable(network, name)
+    return network, notes + logged(rounding_notes(network, model, constraints))
 
 
 def _check_same_on_ranks(model: nn.Module, name: str) -> None:

@@ -20,8 +20,8 @@ from ...envs.io.untrusted import read_yaml, short
 
 T = TypeVar("T")
 
-NOT_OPTIONS = ("verb", "command", "version", "dense_weights", "examples")
-"""Keys of ``config.yaml`` that say where it comes from; the last two are of :class:`.origin.Origin`."""
+NOT_OPTIONS = ("verb", "command", "version", "dense_weights", "examples", "agent_weights")
+"""Keys of ``config.yaml`` that say where it comes from; the last three are of :class:`.origin.Origin`."""
 
 _GROUPS_OF_01 = ("data", "latency", "constraints", "limits")
 """Keys of ``config.yaml`` of version 0.1 that hold mappings of options."""

@@ -14,10 +14,12 @@ class Origin:
     Args:
         dense_weights: Hash of the weights of the dense network and the teacher.
         examples: Fingerprint of the data; see :func:`~secateur.envs.tasks.fingerprint.data_fingerprint`.
+        agent_weights: Hash of the weights of the agent that the run begins with.
     """
 
     dense_weights: str = ""
     examples: str = ""
+    agent_weights: str = ""
 
     @property
     def known(self) -> dict[str, str]:
@@ -35,6 +37,8 @@ class Origin:
         other = ""
         if kept.get("dense_weights") != now.get("dense_weights"):
             other = "weights of the dense network or the teacher"
+        elif kept.get("agent_weights") != now.get("agent_weights"):
+            other = "weights of the agent"
         elif not are_same_data(kept.get("examples", ""), now.get("examples", "")):
             other = "data"
         if other:

@@ -5,14 +5,14 @@ The single environment holds one episode, the vectorised one many; all logic is 
 Shapes: L layers, N filters of a layer, M slots of the action (the widest layer), F and G features.
 """
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...rewards import Outcome, Reward, is_met
-from ..cost.counts import size_ratio
+from ...rewards import Outcome, Reward, RewardFunction, TargetRange, is_met, sample_reward
+from ..cost.counts import size_ratio, smallest_ratio
 from ..problem.features import FILTER_FEATURES, LAYER_FEATURES, LIMIT
 from ..problem.problem import PruningProblem
 from ..surgery.plan import Mask, resize_mask
@@ -21,6 +21,15 @@ Observation = dict[str, npt.NDArray[Any]]
 
 _NEAR_DENSE = 0.9
 """Keep ratio suggested to the agent if the reward has a drop bound but no target: there the bound holds."""
+
+
+def reward_of_episode(
+    reward: RewardFunction | TargetRange, problem: PruningProblem, random: Callable[[], float]
+) -> Reward:
+    """Return the reward of an episode with a network; a target that is drawn is one that it can reach."""
+    if isinstance(reward, TargetRange):
+        return sample_reward(reward, random, smallest_ratio(problem.network, reward.size))
+    return sample_reward(reward, random)
 
 
 class Episode:
@@ -81,25 +90,16 @@ class Episode:
         filters are kept, or the worst kept ones removed.
 
         Args:
-            action: Keep mask (M,) or (N,), above 0.5 stays; slots beyond the layer's width are ignored.
+            action: As for :meth:`requested`.
 
         Returns:
             ``info`` with ``layer``, ``keep_ratio``, ``repaired``, ``macs_ratio`` and ``params_ratio``
             (undecided layers counted dense), and ``accuracy_drop``, None until the candidate is measured.
 
         Raises:
-            ValueError: If the action has fewer entries than the layer has filters.
+            TypeError, ValueError: As :meth:`requested`.
         """
-        assert not self.done, "the episode is over; reset it"
-        width = int(self._widths[self.position])
-        layer = self.problem.network.layers[self.position]
-        flat_action = np.asarray(action).ravel()
-        if len(flat_action) < width:
-            raise ValueError(
-                f"the action has {len(flat_action)} entries, the layer {layer.name} has {width} filters; "
-                "give one entry per filter"
-            )
-        requested = flat_action[:width] > 0.5
+        requested, layer = self.requested(action), self.problem.network.layers[self.position]
         count = layer.nearest_allowed(int(requested.sum()))
         mask = resize_mask(requested, count, self.problem.scores["taylor"][self.position])
         self.masks.append(mask)
@@ -108,20 +108,52 @@ class Episode:
             "network": self.problem.name,
             "layer": layer.name,
             "keep_ratio": float(mask.mean()),
-            "repaired": count != requested.sum(),
+            "repaired": bool(count != requested.sum()),
             "macs_ratio": float(network.macs(counts) / network.macs(self._widths)),
             "params_ratio": float(network.params(counts) / network.params(self._widths)),
             "accuracy_drop": None,
         }
 
+    def requested(self, action: npt.ArrayLike) -> Mask:
+        """Return the keep mask (N,) that an action asks for.
+
+        Args:
+            action: Keep mask (M,) or (N,), 0 to 1, above 0.5 stays; slots beyond the layer's width are
+                ignored.
+
+        Raises:
+            TypeError: If the entries are no real numbers.
+            ValueError: If there are fewer than the layer has filters, or they are not between 0 and 1.
+        """
+        assert not self.done, "the episode is over; reset it"
+        width, layer = int(self._widths[self.position]), self.problem.network.layers[self.position]
+        values = np.asarray(action).ravel()
+        if len(values) < width:
+            raise ValueError(
+                f"the action has {len(values)} entries, the layer {layer.name} has {width} filters; "
+                "give one entry per filter"
+            )
+        if values.dtype.kind not in "biuf":
+            raise TypeError(f"the action holds {values.dtype}; give numbers from 0 to 1, or booleans")
+        values = values[:width]
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError(
+                "the action has entries outside of 0 to 1; give 1 for each filter that stays, else 0"
+            )
+        return np.asarray(values > 0.5)
+
     def finish(self, outcome: Outcome, info: dict[str, Any]) -> float:
         """Add the outcome to the last step's ``info`` and return the reward.
 
         Raises:
-            FloatingPointError: If the reward is infinite or undefined.
+            TypeError: If the reward is no number.
+            FloatingPointError: If it is undefined, or infinite in float32, in which agents learn.
         """
-        reward = float(self.reward(outcome))
-        if not math.isfinite(reward):
+        given = self.reward(outcome)
+        if isinstance(given, str | bytes) or np.ndim(given) or given is None:
+            raise TypeError(f"the reward is {type(given).__name__}; give a function that returns a number")
+        reward = float(given)
+        if not abs(reward) <= np.finfo(np.float32).max:
             raise FloatingPointError(
                 f"the reward of a candidate of {self.problem.name} is {reward}: its accuracy is "
                 f"{outcome.accuracy:.2f} % and its loss {outcome.loss:.4g}; check the reward function"
@@ -133,7 +165,7 @@ class Episode:
             accuracy_drop=outcome.accuracy_drop,
             loss=outcome.loss,
             reward=reward,
-            masks=self.masks,
+            masks=[mask.copy() for mask in self.masks],
             meets_target=is_met(self.reward, outcome),
             layer_keep_ratios={
                 layer.name: float(mask.mean())

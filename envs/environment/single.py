@@ -9,9 +9,10 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from ...rewards import RewardFunction, TargetRange, TargetReward, sample_reward
+from ..io.ranges import check_whole
 from ..problem.features import FILTER_FEATURES, LAYER_FEATURES, LIMIT
 from ..problem.problem import PruningProblem
-from .episode import Episode, Observation
+from .episode import Episode, Observation, reward_of_episode
 from .rendering import draw_layers
 
 
@@ -41,7 +42,8 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
     After the last layer; episodes are never truncated. ``info`` has ``layer``, ``keep_ratio``, ``repaired``,
     ``macs_ratio``, ``params_ratio`` (undecided layers counted dense) and ``accuracy_drop`` in percentage
     points (None until measured). After the last layer it also has ``accuracy``, ``loss``, ``reward``,
-    ``meets_target`` (whether the reward's target and drop bound are met) and ``layer_keep_ratios``.
+    ``meets_target`` (whether the reward's target and drop bound are met), ``layer_keep_ratios``, and
+    ``masks``, one keep mask (N,) per layer.
 
     ## Registered configurations
     ``gymnasium.make("secateur/FilterPruning-v0")`` prunes the demo CNN, trained for a few seconds on the
@@ -69,9 +71,11 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
             from .demo import demo_problem  # trains a network, so only if needed
 
             problems = demo_problem()
-        self.problems = [problems] if isinstance(problems, PruningProblem) else list(problems)
+        self.problems = checked_problems(problems)
         self.reward = TargetReward() if reward is None else reward
         sample_reward(self.reward, lambda: 0.0)  # refuses what is none before the first episode
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"there is no render mode {render_mode!r}; give rgb_array, or None")
         self.render_mode = render_mode
         self.slots = enough_slots(self.problems, slots)
         self.observation_space, self.action_space = make_spaces(self.slots)  # type: ignore[assignment]
@@ -83,7 +87,8 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
         """Begin an episode at the first layer of a network drawn at random."""
         super().reset(seed=seed)
         problem = self.problems[int(self.np_random.integers(len(self.problems)))]
-        self._episode = Episode(problem, sample_reward(self.reward, self.np_random.random), self.slots)
+        reward = reward_of_episode(self.reward, problem, self.np_random.random)
+        self._episode = Episode(problem, reward, self.slots)
         return self._episode.observe(), {"network": problem.name}
 
     def step(self, action: npt.ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -113,13 +118,29 @@ class FilterPruningEnv(gym.Env[Observation, npt.NDArray[np.int8]]):
         return self._episode
 
 
+def checked_problems(problems: PruningProblem | Sequence[PruningProblem]) -> list[PruningProblem]:
+    """Return one or several problems as a list.
+
+    Raises:
+        TypeError: If something else is among them, such as a network.
+    """
+    given: Sequence[object] = problems if isinstance(problems, list | tuple) else [problems]
+    found = [each for each in given if isinstance(each, PruningProblem)]
+    if len(found) < len(given):
+        other = next(type(each).__name__ for each in given if not isinstance(each, PruningProblem))
+        raise TypeError(f"a problem is {other}; give PruningProblem.build(name, model, task), or several")
+    return found
+
+
 def enough_slots(problems: Sequence[PruningProblem], slots: int | None) -> int:
     """Return the number of action slots: ``slots``, or the width of the widest layer if None.
 
     Raises:
-        ValueError: If a layer has more filters than ``slots``.
+        ValueError: If ``slots`` is no whole number, or a layer has more filters.
     """
     widest = widest_layer(problems)
+    if slots is not None:
+        check_whole("slots", slots, 1)
     if slots is not None and slots < widest:
         raise ValueError(f"slots is {slots}; the widest layer has {widest} filters, so give at least that")
     return slots or widest

@@ -13,12 +13,13 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from ...rewards import Outcome, Reward, RewardFunction, TargetRange, sample_reward
+from ...rewards import Outcome, Reward, RewardFunction, TargetRange
+from ..io.ranges import check_real, check_whole
 from ..problem.features import STATIC_LAYER_FEATURES
 from ..problem.problem import PruningProblem
-from .episode import Episode, Observation
+from .episode import Episode, Observation, reward_of_episode
 from .rendering import draw_layers
-from .single import enough_slots, make_spaces
+from .single import checked_problems, enough_slots, make_spaces
 
 _LEAST_DEVIATION = 0.02
 """Added to the deviation of a group's rewards, so that differences by chance are not magnified: about the
@@ -40,7 +41,9 @@ class LockstepVecEnv(VecEnv):
             do not outweigh the others. ``info`` has the reward itself.
 
     Raises:
-        ValueError: If ``group`` is not a divisor of K.
+        ValueError: If K is below 1, ``group`` is not a divisor of K, or ``hidden_features`` is out of its
+            range.
+        TypeError: If a problem is none.
     """
 
     def __init__(
@@ -53,10 +56,12 @@ class LockstepVecEnv(VecEnv):
         hidden_features: float = 0.0,
         group: int = 1,
     ) -> None:
+        check_whole("num_envs", num_envs, 1)
+        check_real("hidden_features", hidden_features, 0, 1)
         if group < 1 or num_envs % group:
             raise ValueError(f"a group is {group} episodes; give a divisor of all {num_envs}")
         self._group = group
-        self.problems = list(problems)
+        self.problems = checked_problems(problems)
         self.reward = reward
         self.render_mode = "rgb_array"
         self._hidden_features = hidden_features
@@ -83,7 +88,18 @@ class LockstepVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Apply the keep masks, measure the complete candidates, and restart finished episodes."""
+        """Apply the keep masks, measure the complete candidates, and restart finished episodes.
+
+        Raises:
+            TypeError, ValueError: If an action is wrong, as of :meth:`.Episode.requested`; no episode has
+                gone on then.
+        """
+        if len(self._actions) != self.num_envs:
+            raise ValueError(
+                f"{len(self._actions)} actions were given for {self.num_envs} episodes; give one each"
+            )
+        for episode, action in zip(self._episodes, self._actions, strict=True):
+            episode.requested(action)
         infos = [
             episode.decide(action) for episode, action in zip(self._episodes, self._actions, strict=True)
         ]
@@ -119,8 +135,7 @@ class LockstepVecEnv(VecEnv):
             first = self._episodes[k - k % self._group]
             return self._episode(k, first.problem, first.reward)
         problem = self.problems[int(self._generators[k].integers(len(self.problems)))]
-        draw = self._generators[k].random
-        return self._episode(k, problem, sample_reward(self.reward, draw))
+        return self._episode(k, problem, reward_of_episode(self.reward, problem, self._generators[k].random))
 
     def _episode(self, k: int, problem: PruningProblem, reward: Reward) -> Episode:
         if not self._hidden_features:

@@ -229,6 +229,12 @@ def test_a_range_of_targets_outside_its_range_is_refused_in_one_sentence(ends: t
         TargetRange(*ends)
 
 
+def test_a_range_draws_no_target_below_what_can_be_reached() -> None:
+    assert TargetRange(0.2, 0.8).draw(0.0, smallest=0.4) == TargetReward(0.4)
+    assert TargetRange(0.2, 0.8).draw(0.0, smallest=0.9) == TargetReward(0.9)
+    assert TargetRange(0.2, 0.8).draw(0.0, smallest=0.1) == TargetReward(0.2)
+
+
 @given(st.floats(0, 1, exclude_max=True))
 def test_a_range_draws_targets_within_it_and_a_fixed_reward_stays_itself(number: float) -> None:
     reward = sample_reward(TargetRange(0.3, 0.6, "params"), lambda: number)
@@ -270,13 +276,20 @@ def test_a_target_is_met_by_size_alone_and_a_bound_by_the_drop_alone(
     target: float, size: Size, ratio: float, accuracy: float
 ) -> None:
     found = outcome(accuracy, ratio)
-    assume(abs(ratio - target) > 1e-9)
+    assume(abs(ratio - target) > 1e-8)
+    assume(abs(found.accuracy_drop - 2.0) > 1e-8)
     assert is_met(TargetReward(target, size), found) == (ratio < target)
     assert is_met(TryAndLearnReward(2.0, size), found) == (found.accuracy_drop <= 2.0)
 
 
 def test_a_target_is_met_where_it_is_hit_exactly_whatever_rounding_did() -> None:
     assert is_met(TargetReward(0.3), outcome(90.0, 0.1 + 0.2))
+
+
+def test_a_bound_is_met_where_it_is_hit_exactly_whatever_rounding_did() -> None:
+    assert 90.3 - 90.1 > 0.2
+    assert is_met(TryAndLearnReward(0.2), outcome(90.1, 0.5, dense_accuracy=90.3))
+    assert not is_met(TryAndLearnReward(0.2), outcome(90.09, 0.5, dense_accuracy=90.3))
 
 
 def test_rewards_are_imported_without_torch() -> None:

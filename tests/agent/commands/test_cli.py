@@ -231,6 +231,21 @@ def test_an_agent_learns_on_several_networks(tmp_path: Path, capsys: pytest.Capt
     assert "\r" not in shown.err  # stderr is no terminal here
 
 
+@pytest.mark.parametrize(
+    ("words", "reward"),
+    [
+        (["--drop-bound", "5"], "TryAndLearnReward"),
+        (["--max-sparsity", "0.3"], "TargetRange"),  # which half of the MACs is out of reach of
+        (["--target-macs", "0.6"], "TargetReward"),
+    ],
+)
+def test_an_agent_learns_for_what_is_wished(words: list[str], reward: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    given = ["train", "demo", "--evaluations", "16", "--dense-epochs", "1", "--search-images", "32"]
+    assert main([*given, *words, "--out", str(out)]) == 0
+    assert json.loads((out / "agent.json").read_text())["trained_on"]["reward"]["name"] == reward
+
+
 def test_a_run_is_exported_without_its_data(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,3 +39,16 @@ def test_a_seed_that_a_generator_does_not_take_is_refused_before_anything_begins
     with pytest.raises(ValueError, match="seed is 4294967296; allowed is 0 to 4294967295"):
         PruningConfig(seed=2**32)
     PruningConfig(seed=2**32 - 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"procedure": "layerwise", "minutes": 1}, "layerwise gives the agent of each layer a share"),
+        ({"layer_epochs": 3}, "--layer-epochs is for --procedure layerwise"),
+        ({"procedure": "layerwise", "quantize": "int8"}, "layerwise measures and trains its layers in float"),
+    ],
+)
+def test_options_that_a_procedure_does_not_have_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        PruningConfig(**options)

@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import secateur
+from secateur.agent.learning.config import PRETRAINED
+from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.procedures import keywords, opening
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.data_config import DataConfig
@@ -165,6 +167,18 @@ def test_a_run_does_not_go_on_with_other_weights(digit_task: ClassificationTask,
     secateur.prune(plain_network(), digit_task, out=tmp_path / "run", **options)
     with pytest.raises(ValueError, match="was begun with other weights of the dense network"):
         secateur.prune(plain_network(1), digit_task, out=tmp_path / "run", resume=True, **options)
+
+
+def test_a_run_does_not_go_on_with_another_agent(digit_task: ClassificationTask, tmp_path: Path) -> None:
+    options = {**BRIEF, "evaluations": 0, "epochs": 0, "agent": tmp_path}
+    agent = FrozenAgent.load(PRETRAINED)
+    agent.save(tmp_path)
+    secateur.prune(plain_network(), digit_task, out=tmp_path / "run", **options)
+    secateur.prune(plain_network(), digit_task, out=tmp_path / "run", resume=True, **options)
+    next(agent.scorer.parameters()).data += 1
+    agent.save(tmp_path)
+    with pytest.raises(ValueError, match="was begun with other weights of the agent"):
+        secateur.prune(plain_network(), digit_task, out=tmp_path / "run", resume=True, **options)
 
 
 def test_a_run_does_not_go_on_with_other_data(

@@ -10,7 +10,7 @@ import yaml
 from secateur.agent.run.origin import NOTHING_KNOWN, Origin
 from secateur.envs.io.run_files import CONFIG
 
-BEGUN = Origin("abc", "40 20 ~0.25 1")
+BEGUN = Origin("abc", "40 20 ~0.25 1", "def")
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ BEGUN = Origin("abc", "40 20 ~0.25 1")
         (NOTHING_KNOWN, ""),
         (Origin("abc"), ""),
         (Origin("abc", "40 20 ~0.250001 1"), ""),
+        (Origin("abc", agent_weights="deg"), "weights of the agent"),
         (Origin("abd", "40 20 ~0.25 1"), "weights of the dense network or the teacher"),
         (Origin("abc", "40 20 ~0.26 1"), "data"),
         (Origin("abc", "40 20 ~0.25 1 2"), "data"),

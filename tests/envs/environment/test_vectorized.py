@@ -143,3 +143,28 @@ def test_episodes_of_a_group_share_network_and_target_and_are_compared_with_each
 def test_a_group_has_to_divide_the_episodes(problem: PruningProblem) -> None:
     with pytest.raises(ValueError, match="a group is 3 episodes; give a divisor of all 8"):
         LockstepVecEnv([problem], TargetReward(), 8, group=3)
+
+
+def test_a_wrong_action_of_one_episode_lets_none_go_on(problem: PruningProblem) -> None:
+    together = LockstepVecEnv([problem], TargetReward(), 2)
+    before = together.reset()
+    good = np.ones(together.slots)
+    for actions in ([good], [good, good[:3]], [good, good * np.nan], [good, good * 5], [good, -good]):
+        with pytest.raises(ValueError, match="action"):
+            together.step(actions)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="the action holds complex128"):
+        together.step(np.stack([good, 1j * good]))
+    after, _, _, _ = together.step(np.stack([good, good]))
+    assert (before["position"] == 0).all()
+    assert (after["position"] == 1).all()
+
+
+def test_settings_out_of_their_range_are_refused(problem: PruningProblem) -> None:
+    for share in (-1, 2, float("nan")):
+        with pytest.raises(ValueError, match="hidden_features is"):
+            LockstepVecEnv([problem], TargetReward(), 2, hidden_features=share)
+    for count in (0, -1):
+        with pytest.raises(ValueError, match="num_envs is"):
+            LockstepVecEnv([problem], TargetReward(), count)
+    with pytest.raises(TypeError, match="a problem is str; give PruningProblem"):
+        LockstepVecEnv([problem, "digits"], TargetReward(), 2)  # type: ignore[list-item]
