@@ -1,9 +1,15 @@
 """The outcome of a candidate: its accuracy, loss and size beside those of the dense network."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, get_args
 
 Size = Literal["filters", "params", "macs", "latency"]
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_size(size: str) -> None:

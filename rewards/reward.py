@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Protocol
 
-from .outcome import Outcome, Size, check_size
+from .outcome import Outcome, Size, check_size, is_number
 
 _ROUNDING = 1e-9
 
@@ -80,8 +79,7 @@ def as_reward(function: RewardFunction) -> Reward:
 
 
 def _check_range(name: str, value: Any, most: int) -> None:
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if value is not None and not (is_number and 0 < float(value) <= most):
+    if value is not None and not (is_number(value) and 0 < float(value) <= most):
         raise ValueError(
             f"the {name} of the reward is {value!r}; allowed is above 0 and at most {most}, or None"
         )

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from .outcome import Outcome, Size, check_size
+from .outcome import Outcome, Size, check_size, is_number
 
 _EXCHANGE = 4.0
 """Change of the reward's loss term per unit of size ratio: between 20 % and 90 % of the size, 1 % more size
@@ -48,11 +48,11 @@ class TargetReward:
 
     def __post_init__(self) -> None:
         check_size(self.size)
-        if not 0 < self.target <= 1:
-            raise ValueError(f"the target is {self.target}; it has to be above 0 and at most 1")
-        if not 0 <= self.overshoot_price < math.inf:
+        if not (is_number(self.target) and 0 < self.target <= 1):
+            raise ValueError(f"the target is {self.target!r}; it has to be above 0 and at most 1")
+        if not (is_number(self.overshoot_price) and 0 <= self.overshoot_price < math.inf):
             raise ValueError(
-                f"the overshoot price is {self.overshoot_price}; it has to be at least 0, and finite"
+                f"the overshoot price is {self.overshoot_price!r}; it has to be at least 0, and finite"
             )
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .outcome import Size, check_size
+from .outcome import Size, check_size, is_number
 from .reward import Reward, RewardFunction, as_reward
 from .target import TargetReward
 
@@ -27,10 +27,10 @@ class TargetRange:
 
     def __post_init__(self) -> None:
         check_size(self.size)
-        if not 0 < self.low <= self.high <= 1:
+        if not (is_number(self.low) and is_number(self.high) and 0 < self.low <= self.high <= 1):
             raise ValueError(
-                f"targets are drawn between {self.low} and {self.high}; give two numbers above 0 and at most "
-                "1, the smaller first"
+                f"targets are drawn between {self.low!r} and {self.high!r}; give two numbers above 0 and at "
+                "most 1, the smaller first"
             )
 
     def draw(self, number: float, smallest: float = 0.0) -> TargetReward:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from .outcome import Outcome, Size, check_size
+from .outcome import Outcome, Size, check_size, is_number
 
 _SMALLEST_RATIO = 1e-6
 """Smaller ratios count as this one, because the logarithm of 0 is infinite."""
@@ -35,9 +35,9 @@ class TryAndLearnReward:
 
     def __post_init__(self) -> None:
         check_size(self.size)
-        if not 0 < self.drop_bound <= 100:
+        if not (is_number(self.drop_bound) and 0 < self.drop_bound <= 100):
             raise ValueError(
-                f"the drop bound is {self.drop_bound}; it has to be above 0 and at most 100 points"
+                f"the drop bound is {self.drop_bound!r}; it has to be above 0 and at most 100 points"
             )
 
     @property

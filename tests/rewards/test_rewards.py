@@ -217,13 +217,15 @@ def test_only_the_chosen_size_counts(accuracy: float, target: float) -> None:
             assert reward(spread) == reward(even)
 
 
-@pytest.mark.parametrize("target", [0.0, -0.5, 1.0001, math.nan, math.inf])
+@pytest.mark.parametrize("target", [0.0, -0.5, 1.0001, math.nan, math.inf, "a", None, True])
 def test_a_target_outside_its_range_is_refused_in_one_sentence(target: float) -> None:
     with pytest.raises(ValueError, match=r"^the target is .*; it has to be above 0 and at most 1$"):
         TargetReward(target)
 
 
-@pytest.mark.parametrize("ends", [(0.0, 0.5), (0.5, 1.1), (0.6, 0.5), (math.nan, 0.5)])
+@pytest.mark.parametrize(
+    "ends", [(0.0, 0.5), (0.5, 1.1), (0.6, 0.5), (math.nan, 0.5), ("a", 0.5), (0.2, None)]
+)
 def test_a_range_of_targets_outside_its_range_is_refused_in_one_sentence(ends: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=r"^targets are drawn between .*, the smaller first$"):
         TargetRange(*ends)
@@ -243,7 +245,7 @@ def test_a_range_draws_targets_within_it_and_a_fixed_reward_stays_itself(number:
     assert sample_reward(reward, lambda: 1 / 0) is reward
 
 
-@pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf, "5", None, True])
 def test_a_bound_outside_its_range_is_refused_in_one_sentence(bound: float) -> None:
     with pytest.raises(
         ValueError, match=r"^the drop bound is .*; it has to be above 0 and at most 100 points$"
