@@ -109,6 +109,7 @@ class Train:
             )
         search = AgentConfig(evaluations=self.evaluations, hidden_features=_HIDDEN_FEATURES, group=_GROUP)
         reward, given = self.reward, self.out
+        check_whole("evaluations", self.evaluations, 1)
         check_whole("search_images", self.search_images, 1)
         check_seed(self.seed)
         if given is not None and not resumed:

@@ -50,7 +50,7 @@ from support.command_line import refusal
         (["prune", "--agent", "nowhere"], "nowhere"),
         (["prune", "--agent", "none", "--evaluations", "0"], "has to learn"),
         (["prune", "--evaluations", "-1"], "allowed is at least 0"),
-        (["train", "demo", "--evaluations", "0"], "has to learn"),
+        (["train", "demo", "--evaluations", "0"], "evaluations is 0; allowed is at least 1"),
         (["train", "demo", "--search-images", "0"], "search_images is 0"),
         (["prune", "--epochs", "-1"], "at least 0"),
         (["prune", "--dense-epochs", "-1"], "dense_epochs is -1; allowed is at least 0"),

@@ -333,7 +333,7 @@ def test_inspect_shows_what_is_protected(capsys: pytest.CaptureFixture[str]) -> 
         (["--max-sparsity", "nan"], "above 0 and below 1"),
         (["--max-sparsity", "hidden=half"], "give a number such as 0.8, or PATTERN=0.8"),
         (["--max-sparsity", "hiden=0.5"], "did you mean 'hidden'?"),
-        (["--max-sparsity", "0.1"], "ask for at least"),
+        (["--max-sparsity", "0.1", "--target-macs", "0.5"], "ask for at least"),
     ],
 )
 @pytest.mark.parametrize("verb", ["prune", "train"])
