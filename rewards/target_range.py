@@ -38,8 +38,10 @@ class TargetRange:
 
         Args:
             number: The number.
-            smallest: Size ratio of the smallest network that can be reached; no target is below it.
+            smallest: Size ratio of the smallest network that can be reached; no target is below it, and none
+                above 1, as a latency may be.
         """
+        smallest = min(smallest, 1.0)
         low, high = max(self.low, smallest), max(self.high, smallest)
         return TargetReward(low * (high / low) ** number, self.size)
 

@@ -235,6 +235,7 @@ def test_a_range_draws_no_target_below_what_can_be_reached() -> None:
     assert TargetRange(0.2, 0.8).draw(0.0, smallest=0.4) == TargetReward(0.4)
     assert TargetRange(0.2, 0.8).draw(0.0, smallest=0.9) == TargetReward(0.9)
     assert TargetRange(0.2, 0.8).draw(0.0, smallest=0.1) == TargetReward(0.2)
+    assert TargetRange(0.2, 0.8, "latency").draw(0.5, smallest=1.2) == TargetReward(1.0, "latency")
 
 
 @given(st.floats(0, 1, exclude_max=True))

@@ -47,7 +47,7 @@ def test_the_command_line_draws_the_curve_of_a_trained_agent(
     out = tmp_path / "curve"
     words = ["frontier", "demo", "--agent", str(agent), "--weights", str(weights), "--out", str(out)]
     words += ["--normalisation", "digits"]  # one epoch leaves it to chance which one suits
-    assert main([*words, "--targets", "0.4", "0.8", "--methods", "l1-global"]) == 0
+    assert main([*words, "--targets", "0.4", "0.8", "0.4", "--methods", "l1-global", "l1-global"]) == 0
     content = json.loads((out / "frontier.json").read_text())
     assert [(p["method"], p["target"]) for p in content["points"]] == [
         ("ppo", 0.4),
