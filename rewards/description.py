@@ -41,7 +41,9 @@ def describe_reward(function: RewardFunction | TargetRange) -> dict[str, Any]:
 def _attributes(function: RewardFunction) -> dict[str, Any]:
     if dataclasses.is_dataclass(function):
         return {field.name: getattr(function, field.name) for field in dataclasses.fields(function)}
-    return getattr(function, "__dict__", {})
+    state = object.__getstate__(function)  # a dictionary, or that and one of the slots
+    parts = state if isinstance(state, tuple) else (state,)
+    return {name: value for part in parts if part for name, value in part.items()}
 
 
 def _plain(value: Any, depth: int) -> Any:

@@ -42,7 +42,7 @@ class Train:
     """Largest accuracy drop on val before fine-tuning, percentage points, in (0, 100]; excludes targets."""
     constraints: ConstraintOptions = field(default_factory=ConstraintOptions)
     evaluations: int = 4000
-    """Candidates to measure in training, at least 1."""
+    """Candidates to measure in training, at least 1, rounded up to whole updates."""
     search_images: int = PruningConfig.search_images
     """Validation images per candidate, at least 1; each update takes a different subset. Batch-norm
     statistics are re-estimated on half as many training images up to 128, then on a quarter."""

@@ -14,7 +14,8 @@ class AgentConfig:
     """
 
     evaluations: int = 2000
-    """Candidates to measure in training, at least 0; 0 uses the initial agent frozen."""
+    """Candidates to measure in training, at least 0, rounded up to whole updates; 0 uses the initial agent
+    frozen."""
     episodes_per_update: int = 16
     """Episodes (candidates) per update of the policy, at least 2."""
     epochs_per_update: int = 12
@@ -49,6 +50,16 @@ class AgentConfig:
         check_real("clip_range", self.clip_range, 0, ends=False)
         check_real("entropy_weight", self.entropy_weight, 0)
         check_real("hidden_features", self.hidden_features, 0, 1)
+
+    @property
+    def updates(self) -> int:
+        """Updates of the policy, at most."""
+        return -(-self.evaluations // self.episodes_per_update)
+
+    @property
+    def candidates(self) -> int:
+        """Candidates that these updates measure."""
+        return self.updates * self.episodes_per_update
 
 
 NORMAL = {"evaluations": 320, "episodes_per_update": 8, "patience": 24}

@@ -132,7 +132,7 @@ def train_agent(
     steps = layers * config.episodes_per_update
     # Episodes of networks with fewer layers are shorter, so these steps may give more evaluations than asked
     # for; SearchRecorder stops at the limit.
-    total = steps * math.ceil(config.evaluations / config.episodes_per_update)
+    total = steps * config.updates
 
     def learning_rate(remaining: float) -> float:
         """Decay linearly; SB3 counts ``first_step`` as steps that are done."""

@@ -76,7 +76,10 @@ class PruningConfig(
         if self.bound_after_recovery is not None:
             self._check_options_of_bound()
         elif self.method == PPO and self.agent_source == RANDOM_WEIGHTS and not self.learning.evaluations:
-            raise ValueError("an agent with random weights has to learn; give --evaluations above 0")
+            raise ValueError(
+                "an agent with random weights has to learn, and no search was asked for; give --evaluations "
+                "above 0, or an --effort above quick"
+            )
 
     def _check_options_of_procedure(self) -> None:
         """Refuse options that the procedure does not have.

@@ -74,7 +74,7 @@ class Schedule:
         masks = Baseline("l2", "uniform").decide(problem, target, reward.size)[0]
         candidate = problem.evaluator.seconds_per_candidate(masks)
         policy = _DECISION * len(problem.network.layers)
-        search = (candidate + policy) * config.learning.evaluations if goal.decider is None else 0
+        search = (candidate + policy) * config.learning.candidates if goal.decider is None else 0
         image = candidate / config.search_images
         size = problem.task.size("val")
         looked_at, chosen_from = min(config.first_look_images, size), min(config.choice_images, size)
@@ -152,7 +152,7 @@ class Schedule:
         if self.search:
             seconds = self.search if limit is None else min(limit, self.search)
             stages.append(
-                f"search, at most {counted(config.learning.evaluations, 'candidate')}: "
+                f"search, at most {counted(config.learning.candidates, 'candidate')}: "
                 f"{estimated_duration(seconds)}"
             )
         at_sizes, trainings = "", ""

@@ -200,8 +200,7 @@ def search_callbacks(
     history: SearchHistory, config: AgentConfig, folder: RunFolder | None
 ) -> list[BaseCallback]:
     """Create the callbacks of a search: a progress bar, and TensorBoard logging if there is a folder."""
-    callbacks: list[BaseCallback] = [ProgressBar(history, config.evaluations)]
+    callbacks: list[BaseCallback] = [ProgressBar(history, config.candidates)]
     if folder is not None:
-        updates = -(-config.evaluations // config.episodes_per_update)  # rounded up
-        callbacks.append(SearchMonitor(history, updates))
+        callbacks.append(SearchMonitor(history, config.updates))
     return callbacks

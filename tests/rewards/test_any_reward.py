@@ -71,6 +71,23 @@ def test_settings_are_described_as_far_as_they_are_plain() -> None:
     assert describe_reward(odd)["weight"]["limits"] == [1, "inf"]
 
 
+class Slotted:
+    """A reward whose settings are in slots, and in a dictionary."""
+
+    __slots__ = ("__dict__", "_hidden", "weight")
+
+    def __init__(self) -> None:
+        self.weight, self.power, self._hidden = 0.5, 2, 1
+
+    def __call__(self, outcome: Outcome) -> float:
+        return self.weight * outcome.accuracy
+
+
+def test_settings_in_slots_are_described_like_others() -> None:
+    goal = {"target": None, "drop_bound": None, "size": "macs"}
+    assert describe_reward(Slotted()) == {"name": "Slotted", "power": 2, "weight": 0.5, **goal}
+
+
 @pytest.mark.parametrize(
     "reward", [TargetReward(0.3, "params"), TryAndLearnReward(1.5), TargetRange(0.3, 0.6, "latency")]
 )

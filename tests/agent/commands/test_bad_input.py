@@ -49,6 +49,7 @@ from support.command_line import refusal
         ),
         (["prune", "--agent", "nowhere"], "nowhere"),
         (["prune", "--agent", "none", "--evaluations", "0"], "has to learn"),
+        (["prune", "--agent", "none", "--effort", "quick"], "an --effort above quick"),
         (["prune", "--evaluations", "-1"], "allowed is at least 0"),
         (["train", "demo", "--evaluations", "0"], "evaluations is 0; allowed is at least 1"),
         (["train", "demo", "--search-images", "0"], "search_images is 0"),

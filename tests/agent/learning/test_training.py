@@ -222,6 +222,12 @@ def test_a_number_out_of_its_range_is_refused(settings: dict[str, Any], message:
         AgentConfig(**settings)
 
 
+def test_candidates_are_rounded_up_to_whole_updates(toy: PruningProblem) -> None:
+    config = AgentConfig(5, episodes_per_update=4)
+    assert (config.updates, config.candidates) == (2, 8)
+    assert train_agent([toy], TARGET, config).evaluations == config.candidates
+
+
 @pytest.fixture(scope="module")
 def run(toy: PruningProblem, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EventAccumulator]:
     """Give the folder of a short run with all monitors, and what TensorBoard reads from it."""
