@@ -1,6 +1,7 @@
 """How long a training will take, from a few of its steps."""
 
 import contextlib
+import itertools
 import time
 
 import torch
@@ -42,13 +43,17 @@ def training_seconds(
     state = TrainingState(model, config, batching.steps, seed=0)
     generator = torch.Generator().manual_seed(0)
     passes = batching.steps * batching.passes
-    shape = (min(_STEPS, passes) + 1, min(batching.images, size))
-    batches = torch.randint(size, shape, generator=generator).unbind()
+    images = min(batching.images, size)
+    batches = torch.randint(size, (min(_STEPS, passes) + 1, images), generator=generator)
+    epochs = batches.split(size // images)  # a pass of a stream has no more
+    examples = itertools.chain.from_iterable(
+        stream(task, Pass("train", epoch.unbind(), True, rank=rank(), ranks=ranks())) for epoch in epochs
+    )
     times: list[float] = []
     with training_setup(model, teacher, task) as layout, torch.random.fork_rng():
         step = make_step(model, teacher, task, config, layout)
         began = time.perf_counter()
-        for inputs, targets in stream(task, Pass("train", batches, True, rank=rank(), ranks=ranks())):
+        for inputs, targets in examples:
             with contextlib.suppress(FloatingPointError):  # the training says where it is
                 state.begin_step()
                 state.add(step(inputs.contiguous(memory_format=layout), targets))
