@@ -3,11 +3,11 @@
     python benchmarks/zoo.py --zoo zoo --data cifar10=cifar10-folder camvid=camvid-patches --json zoo.json
 
 The dense networks are those of ``zoo_dense.py``. For each pair of network and data of ``HELD_OUT`` and each
-share of the MACs: the agent's choice among its own proposals, which it measures on val; its first proposal,
-with nothing measured; and every heuristic. All have the same compensation (512 images) and batch-norm
-statistics of the same images, and are measured on the same images of test, at most 5,000, by the evaluator
-that searches use. The rows are kept in the file, and only those that are missing are computed: for another
-agent, the heuristics are not measured again.
+share of the MACs: the agent's choice among its own proposals, which are ranked on images of val and train;
+its first proposal, with nothing measured; and every heuristic. All have the same compensation (512 images)
+and batch-norm statistics of the same images, and are measured on the same images of test, at most 5,000, by
+the evaluator that searches use. The rows are kept in the file, and only those that are missing are
+computed: for another agent, the heuristics are not measured again.
 
 The agent is the best of a cell if no heuristic is better by more than 0.05 points; ties count as the best.
 """
@@ -27,7 +27,7 @@ from zoo_dense import SEED, data_config, weights_file
 
 from secateur.agent.deciders.baselines import Baseline
 from secateur.agent.deciders.names import BASELINES
-from secateur.agent.deciders.selection import choose
+from secateur.agent.deciders.selection import choose, looks_at
 from secateur.agent.learning.config import PRETRAINED
 from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.procedures.config import PruningConfig
@@ -105,13 +105,10 @@ def on_test(problem: PruningProblem) -> Evaluator:
 
 
 def agents_choice(problem: PruningProblem, agent: FrozenAgent, target: float, seed: int) -> list[Mask]:
-    """Choose among the agent's own proposals by accuracy on val, all on 512 images, the best on 2,048."""
+    """Choose among the agent's own proposals by accuracy on val and train, the best ones on more images."""
     options = PruningConfig(seed=seed)
-    few, many = (
-        problem.choice_problem(images, seed=seed + 1)
-        for images in (options.first_look_images, options.choice_images)
-    )
-    return choose(many, agent, TargetReward(target), first_look=few.evaluator).masks
+    looks = looks_at(problem, options.look_images, seed=seed + 1)
+    return choose(problem, agent, TargetReward(target), looks=looks).masks
 
 
 def methods(

@@ -61,6 +61,7 @@ class Frontier:
         from ...envs.tasks.optional_members import metric_name
         from ..deciders.base import Budget, Decider
         from ..deciders.baselines import Baseline
+        from ..deciders.selection import looks_at
         from ..learning.frozen_agent import FrozenAgent
         from ..procedures.frontier import frontier
         from ..procedures.opening import dense_networks, open_job
@@ -90,10 +91,12 @@ class Frontier:
         Budget(network, targets[0], "macs")
         choose_threads(network)
         problem = PruningProblem.build(self.model, model, task, network=network, seed=self.seed)
-        problem = problem.choice_problem(PruningConfig().choice_images, seed=self.seed)
+        options = PruningConfig()
+        looks = looks_at(problem, options.look_images, seed=self.seed)
+        problem = problem.choice_problem(options.choice_images, seed=self.seed)
         stage = Stage("frontier", len(deciders) * len(targets), "networks")
         points = []
-        for point in frontier(problem, deciders, targets, seed=self.seed, jobs=self.jobs):
+        for point in frontier(problem, deciders, targets, looks=looks, seed=self.seed, jobs=self.jobs):
             points.append(point)
             stage.advance(len(points), f"{point.method} at {point.macs_ratio:.1%}: {point.accuracy:.2f} %")
         stage.close()

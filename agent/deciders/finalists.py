@@ -4,11 +4,12 @@ Shapes: N filters of a layer.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
 
+from ...envs.evaluation.base import Evaluator
 from ...envs.modules.ranks import broadcast
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask, PruningPlan
@@ -67,7 +68,7 @@ class Finalist:
         masks: One keep mask (N,) per layer.
         decider: The decider that proposed it.
         is_own: Whether the agent proposed it; else a heuristic did.
-        outcome: Its outcome before fine-tuning, on images of the search.
+        outcome: Its outcome before fine-tuning, on val.
     """
 
     name: str
@@ -82,7 +83,12 @@ class Finalist:
 
 
 def find_finalists(
-    problem: PruningProblem, agent: Decider | None, target: float, size: Size, entries: Entries
+    problem: PruningProblem,
+    agent: Decider | None,
+    target: float,
+    size: Size,
+    entries: Entries,
+    look: Evaluator | None = None,
 ) -> list[Finalist]:
     """Measure all proposals for a size, and choose those that are compared further.
 
@@ -90,11 +96,12 @@ def find_finalists(
     agent's best proposals take part.
 
     Args:
-        problem: The network, with the evaluator that measures the proposals.
+        problem: The network, with the evaluator that measures the finalists' outcomes.
         agent: The agent; None leaves the heuristics alone.
         target: Largest size ratio, pruned / dense, in (0, 1].
         size: The cost that has to meet the target.
         entries: How many there are.
+        look: The evaluator that ranks the proposals; see :func:`.looks_at`. None takes the problem's.
 
     Returns:
         Heuristics first, then the agent's: its deterministic proposal if there is room for two, and the best
@@ -103,9 +110,10 @@ def find_finalists(
     Raises:
         ValueError: If the network exceeds the target even with the fewest filters allowed.
     """
-    found = _measured(problem, _proposals(problem, agent, target, size))
+    ranks = look or problem.evaluator
+    found = _measured(ranks, _proposals(problem, agent, target, size))
     if agent is not None:
-        found += _measured(problem, _averages(problem, agent, target, size, found))
+        found += _measured(ranks, _averages(problem, agent, target, size, found))
     ranked = sorted(found, key=lambda one: (one.outcome.accuracy, -one.outcome.loss), reverse=True)
     heuristic = [one for one in found if not one.is_own]
     named = [one for one in heuristic if one.name in NAMED[: entries.named]]
@@ -113,11 +121,15 @@ def find_finalists(
     own = [one for one in ranked if one.is_own]
     if entries.own > 1:
         own.sort(key=lambda one: agent is None or one.name != agent.name)  # stable: the first, then the best
-    return [*named, *others, *own[: entries.own]]
+    chosen = [*named, *others, *own[: entries.own]]
+    if look is None:
+        return chosen
+    outcomes = problem.evaluator([one.masks for one in chosen])
+    return [replace(one, outcome=outcome) for one, outcome in zip(chosen, outcomes, strict=True)]
 
 
-def _measured(problem: PruningProblem, proposals: Sequence[_Proposal]) -> list[Finalist]:
-    outcomes = problem.evaluator([masks for _, masks, _, _ in proposals]) if proposals else []
+def _measured(evaluator: Evaluator, proposals: Sequence[_Proposal]) -> list[Finalist]:
+    outcomes = evaluator([masks for _, masks, _, _ in proposals]) if proposals else []
     return [Finalist(*proposal, outcome) for proposal, outcome in zip(proposals, outcomes, strict=True)]
 
 

@@ -12,8 +12,10 @@ from torch import nn
 
 from ...envs.cost.counts import smallest_ratio
 from ...envs.evaluation.base import Evaluator
+from ...envs.evaluation.journal import Journal
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.plan import Mask, PruningPlan
+from ...envs.tasks.base import SplitName
 from ...rewards import Outcome, Reward, RewardFunction, as_reward
 from .averaging import averages
 from .base import Decider
@@ -22,7 +24,11 @@ _SIZES = 10
 """Number of sizes, from the smallest to the dense one, that are tried if a reward has no target."""
 
 FINALISTS = 4
-"""Proposals that are measured on all images, after a first look at all proposals on fewer."""
+"""Proposals that go on after a look at all proposals."""
+
+SEEN_AND_UNSEEN: tuple[SplitName, ...] = ("val", "train")
+"""Where the images are from on which proposals are ranked. Those of ``val`` alone may be of one kind, as the
+frames of one drive are; what is best on both is less of an accident."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def choose(
     reward: RewardFunction,
     *,
     heuristics: Sequence[Decider] = (),
-    first_look: Evaluator | None = None,
+    looks: Sequence[Evaluator] = (),
 ) -> Choice:
     """Choose among a decider's proposals, and those of heuristics.
 
@@ -91,22 +97,39 @@ def choose(
     :func:`.averages`), any other the proposal with the highest reward among several sizes.
 
     Args:
-        problem: The network, with the evaluator that measures the proposals.
+        problem: The network, with the evaluator that measures the outcome.
         decider: The decider that proposes candidates.
         reward: Any function of an outcome.
         heuristics: Deciders whose proposals take part, so that the choice is never worse than theirs.
-        first_look: An evaluator on fewer images. With more than four proposals it measures all, and the
-            problem's evaluator only the best four and the best heuristic (successive halving, Jamieson and
-            Talwalkar 2016, arXiv 1502.07943). None measures all on all images.
+        looks: Evaluators that rank the proposals; see :func:`looks_at`. The first one measures all, the next
+            one only the best four and the best heuristic (successive halving, Jamieson and Talwalkar 2016,
+            arXiv 1502.07943). Without any, the problem's evaluator ranks.
 
     Raises:
         ValueError: If pinned filters make the target unreachable.
     """
     reward = as_reward(reward)
-    chooser = _Chooser(problem, (decider, *heuristics), reward, first_look)
+    chooser = _Chooser(problem, (decider, *heuristics), reward, looks)
     if reward.target is not None:
         return chooser.most_accurate(reward.target)
     return chooser.highest()
+
+
+def looks_at(
+    problem: PruningProblem, images: Sequence[int], *, seed: int = 0, journal: Journal | None = None
+) -> list[Evaluator]:
+    """Make the evaluators that rank proposals: half of their images are of val, half of train.
+
+    Args:
+        problem: The network and its data.
+        images: Images of each evaluator, the fewest first.
+        seed: Seed for the choice of images for batch-norm statistics.
+        journal: Outcomes of candidates that were measured before.
+    """
+    return [
+        problem.choice_problem(number, splits=SEEN_AND_UNSEEN, seed=seed, journal=journal).evaluator
+        for number in images
+    ]
 
 
 _Key: TypeAlias = Callable[[Outcome], tuple[float, ...]]
@@ -119,7 +142,7 @@ class _Chooser:
     problem: PruningProblem
     deciders: tuple[Decider, ...]
     reward: Reward
-    first_look: Evaluator | None
+    looks: Sequence[Evaluator]
 
     def most_accurate(self, target: float) -> Choice:
         """Take the most accurate proposal for a target, averages included; the lower loss breaks ties."""
@@ -148,10 +171,12 @@ class _Chooser:
             target: The target for which averages take part; None leaves them out.
         """
         looked_at = 0
-        if self.first_look is not None and len(proposals) > FINALISTS:
-            ranked = self._ranked(proposals, key, self.first_look, target)
-            looked_at, target = len(ranked), None
-            proposals = self._finalists([proposal for proposal, _ in ranked])
+        for look in self.looks if len(proposals) > 1 else ():
+            ranked = self._ranked(proposals, key, look, target)
+            looked_at, target = looked_at + len(ranked), None
+            proposals = self._finalists([proposal for proposal, _ in ranked], FINALISTS)
+        if looked_at:  # they have decided, and the order stays
+            proposals, key = self._finalists(proposals, 1), lambda outcome: ()
         ranked = self._ranked(proposals, key, self.problem.evaluator, target)
         best, outcome = ranked[0]
         heuristics = ((each.decider.name, found) for each, found in ranked if self._is_heuristic(each))
@@ -168,9 +193,9 @@ class _Chooser:
             found += _measured([Proposal(masks, self.deciders[0]) for masks in means], evaluator)
         return sorted(found, key=lambda pair: key(pair[1]), reverse=True)
 
-    def _finalists(self, ranked: list[Proposal]) -> list[Proposal]:
+    def _finalists(self, ranked: list[Proposal], number: int) -> list[Proposal]:
         """Return the best proposals, and the best heuristic if it is not among them."""
-        finalists = ranked[:FINALISTS]
+        finalists = ranked[:number]
         if not any(map(self._is_heuristic, finalists)):
             finalists += [proposal for proposal in ranked if self._is_heuristic(proposal)][:1]
         return finalists

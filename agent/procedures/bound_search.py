@@ -27,7 +27,7 @@ from ..deciders.base import Decider
 from ..deciders.baselines import Baseline
 from ..deciders.finalists import NAMED
 from ..deciders.names import PPO
-from ..deciders.selection import Choice, choose
+from ..deciders.selection import Choice, choose, looks_at
 from ..run.folder import RunFolder
 from ..run.progress import log_info
 from ..run.recovery_monitor import RecoveryMonitor
@@ -119,8 +119,10 @@ class BoundSearch:
         self._folder, self._teacher, self._callbacks = folder, teacher, callbacks
         self._targets = targets_of(problem)
         journal = folder.journal if folder else None
-        self._choice_problem = problem.choice_problem(
-            config.choice_images, seed=config.seed + 1, journal=journal
+        seed = config.seed + 1
+        self._on_val = problem.choice_problem(config.choice_images, seed=seed, journal=journal)
+        self._looks = (
+            looks_at(problem, config.look_images, seed=seed, journal=journal) if config.method == PPO else []
         )
         self._dense_search, self._dense_judge = (
             measure(problem.model, task, "val", by_example=True) for task in (halves.search, halves.judge)
@@ -151,7 +153,7 @@ class BoundSearch:
     def _choose(self, size: int) -> tuple[Choice, PruningPlan]:
         heuristics = [*map(Baseline.from_name, NAMED)] if self._config.method == PPO else []
         target = TargetReward(self._targets[size])
-        choice = choose(self._choice_problem, self._decider, target, heuristics=heuristics)
+        choice = choose(self._on_val, self._decider, target, heuristics=heuristics, looks=self._looks)
         return choice, broadcast(PruningPlan.from_masks(self._problem.network, choice.masks))
 
     def _forecast(self, size: int) -> Drop:

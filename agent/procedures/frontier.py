@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from ...envs.evaluation.base import Evaluator
 from ...envs.evaluation.engine import ThisProcess
 from ...envs.evaluation.local_pool import LocalPool
 from ...envs.problem.problem import PruningProblem
@@ -44,15 +45,17 @@ def frontier(
     deciders: Sequence[Decider],
     targets: Sequence[float],
     *,
+    looks: Sequence[Evaluator] = (),
     seed: int = 0,
     jobs: int = 1,
 ) -> Iterator[Point]:
     """Prune to each target with each decider, and measure on test without fine-tuning.
 
     Args:
-        problem: The network; its evaluator chooses among proposals.
+        problem: The network; its evaluator measures what is chosen.
         deciders: The deciders to compare.
         targets: Target MACs ratios, in (0, 1].
+        looks: Evaluators that rank a decider's proposals, as for :func:`.choose`.
         seed: Seed for the choice of images for batch-norm statistics.
         jobs: Networks that are pruned at the same time, each in a process of its own on one core or GPU; 1
             prunes them in this process.
@@ -63,16 +66,18 @@ def frontier(
     """
     wanted = [(decider, target, seed) for decider in deciders for target in targets]
     if jobs == 1:
-        yield from itertools.starmap(functools.partial(_point, problem), wanted)
+        yield from itertools.starmap(functools.partial(_point, problem, looks), wanted)
         return
     with LocalPool(min(jobs, len(wanted)), next(problem.model.parameters()).device) as pool:
         alone = replace(problem, engine=ThisProcess())
-        yield from pool.map(_point, [pool.put(alone)], wanted)
+        yield from pool.map(_point, [pool.put(alone), pool.put(looks)], wanted)
 
 
-def _point(problem: PruningProblem, decider: Decider, target: float, seed: int) -> Point:
+def _point(
+    problem: PruningProblem, looks: Sequence[Evaluator], decider: Decider, target: float, seed: int
+) -> Point:
     """Prune to a target with a decider, and measure on test."""
-    choice = choose(problem, decider, TargetReward(target))
+    choice = choose(problem, decider, TargetReward(target), looks=looks)
     plan = PruningPlan.from_masks(problem.network, choice.masks)
     smaller = problem.cut(plan)
     reestimate_batchnorm(smaller, problem.task, seed=seed)

@@ -77,20 +77,22 @@ class Schedule:
         search = (candidate + policy) * config.learning.candidates if goal.decider is None else 0
         image = candidate / config.search_images
         size = problem.task.size("val")
-        looked_at, chosen_from = min(config.first_look_images, size), min(config.choice_images, size)
+        looked_at, chosen_from = config.look_images
+        on_val = min(config.choice_images, size)
         is_agent = config.method == PPO
         deterministic = 2 + len(ALLOCATIONS)
         proposals = deterministic + FrozenAgent.samples + AVERAGES + len(heuristics())
         has_bound = config.bound_after_recovery is not None
         has_finalists = is_agent and config.procedure == "network" and not has_bound
         if has_bound:
-            images = FORECASTS * (deterministic + len(NAMED) if is_agent else 1) * chosen_from
+            look = (deterministic + len(NAMED)) * looked_at + (FINALISTS + 1) * chosen_from
+            images = FORECASTS * ((look if is_agent else 0) + on_val)
         elif has_finalists:
-            images = proposals * looked_at
+            images = (proposals + ENTRIES[config.effort].total) * looked_at
         elif is_agent:
-            images = proposals * looked_at + (FINALISTS + 1) * chosen_from
+            images = proposals * looked_at + (FINALISTS + 1) * chosen_from + on_val
         else:
-            images = chosen_from
+            images = on_val
         epochs = config.recovery.recipe.epochs
         if config.procedure == "layerwise":
             epochs += config.layer_epochs * len(problem.network.layers)

@@ -17,7 +17,7 @@ from ..deciders.base import Decider
 from ..deciders.baselines import heuristics
 from ..deciders.finalists import ENTRIES, Finalist, find_finalists
 from ..deciders.names import PPO
-from ..deciders.selection import Choice, SearchResult, choose
+from ..deciders.selection import Choice, SearchResult, choose, looks_at
 from ..learning.callbacks import ProgressBar, SearchMonitor
 from ..learning.config import AgentConfig
 from ..learning.frozen_agent import FrozenAgent
@@ -156,19 +156,13 @@ def _choose(
 
     More images count than in the search, partly different ones, as the agent may have overfitted to those.
     """
-    journal = folder.journal if folder else None
-    few, many = (
-        problem.choice_problem(images, seed=config.seed + 1, journal=journal)
-        for images in (config.first_look_images, config.choice_images)
-    )
-    is_agent = config.method == PPO
-    choice = choose(
-        many,
-        decider,
-        goal.reward,
-        heuristics=heuristics() if is_agent else (),
-        first_look=few.evaluator,
-    )
+    seed, journal = config.seed + 1, folder.journal if folder else None
+    on_val = problem.choice_problem(config.choice_images, seed=seed, journal=journal)
+    if config.method == PPO:
+        looks = looks_at(problem, config.look_images, seed=seed, journal=journal)
+        choice = choose(on_val, decider, goal.reward, heuristics=heuristics(), looks=looks)
+    else:
+        choice = choose(on_val, decider, goal.reward)
     _say(choice.decider.name, choice.outcome, problem)
     if choice.best_heuristic is not None and choice.decider is decider:
         name, other = choice.best_heuristic
@@ -179,13 +173,14 @@ def _choose(
 def _find(
     problem: PruningProblem, agent: Decider, goal: Goal, config: PruningConfig, folder: RunFolder | None
 ) -> tuple[list[Finalist], int]:
-    """Find the finalists; return them and the number of proposals that were measured for that."""
+    """Find the finalists; return them and the number of measurements that it took."""
     target = goal.reward.target
     assert target is not None
-    journal = folder.journal if folder else None
-    few = problem.choice_problem(config.first_look_images, seed=config.seed + 1, journal=journal)
-    finalists = find_finalists(few, agent, target, goal.reward.size, ENTRIES[config.effort])
-    return finalists, few.evaluator.evaluations
+    seed, journal, images = config.seed + 1, folder.journal if folder else None, config.look_images[0]
+    (look,) = looks_at(problem, [images], seed=seed, journal=journal)
+    on_val = problem.choice_problem(images, seed=seed, journal=journal)
+    finalists = find_finalists(on_val, agent, target, goal.reward.size, ENTRIES[config.effort], look)
+    return finalists, look.evaluations + on_val.evaluator.evaluations
 
 
 def _say(name: str, outcome: Outcome, problem: PruningProblem) -> None:

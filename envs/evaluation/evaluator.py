@@ -24,7 +24,7 @@ from ..cost.counts import size_ratio
 from ..modules.nonfinite import first_nonfinite
 from ..modules.ranks import broadcast
 from ..recovery.compensation import Compensation
-from ..tasks.base import Task
+from ..tasks.base import SplitName, Task
 from ..tasks.measuring import check_measured
 from ..tracing import TracedNetwork
 from .base import Candidate, Reference
@@ -54,6 +54,7 @@ class CandidateEvaluator:
         task: Data, loss and metric.
         images: V, at most, taken evenly from ``val``; fewer if they are large. :meth:`next_val_subset`
             changes to others.
+        splits: Where the V images are from, as many from each.
         statistics_images: S, augmented images of ``train`` for batch-norm statistics; 0 keeps the dense
             statistics. None uses half as many as ``images`` up to 128, or a quarter if that is more, at most
             512.
@@ -76,6 +77,7 @@ class CandidateEvaluator:
         task: Task,
         *,
         images: int = 512,
+        splits: Sequence[SplitName] = ("val",),
         statistics_images: int | None = None,
         compensation: Compensation | None = None,
         seed: int = 0,
@@ -98,6 +100,7 @@ class CandidateEvaluator:
         self._made = functools.partial(
             CandidateEvaluator,
             images=images,
+            splits=splits,
             statistics_images=statistics_images,
             compensation=compensation,
             seed=seed,
@@ -114,7 +117,8 @@ class CandidateEvaluator:
         self.bench = Bench(model, network, example, augmented, compensation, task)
         self._scope = f"{scope}, {self.bench.kind}"
         self.evaluations = 0
-        self._images = min(images, task.size("val"))
+        self._splits = splits
+        self._images = min(max(1, images // len(splits)), *map(task.size, splits))  # of each split
         self._dense = dense
         self._references: dict[int, Reference] = {}
         self._part = -1
@@ -148,18 +152,20 @@ class CandidateEvaluator:
 
         A search that always measures on the same images overfits to them.
         """
-        parts = self.task.size("val") // self._images
+        parts = min(map(self.task.size, self._splits)) // self._images
         if parts > 1:
             self._look_at((self._part + 1) % parts)
 
     def _look_at(self, part: int) -> None:
-        """Load one of the disjoint parts of ``val``, each spread evenly, as images may be sorted by class."""
+        """Load one of the disjoint parts of the splits, spread evenly, as images may be sorted by class."""
         if part == self._part and part in self._references:
             return
-        chosen = torch.arange(self._images) * self.task.size("val") // self._images + part
-        size = self.bench.candidates.piece_size
-        read = (self.task.batch("val", few) for few in chosen.split(size))
-        batches = [(self.bench.candidates.converted(inputs), targets) for inputs, targets in read]
+        even, piece = torch.arange(self._images), self.bench.candidates.piece_size
+        batches = []
+        for split in self._splits:
+            chosen = even * self.task.size(split) // self._images + part
+            read = (self.task.batch(split, few) for few in chosen.split(piece))
+            batches += [(self.bench.candidates.converted(inputs), targets) for inputs, targets in read]
         self.bench.look_at(ValSubset(part, batches))
         self._part = part
         if part not in self._references:
@@ -220,7 +226,7 @@ class CandidateEvaluator:
 
     def _find(self, candidates: Sequence[Candidate]) -> list[CachedMeasurement]:
         """Look candidates up in the journal; measure the others and record each one in it."""
-        known, scope = self._journal, f"{self._scope}, part {self._part} of val"
+        known, scope = self._journal, f"{self._scope}, part {self._part} of {' and '.join(self._splits)}"
         found = broadcast([known.recall(scope, masks) if known else None for masks in candidates])
         wanted = [k for k, one in enumerate(found) if one is None]
         results = self._engine.measured(

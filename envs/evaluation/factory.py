@@ -1,12 +1,13 @@
 """Make evaluators with the same settings for a network and its cuts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from torch import nn
 
 from ..recovery.compensation import Compensation
-from ..tasks.base import Task
+from ..tasks.base import SplitName, Task
 from ..tracing import TracedNetwork
 from .engine import Engine
 from .evaluator import CandidateEvaluator
@@ -19,12 +20,13 @@ class EvaluatorFactory:
 
     Args:
         task: Data, loss and metric.
-        images: Number of validation images for measuring a candidate, at least 1.
+        images: Number of images for measuring a candidate, at least 1.
         statistics_images: Training images for batch-norm statistics, as for :class:`CandidateEvaluator`.
         seed: Seed for the choice and augmentation of the images for statistics.
         journal: Outcomes of candidates that were measured before; None measures all.
         dense: Evaluator of the network to compare with; None compares with the evaluator's own network.
         engine: Where candidates are measured; None measures them in this process.
+        splits: Where the images for measuring are from, as many from each.
     """
 
     task: Task
@@ -34,6 +36,7 @@ class EvaluatorFactory:
     journal: Journal | None = None
     dense: CandidateEvaluator | None = None
     engine: Engine | None = None
+    splits: Sequence[SplitName] = ("val",)
 
     def evaluator(
         self, model: nn.Module, network: TracedNetwork, compensation: Compensation, *, scope: str, name: str
@@ -55,6 +58,7 @@ class EvaluatorFactory:
             network,
             self.task,
             images=self.images,
+            splits=self.splits,
             statistics_images=self.statistics_images,
             compensation=compensation,
             seed=self.seed,

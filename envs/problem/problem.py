@@ -4,6 +4,7 @@ Shapes: L layers, N filters of a layer, F features of a filter, G features of a 
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -24,7 +25,7 @@ from ..recovery.config import COMPENSATION_IMAGES
 from ..surgery.cutting import cut
 from ..surgery.plan import PruningPlan
 from ..surgery.verification import trace_exactly, verify_cut
-from ..tasks.base import Task
+from ..tasks.base import SplitName, Task
 from ..tracing import TracedNetwork
 from ..tracing.pinned import sum_up
 from .features import StaticFeatures, static_features
@@ -112,7 +113,14 @@ class PruningProblem:
         quantized = quantize_(replica(model), task, seed=seed) if quantize else None
         return cls(name, model, network, task, compensation, evaluator, scores, features, engine, quantized)
 
-    def choice_problem(self, images: int, *, seed: int = 0, journal: Journal | None = None) -> Self:
+    def choice_problem(
+        self,
+        images: int,
+        *,
+        splits: Sequence[SplitName] = ("val",),
+        seed: int = 0,
+        journal: Journal | None = None,
+    ) -> Self:
         """Return the same problem with an evaluator for choosing among finished plans.
 
         With a network under fake quantisation candidates are cut from that: their weights are rounded as
@@ -120,11 +128,14 @@ class PruningProblem:
         does without: a pass takes up to three times as long, and hardly changes the order of candidates.
 
         Args:
-            images: Validation images for measuring a candidate.
+            images: Images for measuring a candidate.
+            splits: Where they are from, as many from each.
             seed: Seed for the choice of images for batch-norm statistics.
             journal: Outcomes of candidates that were measured before.
         """
-        factory = EvaluatorFactory(self.task, images, seed=seed, journal=journal, engine=self.engine)
+        factory = EvaluatorFactory(
+            self.task, images, seed=seed, journal=journal, engine=self.engine, splits=splits
+        )
         model, scope = self.model, f"choice on {images} images"
         if self.quantized is not None:
             model, scope = self.quantized, f"{scope}, int8"

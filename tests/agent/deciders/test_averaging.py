@@ -57,10 +57,11 @@ def test_few_proposals_are_not_averaged(problem: PruningProblem) -> None:
 
 
 def test_averages_of_an_agent_take_part_in_the_choice(problem: PruningProblem) -> None:
-    toy, few, agent = toy_of(problem), ToyEvaluator(problem), untrained()
+    toy, agent = toy_of(problem), untrained()
+    few, many = ToyEvaluator(problem), ToyEvaluator(problem)
     proposals = len(agent.decide(problem, 0.5, "macs"))
-    choice = choose(toy, agent, TargetReward(0.5), first_look=few)
+    choice = choose(toy, agent, TargetReward(0.5), looks=[few, many])
     assert few.evaluations == proposals + AVERAGES
-    assert choice.evaluations == proposals + AVERAGES + FINALISTS
+    assert choice.evaluations == proposals + AVERAGES + FINALISTS + 1
     assert choice.decider is agent
     assert choose(toy_of(problem), agent, TargetReward(0.5)).evaluations == proposals + AVERAGES

@@ -52,12 +52,13 @@ def test_a_decider_that_is_better_wins_and_the_best_heuristic_is_named(problem: 
 
 
 def test_all_are_looked_at_on_few_images_and_only_finalists_on_all(problem: PruningProblem) -> None:
-    toy, few = toy_of(problem), ToyEvaluator(problem)
-    choice = choose(toy, Baseline("random", "global"), TARGET, heuristics=heuristics(), first_look=few)
+    toy, few, many = toy_of(problem), ToyEvaluator(problem), ToyEvaluator(problem)
+    choice = choose(toy, Baseline("random", "global"), TARGET, heuristics=heuristics(), looks=[few, many])
     proposals = 1 + len(heuristics())
     assert few.evaluations == proposals
-    assert toy.evaluator.evaluations == FINALISTS
-    assert choice.evaluations == proposals + FINALISTS
+    assert many.evaluations == FINALISTS
+    assert toy.evaluator.evaluations == 1  # a heuristic has won
+    assert choice.evaluations == proposals + FINALISTS + 1
     whole = choose(toy_of(problem), Baseline("random", "global"), TARGET, heuristics=heuristics())
     assert all(np.array_equal(a, b) for a, b in zip(choice.masks, whole.masks, strict=True))
 
@@ -71,14 +72,14 @@ def test_the_best_heuristic_is_among_the_finalists_however_it_looked_at_first(
         def decide(self, *args: object) -> list[list[Mask]]:
             return super().decide(*args) * 6  # type: ignore[arg-type]
 
-    toy = toy_of(problem)
+    toy, many = toy_of(problem), ToyEvaluator(problem)
     agent, heuristic = Many("random", "uniform"), Baseline("l2", "uniform")
-    choice = choose(toy, agent, TARGET, heuristics=[heuristic], first_look=Shortsighted(problem))
-    assert toy.evaluator.evaluations == FINALISTS + 1
+    choice = choose(toy, agent, TARGET, heuristics=[heuristic], looks=[Shortsighted(problem), many])
+    assert many.evaluations == FINALISTS + 1
     assert choice.decider is heuristic
 
 
-def test_few_proposals_need_no_first_look(problem: PruningProblem) -> None:
+def test_one_proposal_needs_no_look(problem: PruningProblem) -> None:
     toy, few = toy_of(problem), ToyEvaluator(problem)
-    choose(toy, Baseline("l2", "uniform"), TARGET, first_look=few)
+    choose(toy, Baseline("l2", "uniform"), TARGET, looks=[few])
     assert few.evaluations == 0
