@@ -8,7 +8,7 @@ import warnings
 from ..envs.modules.process_group import FailedElsewhereError, LostRankError, joined
 from .commands.help_page import print_page
 from .commands.parsing import VERBS, UsageError, parse
-from .commands.process import check_shared, keep_freed_memory, one_stdout
+from .commands.process import check_shared, keep_freed_memory, one_line_of_threads, one_stdout
 from .run.progress import Verbosity, verbosity
 
 _HELP = ("-h", "--help", "--help-all")
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in words
     keep_freed_memory()
     try:
-        with joined(), one_stdout():
+        with joined(), one_stdout(), one_line_of_threads():
             _run(words, debug)
             sys.stdout.flush()
     except FailedElsewhereError as failure:
@@ -41,20 +41,16 @@ def main(arguments: list[str] | None = None) -> int:
         return 141  # 128 + SIGPIPE, as other commands
     except UsageError as error:
         return _print_error(str(error), debug)
-    except (ValueError, TypeError, FloatingPointError, OSError) as error:
-        return _print_error(str(error), debug)
-    except LostRankError as error:
-        return _print_error(str(error), debug)
-    except (MemoryError, RuntimeError) as error:
-        from ..envs.io.memory import is_out_of_memory, out_of_memory_line  # here, as --help has to start fast
-
-        if not is_out_of_memory(error):
-            raise
-        return _print_error(out_of_memory_line(error), debug)
+    except (ValueError, TypeError, FloatingPointError, OSError, LostRankError) as error:
+        return _print_error(_with_notes(str(error), error), debug)
     except KeyboardInterrupt as stop:
         advice = f"; resume with: {stop}" if str(stop) else ""
         print(f"secateur: stopped{advice}", file=sys.stderr)
         return 130
+    except Exception as error:
+        if (sentence := _explained(error)) is None:
+            raise
+        return _print_error(_with_notes(sentence, error), debug)
     return 0
 
 
@@ -68,6 +64,21 @@ def _run(words: list[str], debug: bool) -> None:
         if not debug:
             warnings.simplefilter("ignore")
         verb.run()
+
+
+def _explained(error: Exception) -> str | None:
+    """Explain an error of memory that ran out, or of the user's code; None for one of this program."""
+    from ..envs.io.memory import is_out_of_memory, out_of_memory_line  # here, as --help has to start fast
+    from .run.user_errors import users_line
+
+    if is_out_of_memory(error):
+        return out_of_memory_line(error)
+    line = users_line(error)
+    return None if line is None else f"{line}; --debug shows where"
+
+
+def _with_notes(sentence: str, error: Exception) -> str:
+    return "; ".join([sentence, *getattr(error, "__notes__", ())])
 
 
 def _verbosity(words: list[str]) -> Verbosity:

@@ -32,8 +32,8 @@ class Inspect:
     """Type of task, as for prune; a user-defined one gives shape and classes, too."""
     image_size: int | None = None
     """Height and width of an image, pixels."""
-    input_shape: tuple[int, int, int] | None = None
-    """Channels, height and width of an image, pixels; excludes data and an image size."""
+    input_shape: tuple[int, ...] | None = None
+    """Shape of an input, such as 3 224 224: channels, height and width; excludes data and an image size."""
     protect: Repeated = ()
     """Pattern of the names of layers that keep all their filters, as for prune."""
     size: Repeated = ()
@@ -119,6 +119,8 @@ class Inspect:
         given = self.data is not None or self.task != CLASSIFICATION
         if self.input_shape is not None and (given or self.image_size is not None):
             raise ValueError("--input-shape excludes --data, --task and --image-size; give one of them")
+        if self.input_shape == ():
+            raise ValueError("--input-shape has no numbers; give the shape of an input, such as 3 224 224")
         for size in (self.image_size, *(self.input_shape or ())):
             if size is not None:
                 check_whole("input_shape" if self.input_shape else "image_size", size, 1)

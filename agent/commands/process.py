@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,23 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(_MMAP_THRESHOLD, 2**25)  # the largest value allowed; larger blocks are returned
         library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@contextlib.contextmanager
+def one_line_of_threads() -> Iterator[None]:
+    """Let a thread that cannot write say so in one line, as TensorBoard's on a full disk."""
+
+    def report(failed: threading.ExceptHookArgs) -> None:
+        if isinstance(failed.exc_value, OSError):
+            print(f"secateur: warning: {failed.exc_value}", file=sys.stderr)
+        else:
+            before(failed)
+
+    before, threading.excepthook = threading.excepthook, report
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def check_shared(verb: Any) -> None:

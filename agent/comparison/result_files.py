@@ -84,7 +84,7 @@ def save_result(
         "seed": entry.seed,
         "command": shared.command,
         "search": details.pop("search", {}),
-        "recovery": details.pop("recovery", recipe_details(recovery)),
+        "recovery": details.pop("recovery", recipe_details(recovery, shared.model)),
         "system": {
             "name": entry.method,
             "kind": kind,

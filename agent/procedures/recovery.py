@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from ...envs.io.wording import counted
+from ...envs.modules.precision import precision_on
 from ...envs.quantization.insertion import float_notes, quantize_
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.callbacks import Callbacks
@@ -138,7 +139,9 @@ def recover_pruned(
         **asdict(recovery),
         **asdict(recovery.recipe),
         "max_grad_norm": largest_gradient(pruned, recovery),
+        "precision": precision_on(next(pruned.parameters()).device, recovery.precision),
         "teacher": teacher.name if teacher else None,
+        "distillation": (recovery.distillation or "of the task") if teacher else None,
         "seconds": round(seconds, 1),
         "losses": losses,
         "val_accuracy_before": before.accuracy,

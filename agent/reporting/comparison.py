@@ -29,7 +29,7 @@ PAGE, PICTURE = "compare.html", "compare.png"
 HEADINGS = (
     "system",
     "target",
-    "accuracy",
+    "{metric}",
     "change",
     "MACs",
     "params",
@@ -41,12 +41,15 @@ HEADINGS = (
 )
 
 BELOW = (
-    "Target, accuracy on test and shares in percent, change in points, ± standard deviation over seeds. "
+    "Target, {metric} on test and shares in percent, change in points, ± standard deviation over seeds. "
     "MACs, parameters, latency (batch 1, median) and file are shares of the dense network's, nonzero of "
     "the network's own weights. Passes over the training images; seconds of the whole run."
 )
 
-_MEMBER_HEADINGS = ("run", "accuracy", "change", "its 95 % interval", "MACs", "latency", "file", "passes")
+_MEMBER_HEADINGS = ("run", "{metric}", "change", "its 95 % interval", "MACs", "latency", "file", "passes")
+
+_LONGEST_HEADING = 10
+"""Letters of the longest name of a metric that is a heading."""
 
 _DASH = "\N{EN DASH}"
 
@@ -118,7 +121,7 @@ def comparison_table(content: Content) -> Table:
     """Return the table for the terminal, at most 100 columns wide with names of up to 21 characters."""
     title = Text(f"{_title(content)}; {counted(content['epochs'], 'pass', 'passes')} each")
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
-    for heading in HEADINGS:
+    for heading in _headings(HEADINGS, content):
         table.add_column(heading, justify="left" if heading == "system" else "right", no_wrap=True)
     for row in cells(content):
         table.add_row(*map(Text, row))
@@ -126,31 +129,35 @@ def comparison_table(content: Content) -> Table:
         f"{row['method']} at {_target(row)} %: {row['failed']}" for row in content["table"] if row["failed"]
     ]
     said = [*failed, *content["not_comparable"]]
-    table.caption, table.caption_justify = Text("\n".join([BELOW, *(f"* {each}" for each in said)])), "left"
+    caption = "\n".join([_below(content), *(f"* {each}" for each in said)])
+    table.caption, table.caption_justify = Text(caption), "left"
     return table
 
 
 def markdown(content: Content) -> str:
     """Return the table and the sentences as Markdown, for TensorBoard."""
-    lines = [f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
+    lines = [f"| {' | '.join(_headings(HEADINGS, content))} |", f"|{'---|' * len(HEADINGS)}"]
     lines += [f"| {' | '.join(row)} |" for row in cells(content)]
-    return "\n".join([*lines, "", BELOW, "", *(f"* {each}" for each in content["not_comparable"])])
+    return "\n".join([*lines, "", _below(content), "", *(f"* {each}" for each in content["not_comparable"])])
 
 
 def comparison_page(content: Content) -> str:
     """Return the self-contained HTML page."""
-    alt = "Accuracy of each system over MACs, latency, file size and training. The numbers are in the table."
+    alt = (
+        f"{content['metric']} of each system over MACs, latency, file size and training. "
+        "The numbers are in the table."
+    )
     members = content["members"]
     return TEMPLATES.get_template("compare.html.jinja").render(
         title=_title(content),
         lead=f"The same network, data, size and {counted(content['epochs'], 'pass', 'passes')} over the "
         "training images each.",
-        headings=HEADINGS,
+        headings=_headings(HEADINGS, content),
         rows=cells(content),
-        below=BELOW,
+        below=_below(content),
         figure=Markup(inline_svg(_figure(content), "comparison", alt)),
         sentences=content["not_comparable"],
-        member_headings=_MEMBER_HEADINGS,
+        member_headings=_headings(_MEMBER_HEADINGS, content),
         members=[_member_cells(member) for member in members if not member["failed"]],
         failed=[(member["folder"], member["failed"]) for member in members if member["failed"]],
         notes=[
@@ -217,6 +224,17 @@ def _loading_note(member: Mapping[str, Any]) -> list[str]:
 def _figure(content: Content) -> Any:
     accuracy = content["dense"]["accuracy"]
     return figure_of_comparison(content["table"], accuracy, _title(content), content["metric"])
+
+
+def _headings(headings: Sequence[str], content: Content) -> list[str]:
+    """Put the name of the metric into headings; a long one is only named below the table."""
+    metric = content["metric"]
+    shown = metric if len(metric) <= _LONGEST_HEADING else "metric"
+    return [shown if heading == "{metric}" else heading for heading in headings]
+
+
+def _below(content: Content) -> str:
+    return BELOW.replace("{metric}", content["metric"])
 
 
 def _title(content: Content) -> str:

@@ -60,6 +60,7 @@ def page(report: dict[str, Any], folder: Path) -> str:
         ],
         comparison=[astuple(row) for row in comparison(report)],
         remarks=remarks_below(report),
+        metric=metric,
         details_heading=f"T{details_heading(report)[1:]}",
         details=[astuple(row) for row in details(report)],
         layers_figure=_layers_figure(report["layers"]),

@@ -27,6 +27,7 @@ from .graceful_stop import GracefulStop
 from .locks import LOCK, lock_folder, unlock_folder
 from .new_folder import check_new_folder, half_written, make_folder, remove_empty
 from .origin import NOTHING_KNOWN, Origin
+from .user_errors import users_line
 
 NOT_TEXT = ("stdout", "log", "json", "csv")
 """Outputs of SB3's logger that cannot show figures and tables."""
@@ -107,12 +108,15 @@ class RunFolder:
     ) -> None:
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._stopping.__exit__)  # last, as signals should not interrupt the others
-            # A run that was stopped, whose disk was full or one of whose processes was killed may go on; what
-            # was refused once is refused again.
-            may_go_on = isinstance(error, OSError) or (error is not None and is_lost_connection(error))
+            # A run that was stopped, whose disk was full, one of whose processes was killed, or in which the
+            # user's code failed may go on; what was refused once is refused again.
+            may_go_on = error is not None and _may_go_on(error)
+            if may_go_on and isinstance(error, Exception):
+                error.add_note(f"then go on with: {self.advice}")
             refused = isinstance(error, Exception) and not may_go_on
             cleanup.callback(self._leave, failed=refused)
-            self.logger.close()
+            with contextlib.nullcontext() if error is None else contextlib.suppress(OSError):
+                self.logger.close()
             if kind is None and not self.keeps_checkpoints:
                 shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
 
@@ -196,6 +200,12 @@ def load_latency_table(path: Path) -> LatencyTable | None:
         return LatencyTable.from_dict(parse_json(read_text(file))) if file.is_file() else None
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{file} is not a latency table: {error}") from error
+
+
+def _may_go_on(error: BaseException) -> bool:
+    is_refusal = isinstance(error, (ValueError, TypeError, FloatingPointError))
+    users = not is_refusal and users_line(error) is not None
+    return isinstance(error, OSError) or is_lost_connection(error) or users
 
 
 def _has_no_results(path: Path) -> bool:

@@ -50,7 +50,7 @@ class SmallDense:
         verify_cut(job.model, job.network, plan, torch.zeros(2, *job.task.input_shape))
         small = with_random_weights(remove_masks(cut(job.model, job.network, plan)), job.config.seed)
         train_stage(job, small, job.epochs, "small", taught=self.taught, from_scratch=True)
-        recipe = recipe_details(job.config.recovery, taught=self.taught, from_scratch=True)
+        recipe = recipe_details(job.config.recovery, job.model, taught=self.taught, from_scratch=True)
         return Result(small, plan, job.epochs, frozen_note(small), {"recovery": recipe})
 
 

@@ -74,7 +74,7 @@ class Schedule:
     def details(self, job: Job) -> dict[str, Any]:
         """Return the schedule and the recipe for the report."""
         return {
-            "recovery": recipe_details(job.config.recovery, from_scratch=True),
+            "recovery": recipe_details(job.config.recovery, job.model, from_scratch=True),
             "rounds": len(self.rounds),
             "epochs_to_early_state": self.early,
             "epochs_of_each_round": list(self.rounds),

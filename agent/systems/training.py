@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from ...envs.modules.precision import precision_on
 from ...envs.recovery.batching import Batching
 from ...envs.recovery.batchnorm import reestimate_batchnorm
 from ...envs.recovery.callbacks import Callback, Callbacks
@@ -81,11 +82,20 @@ def stage_config(given: RecoveryConfig, *, taught: bool = True, from_scratch: bo
 
 
 def recipe_details(
-    given: RecoveryConfig, *, taught: bool = True, from_scratch: bool = False
+    given: RecoveryConfig, model: nn.Module, *, taught: bool = True, from_scratch: bool = False
 ) -> dict[str, Any]:
-    """Return the settings of the stages for the report; the arguments are those of :func:`stage_config`."""
+    """Return the settings of the stages for the report.
+
+    Args:
+        given: The options of the recovery.
+        model: A network on the device that trains.
+        taught: As for :func:`stage_config`.
+        from_scratch: As for :func:`stage_config`.
+    """
     config = stage_config(given, taught=taught, from_scratch=from_scratch)
-    return {**asdict(config), **asdict(config.recipe), "epochs": given.recipe.epochs}
+    precision = precision_on(next(model.parameters()).device, config.precision)
+    settings = {**asdict(config), **asdict(config.recipe)}
+    return {**settings, "epochs": given.recipe.epochs, "precision": precision}
 
 
 def share_passes(job: Job, shares: Sequence[float]) -> list[float]:

@@ -41,6 +41,9 @@ def write_atomically(path: Path, write: Callable[[Path], T]) -> T:
 
     Returns:
         The result of ``write``.
+
+    Raises:
+        OSError: If it cannot be written, as the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -50,5 +53,7 @@ def write_atomically(path: Path, write: Callable[[Path], T]) -> T:
         temporary.chmod(mode)
         temporary.replace(path)
         return result
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -78,13 +78,23 @@ def write_tensors(
         tensors: The tensors.
         metadata: Texts for the header.
         packed: Whether tensors with many zeros are packed; see :mod:`.sparse_tensors`.
+
+    Raises:
+        OSError: If it cannot be written, as the disk is full.
     """
     state = without_shared_memory(tensors)
     shapes: dict[str, str] = {}
     if packed:
         state, shapes = pack(state)
     texts = {**(metadata or {}), **shapes} or None
-    write_atomically(path, lambda temporary: save_file(state, temporary, metadata=texts))
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(state, temporary, metadata=texts)
+        except SafetensorError as error:
+            raise OSError(first_line(error)) from error
+
+    write_atomically(path, write)
 
 
 def packed_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> int:

@@ -40,6 +40,13 @@ def autocast(device: torch.device, precision: str = "auto", *, cache: bool = Tru
     return torch.autocast(device.type, dtype if fast else None, enabled=fast, cache_enabled=cache)
 
 
+def precision_on(device: torch.device, precision: str) -> str:
+    """Name what ``precision`` is on a device: bf16, fp16 or fp32."""
+    if precision != "auto":
+        return precision
+    return next(name for name, dtype in _DTYPES.items() if dtype is working_dtype(device))
+
+
 def other_precision(model: nn.Module) -> str:
     """Say that weights are of another type than the inputs, float32, and what to do; "" if none are."""
     for name, weight in model.named_parameters():

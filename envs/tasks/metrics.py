@@ -234,7 +234,7 @@ class Average:
 
     Args:
         function: Function from outputs (B, ...) and targets (B, ...) to a score in percent, higher is better:
-            one for the batch, weighted by its size, or one per example, (B,).
+            one for the batch, weighted by its size, or one per example, (B,). A bool counts as 0 or 100.
         name: Name of the metric in reports.
     """
 
@@ -247,7 +247,8 @@ class Average:
         Raises:
             TypeError: If the function does not return scores.
         """
-        score = torch.as_tensor(self.function(outputs.detach(), targets), dtype=torch.float64).cpu()
+        given = torch.as_tensor(self.function(outputs.detach(), targets))
+        score = given.double().cpu() * (100 if given.dtype is torch.bool else 1)
         if score.shape not in ((), (len(targets),)):
             raise TypeError(
                 f"the metric gives a tensor of {tuple(score.shape)} for "

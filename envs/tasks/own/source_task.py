@@ -252,6 +252,8 @@ class SourceTask:
             is_narrow = outputs.dim() > 1 and outputs.shape[1] < self.num_outputs
             reason = self._largest_label() if is_narrow else ""
             remedy = f"give a network with {counted(self.num_outputs, 'output')}, or num_outputs"
+        elif targets.dtype is torch.bool and targets[0].numel() == 1:
+            remedy = f"{remedy}; for bool targets as two classes give targets.long()"
         raise ValueError(
             f"{self.name} expects outputs of the shape {expected[1:]} per example{reason}, "
             f"the network returns {tuple(outputs.shape[1:])}: {remedy}"

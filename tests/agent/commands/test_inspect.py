@@ -57,6 +57,28 @@ def test_shape_and_classes_come_from_the_data_the_size_or_the_network(
     assert classes(found) == outputs
 
 
+@pytest.mark.parametrize(
+    ("network", "shape"), [("Conv1d(3, 2, 3), nn.Flatten()", ["3", "9"]), ("Linear(5, 2)", ["5"])]
+)
+def test_inputs_have_any_number_of_axes(
+    network: str,
+    shape: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = f"axes{len(shape)}"
+    (tmp_path / f"{name}.py").write_text(
+        f"from torch import nn\ndef build():\n  return nn.Sequential(nn.{network})\n"
+    )
+    assert described([f"{name}:build", "--input-shape", *shape], capsys)["input_shape"] == [*map(int, shape)]
+
+
+def test_an_input_has_at_least_one_axis(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--input-shape has no numbers" in refusal(["inspect", "demo", "--input-shape"], capsys)
+
+
 def test_a_wrong_guess_of_the_size_is_answered_with_the_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

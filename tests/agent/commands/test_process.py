@@ -3,8 +3,11 @@
 import platform
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from secateur.agent.commands.process import one_line_of_threads
 
 STEPS = """
 import ctypes, resource, torch
@@ -33,3 +36,14 @@ def test_steps_of_training_get_the_memory_of_the_step_before() -> None:
     done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True)
     as_it_begins, kept = map(int, done.stdout.split())
     assert kept < 0.1 * as_it_begins
+
+
+def test_a_thread_that_cannot_write_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def write() -> None:
+        raise OSError("no space")
+
+    with one_line_of_threads():
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+    assert capsys.readouterr().err == "secateur: warning: no space\n"

@@ -42,7 +42,7 @@ class Terminal(io.StringIO):
             "--drop-bound is 'x'; give a number of percentage points such as 2;",
         ),
         (["prune", "--procedure", "x"], "--procedure is 'x'; give one of network, layerwise;"),
-        (["inspect", "--input-shape", "1"], "--input-shape is '1'; give three whole numbers;"),
+        (["inspect", "--input-shape", "3x9"], "--input-shape is '3x9'; give a list of whole numbers;"),
         (["inspect", "demo", "demo"], "there is no place for the argument demo; see secateur inspect --help"),
         (["prune", "--effort", "huge"], "--effort is 'huge'; give one of quick, normal, thorough;"),
         (["prune", "--drop-bound", "1", "--target-macs", "1"], "target_macs and drop_bound exclude"),

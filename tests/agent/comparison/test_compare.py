@@ -17,6 +17,7 @@ from secateur.agent.cli import main
 from secateur.agent.comparison.all_members import entries_of
 from secateur.agent.comparison.front_door import Comparison
 from secateur.agent.reporting.comparability import sentences
+from secateur.agent.reporting.comparison import comparison_page, markdown
 from secateur.agent.systems.registry import SYSTEMS
 from secateur.envs.tasks import ClassificationTask
 from support.command_line import refusal
@@ -108,6 +109,18 @@ def test_where_another_network_is_stored_the_measured_one_is_that_which_ships(wh
     assert row["accuracy"] < content["dense"]["accuracy"]
     assert secateur.load(plain_network, whole / row["folder"]) is not None
     assert "rounds: the MACs are computed with integers" in " ".join(content["not_comparable"])
+
+
+def test_the_metric_has_its_own_name(whole: Path) -> None:
+    content = {**content_of(whole), "metric": "mean IoU"}
+    for shown in (comparison_page(content), markdown(content), str(Comparison(content))):
+        assert "mean IoU" in shown
+        assert "accuracy on test" not in shown
+        assert "mean IoU on test and shares in percent" in " ".join(shown.split())
+    assert "<th>accuracy</th>" not in comparison_page(content).replace(' scope="col"', "")
+    long = markdown({**content, "metric": "mean average precision"})
+    assert long.startswith("| system | target | metric | change |")
+    assert "mean average precision on test" in long
 
 
 def test_the_table_is_the_mean_of_the_runs_and_the_page_shows_its_numbers(whole: Path) -> None:

@@ -187,6 +187,17 @@ def test_no_accuracy_on_val_is_logged_once_it_is_trained_on(few: ClassificationT
     assert counts[True] == {"val_accuracy": 1, "loss": 2}  # the one before training
 
 
+@pytest.mark.parametrize(("weight", "distillation"), [(0.5, "of the task"), (0.0, None)])
+def test_the_report_says_what_the_defaults_were(
+    few: ClassificationTask, weight: float, distillation: str | None
+) -> None:
+    report = secateur.prune(plain_network(), few, distillation_weight=weight, **BRIEF).report
+    recovery = report["recovery"]
+    assert recovery["precision"] in ("fp32", "bf16")
+    assert recovery["distillation"] == distillation
+    assert None not in (recovery["learning_rate"], recovery["schedule"], recovery["epochs"])
+
+
 def test_without_epochs_nothing_knows_val(few: ClassificationTask) -> None:
     report = secateur.prune(plain_network(), few, train_on_val=True, **BRIEF | {"epochs": 0}).report
     assert report["recovery"]["val_accuracy_after"] == report["recovery"]["val_accuracy_before"]

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors import SafetensorError
 
 from secateur.agent.cli import main
 from secateur.agent.commands import Prune
 from secateur.agent.run import folder as folders
 from secateur.agent.run.folder import RunFolder
 from secateur.agent.run.locks import is_locked, lock_folder, unlock_folder
+from secateur.envs.io.tensor_files import write_tensors
 from secateur.envs.recovery.checkpoint import Stopped
 from support.processes import PROCESSES, compete
 
@@ -74,6 +77,27 @@ def test_who_stops_a_run_or_has_a_full_disk_at_its_very_beginning_can_go_on(
     with contextlib.suppress(type(error)), RunFolder(tmp_path / "run", Prune()):
         raise error
     assert (tmp_path / "run" / "config.yaml").is_file()
+
+
+def users_metric() -> None:
+    raise KeyError("a label")
+
+
+@pytest.mark.parametrize("failing", [fail(OSError(errno.ENOSPC, "no space")), users_metric])
+def test_what_may_go_on_says_how(tmp_path: Path, failing: Callable[[], None]) -> None:
+    with (
+        pytest.raises((OSError, KeyError)) as caught,
+        RunFolder(tmp_path / "run", Prune(), advice="the advice"),
+    ):
+        failing()
+    assert caught.value.__notes__ == ["then go on with: the advice"]
+    assert (tmp_path / "run" / "config.yaml").is_file()
+
+
+def test_what_was_refused_gives_no_hope(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="refused") as caught, RunFolder(tmp_path / "run", Prune()):
+        raise ValueError("refused")
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_a_file_that_somebody_put_there_meanwhile_stays(tmp_path: Path) -> None:
@@ -176,3 +200,11 @@ def test_a_network_that_gives_no_numbers_is_refused_without_a_trace(
     assert not left(tmp_path)
     assert main(["runs", str(tmp_path)]) == 0
     assert "no runs in" in capsys.readouterr().out
+
+
+def test_weights_on_a_full_disk_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    monkeypatch.setattr("secateur.envs.io.tensor_files.save_file", fail(full))
+    with pytest.raises(OSError, match=r"a\.safetensors cannot be written \(.*No space left"):
+        write_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(2)})
+    assert not left(tmp_path)

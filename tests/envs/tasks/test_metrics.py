@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import f1_score, r2_score
 
 from secateur.envs.tasks import R2, MacroF1
+from secateur.envs.tasks.metrics import Average
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 7])
@@ -43,3 +46,14 @@ def test_a_label_that_is_nowhere_has_no_score() -> None:
     total = MacroF1().statistics(true - 0.5, true)
     assert MacroF1().details(total) == {"0": 100.0, "1": None}
     assert MacroF1().value(total) == 100.0
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_bool_counts_as_nothing_or_all(whole: bool) -> None:
+    def right(outputs: torch.Tensor, targets: torch.Tensor) -> Any:
+        found = outputs.argmax(1) == targets
+        return found.all() if whole else found
+
+    metric = Average(right)
+    outputs, targets = torch.eye(4), torch.tensor([0, 1, 2, 0])
+    assert metric.value(metric.statistics(outputs, targets)) == (0.0 if whole else 75.0)

@@ -217,6 +217,13 @@ def test_masks_are_classes_of_pixels(make: Any, dtype: torch.dtype) -> None:
         task.loss(model(inputs)[..., :2], masks)
 
 
+def test_bool_targets_for_two_outputs_are_named() -> None:
+    part = (torch.zeros(4, 3, 8, 8), torch.tensor([True, False, True, False]))
+    task = TensorTask(train=part, val=part, test=part, loss=F.cross_entropy, metric=Accuracy())
+    with pytest.raises(ValueError, match=r"for bool targets as two classes give targets\.long\(\)"):
+        task.loss(torch.zeros(4, 2), task.batch("train", torch.arange(4))[1])
+
+
 def test_masks_in_memory_are_not_copied() -> None:
     images, masks = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(4, 8, 8, dtype=torch.uint8)
     part = (images, masks)

@@ -1,0 +1,81 @@
+"""An error in the user's code in the middle of a run: one line that says where, and how to go on."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from secateur.agent.cli import main
+from secateur.agent.run.user_errors import users_line
+from secateur.envs.models import get_model
+from support.command_line import refusal
+
+MODULE = """
+import os
+import torch
+import torch.nn.functional as F
+from torch import nn
+from secateur import TensorTask
+
+calls = 0
+
+def score(outputs, labels):
+    global calls
+    calls += 1
+    if calls > int(os.environ["METRIC_CALLS"]):
+        {}["a label"]
+    return 100.0 * (outputs.argmax(1) == labels).float()
+
+def task():
+    part = lambda count: (torch.rand(count, 3, 8, 8), torch.arange(count) % 2)
+    torch.manual_seed(0)
+    return TensorTask(train=part(40), val=part(20), test=part(20), loss=F.cross_entropy, metric=score)
+
+def build():
+    torch.manual_seed(0)
+    features = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU())
+    return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2))
+"""
+
+WORDS = ["prune", "ownmodule:build", "--task", "ownmodule:task", "--dense-epochs", "0", "--effort", "quick"]
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ownmodule.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "ownmodule", raising=False)
+
+
+@pytest.mark.usefixtures("own_module")
+def test_a_metric_that_fails_in_a_run_is_named_and_the_run_goes_on_after_its_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    monkeypatch.setenv("METRIC_CALLS", "30")
+    said = refusal([*WORDS, "--epochs", "2", "--batch-size", "8", "--out", str(out)], capsys)
+    assert "score in ownmodule.py, line 14, failed (KeyError: 'a label'); --debug shows where" in said
+    assert f"then go on with: secateur resume {out}" in said
+    monkeypatch.setenv("METRIC_CALLS", "1000000")
+    assert main(["resume", str(out)]) == 0
+    assert (out / "report.json").is_file()
+
+
+@pytest.mark.usefixtures("own_module")
+def test_what_a_library_says_to_the_users_code_is_told_of_the_users_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("METRIC_CALLS", "1")
+    with pytest.raises(RuntimeError, match="size") as caught:
+        importlib.import_module("ownmodule").score(torch.zeros(2, 2), torch.zeros(3))
+    assert str(users_line(caught.value)).startswith("score in ownmodule.py, line 15, failed (RuntimeError: ")
+
+
+def test_an_error_of_this_program_is_none_of_the_users() -> None:
+    with pytest.raises(ValueError, match="nothing") as caught:
+        get_model("nothing", num_classes=2, in_channels=1)
+    assert users_line(caught.value) is None
