@@ -85,8 +85,8 @@ class SearchOptions:
     none has random weights, the folder is that of a trained agent; by default pretrained, with layerwise
     none."""
     evaluations: int | None = None
-    """Candidates to measure in the search, at least 0, rounded up to whole updates; given instead of an
-    effort. 0 uses the initial agent frozen, which is the default for an agent from a folder. With layerwise
+    """Candidates to measure in the search, at least 0; given instead of an effort, and rounded up to whole
+    updates. 0 uses the initial agent frozen, which is the default for an agent from a folder. With layerwise
     the layers share them equally."""
     search_images: int = 256
     """Images of val per candidate; in the search, at least 1. Each update takes a different subset, so that

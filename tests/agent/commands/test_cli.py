@@ -15,9 +15,10 @@ from secateur import agent
 from secateur.agent.cli import main
 from secateur.agent.deciders.averaging import AVERAGES
 from secateur.agent.deciders.baselines import heuristics
-from secateur.agent.deciders.selection import FINALISTS
+from secateur.agent.deciders.finalists import ENTRIES
 from secateur.agent.learning.config import PRETRAINED
 from secateur.agent.learning.frozen_agent import FrozenAgent
+from secateur.envs.problem.features import ALLOCATIONS
 from support.command_line import refusal
 
 QUICK = ["--evaluations", "64", "--epochs", "2", "--dense-epochs", "4"]
@@ -156,7 +157,8 @@ def test_a_trained_agent_prunes_frozen_and_another_network(
     assert main([*words, "--target-macs", "0.3", "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
     assert 0.25 < report["ratios"]["macs"] <= 0.3
-    assert report["search"]["evaluations"] <= 18 + AVERAGES + len(heuristics()) + FINALISTS + 1
+    own = 2 + len(ALLOCATIONS) + FrozenAgent.samples + AVERAGES
+    assert report["search"]["evaluations"] <= own + len(heuristics()) + ENTRIES["normal"].total
     assert report["method"].startswith("ppo (frozen")
     assert "pruned" in capsys.readouterr().out
 
