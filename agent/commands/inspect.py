@@ -128,9 +128,9 @@ class Inspect:
             data = self.data or DataConfig.data
             task = load_task(DataConfig(task=self.task, data=data, image_size=self.image_size), seed=0)
             return task.input_shape, task.num_outputs
-        shape, classes = usual_sizes(self.model)
+        (channels, height, width), classes = usual_sizes(self.model)
         if self.input_shape is not None:
-            shape = self.input_shape
-        elif self.image_size is not None:
-            shape = (shape[0], self.image_size, self.image_size)
-        return shape, classes
+            return self.input_shape, classes
+        if self.image_size is not None:
+            height = width = self.image_size
+        return (channels, height, width), classes
