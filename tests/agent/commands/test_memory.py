@@ -191,9 +191,8 @@ def test_other_errors_of_the_networks_code_are_not_called_memory(
 
 
 def test_a_defect_of_our_own_is_not_called_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(self: object) -> None:
-        raise RuntimeError("dictionary changed size during iteration")
-
-    monkeypatch.setattr("secateur.agent.commands.Runs.run", run)
+    ours: dict[str, Any] = {"__name__": "secateur.agent.commands.runs"}
+    exec("def run(self): raise RuntimeError('dictionary changed size during iteration')", ours)
+    monkeypatch.setattr("secateur.agent.commands.Runs.run", ours["run"])
     with pytest.raises(RuntimeError, match="dictionary changed size"):
         main(["runs"])
