@@ -100,7 +100,8 @@ def choose(
         problem: The network, with the evaluator that measures the outcome.
         decider: The decider that proposes candidates.
         reward: Any function of an outcome.
-        heuristics: Deciders whose proposals take part, so that the choice is never worse than theirs.
+        heuristics: Deciders whose proposals take part, so that the choice is never worse than theirs on the
+            images that decide.
         looks: Evaluators that rank the proposals; see :func:`looks_at`. The first one measures all, the next
             one only the best four and the best heuristic (successive halving, Jamieson and Talwalkar 2016,
             arXiv 1502.07943). Without any, the problem's evaluator ranks.

@@ -77,7 +77,7 @@ class Schedule:
         search = (candidate + policy) * config.learning.candidates if goal.decider is None else 0
         image = candidate / config.search_images
         size = problem.task.size("val")
-        looked_at, chosen_from = config.look_images
+        looked_at, chosen_from = (min(images, 2 * size) for images in config.look_images)
         on_val = min(config.choice_images, size)
         is_agent = config.method == PPO
         deterministic = 2 + len(ALLOCATIONS)

@@ -144,7 +144,7 @@ def markdown(content: Content) -> str:
 def comparison_page(content: Content) -> str:
     """Return the self-contained HTML page."""
     alt = (
-        f"{content['metric']} of each system over MACs, latency, file size and training. "
+        f"The {content['metric']} of each system over MACs, latency, file size and training. "
         "The numbers are in the table."
     )
     members = content["members"]

@@ -112,7 +112,7 @@ class RunFolder:
             # user's code failed may go on; what was refused once is refused again.
             may_go_on = error is not None and _may_go_on(error)
             if may_go_on and isinstance(error, Exception):
-                error.add_note(f"then go on with: {self.advice}")
+                error.add_note(f"once that is mended, go on with: {self.advice}")
             refused = isinstance(error, Exception) and not may_go_on
             cleanup.callback(self._leave, failed=refused)
             with contextlib.nullcontext() if error is None else contextlib.suppress(OSError):

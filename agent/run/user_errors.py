@@ -4,6 +4,7 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+from ...envs.io.memory import is_out_of_memory
 from ...envs.io.untrusted import with_type
 
 _OWN = str(Path(__file__).parents[1])  # templates are no modules
@@ -12,11 +13,13 @@ _LIBRARIES = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib",
 
 
 def users_line(error: BaseException) -> str | None:
-    """Say where the user's code failed, or a library that it called; None if it was not the user's code.
+    """Say where the user's code failed, or a library that it called; None for other errors, and for memory.
 
     Returns:
         A sentence such as ``metric in mytask.py, line 5, failed (KeyError: 'boom')``.
     """
+    if is_out_of_memory(error):
+        return None
     for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
         file = frame.f_code.co_filename
         if _is_own(frame.f_globals.get("__name__", "")) or file.startswith(_OWN):

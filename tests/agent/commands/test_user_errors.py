@@ -59,7 +59,7 @@ def test_a_metric_that_fails_in_a_run_is_named_and_the_run_goes_on_after_its_rep
     monkeypatch.setenv("METRIC_CALLS", "30")
     said = refusal([*WORDS, "--epochs", "2", "--batch-size", "8", "--out", str(out)], capsys)
     assert "score in ownmodule.py, line 14, failed (KeyError: 'a label'); --debug shows where" in said
-    assert f"then go on with: secateur resume {out}" in said
+    assert f"once that is mended, go on with: secateur resume {out}" in said
     monkeypatch.setenv("METRIC_CALLS", "1000000")
     assert main(["resume", str(out)]) == 0
     assert (out / "report.json").is_file()
@@ -73,6 +73,12 @@ def test_what_a_library_says_to_the_users_code_is_told_of_the_users_code(
     with pytest.raises(RuntimeError, match="size") as caught:
         importlib.import_module("ownmodule").score(torch.zeros(2, 2), torch.zeros(3))
     assert str(users_line(caught.value)).startswith("score in ownmodule.py, line 15, failed (RuntimeError: ")
+
+
+def test_memory_that_runs_out_is_not_called_an_error_of_the_users() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.")
+    assert users_line(caught.value) is None
 
 
 def test_an_error_of_this_program_is_none_of_the_users() -> None:

@@ -90,7 +90,7 @@ def test_what_may_go_on_says_how(tmp_path: Path, failing: Callable[[], None]) ->
         RunFolder(tmp_path / "run", Prune(), advice="the advice"),
     ):
         failing()
-    assert caught.value.__notes__ == ["then go on with: the advice"]
+    assert caught.value.__notes__ == ["once that is mended, go on with: the advice"]
     assert (tmp_path / "run" / "config.yaml").is_file()
 
 
