@@ -11,6 +11,7 @@ from .commands.parsing import VERBS, UsageError, parse
 from .commands.process import check_shared, keep_freed_memory, one_line_of_threads, one_stdout
 from .run.progress import Verbosity, verbosity
 
+_REFUSALS = (ValueError, TypeError, FloatingPointError, OSError, LostRankError)
 _HELP = ("-h", "--help", "--help-all")
 _VERBOSITY = {"--quiet": Verbosity.QUIET, "--verbose": Verbosity.VERBOSE}
 
@@ -41,16 +42,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 141  # 128 + SIGPIPE, as other commands
     except UsageError as error:
         return _print_error(str(error), debug)
-    except (ValueError, TypeError, FloatingPointError, OSError, LostRankError) as error:
-        return _print_error(_with_notes(str(error), error), debug)
     except KeyboardInterrupt as stop:
         advice = f"; resume with: {stop}" if str(stop) else ""
         print(f"secateur: stopped{advice}", file=sys.stderr)
         return 130
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if (sentence := _explained(error)) is None:
             raise
-        return _print_error(_with_notes(sentence, error), debug)
+        return _print_error("; ".join([sentence, *getattr(error, "__notes__", ())]), debug)
     return 0
 
 
@@ -66,19 +65,16 @@ def _run(words: list[str], debug: bool) -> None:
         verb.run()
 
 
-def _explained(error: Exception) -> str | None:
-    """Explain an error of memory that ran out, or of the user's code; None for one of this program."""
+def _explained(error: BaseException) -> str | None:
+    """Explain a refusal, memory that ran out, or an error of the user's code; None for a defect."""
     from ..envs.io.memory import is_out_of_memory, out_of_memory_line  # here, as --help has to start fast
-    from .run.user_errors import users_line
+    from ..envs.io.user_code import users_line
 
     if is_out_of_memory(error):
         return out_of_memory_line(error)
-    line = users_line(error)
-    return None if line is None else f"{line}; --debug shows where"
-
-
-def _with_notes(sentence: str, error: Exception) -> str:
-    return "; ".join([sentence, *getattr(error, "__notes__", ())])
+    if (line := users_line(error)) is not None:
+        return f"{line}; --debug shows where"
+    return str(error) if isinstance(error, _REFUSALS) else None
 
 
 def _verbosity(words: list[str]) -> Verbosity:

@@ -184,7 +184,7 @@ def check_answers_of(name: str, model: nn.Module, task: Task) -> None:
     check_usable(model)
     try:
         check_answers(model, task)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OSError):
         raise
     except Exception as error:  # the network's code may raise anything
         if is_out_of_memory(error):

@@ -20,6 +20,7 @@ from ...envs.evaluation.journal import Journal
 from ...envs.io.atomic_write import write_atomically
 from ...envs.io.run_files import CHECKPOINTS, CONFIG, JOURNAL, LATENCY
 from ...envs.io.untrusted import parse_json, read_text
+from ...envs.io.user_code import users_line
 from ...envs.modules.process_group import is_lost_connection
 from ...envs.recovery.checkpoint import Checkpoint
 from .flat_options import flat_options, read_config
@@ -27,7 +28,6 @@ from .graceful_stop import GracefulStop
 from .locks import LOCK, lock_folder, unlock_folder
 from .new_folder import check_new_folder, half_written, make_folder, remove_empty
 from .origin import NOTHING_KNOWN, Origin
-from .user_errors import users_line
 
 NOT_TEXT = ("stdout", "log", "json", "csv")
 """Outputs of SB3's logger that cannot show figures and tables."""
@@ -111,7 +111,7 @@ class RunFolder:
             # A run that was stopped, whose disk was full, one of whose processes was killed, or in which the
             # user's code failed may go on; what was refused once is refused again.
             may_go_on = error is not None and _may_go_on(error)
-            if may_go_on and isinstance(error, Exception):
+            if may_go_on and isinstance(error, (Exception, SystemExit)):
                 error.add_note(f"once that is mended, go on with: {self.advice}")
             refused = isinstance(error, Exception) and not may_go_on
             cleanup.callback(self._leave, failed=refused)
@@ -203,9 +203,7 @@ def load_latency_table(path: Path) -> LatencyTable | None:
 
 
 def _may_go_on(error: BaseException) -> bool:
-    is_refusal = isinstance(error, (ValueError, TypeError, FloatingPointError))
-    users = not is_refusal and users_line(error) is not None
-    return isinstance(error, OSError) or is_lost_connection(error) or users
+    return isinstance(error, OSError) or is_lost_connection(error) or users_line(error) is not None
 
 
 def _has_no_results(path: Path) -> bool:

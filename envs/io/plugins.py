@@ -11,7 +11,7 @@ from typing import Any
 
 from .memory import is_out_of_memory
 from .suggestions import did_you_mean
-from .untrusted import with_type
+from .user_code import with_place
 
 _MOST_NAMES = 5
 """Largest number of names of a module in a message."""
@@ -41,7 +41,7 @@ def imported_module(name: str) -> Iterator[ModuleType]:
         except Exception as error:  # the user's code may raise anything
             if is_out_of_memory(error):
                 raise
-            raise ValueError(f"the module of {name!r} cannot be imported: {with_type(error)}") from error
+            raise ValueError(f"the module of {name!r} cannot be imported: {with_place(error)}") from error
         yield module
 
 

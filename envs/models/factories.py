@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
 from ..io.plugins import accepted_arguments, imported_module, nearest_or_all
-from ..io.untrusted import with_type
+from ..io.user_code import with_place
 from ..modules.copying import replica
 from .sources import Sizes, unknown_weights
 
@@ -56,7 +56,7 @@ def build_with(
     except Exception as error:  # the user's code may raise anything
         if is_out_of_memory(error):
             raise
-        raise ValueError(f"{what} failed: {with_type(error)}") from error
+        raise ValueError(f"{what} failed: {with_place(error)}") from error
     if not isinstance(model, nn.Module):
         raise TypeError(
             f"{name or what} returned a {type(model).__name__}; a factory has to return a torch.nn.Module"

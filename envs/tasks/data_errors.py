@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from ..io.memory import is_out_of_memory
-from ..io.untrusted import with_type
+from ..io.user_code import with_place
 from .passes import DataError
 
 
@@ -33,5 +33,5 @@ def _cause(error: Exception) -> str:
     lines = str(error).splitlines()
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
     if not frames or "DataLoader worker" not in lines[0]:
-        return with_type(error)
+        return with_place(error)
     return next((line for line in lines[frames[-1] :] if line and not line.startswith("  ")), lines[0])

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..io.memory import is_out_of_memory
 from ..io.plugins import accepted_arguments, imported_module, nearest_or_all
+from ..io.user_code import with_place
 from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.nonfinite import first_nonfinite
@@ -232,8 +233,7 @@ def _naming(what: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        first = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{what} ({type(error).__name__}: {first}); --debug shows where") from error
+        raise ValueError(f"{what} ({with_place(error)}); --debug shows where") from error
 
 
 class MovedTask:

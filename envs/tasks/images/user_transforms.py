@@ -19,7 +19,7 @@ from torchvision import tv_tensors
 
 from ...io.memory import is_out_of_memory
 from ...io.plugins import imported_module, nearest_or_all
-from ...io.untrusted import with_type
+from ...io.user_code import with_place
 from ..draws import derived_seed
 from ..passes import DataError
 from .splits import Split
@@ -105,7 +105,7 @@ class Transforms:
                 except Exception as error:  # the user's code may raise anything
                     if is_out_of_memory(error):
                         raise
-                    raise DataError(f"{what} fails: {with_type(error)}") from error
+                    raise DataError(f"{what} fails: {with_place(error)}") from error
                 if complaint := self._complaint(result, has_mask=example[1].dim() == 2):
                     raise DataError(f"{what} gives {complaint}")
                 results.append(result if example[1].dim() == 2 else (result, example[1]))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from secateur.agent.cli import main
-from secateur.agent.run.user_errors import users_line
+from secateur.envs.io.user_code import users_line
 from secateur.envs.models import get_model
 from support.command_line import refusal
 
@@ -27,7 +27,7 @@ def score(outputs, labels):
     global calls
     calls += 1
     if calls > int(os.environ["METRIC_CALLS"]):
-        {}["a label"]
+        exec(os.environ["FAILURE"])
     return 100.0 * (outputs.argmax(1) == labels).float()
 
 def task():
@@ -51,12 +51,42 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "ownmodule", raising=False)
 
 
+FAILURES = {
+    "{}['a label']": "KeyError: 'a label'",
+    "raise ValueError('no such label')": "ValueError: no such label",
+    "float([])": "TypeError: ",
+    "open('/no/such/file')": "FileNotFoundError: ",
+    "next(iter(()))": "StopIteration",
+    "raise SystemExit(3)": "SystemExit: 3",
+    "assert False": "AssertionError",
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("calls", [0, 30], ids=["at the first check", "in the run"])
+@pytest.mark.usefixtures("own_module")
+def test_a_metric_that_fails_is_named_with_its_line(
+    failure: str,
+    calls: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("METRIC_CALLS", str(calls))
+    monkeypatch.setenv("FAILURE", failure)
+    said = refusal([*WORDS, "--epochs", "2", "--batch-size", "8", "--out", str(tmp_path / "run")], capsys)
+    assert FAILURES[failure] in said
+    assert "ownmodule.py, line 14" in said
+    assert ("go on with: secateur resume" in said) == bool(calls)
+
+
 @pytest.mark.usefixtures("own_module")
 def test_a_metric_that_fails_in_a_run_is_named_and_the_run_goes_on_after_its_repair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
     monkeypatch.setenv("METRIC_CALLS", "30")
+    monkeypatch.setenv("FAILURE", "{}['a label']")
     said = refusal([*WORDS, "--epochs", "2", "--batch-size", "8", "--out", str(out)], capsys)
     assert "score in ownmodule.py, line 14, failed (KeyError: 'a label'); --debug shows where" in said
     assert f"once that is mended, go on with: secateur resume {out}" in said
