@@ -132,7 +132,7 @@ def test_an_error_of_one_rank_ends_all_with_its_line(bad: int, tmp_path: Path) -
     words = ["prune", *SMALL, "--task", f"support.rank_work:Failing{bad}", "--out", str(out)]
     codes, said = finish_ranks(words, tmp_path / "e")
     assert codes == [2, 2]
-    assert f"secateur: the loss fails on rank {bad}" in said[bad]
+    assert f"failed (ValueError: the loss fails on rank {bad})" in said[bad]
     assert "secateur:" not in said[1 - bad]
     assert "Traceback" not in "".join(said)
 
