@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
         advice = f"; resume with: {stop}" if str(stop) else ""
         print(f"secateur: stopped{advice}", file=sys.stderr)
         return 130
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         if (sentence := _explained(error)) is None:
             raise
         return _print_error("; ".join([sentence, *getattr(error, "__notes__", ())]), debug)

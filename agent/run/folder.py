@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.evaluation.journal import Journal
 from ...envs.io.atomic_write import write_atomically
+from ...envs.io.memory import is_out_of_memory
 from ...envs.io.run_files import CHECKPOINTS, CONFIG, JOURNAL, LATENCY
 from ...envs.io.untrusted import parse_json, read_text
 from ...envs.io.user_code import users_line
@@ -108,10 +109,10 @@ class RunFolder:
     ) -> None:
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(self._stopping.__exit__)  # last, as signals should not interrupt the others
-            # A run that was stopped, whose disk was full, one of whose processes was killed, or in which the
-            # user's code failed may go on; what was refused once is refused again.
+            # A run that was stopped, whose disk or memory was full, one of whose processes was killed, or in
+            # which the user's code failed may go on; what was refused once is refused again.
             may_go_on = error is not None and _may_go_on(error)
-            if may_go_on and isinstance(error, (Exception, SystemExit)):
+            if error is not None and may_go_on and not isinstance(error, KeyboardInterrupt):
                 error.add_note(f"once that is mended, go on with: {self.advice}")
             refused = isinstance(error, Exception) and not may_go_on
             cleanup.callback(self._leave, failed=refused)
@@ -203,7 +204,8 @@ def load_latency_table(path: Path) -> LatencyTable | None:
 
 
 def _may_go_on(error: BaseException) -> bool:
-    return isinstance(error, OSError) or is_lost_connection(error) or users_line(error) is not None
+    is_of_the_machine = isinstance(error, OSError) or is_lost_connection(error) or is_out_of_memory(error)
+    return is_of_the_machine or users_line(error) is not None
 
 
 def _has_no_results(path: Path) -> bool:

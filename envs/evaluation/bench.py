@@ -35,6 +35,11 @@ _Score = tuple[Tensor, float, int]
 """The statistics, the mean loss and the number of images of a piece."""
 
 
+def _in_turn(function: Callable[[Any], Any], values: Iterable[Any]) -> Iterable[Any]:
+    """Call a function for each value; one that raises StopIteration fails, which ends ``map`` silently."""
+    return (function(value) for value in values)
+
+
 @dataclass(frozen=True, eq=False)
 class ValSubset:
     """Images of ``val`` on which candidates are measured.
@@ -139,19 +144,18 @@ class Bench:
 
     @torch.inference_mode()
     def measure(
-        self, masks: Candidate, shared: SharedPrefix | None = None, spread: Spread = map
+        self, masks: Candidate, shared: SharedPrefix | None = None, spread: Spread = _in_turn
     ) -> Measurement:
         """Measure a candidate on the current subset.
 
         Args:
             masks: One keep mask (N,) per layer.
             shared: The prefix shared with other candidates, or None.
-            spread: Runs the pieces of images; other functions than ``map`` may run several at a time, if
-                nothing is shared.
+            spread: Runs the pieces of images, several at a time if nothing is shared; by default in turn.
         """
         score = self._scorer(masks, shared)
         if not self.candidates.answers_at_once:
-            spread = map
+            spread = _in_turn
         loss, statistics = 0.0, None
         for found, mean_loss, images in spread(score, zip(self.pieces, self.targets, strict=True)):
             # The statistics are summed per piece: those of segmentation are large.

@@ -88,7 +88,7 @@ def _measured_here(
         try:
             leaders = 1 if shared or len(candidates) == 1 else 0
             for masks in candidates[:leaders]:
-                yield bench.measure(masks, shared, map if shared else pool.map)
+                yield bench.measure(masks, shared) if shared else bench.measure(masks, spread=pool.map)
             yield from pool.map(lambda masks: bench.measure(masks, shared), candidates[leaders:])
         finally:
             pool.shutdown(cancel_futures=True)

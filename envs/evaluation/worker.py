@@ -4,7 +4,6 @@ Large objects, such as networks and images, are sent to a worker once and named 
 worker in the place of a lost one has none, and gets those of its first job with it.
 """
 
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import cloudpickle
 import torch
 
+from ..io.user_code import portable
 from .packing import unpack
 
 
@@ -42,7 +42,7 @@ class Answer:
     """
 
     value: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class Worker:
@@ -67,18 +67,9 @@ class Worker:
                 self._held[number] = unpack(self.fetch(content))
             held = [self._held[number] for number in job.residents]
             return Answer(job.function(*held, *job.arguments))
-        except Exception as error:
-            return Answer(error=_portable(error))
+        except (Exception, SystemExit) as error:
+            return Answer(error=portable(error, cloudpickle.dumps))
 
     def fetch(self, content: Any) -> bytes:
         """Return a packed object from what was sent for it."""
         return bytes(content)
-
-
-def _portable(error: Exception) -> Exception:
-    """Return an error that the other process can raise, too: the same, or one with its text."""
-    try:
-        pickle.loads(cloudpickle.dumps(error))
-    except Exception:  # errors of strangers
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error

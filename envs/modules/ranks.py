@@ -6,13 +6,13 @@ functions do nothing.
 
 import contextlib
 import itertools
-import pickle
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
+from ..io.user_code import portable
 from .process_group import local_rank
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def first_decides(function: Callable[[], T]) -> T:
             result = function()
         except Exception as raised:
             error = raised
-    result, told = broadcast((result, _portable(error)))
+    result, told = broadcast((result, None if error is None else portable(error)))
     if told is not None:
         raise error or told
     return result  # type: ignore[return-value]  # that of rank 0
@@ -124,7 +124,7 @@ def together() -> Iterator[None]:
     except Exception as raised:
         own = raised
     if any_rank(own is not None):
-        errors = gather(_portable(own))
+        errors = gather(None if own is None else portable(own))
         raise own or next(error for error in errors if error is not None)
 
 
@@ -137,15 +137,6 @@ def in_unison(things: Iterable[T]) -> Iterator[T]:
         if not found:
             return
         yield from found
-
-
-def _portable(error: Exception | None) -> Exception | None:
-    """Return an error that another process can read."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # an exception of the user's may do anything when it is read
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error
 
 
 def _device() -> str:

@@ -257,7 +257,7 @@ class MovedTask:
 
     def loader(self, passed: Pass) -> Iterator[tuple[Tensor, Any]]:
         """Yield the batches of a pass, on the device."""
-        yield from map(self._moved, stream(self._task, passed))
+        yield from (self._moved(batch) for batch in stream(self._task, passed))
 
     def with_val_in_train(self) -> Task:
         """Return the same task whose train has the examples of val, too."""

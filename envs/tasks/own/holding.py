@@ -135,7 +135,7 @@ def _held(source: MapSource | IterableSource) -> Source:
 def _rows(source: MapSource | IterableSource) -> Iterator[Any]:
     """Yield every example as the data set gives it."""
     if isinstance(source, MapSource):
-        yield from map(source.raw, range(len(source)))
+        yield from (source.raw(k) for k in range(len(source)))
         return
     with Run(source, 0, 0) as run:
         for _ in range(len(source)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from secateur.agent.cli import main
-from secateur.envs.io.user_code import users_line
+from secateur.envs.io.user_code import portable, users_line
 from secateur.envs.models import get_model
 from support.command_line import refusal
 
@@ -78,6 +79,44 @@ def test_a_metric_that_fails_is_named_with_its_line(
     assert FAILURES[failure] in said
     assert "ownmodule.py, line 14" in said
     assert ("go on with: secateur resume" in said) == bool(calls)
+
+
+@pytest.mark.usefixtures("own_module")
+def test_a_metric_that_ends_a_worker_is_named_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("METRIC_CALLS", "12")
+    monkeypatch.setenv("FAILURE", "raise SystemExit(0)")
+    words = [*WORDS, "--epochs", "0", "--search-workers", "2", "--out", str(tmp_path / "run")]
+    assert "score in ownmodule.py, line 14, failed (SystemExit: 0)" in refusal(words, capsys)
+
+
+def test_an_error_keeps_its_place_on_the_way_to_another_process() -> None:
+    with pytest.raises(KeyError) as caught:
+        {}["a label"]
+    there = pickle.loads(pickle.dumps(portable(caught.value)))
+    assert there.__traceback__ is None
+    assert users_line(there) == users_line(caught.value)
+    assert "test_user_errors.py, line " in str(users_line(there))
+
+
+def test_an_error_that_cannot_be_pickled_goes_as_its_text() -> None:
+    with pytest.raises(ValueError, match="no label") as caught:
+        raise ValueError("no label", lambda: None)
+    there = pickle.loads(pickle.dumps(portable(caught.value)))
+    assert "ValueError: ('no label'" in str(there)
+    assert "test_user_errors.py, line " in str(users_line(there))
+
+
+@pytest.mark.parametrize("calls", range(12, 20))
+@pytest.mark.usefixtures("own_module")
+def test_stop_iteration_in_a_metric_never_leaves_images_out(
+    calls: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("METRIC_CALLS", str(calls))
+    monkeypatch.setenv("FAILURE", "if calls == int(os.environ['METRIC_CALLS']) + 1: next(iter(()))")
+    said = refusal([*WORDS, "--epochs", "0", "--out", str(tmp_path / "run")], capsys)
+    assert "failed (StopIteration)" in said
 
 
 @pytest.mark.usefixtures("own_module")
