@@ -18,7 +18,6 @@ from torch import nn
 from ...envs.cost.config import LatencyConfig
 from ...envs.evaluation.local_pool import LocalPool
 from ...envs.io.run_files import CHECKPOINTS, MEASURED, REPORT
-from ...envs.io.untrusted import first_line
 from ...envs.recovery.checkpoint import Stopped
 from ...envs.sparsity.masks import remove_masks
 from ...envs.tasks.optional_members import metric_name
@@ -166,21 +165,11 @@ def _timed_report(shared: Shared, system: System, entry: Entry) -> dict[str, Any
         return read_report(path)
     report = json.loads((path / MEASURED).read_text(encoding="utf-8"))
     model = _network_of(shared, system, entry, is_loadable=not report["system"]["not_loadable"])
-    try:
-        speeds, settings = measure_speeds((shared.model, model), shared.task, LatencyConfig())
-    except (ValueError, RuntimeError) as error:  # networks that cannot be copied or moved
-        (speed,), settings = measure_speeds((shared.model,), shared.task, LatencyConfig())
-        speeds = [speed, {key: _undefined(value) for key, value in speed.items()}]
-        report["splits"]["notes"].append(f"The network cannot be timed: {first_line(error)}.")
-    report = with_speeds(report, speeds, settings)
+    report = with_speeds(report, measure_speeds((shared.model, model), shared.task, LatencyConfig()))
     write_report(path, report)
     (path / MEASURED).unlink()
     shutil.rmtree(path / CHECKPOINTS, ignore_errors=True)
     return report
-
-
-def _undefined(value: Any) -> Any:
-    return [float("nan")] * len(value) if isinstance(value, list) else float("nan")
 
 
 def _network_of(shared: Shared, system: System, entry: Entry, *, is_loadable: bool) -> nn.Module:

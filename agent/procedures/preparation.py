@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ...envs.cost.config import LatencyConfig
 from ...envs.cost.latency_bounds import check_latency_target
 from ...envs.cost.latency_table import LatencyTable
 from ...envs.cost.profiling import with_latency
+from ...envs.cost.timer import timed_copy
 from ...envs.evaluation.engines import check_engine
 from ...envs.modules.activations import require_memory_for
 from ...envs.modules.digest import weights_digest
@@ -72,6 +74,8 @@ def prepare(
     network, notes = prepare_network(model, task, config.constraints, name)
     if trains and config.recovery.epochs:
         notes += logged(check_training(model, task, config.recovery, teacher=teacher or model))
+    if config.latency != LatencyConfig():  # the networks are timed at the end; the usual settings suit most
+        first_decides(lambda: _check_timing(model, task.input_shape, config.latency))
     if config.drop_blocks:  # the target is for the network without them
         config = dataclasses.replace(config, target_macs=1.0, target_latency=None)
     if latency is not None:
@@ -115,6 +119,11 @@ def _timed(
     check_latency_target(model, network, shape, config.latency, config.target_latency)
     log_info("timing the network's layers")
     return with_latency(model, network, shape, config.latency)
+
+
+def _check_timing(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) -> None:
+    """Refuse settings with which a network does not run; see :func:`.timed_copy`."""
+    timed_copy(model, shape, config)
 
 
 def trace_for_task(

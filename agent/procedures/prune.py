@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from ...envs.modules.copying import replica
-from ...envs.modules.ranks import first_decides
 from ...envs.problem.problem import PruningProblem
 from ...envs.quantization.insertion import remove_fake_quantization
 from ...envs.quantization.ranges import Ranges, ranges_of, save_ranges
@@ -132,9 +131,7 @@ def prune(
     )
     if result.unrounded is not None:  # timed right after the pruned network, as the two are compared
         unrounded = result.unrounded
-        report["unrounded"] = first_decides(
-            lambda: measure_plan(unrounded, problem, config.latency, prepared.network)
-        )
+        report["unrounded"] = measure_plan(unrounded, problem, config.latency, prepared.network)
     ranges = None
     if simulated is not None:
         ranges = ranges_of(simulated)

@@ -5,7 +5,6 @@ import dataclasses
 from torch import nn
 
 from ...envs.cost.config import LatencyConfig
-from ...envs.cost.timer import measure_latency
 from ...envs.problem.problem import PruningProblem
 from ...envs.surgery.constrained_trace import constrain, without_rounding
 from ...envs.surgery.constraints import Constraints
@@ -14,6 +13,7 @@ from ...envs.surgery.plan import PruningPlan
 from ...envs.tracing import TracedNetwork
 from ...rewards import Reward
 from ..deciders.selection import Choice
+from ..reporting.speed import measure_speeds
 
 _SHOWN = 3
 """Largest number of layers that a note names."""
@@ -75,7 +75,8 @@ def measure_plan(
     """
     network = problem.network
     pruned = cut(problem.model, network, plan)
+    (row,), _, _ = measure_speeds((pruned,), problem.task, latency)
     return {
         "macs_ratio": float(network.macs(plan.counts(network)) / dense.macs(dense.widths)),
-        "latency_ms": measure_latency(pruned, problem.task.input_shape, latency),
+        "latency_ms": row["latency_ms"],
     }

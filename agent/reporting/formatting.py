@@ -69,18 +69,21 @@ def _throughput_rows(report: dict[str, Any]) -> list[Row]:
         return []
     label = _marked(f"images/s, batch {report['throughput']['batch']}", "images_per_second", report)
     dense, pruned = (
-        f"{row['images_per_second']:,.0f}{_spread(row['images_per_second'], row['images_per_second_spread'])}"
+        _timed(f"{row['images_per_second']:,.0f}", row["images_per_second"], row["images_per_second_spread"])
         for row in (report["dense"], report["pruned"])
     )
-    return [Row(label, dense, pruned, f"{report['ratios']['images_per_second']:.2f} times")]
+    gain = report["ratios"]["images_per_second"]
+    return [Row(label, dense, pruned, UNDEFINED if math.isnan(gain) else f"{gain:.2f} times")]
 
 
-def _spread(median: float, quartiles: Sequence[float] | None) -> str:
-    """Return half of the distance of the quartiles in percent of the median: " ±2 %"; "" if unknown."""
+def _timed(text: str, median: float, quartiles: Sequence[float] | None) -> str:
+    """Add half of the distance of the quartiles in percent of the median, if known; a dash if undefined."""
+    if math.isnan(median):
+        return UNDEFINED
     if not quartiles:
-        return ""
+        return text
     spread = percent((quartiles[1] - quartiles[0]) / 2 / median, 0)
-    return f" ±{spread}".replace(" %", "\N{NO-BREAK SPACE}%")
+    return f"{text} ±{spread}".replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _file_rows(report: dict[str, Any]) -> list[Row]:
@@ -104,7 +107,7 @@ def _latency_rows(report: dict[str, Any]) -> list[Row]:
     dense, pruned = report["dense"], report["pruned"]
     label = _marked(f"latency, batch {report['latency']['batch']}", "latency_ms", report)
     before, after = (
-        f"{row['latency_ms']:.3g} ms{_spread(row['latency_ms'], row.get('latency_spread_ms'))}"
+        _timed(f"{row['latency_ms']:.3g} ms", row["latency_ms"], row.get("latency_spread_ms"))
         for row in (dense, pruned)
     )
     rows = [Row(label, before, after, percent(report["ratios"]["latency_ms"]))]
@@ -114,7 +117,10 @@ def _latency_rows(report: dict[str, Any]) -> list[Row]:
     if unrounded := report.get("unrounded"):
         label = f"latency without rounding, at {percent(unrounded['macs_ratio'])} of the MACs"
         ratio = percent(unrounded["latency_ms"] / dense["latency_ms"])
-        rows.append(Row(label, f"{dense['latency_ms']:.3g} ms", f"{unrounded['latency_ms']:.3g} ms", ratio))
+        before, after = (
+            _timed(f"{row['latency_ms']:.3g} ms", row["latency_ms"], None) for row in (dense, unrounded)
+        )
+        rows.append(Row(label, before, after, ratio))
     return rows
 
 
@@ -270,9 +276,13 @@ def details(report: dict[str, Any]) -> list[Row]:
     return rows
 
 
+UNDEFINED = "–"  # noqa: RUF001
+"""What stands for a number that is not defined."""
+
+
 def in_percent(value: float | None) -> str:
     """Format a percentage; a dash if it is undefined."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.2f} %"  # noqa: RUF001
+    return UNDEFINED if value is None or not math.isfinite(value) else f"{value:.2f} %"
 
 
 def figures(values: dict[str, Any]) -> list[tuple[str, str]]:
@@ -295,8 +305,8 @@ def large(count: float) -> str:
 
 
 def percent(ratio: float, digits: int = 1) -> str:
-    """Format a ratio as a percentage: ``49.8 %``."""
-    return f"{ratio:.{digits}%}".replace("%", " %")
+    """Format a ratio as a percentage: ``49.8 %``; a dash if it is undefined."""
+    return UNDEFINED if math.isnan(ratio) else f"{ratio:.{digits}%}".replace("%", " %")
 
 
 def signed(change: float, digits: int) -> str:

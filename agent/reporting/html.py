@@ -16,6 +16,7 @@ from ...envs.environment.rendering import figure_of_counts
 from ...envs.io.wording import counted
 from .figures import figure_of_candidates, figure_of_curve
 from .formatting import (
+    UNDEFINED,
     change_interval,
     comparison,
     details,
@@ -102,6 +103,8 @@ def page(report: dict[str, Any], folder: Path) -> str:
 
 def _speed_figure(ratios: dict[str, float]) -> tuple[str, str]:
     """Return the gain in speed that a user notices first; version 0.1 measured no throughput."""
+    if math.isnan(ratios["latency_ms"]):
+        return UNDEFINED, "of the latency"
     if "images_per_second" in ratios:
         return f"{ratios['images_per_second']:.2f} times", "the images per second"
     return percent(ratios["latency_ms"]), "of the latency"

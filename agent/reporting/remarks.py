@@ -59,7 +59,7 @@ def _on_accuracy(drop_interval: list[float] | None) -> str:
 
 def _on_latency(report: dict[str, Any]) -> str:
     batch, dense = report["latency"]["batch"], report["dense"]
-    if report["ratios"]["macs"] == 1 or report["ratios"]["latency_ms"] <= HARDLY_FASTER:
+    if report["ratios"]["macs"] == 1 or not report["ratios"]["latency_ms"] > HARDLY_FASTER:  # also undefined
         return ""
     text = f"Smaller is not faster at a batch of {batch}."
     if dense["latency_ms"] / batch > _OVERHEAD * 1000 / dense["images_per_second"]:

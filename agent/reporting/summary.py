@@ -1,7 +1,6 @@
 """The content of a run's report: both networks measured on test, once, and the details of the run."""
 
 import platform
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias
@@ -24,7 +23,7 @@ from ...envs.tasks.optional_members import ACCURACY, class_names, metric_name
 from ...envs.tracing import TracedNetwork
 from ..run.wording import worded
 from .remarks import remarks
-from .speed import measure_speeds
+from .speed import Speeds, measure_speeds
 
 _RATIOS = ("macs", "params", "filters", "latency_ms", "images_per_second", "file_bytes")
 
@@ -86,7 +85,7 @@ def summarize_run(
         problem.name, network, task, plan, whole, smaller, [*notes, *_known_val(problem, whole[1])]
     )
     report |= {"device": device_name(pruned), **({"drop_bound": bound} if bound else {}), **run_details}
-    return with_speeds(report, *measure_speeds((original.model, pruned), task, latency))
+    return with_speeds(report, measure_speeds((original.model, pruned), task, latency))
 
 
 MeasuredRow: TypeAlias = tuple[dict[str, Any], Measurement]
@@ -150,20 +149,19 @@ def describe_networks(
     }
 
 
-def with_speeds(
-    report: dict[str, Any], speeds: Sequence[dict[str, Any]], settings: dict[str, Any]
-) -> dict[str, Any]:
+def with_speeds(report: dict[str, Any], measured: Speeds) -> dict[str, Any]:
     """Add the times of both networks to a report, the ratios of all sizes, and the remarks.
 
     Args:
         report: What :func:`describe_networks` says, with the details of the run.
-        speeds: Times of the dense and of the smaller network, see :func:`.measure_speeds`.
-        settings: How they were timed.
+        measured: Times of the dense and of the smaller network, see :func:`.measure_speeds`.
     """
-    dense, pruned = report["dense"] | speeds[0], report["pruned"] | speeds[1]
+    (of_dense, of_pruned), settings, notes = measured
+    dense, pruned = report["dense"] | of_dense, report["pruned"] | of_pruned
+    splits = {**report["splits"], "notes": [*report["splits"]["notes"], *notes]}
     # A network without prunable filters has 0 of 0.
     ratios = {key: pruned[key] / dense[key] if dense[key] else 1.0 for key in _RATIOS}
-    report = report | {"dense": dense, "pruned": pruned, **settings, "ratios": ratios}
+    report = report | {"dense": dense, "pruned": pruned, "splits": splits, **settings, "ratios": ratios}
     return report | {"remarks": remarks(report)}
 
 

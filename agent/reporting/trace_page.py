@@ -214,12 +214,17 @@ def measurements(name: str, measured: dict[str, Any]) -> Table:
     table.add_row("parameters", f"{measured['params']:,}")
     table.add_row("prunable filters", f"{measured['filters']:,}")
     low, high = measured["images_per_second_spread"]
-    batch = measured["throughput"]["batch"]
     speed = f"{measured['images_per_second']:,.0f} images/s (quartiles {low:,.0f} to {high:,.0f})"
-    table.add_row("throughput", f"{speed} at a batch of {batch} on one thread")
+    table.add_row("throughput", f"{speed} {_as_timed(measured['throughput'])}")
     low, high = measured["latency_spread_ms"]
     latency = f"{measured['latency_ms']:.3f} ms (quartiles {low:.3f} to {high:.3f})"
-    table.add_row("latency", f"{latency} for one image on one thread")
+    table.add_row("latency", f"{latency} {_as_timed(measured['latency'])}")
     if measured["throughput"]["busy"] or measured["latency"]["busy"]:
         table.caption, table.caption_justify = BUSY, "left"
     return table
+
+
+def _as_timed(settings: dict[str, Any]) -> str:
+    """Return how something was timed: ``at a batch of 64, on 1 thread, in float32``."""
+    threads = counted(settings["threads"], "thread")
+    return f"at a batch of {settings['batch']}, on {threads}, in {settings['dtype']}"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..io.memory import is_out_of_memory
+from ..io.user_code import with_place
 from ..io.wording import counted
 from ..modules.activations import require_memory_for
 from ..modules.modes import restored_modes
@@ -158,12 +159,13 @@ def timed_copy(model: nn.Module, shape: tuple[int, ...], config: LatencyConfig) 
     try:
         with torch.inference_mode():
             placed(batch.clone())  # some networks edit their input
-    except RuntimeError as error:
+    except Exception as error:  # the network's code may raise anything
         if is_out_of_memory(error):
             raise
         raise ValueError(
             f"the network does not run on {counted(config.batch, 'example')} of {shape} in {config.dtype} "
-            f"on {device}: {str(error).splitlines()[0]}"
+            f"on {device} ({with_place(error)}); give another --latency-batch, --latency-dtype or "
+            "--latency-device"
         ) from error
     return placed, batch
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..io.wording import counted
 from .base import SplitName, Task
+from .delegation import DelegatingTask
 from .images.splits import Split, TooFewError, stratified_split
 from .optional_members import inputs_at_hand, targets_at_hand
 from .passes import Pass, stream
@@ -93,7 +93,7 @@ def _strata(task: Task) -> Tensor | None:
     return targets.long() if is_class and targets is not None else None
 
 
-class _PartOfVal:
+class _PartOfVal(DelegatingTask):
     """Restrict val to some examples. All other members are those of the task.
 
     Args:
@@ -102,12 +102,8 @@ class _PartOfVal:
     """
 
     def __init__(self, task: Task, indices: Tensor) -> None:
-        self._task, self._indices = task, indices
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # of copies and pickles
-            raise AttributeError(name)
-        return getattr(self._task, name)
+        super().__init__(task)
+        self._indices = indices
 
     def size(self, split: SplitName) -> int:
         """Return the number of examples of a split."""

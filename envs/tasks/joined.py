@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .base import SplitName, Task
+from .delegation import DelegatingTask
 from .passes import Pass, stream
 
 
@@ -27,20 +27,12 @@ def with_val_in_train(task: Task) -> Task:
     return joined
 
 
-class _Joined:
+class _Joined(DelegatingTask):
     """Join the batches of train and val. All other members are those of the task.
 
     Args:
         task: The task.
     """
-
-    def __init__(self, task: Task) -> None:
-        self._task = task
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # of copies and pickles
-            raise AttributeError(name)
-        return getattr(self._task, name)
 
     def size(self, split: SplitName) -> int:
         """Return the number of examples of a split."""

@@ -22,6 +22,7 @@ from ..modules.modes import restored_modes
 from ..modules.nonfinite import first_nonfinite
 from ..modules.outputs import check_logits, main_output
 from .base import SplitName, Task
+from .delegation import DelegatingTask
 from .joined import with_val_in_train
 from .network_loss import measured_loss
 from .optional_members import has_loss, has_training_loss
@@ -236,7 +237,7 @@ def _naming(what: str) -> Iterator[None]:
         raise ValueError(f"{what} ({with_place(error)}); --debug shows where") from error
 
 
-class MovedTask:
+class MovedTask(DelegatingTask):
     """Move the batches of a task to a device one by one, for a task without ``to``.
 
     Args:
@@ -245,11 +246,8 @@ class MovedTask:
     """
 
     def __init__(self, task: Task, device: torch.device) -> None:
-        self._task, self._device = task, device
-
-    def __getattr__(self, name: str) -> Any:
-        """Return the task's attribute."""
-        return getattr(self._task, name)
+        super().__init__(task)
+        self._device = device
 
     def batch(self, *given: Any, **named: Any) -> tuple[Tensor, Any]:
         """Return a batch on the device."""
