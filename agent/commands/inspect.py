@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from ...envs.io.ranges import check_whole
 from ...envs.surgery.constraints import Constraints
-from ..procedures.data_config import CLASSIFICATION, DataConfig
+from ..procedures.data_config import CLASSIFICATION, OTHER_CHANNELS, DataConfig, is_own_task
 from ..procedures.options import Repeated, declared_sizes
 from .console import console
 
@@ -50,13 +50,21 @@ class Inspect:
 
     def run(self) -> None:
         """Print the description."""
-        from ...envs.models import get_model
         from ...envs.tracing.blocks import find_blocks
         from ..reporting.trace_page import describe, page
 
         shape, classes = self._sizes()
-        model = get_model(self.model, num_classes=classes, in_channels=shape[0])
-        network = self._traced(model, shape)
+        try:
+            model, network = self._built(shape, classes)
+        except ValueError as error:
+            other = OTHER_CHANNELS.get(shape[0]) if self._reads_data and not is_own_task(self.task) else None
+            if other is None:
+                raise
+            shape = (other, *shape[1:])  # prune converts the images
+            try:
+                model, network = self._built(shape, classes)
+            except (ValueError, TypeError):
+                raise error from None
         blocks = find_blocks(model, network.calls[0]) if network.calls else ()
         description = describe(self.model, shape, network, blocks)
         if self.json:
@@ -64,6 +72,13 @@ class Inspect:
             print()
         else:
             print(page(description, console().width))
+
+    def _built(self, shape: tuple[int, ...], classes: int) -> "tuple[nn.Module, TracedNetwork]":
+        """Build the network for examples of a shape, and trace it."""
+        from ...envs.models import get_model
+
+        model = get_model(self.model, num_classes=classes, in_channels=shape[0])
+        return model, self._traced(model, shape)
 
     def _traced(self, model: "nn.Module", shape: tuple[int, ...]) -> "TracedNetwork":
         """Trace the network.
@@ -104,8 +119,11 @@ class Inspect:
 
     @property
     def _is_size_given(self) -> bool:
-        is_default = self.data is None and self.task == CLASSIFICATION
-        return not is_default or self.image_size is not None or self.input_shape is not None
+        return self._reads_data or self.image_size is not None or self.input_shape is not None
+
+    @property
+    def _reads_data(self) -> bool:
+        return self.data is not None or self.task != CLASSIFICATION
 
     def _sizes(self) -> tuple[tuple[int, ...], int]:
         """Return the shape of an example and the number of outputs.
@@ -116,15 +134,14 @@ class Inspect:
         from ...envs.models import usual_sizes
         from ..procedures.loading import load_task
 
-        given = self.data is not None or self.task != CLASSIFICATION
-        if self.input_shape is not None and (given or self.image_size is not None):
+        if self.input_shape is not None and (self._reads_data or self.image_size is not None):
             raise ValueError("--input-shape excludes --data, --task and --image-size; give one of them")
         if self.input_shape == ():
             raise ValueError("--input-shape has no numbers; give the shape of an input, such as 3 224 224")
         for size in (self.image_size, *(self.input_shape or ())):
             if size is not None:
                 check_whole("input_shape" if self.input_shape else "image_size", size, 1)
-        if given:
+        if self._reads_data:
             data = self.data or DataConfig.data
             task = load_task(DataConfig(task=self.task, data=data, image_size=self.image_size), seed=0)
             return task.input_shape, task.num_outputs

@@ -13,10 +13,13 @@ from ..run.flat_options import NOT_OPTIONS, from_flat, read_config
 from ..run.locks import is_locked
 from .compare import Compare
 from .console import console
+from .process import check_shared
 from .prune import Prune
 from .train import Train
 
 Resumable = Prune | Train | Compare
+
+_FROM_PYTHON = "it was begun from Python, so call secateur.{} again with the same options and resume=True"
 
 _VERBS: dict[str, type[Resumable]] = {"prune": Prune, "train": Train, "compare": Compare}
 
@@ -39,6 +42,7 @@ class Resume:
         from ...envs.modules.ranks import first_decides
 
         verb = first_decides(lambda: interrupted(self.folder))
+        check_shared(verb)
         if first_decides(lambda: _is_finished(self.folder, verb)):
             console().print(f"{self.folder} is finished already", soft_wrap=True)
         else:
@@ -54,8 +58,12 @@ def _is_finished(folder: Path, verb: Resumable) -> bool:
     return True
 
 
-def _hint(name: object) -> str:
-    return "; resume the comparison that this run is part of" if name == "member" else ""
+_HINTS = {
+    "member": "; resume the comparison that this run is part of",
+    "python": f"; {_FROM_PYTHON.format('prune')}",
+    "pythoncomparison": f"; {_FROM_PYTHON.format('compare')}",
+}
+"""What to do with runs of other verbs."""
 
 
 def interrupted(folder: Path) -> Resumable:
@@ -69,7 +77,7 @@ def interrupted(folder: Path) -> Resumable:
     if name not in _VERBS:
         raise ValueError(
             f"{folder / CONFIG} does not name a verb that can be resumed; these are {', '.join(_VERBS)}"
-            f"{_hint(name)}"
+            f"{_HINTS.get(str(name), '')}"
         )
     try:
         options = {key: value for key, value in content.items() if key not in NOT_OPTIONS}

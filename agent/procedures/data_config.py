@@ -15,6 +15,9 @@ CLASSIFICATION, SEGMENTATION = TASKS = ("classification", "segmentation")
 OF_ANY_TASK = ("task", "device")
 """Options that a task of the user's own takes, too."""
 
+OTHER_CHANNELS = {1: 3, 3: 1}
+"""Numbers of channels that images are converted between."""
+
 FOUND_OUT = ("val_from", "val_reason", "channels")
 """Options that the program finds out if they are not given, and records in the run's ``config.yaml``."""
 

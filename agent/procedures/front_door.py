@@ -19,8 +19,7 @@ from ...envs.modules.digest import weights_digest
 from ...envs.modules.modes import restored_modes
 from ...envs.modules.process_group import join
 from ...envs.modules.ranks import first_decides
-from ...envs.problem.problem import PruningProblem
-from ...envs.recovery.callbacks import NO_CALLBACKS, Callback, Callbacks
+from ...envs.recovery.callbacks import Callback, Callbacks
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.stopwatch import Stopwatch
 from ...envs.surgery import cutting
@@ -32,13 +31,10 @@ from ..reporting.report import read_report
 from ..run.following import open_folder
 from ..run.origin import Origin
 from . import prune as procedure
-from .blocks import drop_chosen_blocks
+from .choosing import choose
 from .config import PruningConfig, recovery_for
 from .data_config import DataConfig, read_data_config
-from .devices import engine_of
-from .drop_bound import prune_within_bound
 from .goal import agent_digest
-from .halving import Halving
 from .keywords import checked_keywords, split_keywords
 from .loading import check_answers_of, load_task
 from .options import Effort
@@ -57,7 +53,6 @@ from .python_runs import (
 )
 from .python_words import speaks_python
 from .recovery import recover_in_place
-from .search import halves_for, prune_at_once
 from .teacher import Teacher, check_teacher
 from .val_in_train import without_held_out
 from .verified_cut import cut as cut
@@ -81,6 +76,7 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
         ValueError: If an option is unknown or wrong, nothing can be pruned, or the target cannot be met.
     """
     join()
+    clock = Stopwatch()
     config, data = _configs(search, options, task)
     if config.procedure != "network":
         raise ValueError("search prunes all layers at once; for layerwise, which trains, call prune")
@@ -89,32 +85,10 @@ def search(model: nn.Module, task: Data, **options: Any) -> PruningPlan:
         loaded, data, _ = open_for_python(model, task, data, config.seed, type(model).__name__)
         prepared = prepare(model, loaded, config, trains=False)
         config = replace(config, epochs=0)  # nothing is trained, so all is compared as cut
-        blocks: tuple[str, ...] = ()
-        if config.drop_blocks:
-            without = drop_chosen_blocks(model.eval(), loaded, prepared, config, name=type(model).__name__)
-            model, prepared, config = without.model, without.prepared, without.config
-            blocks = without.blocks
-        halves = halves_for(loaded, prepared.goal, config)
-        with engine_of(config, model) as engine:
-            problem = PruningProblem.build(
-                type(model).__name__,
-                model.eval(),
-                halves.search if halves else loaded,
-                network=prepared.network,
-                images=config.search_images,
-                compensation_images=config.compensation_images,
-                engine=engine,
-                seed=config.seed,
-                quantize=config.quantize is not None,
-            )
-            if config.bound_after_recovery is not None:
-                assert halves is not None
-                within = prune_within_bound(problem, prepared.goal, config, halves, None, None, NO_CALLBACKS)
-                logged(within.notes)
-                return within.result.plan
-            halving = Halving(problem, halves.judge, config.recovery, seed=config.seed) if halves else None
-            plan = prune_at_once(problem, prepared.goal, config, None, halving=halving).plan
-            return replace(plan, blocks=blocks)
+        chosen = choose(model, loaded, config, prepared=prepared, name=type(model).__name__, clock=clock)
+        if chosen.bounded is not None:
+            logged(chosen.bounded.notes)
+        return chosen.result.plan
 
 
 @speaks_python
@@ -261,6 +235,8 @@ def load(factory: nn.Module | Callable[..., nn.Module], folder: str | Path) -> n
         TypeError: If the factory is none.
         ValueError: If the files are missing, damaged or of another network, or the factory fails.
     """
+    if not isinstance(folder, (str, Path)):
+        raise TypeError(f"the folder is {type(folder).__name__}; give the path of a finished run")
     folder = Path(folder)
     return cutting.load_pruned(lambda: _dense(factory, folder), folder).cpu()
 

@@ -31,14 +31,12 @@ from ...envs.tasks.images.dense_checks import (
 )
 from ...envs.tasks.images.normalisation import FOR_FOLDERS
 from ...envs.tasks.images.splits import VAL_FRACTION, TooFewError, stratified_split
+from ...envs.tasks.metric_direction import score_of_wrong_targets
 from ...envs.tasks.optional_members import metric_name
 from ...envs.tracing import trace
 from ..run.progress import log_info
-from .data_config import SEGMENTATION, DataConfig
+from .data_config import OTHER_CHANNELS, SEGMENTATION, DataConfig
 from .loading import build_dense_network, check_answers_of, is_user_task, load_task
-
-_OTHER_CHANNELS = {1: 3, 3: 1}
-"""Numbers of channels that images are converted between."""
 
 _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
@@ -188,7 +186,7 @@ def _load(
     try:
         return data, task, _build(networks, task, seed)
     except ValueError as error:
-        channels = _OTHER_CHANNELS.get(task.input_shape[0])
+        channels = OTHER_CHANNELS.get(task.input_shape[0])
         is_fixed = is_user_task(data) or data.channels is not None
         if is_fixed or channels is None or not isinstance(task, Images) or task.transforms is not None:
             raise
@@ -315,6 +313,12 @@ def _log_dense(name: str, model: nn.Module, task: Task, *, to_prune: bool) -> No
             log_info(
                 "warning: scores are percent, and drops percentage points; if this one is a share of 1, "
                 "multiply the metric by 100"
+            )
+        if (scores := score_of_wrong_targets(model, task)) is not None:
+            right, wrong = (f"{score:.2f}" for score in scores)
+            log_info(
+                f"warning: {metric_name(task)} is {right} on the right targets and {wrong} on wrong ones; "
+                "higher counts as better here; if lower is better, let the metric return its negative"
             )
         return
     few = sample(task, "val")

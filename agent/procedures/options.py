@@ -89,8 +89,8 @@ class SearchOptions:
     updates. 0 uses the initial agent frozen, which is the default for an agent from a folder. With layerwise
     the layers share them equally."""
     search_images: int = 256
-    """Images of val per candidate; in the search, at least 1. Each update takes a different subset, so that
-    the agent does not overfit to one. Proposals are looked at on twice as many."""
+    """Images of val per candidate; in the search, at least 1. Each update takes a different subset if val
+    has enough, so that the agent does not overfit to one. Proposals are looked at on twice as many."""
     procedure: Procedure = "network"
     """Pruning procedure; network prunes all layers at once, layerwise (Huang et al. 2018, arXiv 1801.07365)
     prunes and fine-tunes layer by layer from the input, with a separate agent for each."""

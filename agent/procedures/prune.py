@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -19,25 +18,15 @@ from ...envs.surgery.cutting import save_pruned
 from ...envs.surgery.plan import PruningPlan
 from ...envs.tasks import Task
 from ...rewards import Reward
-from ..deciders.finalists import ENTRIES
 from ..deciders.names import PPO
-from ..deciders.selection import SearchResult
 from ..reporting.report import plain_values, write_report
 from ..reporting.summary import Dense, summarize_int8, summarize_run
-from ..reporting.trace_page import pinned_markdown
 from ..run.folder import RunFolder
-from .blocks import drop_chosen_blocks
+from .choosing import Chosen, choose
 from .config import PruningConfig
-from .devices import engine_of
-from .drop_bound import WithinBound, prune_within_bound
-from .goal import Goal
-from .halving import Halving
-from .layerwise import prune_layer_by_layer
 from .preparation import Prepared, logged, prepare
 from .recovery import recover_pruned
 from .rounding import measure_plan
-from .schedule import Schedule
-from .search import halves_for, prune_at_once
 from .teacher import Teacher, teacher_for
 from .tensorboard_summary import log_result
 
@@ -108,7 +97,8 @@ def prune(
         teacher=teacher,
         callbacks=callbacks,
     )
-    problem, result, pruned, plan = done.problem, done.result, done.result.model, done.result.plan
+    chosen = done.chosen
+    problem, result, pruned, plan = chosen.problem, chosen.result, chosen.result.model, chosen.result.plan
     simulated = None
     if config.quantize:
         simulated = replica(pruned)
@@ -124,10 +114,10 @@ def prune(
         seed=config.seed,
         latency=config.latency,
         drop_bound=config.drop_bound,
-        drop_on_val=done.drop_on_val,
+        drop_on_val=chosen.bounded.check if chosen.bounded else None,
         command=folder.command if folder else "",
         dense=Dense(model, prepared.network),
-        **done.blocks,
+        **chosen.blocks,
     )
     if result.unrounded is not None:  # timed right after the pruned network, as the two are compared
         unrounded = result.unrounded
@@ -138,7 +128,7 @@ def prune(
         report["int8"] = summarize_int8(simulated, task, report)
     report = plain_values(report, undefined=math.nan)
     if folder is not None:
-        _save(folder, problem, pruned, plan, done.goal.reward, config, report, ranges)
+        _save(folder, problem, pruned, plan, chosen.goal.reward, config, report, ranges)
     return PruningResult(pruned, plan, report, ranges)
 
 
@@ -147,22 +137,14 @@ class Pruned:
     """A network whose filters were chosen, cut and fine-tuned, before it is measured on test.
 
     Args:
-        problem: The dense network, or that without the blocks that went, and the data of the search.
-        goal: The goal for it.
-        result: The choice, with the network, which has been recovered.
+        chosen: The choice, whose network has been recovered.
         recovery: The report's entries on the recovery.
         notes: Sentences for the report.
-        blocks: The report's entry on blocks; empty if none might go.
-        drop_on_val: What was found about a bound on the drop; None without one.
     """
 
-    problem: PruningProblem
-    goal: Goal
-    result: SearchResult
+    chosen: Chosen
     recovery: dict[str, Any]
     notes: tuple[str, ...]
-    blocks: dict[str, Any]
-    drop_on_val: dict[str, Any] | None = None
 
 
 def choose_and_recover(
@@ -182,74 +164,30 @@ def choose_and_recover(
 
     ``finalists_epochs`` are those of all finalists together; None takes the effort's share of the recovery's.
     """
-    clock = clock or Stopwatch()
     teacher = teacher_for(teacher, model.eval(), config.recovery)
-    blocks: tuple[str, ...] = ()
-    entry: dict[str, Any] = {}
-    if config.drop_blocks:
-        without = drop_chosen_blocks(model, task, prepared, config, name=name, folder=folder)
-        model, prepared, config = without.model, without.prepared, without.config
-        blocks, entry = without.blocks, {"blocks": without.report}
-    network, goal = prepared.network, prepared.goal
-    tutor = teacher.model if teacher else None
-    journal = folder.journal if folder else None
-    halves = halves_for(task, goal, config)
-    bounded: WithinBound | None = None
-    with engine_of(config, model, journal) as engine:
-        problem = PruningProblem.build(
-            name,
-            model.eval(),
-            halves.search if halves else task,
-            network=network,
-            images=config.search_images,
-            compensation_images=config.recovery.compensation_images,
-            engine=engine,
-            journal=journal,
-            seed=config.seed,
-            quantize=config.quantize is not None,
-        )
-        if folder is not None:
-            folder.log_text("pinned", pinned_markdown(network))
-        if finalists_epochs is None:
-            finalists_epochs = ENTRIES[config.effort].share * config.recovery.recipe.epochs
-        schedule = Schedule.estimate(problem, goal, config, tutor, finalists_epochs)
-        limit = schedule.search_limit(config.minutes, clock)
-        schedule.announce(config, limit)
-        if config.procedure == "layerwise":
-            result = prune_layer_by_layer(problem, goal, config, folder, tutor)
-        elif config.bound_after_recovery is not None:
-            assert halves is not None
-            bounded = prune_within_bound(problem, goal, config, halves, folder, teacher, callbacks)
-            result = bounded.result
-        else:
-            halving = None
-            if halves is not None:
-                halving = Halving(
-                    problem, halves.judge, config.recovery, tutor, seed=config.seed, folder=folder
-                )
-            affordable = partial(schedule.affordable, config.minutes, clock)
-            result = prune_at_once(
-                problem,
-                goal,
-                config,
-                folder,
-                limit,
-                halving=halving,
-                affordable=affordable,
-                finalists_epochs=finalists_epochs,
-            )
-    if bounded is not None:
-        recovery, said = bounded.recovery, bounded.notes
+    chosen = choose(
+        model,
+        task,
+        config,
+        prepared=prepared,
+        folder=folder,
+        name=name,
+        clock=clock,
+        teacher=teacher,
+        callbacks=callbacks,
+        finalists_epochs=finalists_epochs,
+    )
+    if chosen.bounded is not None:  # the choice was by networks that were recovered
+        recovery, said = chosen.bounded.recovery, chosen.bounded.notes
     else:
-        recovery, said = recover_pruned(result.model, teacher, task, config, folder, callbacks)
+        recovery, said = recover_pruned(chosen.result.model, teacher, task, config, folder, callbacks)
     notes = (
-        *([halves.note] if halves and bounded is None else []),
+        *(() if chosen.bounded else chosen.notes),
         *logged(said),
         *([_KNOWS_VAL] if recovery["val_accuracy_after"] is None else []),
-        *(sharing_notes(result.model) if config.recovery.epochs else ()),
+        *(sharing_notes(chosen.result.model) if config.recovery.epochs else ()),
     )
-    result = replace(result, plan=replace(result.plan, blocks=blocks))
-    return Pruned(problem, goal, result, recovery, notes, entry, bounded.check if bounded else None)
+    return Pruned(chosen, recovery, notes)
 
 
 def _method_label(decider: str, config: PruningConfig) -> str:

@@ -174,8 +174,8 @@ def _known_val(problem: PruningProblem, on_test: Measurement) -> list[str]:
     if on_val.accuracy - on_test.accuracy <= max(_SUSPICIOUS, chance):
         return []
     return [
-        f"The dense network has {on_val.accuracy:.1f} % on val and {on_test.accuracy:.1f} % on test: it "
-        "has probably been trained on val, so accuracy drops on val mean little."
+        f"The dense network has {on_val.accuracy:.1f} % on {on_val.images:,} images of val and "
+        f"{on_test.accuracy:.1f} % on test: it has probably been trained on val, so accuracy drops on val mean little."
     ]
 
 

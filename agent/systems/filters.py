@@ -91,10 +91,11 @@ def prune_within_passes(job: Job, method: str, **options: Any) -> Result:
         name=job.name,
         finalists_epochs=finalists_epochs,
     )
-    search = done.result.search
+    chosen = done.chosen
+    result, search = chosen.result, chosen.result.search
     spent = epochs + (search["finalists"]["epochs"] if "finalists" in search else 0.0)
-    details = {"decider": done.result.decider, **done.blocks, "search": search, "recovery": done.recovery}
-    return Result(done.result.model, done.result.plan, spent, done.notes, details)
+    details = {"decider": result.decider, **chosen.blocks, "search": search, "recovery": done.recovery}
+    return Result(result.model, result.plan, spent, done.notes, details)
 
 
 def _finalists_epochs(job: Job) -> int:

@@ -122,7 +122,8 @@ class SegmentationTask(ImageTask):
             raise ValueError(
                 f"{self.name} has {self.num_outputs} classes and masks of {tuple(targets.shape[1:])}, the "
                 f"network's outputs have the shape {tuple(outputs.shape[1:])} per image: give a network "
-                f"with outputs of {expected[1:]}"
+                f"with outputs of {expected[1:]}, or name the classes in classes.txt if labels of the masks "
+                "are none"
             )
 
 

@@ -18,6 +18,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ...io.untrusted import read_text
 from ..base import SplitName
 from ..passes import DataError
 from .augmentation import Augmentation, resolve_augmentation
@@ -246,9 +247,10 @@ def _classes(root: Path, highest: int, mask: Path, ignore_label: int) -> tuple[s
     """Read the names of the classes, or number them, and check that the highest label has one."""
     names = root / _NAMES
     if names.is_file():
-        classes = tuple(
-            line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()
-        )
+        try:
+            classes = tuple(line.strip() for line in read_text(names).splitlines() if line.strip())
+        except ValueError as error:
+            raise ValueError(f"{error}; save it as UTF-8, with a class in each line") from error
     else:
         classes = tuple(str(k) for k in range(highest + 1))
     if len(set(classes)) != len(classes):

@@ -20,7 +20,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from secateur.agent.cli import main
-from secateur.agent.commands import Prune
+from secateur.agent.commands import Prune, Resume
 from secateur.agent.run.folder import RunFolder, load_latency_table
 from secateur.agent.run.locks import is_locked
 from secateur.envs.cost.latency_table import LatencyTable
@@ -261,6 +261,7 @@ def test_a_run_that_was_killed_after_its_last_result_loses_its_checkpoints(tmp_p
         ("- a\n- b\n", "has no options"),
         ("[" * 10_000, "is not YAML that can be read"),
         ("verb: evaluate\n", "does not name a verb that can be resumed"),
+        ("verb: python\n", "call secateur.prune again with the same options and resume=True"),
         ("verb: prune\nmodle: demo\n", "does not describe a run of this version"),
         ("verb: prune\ndata: 3\n", "does not describe a run of this version"),
     ],
@@ -274,6 +275,13 @@ def test_what_is_no_run_is_refused_in_one_line(
     error = capsys.readouterr().err.strip()
     assert said in error
     assert len(error.splitlines()) == 1
+
+
+def test_a_comparison_is_resumed_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.yaml").write_text("verb: compare\nmodel: demo\n")
+    monkeypatch.setattr("secateur.agent.commands.process.is_launched", lambda: True)
+    with pytest.raises(ValueError, match="compare runs in one process; start it without torchrun"):
+        Resume(tmp_path).run()
 
 
 def test_the_configuration_says_everything_that_was_asked_for(whole: Path) -> None:

@@ -246,8 +246,8 @@ def test_no_image_is_judged_that_the_search_saw(
             return super().__call__(*given, **options)
 
     monkeypatch.setattr(ClassificationTask, "batch", recording)
-    monkeypatch.setattr("secateur.agent.procedures.prune.halves_for", begin)
-    monkeypatch.setattr("secateur.agent.procedures.prune.Halving", Spy)
+    monkeypatch.setattr("secateur.agent.procedures.choosing.halves_for", begin)
+    monkeypatch.setattr("secateur.agent.procedures.choosing.Halving", Spy)
     prune(plain_network(), digits, PruningConfig(evaluations=32, epochs=0, search_images=64))
     apart = hold_back(digits).judge
     assert len(set(seen)) > 64

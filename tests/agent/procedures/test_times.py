@@ -1,4 +1,4 @@
-"""Networks that cannot be timed: what is asked for is refused early, and no run is lost for the rest."""
+"""Times of networks, and of the search: what cannot be timed loses no run, and limits are kept."""
 
 from __future__ import annotations
 
@@ -61,3 +61,20 @@ def test_a_run_is_timed_again_as_it_was(tmp_path: Path, capsys: pytest.CaptureFi
         assert json.loads(capsys.readouterr().out)["latency"]["batch"] == batch
     said = refusal(["evaluate", out, "--latency-batch", "0"], capsys)
     assert "latency_batch is 0; allowed is at least 1" in said
+
+
+def test_the_minutes_of_a_search_limit_its_agent(
+    digit_task: ClassificationTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def given(*positional: object, **_: object) -> None:
+        limits.append(positional[4])
+        raise KeyboardInterrupt
+
+    limits: list[object] = []
+    monkeypatch.setattr("secateur.agent.procedures.choosing.prune_at_once", given)
+    for minutes in (None, 0.01):
+        with pytest.raises(KeyboardInterrupt):
+            secateur.search(plain_network(), digit_task, evaluations=64, minutes=minutes)
+    assert limits[0] is None
+    assert isinstance(limits[1], float)
+    assert limits[1] < 0.6

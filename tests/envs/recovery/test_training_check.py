@@ -164,7 +164,7 @@ def test_a_task_may_train_on_all_outputs(answer: Callable[..., Any]) -> None:
 def test_what_cannot_be_trained_is_refused_before_the_search(
     answer: Callable[..., Any], cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secateur.agent.procedures.prune.prune_at_once", None)  # the search
+    monkeypatch.setattr("secateur.agent.procedures.choosing.prune_at_once", None)  # the search
     model = network(answer)
     with pytest.raises(ValueError, match=cause) as caught:
         secateur.prune(model, task(), target_macs=0.6, **BRIEF)
