@@ -175,7 +175,8 @@ def _known_val(problem: PruningProblem, on_test: Measurement) -> list[str]:
         return []
     return [
         f"The dense network has {on_val.accuracy:.1f} % on {on_val.images:,} images of val and "
-        f"{on_test.accuracy:.1f} % on test: it has probably been trained on val, so accuracy drops on val mean little."
+        f"{on_test.accuracy:.1f} % on test: it has probably been trained on val, "
+        "so accuracy drops on val mean little."
     ]
 
 

@@ -25,9 +25,10 @@ def hits(outputs: Tensor, labels: Tensor) -> Tensor:
     return 100.0 - errors(outputs, labels)
 
 
-def task_of(
-    inputs: Tensor, targets: Tensor, loss: Callable[..., Tensor], metric: Callable[..., Tensor]
-) -> TensorTask:
+Function = Callable[[Tensor, Tensor], Tensor]
+
+
+def task_of(inputs: Tensor, targets: Tensor, loss: Function, metric: Function) -> TensorTask:
     part = (inputs, targets)
     return TensorTask(train=part, val=part, test=part, loss=loss, metric=metric)
 
@@ -59,7 +60,5 @@ def test_the_squared_error_as_a_metric_is_found() -> None:
     found = score_of_wrong_targets(nn.Identity(), task_of(INPUTS, INPUTS, loss, squared))
     assert found is not None
     assert found[0] == 0.0
-    assert (
-        score_of_wrong_targets(nn.Identity(), task_of(INPUTS, INPUTS, loss, lambda a, b: -squared(a, b)))
-        is None
-    )
+    negative = task_of(INPUTS, INPUTS, loss, lambda outputs, targets: -squared(outputs, targets))
+    assert score_of_wrong_targets(nn.Identity(), negative) is None
