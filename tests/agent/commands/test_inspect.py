@@ -57,6 +57,26 @@ def test_shape_and_classes_come_from_the_data_the_size_or_the_network(
     assert classes(found) == outputs
 
 
+@pytest.mark.parametrize(("channels", "shape"), [(3, [3, 8, 8]), (2, None)])
+def test_images_get_the_channels_that_the_network_takes_as_in_prune(
+    channels: int,
+    shape: list[int] | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    layers = f"nn.Conv2d({channels}, 4, 3), nn.ReLU(), nn.Conv2d(4, 10, 6), nn.Flatten()"
+    (tmp_path / f"takes{channels}.py").write_text(
+        f"from torch import nn\ndef build():\n    return nn.Sequential({layers})\n"
+    )
+    words = [f"takes{channels}:build", "--data", "digits"]
+    if shape is None:
+        assert "does not run on an input of (2, 1, 8, 8)" in refusal(["inspect", *words], capsys)
+    else:
+        assert described(words, capsys)["input_shape"] == shape
+
+
 @pytest.mark.parametrize(
     ("network", "shape"), [("Conv1d(3, 2, 3), nn.Flatten()", ["3", "9"]), ("Linear(5, 2)", ["5"])]
 )

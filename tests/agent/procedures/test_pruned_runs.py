@@ -56,6 +56,11 @@ def test_a_network_is_never_measured_on_other_data_than_the_runs(own_task: Task,
     load_pruned_network(tmp_path / "run")
 
 
+def test_what_is_no_folder_is_no_run() -> None:
+    with pytest.raises(TypeError, match="the folder is NoneType; give the path of a finished run"):
+        secateur.load(plain_network, None)
+
+
 def test_a_damaged_report_is_named(tmp_path: Path) -> None:
     secateur.prune(plain_network(), "digits", name=NAME, out=tmp_path / "run", **OPTIONS)
     (tmp_path / "run" / "report.json").write_text("[]")

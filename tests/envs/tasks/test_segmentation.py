@@ -261,6 +261,10 @@ def name_too_few(root: Path) -> None:
     (root / "classes.txt").write_text("all\n")
 
 
+def name_in_latin_1(root: Path) -> None:
+    (root / "classes.txt").write_text("straße\nhaus\n", encoding="latin-1")
+
+
 def empty_train(root: Path) -> None:
     for path in (root / "train" / "images").iterdir():
         path.unlink()
@@ -270,6 +274,7 @@ def empty_train(root: Path) -> None:
     ("damage", "message"),
     [
         (remove_masks, "has no masks/ folder"),
+        (name_in_latin_1, r"classes\.txt cannot be read: .*; save it as UTF-8"),
         (remove_one, r"images/0\.png has no mask of the same name"),
         (colour, "mode RGB: masks are PNGs with one 8-bit channel"),
         (shrink, "8x8 pixels, its image 33x32"),
