@@ -75,6 +75,4 @@ def test_the_minutes_of_a_search_limit_its_agent(
     for minutes in (None, 0.01):
         with pytest.raises(KeyboardInterrupt):
             secateur.search(plain_network(), digit_task, evaluations=64, minutes=minutes)
-    assert limits[0] is None
-    assert isinstance(limits[1], float)
-    assert limits[1] < 0.6
+    assert limits == [None, 1.0]  # seconds: one update is measured in any case
