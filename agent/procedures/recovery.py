@@ -7,8 +7,9 @@ from torch import nn
 
 from ...envs.io.wording import counted
 from ...envs.modules.precision import precision_on
-from ...envs.quantization.insertion import float_notes, quantize_
+from ...envs.quantization.insertion import float_notes
 from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.before_training import reestimate_and_quantize
 from ...envs.recovery.callbacks import Callbacks
 from ...envs.recovery.config import RecoveryConfig
 from ...envs.recovery.finetuning import TrainingSummary, finetune
@@ -50,9 +51,8 @@ def recover_in_place(
     training = with_val_in_train(task) if config.train_on_val else task
     if config.epochs:
         logged(check_training(model, training, config, teacher))
-    reestimate_batchnorm(model, training, images=config.batchnorm_images, seed=seed)
+    reestimate_and_quantize(model, task, config, seed=seed)
     if config.quantize:
-        quantize_(model, training, seed=seed)
         logged(float_notes(model))
     if not config.epochs:
         return
@@ -105,9 +105,7 @@ def recover_pruned(
         return measure(pruned, task, "val", limit=config.choice_images, by_example=True)
 
     if recovery.quantize:
-        # The ranges are those of the activations after batch-norm has its new statistics.
-        reestimate_batchnorm(pruned, task, images=recovery.batchnorm_images, seed=config.seed)
-        quantize_(pruned, task, seed=config.seed)
+        reestimate_and_quantize(pruned, task, recovery, seed=config.seed)
     before = reestimate(task)
     after: Measurement | None = before
     if logger is not None:

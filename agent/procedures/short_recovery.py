@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from ...envs.problem.problem import PruningProblem
-from ...envs.quantization.insertion import quantize_
 from ...envs.recovery.batching import Batching
 from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.before_training import reestimate_and_quantize
 from ...envs.recovery.callbacks import Callback
 from ...envs.recovery.checkpoint import Checkpoint
 from ...envs.recovery.config import RecoveryConfig
@@ -72,9 +72,7 @@ def recover_briefly(
         FloatingPointError: If the loss or the gradient is not finite.
     """
     model = problem.cut(plan)
-    reestimate_batchnorm(model, judge, images=config.batchnorm_images, seed=seed)
-    if config.quantize:
-        quantize_(model, judge, seed=seed)
+    reestimate_and_quantize(model, judge, config, seed=seed)
     seconds = 0.0
     if epochs:
         seconds = finetune(

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from ...envs.modules.copying import replica
-from ...envs.quantization.insertion import float_notes, quantize_, remove_fake_quantization
+from ...envs.quantization.insertion import float_notes, remove_fake_quantization
 from ...envs.quantization.ranges import ranges_of, save_ranges
-from ...envs.recovery.batchnorm import reestimate_batchnorm
+from ...envs.recovery.before_training import reestimate_and_quantize
 from ...envs.surgery.plan import PruningPlan
 from ..deciders.names import PPO
 from .base import Job, Kind, Result, System
@@ -25,9 +25,8 @@ class Int8:
 
     def __call__(self, job: Job) -> Result:
         """Train for all of the job's passes, with the dense network as the teacher."""
-        recovery, model = job.config.recovery, replica(job.model)
-        reestimate_batchnorm(model, job.task, images=recovery.batchnorm_images, seed=job.config.seed)
-        quantize_(model, job.task, seed=job.config.seed)
+        recovery, model = replace(job.config.recovery, quantize="int8"), replica(job.model)
+        reestimate_and_quantize(model, job.task, recovery, seed=job.config.seed)
         train_stage(job, model, job.epochs, "int8")
         note = "No filter goes: the MACs are the dense network's, in int8."
         notes = (note, *float_notes(model))

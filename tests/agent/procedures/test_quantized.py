@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ import torch
 import secateur
 from secateur.agent import PruningConfig, prune
 from secateur.agent.cli import main
+from secateur.agent.procedures import recovery
 from secateur.agent.procedures.quantized_run import load_quantized_run
-from secateur.agent.procedures.recovery import recover_in_place
+from secateur.agent.procedures.recovery import recover_in_place, recover_pruned
 from secateur.envs.models import get_model
 from secateur.envs.modules.copying import replica
 from secateur.envs.problem.problem import PruningProblem
@@ -20,6 +22,7 @@ from secateur.envs.quantization import fake_quantize_, ranges_of, set_ranges
 from secateur.envs.recovery.callbacks import NO_CALLBACKS, Progress
 from secateur.envs.recovery.checkpoint import Stopped
 from secateur.envs.recovery.config import RecoveryConfig
+from secateur.envs.recovery.finetuning import TrainingSummary
 from secateur.envs.surgery.cutting import save_pruned
 from secateur.envs.surgery.plan import PruningPlan
 from secateur.envs.surgery.verification import trace_exactly
@@ -95,6 +98,26 @@ def test_recover_leaves_a_network_under_quantisation(digit_task: ClassificationT
         as_cut, digit_task, RecoveryConfig(epochs=0, quantize="int8"), None, seed=0, callbacks=NO_CALLBACKS
     )
     assert ranges_of(as_cut)["8"]["input"][1] > 0
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_the_first_ranges_are_those_of_train_alone_though_val_is_trained_on(
+    digit_task: ClassificationTask, monkeypatch: pytest.MonkeyPatch, epochs: int
+) -> None:
+    def recovered(in_a_run: bool, **options: Any) -> dict[str, Any]:
+        model = plain_network()
+        if in_a_run:
+            config = PruningConfig(target_macs=0.5, epochs=epochs, quantize="int8", **options)
+            recover_pruned(model, None, digit_task, config, None, NO_CALLBACKS)
+        else:
+            recovery_alone = RecoveryConfig(epochs=epochs, quantize="int8", **options)
+            recover_in_place(model, digit_task, recovery_alone, None, 0, NO_CALLBACKS)
+        return ranges_of(model)
+
+    monkeypatch.setattr(recovery, "finetune", lambda *_, **__: TrainingSummary(0, 0.0, ()))
+    first = recovered(in_a_run=False)
+    assert recovered(in_a_run=False, train_on_val=True) == first
+    assert recovered(in_a_run=True, train_on_val=True) == first
 
 
 def test_an_interrupted_run_ends_with_the_same_ranges_and_weights(
