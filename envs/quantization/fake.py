@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
 WEIGHT_END = 127
@@ -117,18 +118,17 @@ class RoundedLayer(nn.Module):
     """Name of the batch-norm that alone gets the output, or None."""
 
 
-class QuantizedConv1d(RoundedLayer, nn.Conv1d):
-    """A convolution under fake quantisation."""
-
+class _RoundedConv(RoundedLayer, _ConvNd):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         return super()._conv_forward(self.input_range(x), fake_quantize_weight(weight), bias)
 
 
-class QuantizedConv2d(RoundedLayer, nn.Conv2d):
+class QuantizedConv1d(_RoundedConv, nn.Conv1d):
     """A convolution under fake quantisation."""
 
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return super()._conv_forward(self.input_range(x), fake_quantize_weight(weight), bias)
+
+class QuantizedConv2d(_RoundedConv, nn.Conv2d):
+    """A convolution under fake quantisation."""
 
 
 class QuantizedLinear(RoundedLayer, nn.Linear):

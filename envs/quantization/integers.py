@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from ..modules.reparametrization import with_plain_weights
 from .fake import (
@@ -120,16 +121,18 @@ class _IntegerLayer(nn.Module):
     rounded_output: nn.Module
 
 
-class _IntegerConv1d(_IntegerLayer, nn.Conv1d):
+class _IntegerConv(_IntegerLayer, _ConvNd):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         y: Tensor = super()._conv_forward(self.rounded_input(x), self.integer_weight(), self.integer_bias())
         return self.rounded_output(y)
 
 
-class _IntegerConv2d(_IntegerLayer, nn.Conv2d):
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        y: Tensor = super()._conv_forward(self.rounded_input(x), self.integer_weight(), self.integer_bias())
-        return self.rounded_output(y)
+class _IntegerConv1d(_IntegerConv, nn.Conv1d):
+    pass
+
+
+class _IntegerConv2d(_IntegerConv, nn.Conv2d):
+    pass
 
 
 class _IntegerLinear(_IntegerLayer, nn.Linear):
