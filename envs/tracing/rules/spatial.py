@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from ..labels import LabelVector
 from ..propagation import Propagation
 from .registry import Call, rule
 
@@ -56,22 +57,18 @@ def by_channel(propagation: Propagation, call: Call) -> None:
 def pixel_shuffle(propagation: Propagation, call: Call) -> None:
     """Couple the r*r channels that make one output channel."""
     source = propagation.value(call.args[0])
-    axes = list(source.axes)
-    if axes[-3] is not None:
-        rows = axes[-3].reshape(call.result.shape[-3], -1)
-        propagation.couple(rows, rows[:, :1])
-        axes[-3] = rows[:, 0]
-    propagation.set(call.result, [*axes[:-2], None, None], vanishes=source.vanishes)
+    *batch, channels = source.axes[:-2]
+    merged = _merged(propagation, channels, call.result.shape[-3])
+    propagation.set(call.result, [*batch, merged, None, None], vanishes=source.vanishes)
 
 
 @rule("pixel_unshuffle")
 def pixel_unshuffle(propagation: Propagation, call: Call) -> None:
     """Repeat each channel's label for the r*r channels made of it."""
     source = propagation.value(call.args[0])
-    axes = list(source.axes)
-    if axes[-3] is not None:
-        axes[-3] = np.repeat(axes[-3], call.result.shape[-3] // call.args[0].shape[-3])
-    propagation.set(call.result, [*axes[:-2], None, None], vanishes=source.vanishes)
+    *batch, channels = source.axes[:-2]
+    repeated = _repeated(channels, call.result.shape[-3])
+    propagation.set(call.result, [*batch, repeated, None, None], vanishes=source.vanishes)
 
 
 @rule("torchvision::roi_align", "torchvision::roi_pool")
@@ -90,20 +87,30 @@ def regions(propagation: Propagation, call: Call) -> None:
 def fold(propagation: Propagation, call: Call) -> None:
     """Couple the pixels of the patches of each channel."""
     source = propagation.value(call.args[0])
-    axes = list(source.axes)
-    propagation.pin(axes[-1], "channels are treated as pixels")
-    if axes[-2] is not None:
-        rows = axes[-2].reshape(call.result.shape[-3], -1)
-        propagation.couple(rows, rows[:, :1])
-        axes[-2] = rows[:, 0]
-    propagation.set(call.result, [*axes[:-1], None, None], vanishes=source.vanishes)
+    *batch, channels, patches = source.axes
+    propagation.pin(patches, "channels are treated as pixels")
+    merged = _merged(propagation, channels, call.result.shape[-3])
+    propagation.set(call.result, [*batch, merged, None, None], vanishes=source.vanishes)
 
 
 @rule("im2col")
 def unfold(propagation: Propagation, call: Call) -> None:
     """Repeat each channel's label for the pixels of its patch."""
     source = propagation.value(call.args[0])
-    axes = list(source.axes)
-    if axes[-3] is not None:
-        axes[-3] = np.repeat(axes[-3], call.result.shape[-2] // call.args[0].shape[-3])
-    propagation.set(call.result, [*axes[:-2], None], vanishes=source.vanishes)
+    *batch, channels = source.axes[:-2]
+    repeated = _repeated(channels, call.result.shape[-2])
+    propagation.set(call.result, [*batch, repeated, None], vanishes=source.vanishes)
+
+
+def _merged(propagation: Propagation, labels: LabelVector | None, count: int) -> LabelVector | None:
+    """Couple the labels that make each of ``count`` channels, and return one of each."""
+    if labels is None:
+        return None
+    rows = labels.reshape(count, -1)
+    propagation.couple(rows, rows[:, :1])
+    return rows[:, 0]
+
+
+def _repeated(labels: LabelVector | None, count: int) -> LabelVector | None:
+    """Repeat each label, so that there are ``count``."""
+    return None if labels is None else np.repeat(labels, count // len(labels))

@@ -38,6 +38,7 @@ def put(x: Tensor) -> Tensor:
 
 PASSING: dict[str, Between] = {
     "fold": lambda x: F.fold(F.unfold(x, 3, padding=1), (8, 8), 3, padding=1),
+    "pixels of channels and back": lambda x: F.pixel_shuffle(F.pixel_unshuffle(x, 2), 2),
     "real spectrum": lambda x: torch.fft.rfft2(x).abs(),
     "spectrum": lambda x: spectrum(x).real + spectrum(x).imag,
     "complex pairs": lambda x: torch.view_as_complex(torch.view_as_real(spectrum(x)) * 0.5).real,
