@@ -5,10 +5,11 @@ import sys
 import traceback
 import warnings
 
+from ..envs.io.memory import keep_freed_memory
 from ..envs.modules.process_group import FailedElsewhereError, LostRankError, joined
 from .commands.help_page import print_page
 from .commands.parsing import VERBS, UsageError, parse
-from .commands.process import check_shared, keep_freed_memory, one_line_of_threads, one_stdout
+from .commands.process import check_shared, one_line_of_threads, one_stdout
 from .run.progress import Verbosity, verbosity
 
 _REFUSALS = (ValueError, TypeError, FloatingPointError, OSError, LostRankError)

@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from secateur.agent.commands.process import keep_freed_memory
 from secateur.envs.io.atomic_write import write_atomically
+from secateur.envs.io.memory import keep_freed_memory
 from secateur.envs.recovery.callbacks import Progress
 from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.recovery.finetuning import finetune

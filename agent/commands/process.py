@@ -1,7 +1,6 @@
-"""Settings of the process: threads and memory."""
+"""Settings of the process: threads and output."""
 
 import contextlib
-import ctypes
 import os
 import sys
 import threading
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
 _ONE_THREAD_MACS = 10_000_000
 """Networks with fewer MACs per image run on one thread."""
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""Parameters of glibc's mallopt(3)."""
-
 
 def choose_threads(network: "TracedNetwork") -> None:
     """Use one thread for a small network, unless OMP_NUM_THREADS is set.
@@ -33,18 +29,6 @@ def choose_threads(network: "TracedNetwork") -> None:
 
     if "OMP_NUM_THREADS" not in os.environ and cost(network).macs < _ONE_THREAD_MACS:
         torch.set_num_threads(1)
-
-
-def keep_freed_memory() -> None:
-    """Keep up to 2 GiB of freed memory in the process, as each training step allocates it again.
-
-    Otherwise the system zeroes the same pages in every step: with distillation and batches of 128, a step
-    takes 0.21 s instead of 0.19 s of one core for ResNet-20, and 0.53 s instead of 0.49 s for ResNet-56. Does
-    nothing if the C library is not glibc.
-    """
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        library.mallopt(_MMAP_THRESHOLD, 2**25)  # the largest value allowed; larger blocks are returned
-        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextlib.contextmanager

@@ -26,8 +26,8 @@ class _Names(NamedTuple):
 _V1 = _Names("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_active_file", "total_inactive_file"))
 _V2 = _Names("memory.max", "memory.current", ("active_file", "inactive_file"))
 
-_MMAP_THRESHOLD = -3
-"""A parameter of glibc's mallopt(3)."""
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt(3)."""
 
 _MESSAGES = ("DefaultCPUAllocator", "not enough memory", "out of memory", "bad_alloc", "ALLOC_FAILED")
 """Parts of torch's RuntimeErrors from its allocators on Linux, Windows and CUDA, C++, and libraries."""
@@ -63,14 +63,29 @@ def require_memory(needed: int, what: str, remedy: str) -> None:
         raise ValueError(f"{what} need {size(needed)} of memory, available are {size(available)}: {remedy}")
 
 
+def keep_freed_memory() -> None:
+    """Keep up to 2 GiB of freed memory in the process, as each training step allocates it again.
+
+    Otherwise the system zeroes the same pages in every step: with distillation and batches of 128, a step
+    takes 0.21 s instead of 0.19 s of one core for ResNet-20, and 0.53 s instead of 0.49 s for ResNet-56. Does
+    nothing if the C library is not glibc.
+    """
+    _set_glibc(_MMAP_THRESHOLD, 2**25)  # the largest value allowed; larger blocks are returned
+    _set_glibc(_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def return_freed_memory() -> None:
     """Let glibc map blocks of a megabyte and more on their own, so that freed ones go back to the system.
 
     Otherwise blocks of different lifetimes leave gaps: a process that read batches of 25 MB grew by 25 MB
     with every batch. Does nothing if the C library is not glibc.
     """
+    _set_glibc(_MMAP_THRESHOLD, 2**20)
+
+
+def _set_glibc(parameter: int, value: int) -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
-        library.mallopt(_MMAP_THRESHOLD, 2**20)
+        library.mallopt(parameter, value)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
