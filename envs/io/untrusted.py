@@ -109,15 +109,16 @@ def short(text: str, most: int = 80) -> str:
 
 
 def first_line(error: BaseException, most: int = 80) -> str:
-    """Return the first line of an error's message, or its type if there is none.
+    """Return the first line of an error's message that is not blank, or its type if there is none.
 
     Args:
         error: The error.
         most: Characters that stay, at least 4.
     """
-    return short((str(error).splitlines() or [""])[0], most) or type(error).__name__
+    lines = (line.strip() for line in str(error).splitlines())
+    return short(next(filter(None, lines), ""), most) or type(error).__name__
 
 
 def with_type(error: BaseException) -> str:
     """Return the type and the first line of an error of the user's code: ``KeyError: 'a'``."""
-    return f"{type(error).__name__}: {first_line(error)}" if str(error) else type(error).__name__
+    return f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__

@@ -23,6 +23,7 @@ from ..io.atomic_write import check_writable as check_folder
 from ..io.atomic_write import write_atomically
 from ..io.memory import is_out_of_memory
 from ..io.tensor_files import without_shared_memory
+from ..io.untrusted import first_line
 from ..io.wording import counted
 from ..modules.reparametrization import with_plain_weights
 from ..modules.usable_weights import check_finite
@@ -35,6 +36,9 @@ TOLERANCE = 1e-4
 
 BATCHES = (1, 3)
 """Batch sizes at which a file is compared with the network; they differ from the example's."""
+
+_REASON = 400
+"""Characters of an error of torch or onnxruntime that stay."""
 
 _EXAMPLES = 2
 """Batch size of the example: torch.export treats a batch size of one as a constant."""
@@ -236,7 +240,7 @@ def write_onnx(
     except Exception as error:  # many kinds, one for each stage of torch's exporter
         if is_out_of_memory(error):
             raise
-        raise ValueError(f"torch cannot write this network as ONNX: {_first_line(error)}") from error
+        raise ValueError(f"torch cannot write this network as ONNX: {first_line(error, _REASON)}") from error
     assert exported is not None
     edit(exported.model)
     exported.model.metadata_props.update(_texts(metadata))
@@ -250,7 +254,8 @@ def write_onnx(
         if is_out_of_memory(error):
             raise
         raise ValueError(
-            f"onnxruntime cannot load what torch wrote as ONNX: {_first_line(error)}; try another --format"
+            f"onnxruntime cannot load what torch wrote as ONNX: {first_line(error, _REASON)}; try another "
+            "--format"
         ) from error
     names = [entry.name for entry in session.get_inputs()]
 
@@ -274,7 +279,7 @@ def _program(
     except Exception as error:  # the model's code may raise anything when it is traced
         if is_out_of_memory(error):
             raise
-        raise ValueError(f"torch.export cannot handle this network: {_first_line(error)}") from error
+        raise ValueError(f"torch.export cannot handle this network: {first_line(error, _REASON)}") from error
 
 
 def _without_norms(
@@ -343,8 +348,3 @@ def compare(model: nn.Module, shapes: Shapes, run: Run, tolerance: float) -> flo
 
 def _tensors(outputs: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, Tensor)]
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
