@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from ..io.tensor_files import is_finite
+from ..modules.batchnorm_folding import EPS, MOMENTUM, TRAINING, affine_of_batchnorm
 from .operation_graph import (
     PIECE,
     NotRecordableError,
@@ -30,7 +31,6 @@ from .operation_graph import (
 )
 
 _aten = torch.ops.aten
-_TRAINING, _MOMENTUM, _EPS = 5, 6, 7  # positions among the arguments of batch-norm
 _DEFAULTS: list[Any] = [None, None, None, [1, 1], [0, 0], [1, 1], 1]  # of a convolution's arguments
 _SUMS, _RELUS = (_aten.add.Tensor,), (_aten.relu.default,)
 _FUSED_DIMENSIONS = 4
@@ -76,11 +76,9 @@ class Folding:
         assert weight is not None
         assert mean is not None
         assert variance is not None
-        scale = (variance + self.eps).rsqrt()
-        scale = scale if gain is None else scale * gain
-        shift = -mean * scale if bias is None else (bias - mean) * scale
+        scale, shift = affine_of_batchnorm(gain, offset, mean, variance, self.eps, bias)
         folded[0].copy_(weight * scale.view(-1, *(1,) * (weight.dim() - 1)))
-        folded[1].copy_(shift if offset is None else shift + offset)
+        folded[1].copy_(shift)
 
 
 class CandidateProgram:
@@ -226,7 +224,7 @@ def _statistics_graph(graph: Graph, means: set[str]) -> Graph:
         momentum = graph.placeholder("momentum")
     momentum.meta["name"] = "momentum"
     for norm in norms:
-        norm.args = (*norm.args[:_TRAINING], True, momentum, *norm.args[_MOMENTUM + 1 :])
+        norm.args = (*norm.args[:TRAINING], True, momentum, *norm.args[MOMENTUM + 1 :])
     (output,) = [node for node in graph.nodes if node.op == "output"]
     output.args = (None,)
     for node in reversed(list(graph.nodes)):
@@ -239,7 +237,7 @@ def _statistics_graph(graph: Graph, means: set[str]) -> Graph:
 def _norms_of(graph: Graph) -> list[Node]:
     """List batch-norms that normalise with statistics given by name."""
     found = [node for node in graph.nodes if node.target is _aten.batch_norm.default]
-    return [n for n in found if n.args[_TRAINING] is False and _name(n.args[3]) and _name(n.args[4])]
+    return [n for n in found if n.args[TRAINING] is False and _name(n.args[3]) and _name(n.args[4])]
 
 
 def _fold(graph: Graph) -> tuple[Graph, list[Folding]]:
@@ -272,7 +270,7 @@ def _fold_one(graph: Graph, convolution: Node, norm: Node, foldings: list[Foldin
     assert first is not None
     assert mean is not None
     assert variance is not None
-    eps: Any = norm.args[_EPS]
+    eps: Any = norm.args[EPS]
     foldings.append(Folding((first, _name(bias)), (gain, offset, mean, variance), eps))
     folded = _new_inputs(graph, len(foldings) - 1)
     summed = _only_user(norm, _SUMS)

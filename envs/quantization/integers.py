@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from ..modules.batchnorm_folding import affine_of_batchnorm
 from ..modules.reparametrization import with_plain_weights
 from .fake import (
     ACTIVATION_END,
@@ -214,9 +215,5 @@ def _folded(norm: nn.Module, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     assert isinstance(norm, _BatchNorm)
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    factor = (norm.running_var + norm.eps).rsqrt()
-    if norm.weight is not None:
-        factor = factor * norm.weight.detach()
-    before = -norm.running_mean if bias is None else bias.detach() - norm.running_mean
-    after = before * factor
-    return factor, after if norm.bias is None else after + norm.bias.detach()
+    gain, offset, before = (None if one is None else one.detach() for one in (norm.weight, norm.bias, bias))
+    return affine_of_batchnorm(gain, offset, norm.running_mean, norm.running_var, norm.eps, before)

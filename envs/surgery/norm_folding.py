@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ..modules.batchnorm_folding import EPS, TRAINING
+
 _aten = torch.ops.aten
-_TRAINING, _EPS = 5, 7  # positions among the arguments of batch-norm
 
 _CONVOLUTIONS = (
     _aten.conv1d.default, _aten.conv1d.padding, _aten.conv2d.default, _aten.conv2d.padding,
@@ -50,7 +51,7 @@ def _is_foldable(layer: Any, norm: Node) -> bool:
     read = [argument for argument in (*layer.args[1:3], *norm.args[1:5]) if argument is not None]
     return (
         (is_linear or layer.target in _CONVOLUTIONS)
-        and norm.args[_TRAINING] is False
+        and norm.args[TRAINING] is False
         and norm.args[3] is not None
         and all(isinstance(argument, Node) and argument.op == "get_attr" for argument in read)
     )
@@ -62,7 +63,7 @@ def _fold(module: GraphModule, layer: Node, norm: Node, number: int) -> None:
         for argument in (layer.args[1], layer.args[2] if len(layer.args) > 2 else None, *norm.args[1:5])
     )
     assert weight is not None
-    eps: Any = norm.args[_EPS]
+    eps: Any = norm.args[EPS]
     statistics: Any = (_double(mean), _double(variance), eps)
     affine: Any = (_double(gain), _double(offset))
     new = fuse_conv_bn_weights(weight.double(), _double(bias), *statistics, *affine)
