@@ -9,6 +9,7 @@ Shapes: L layers, N filters of a layer.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -59,35 +60,35 @@ def cotrain(
         The copy, in evaluation mode. Its batch-norm statistics are of no network in particular.
     """
     student, teacher = replica(model), replica(model).eval()
-    loss = _SharedLoss(
-        StepLoss(task, teacher, config),
-        teacher,
-        network,
-        draw,
-        np.random.default_rng(seed),
-    )
-    finetune(student, task, config, teacher=teacher, step_loss=loss, seed=seed, on_step=on_step)
+    loss = StepLoss(task, teacher, config)
+    shared = _SharedTask(task, loss, teacher, network, draw, np.random.default_rng(seed))
+    finetune(student, cast(Task, shared), config, seed=seed, on_step=on_step)
     return student.eval()
 
 
 @dataclass(frozen=True)
-class _SharedLoss:
-    """Sum of the losses of the whole network and of a sampled sub-network, which share weights."""
+class _SharedTask:
+    """The task with the sum of the losses of the whole network and of a sampled sub-network, as its own."""
 
+    task: Task
     whole: StepLoss
     teacher: nn.Module
     network: TracedNetwork
     draw: Draw
     generator: np.random.Generator
 
-    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
+
+    def training_loss(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         weights = masked_weights(model, self.network, self.draw(self.generator))
-        with autocast(inputs.device):
-            part = main_output(functional_call(model, weights, (inputs,)))
-            with torch.no_grad():
-                answers = main_output(self.teacher(inputs))
-        task, temperature = self.whole.task, self.whole.config.temperature
-        return self.whole(model, inputs, targets) + distill(task, part, answers, temperature)
+        with torch.autocast(inputs.device.type, enabled=False):  # losses are not computed in it
+            with autocast(inputs.device):
+                part = main_output(functional_call(model, weights, (inputs,)))
+                with torch.no_grad():
+                    answers = main_output(self.teacher(inputs))
+            sub_loss = distill(self.task, part, answers, self.whole.config.temperature)
+            return self.whole(model, inputs, targets) + sub_loss
 
 
 def masked_weights(model: nn.Module, network: TracedNetwork, masks: Sequence[Mask]) -> dict[str, Tensor]:

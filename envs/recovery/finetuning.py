@@ -58,7 +58,6 @@ def finetune(
     *,
     teacher: nn.Module | None = None,
     checkpoint: Checkpoint | None = None,
-    step_loss: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None,
     seed: int = 0,
     steps: int | None = None,
     val_images: int = 0,
@@ -79,8 +78,6 @@ def finetune(
         teacher: Network whose outputs are distilled with ``config.distillation_weight``, or None.
         checkpoint: Where the state of the training is saved. An existing state is resumed, to the same
             result. A :class:`.checkpoint.Stopped` raised by a callback is saved too. None saves nothing.
-        step_loss: Computes the loss from network, inputs and targets; None takes the task's loss and the
-            distillation.
         seed: Seed for the order of images, augmentation and dropout.
         steps: Steps of the whole training, at least 1, in which the learning rate takes its whole course;
             None takes those of ``config.epochs``.
@@ -109,10 +106,7 @@ def finetune(
         layout = stack.enter_context(training_setup(model, teacher, task))
         stack.enter_context(torch.random.fork_rng())
         stack.enter_context(masked_each_pass(model))
-        if step_loss is None:
-            step = make_step(model, teacher, task, config, layout)
-        else:
-            step = functools.partial(step_loss, model)
+        step = make_step(model, teacher, task, config, layout)
         stack.enter_context(_resumable(state, checkpoint))
         stack.enter_context(synchronised_batchnorm(model))
         shared_step = SharedStep(model, step)
