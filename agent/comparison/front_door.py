@@ -75,11 +75,6 @@ class Comparison:
         """A row for each system and size, with ``mean`` and ``deviation`` over the seeds of each number."""
         return list(self.content["table"])
 
-    @property
-    def not_comparable(self) -> list[str]:
-        """What the numbers do not say, in sentences."""
-        return list(self.content["not_comparable"])
-
     def __str__(self) -> str:
         written = io.StringIO()
         Console(file=written, width=TABLE_WIDTH).print(comparison_table(self.content))

@@ -162,12 +162,11 @@ class FrozenAgent:
         write_atomically(folder / AGENT_CARD, lambda path: path.write_text(json.dumps(card, indent=2) + "\n"))
 
     @classmethod
-    def load(cls, folder: str | Path, *, samples: int = 16, seed: int = 0) -> "FrozenAgent":
+    def load(cls, folder: str | Path, *, seed: int = 0) -> "FrozenAgent":
         """Read what :meth:`save` wrote.
 
         Args:
             folder: Folder of the agent's files, or :data:`PRETRAINED`.
-            samples: Candidates sampled in addition to the deterministic decisions.
             seed: Seed of the samples.
 
         Raises:
@@ -196,7 +195,7 @@ class FrozenAgent:
             raise ValueError(f"the weights of the agent in {folder} do not fit its description in agent.json")
         check_numbers(state, expected, f"the weights of the agent in {folder}")
         scorer.load_state_dict({name: tensor.float().clone() for name, tensor in state.items()}, assign=True)
-        return cls(scorer, trained_on, samples=samples, seed=seed)
+        return cls(scorer, trained_on, seed=seed)
 
 
 def _missing(path: Path) -> str:

@@ -1,11 +1,9 @@
 """Build networks by name, and load their weights."""
 
-from .factories import build_with
 from .registry import get_model, is_user_defined, list_models, predicts_pixels, usual_sizes
 from .weights import load_weights
 
 __all__ = [
-    "build_with",
     "get_model",
     "is_user_defined",
     "list_models",

@@ -34,7 +34,7 @@ _BATCH = 64
 """Images of a batch of the calibration; a range is the mean of its batches' extremes."""
 
 
-def quantize_(model: nn.Module, task: Task, *, images: int = CALIBRATION_IMAGES, seed: int = 0) -> nn.Module:
+def quantize_(model: nn.Module, task: Task, *, seed: int = 0) -> nn.Module:
     """Put a network under fake quantisation in place, with ranges calibrated on training images; return it.
 
     Convolutions and linear layers of torch's own classes are quantised, others stay in float; see
@@ -45,7 +45,6 @@ def quantize_(model: nn.Module, task: Task, *, images: int = CALIBRATION_IMAGES,
     Args:
         model: A network on the task's device.
         task: The task with the training images.
-        images: Images to calibrate on, at least 1.
         seed: Seed of their choice and augmentation.
 
     Raises:
@@ -53,7 +52,7 @@ def quantize_(model: nn.Module, task: Task, *, images: int = CALIBRATION_IMAGES,
     """
     example, _ = task.batch("train", torch.arange(min(2, task.size("train"))))
     fake_quantize_(model, example)
-    calibrate(model, task, images=images, seed=seed)
+    calibrate(model, task, seed=seed)
     return model
 
 

@@ -2,7 +2,6 @@ from .criteria import magnitude_masks as magnitude_masks
 from .criteria import n_of_m_masks as n_of_m_masks
 from .criteria import random_masks as random_masks
 from .criteria import threshold_factor as threshold_factor
-from .criteria import threshold_masks as threshold_masks
 from .masks import Masks as Masks
 from .masks import apply_masks as apply_masks
 from .masks import keep_masks as keep_masks

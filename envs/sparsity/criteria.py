@@ -29,7 +29,8 @@ share; or on one for all layers, in units of the deviation of the layer's weight
 def magnitude_masks(model: nn.Module, share: float, scope: Scope = "global") -> dict[str, Tensor]:
     """Keep the weights of the largest magnitude.
 
-    The scope ``deviation`` is the threshold of :func:`threshold_masks`, with the factor that gives the share.
+    With the scope ``deviation`` weights below a threshold go: a factor times the deviation of their layer's
+    weights (Han et al. 2015, arXiv 1506.02626, section 3.4), of which those that are removed do not count.
 
     Args:
         model: A network, masked or not.
@@ -78,33 +79,8 @@ def random_masks(model: nn.Module, share: float, seed: int) -> dict[str, Tensor]
     return _strongest(scores, alive, share)
 
 
-def threshold_masks(model: nn.Module, factor: float) -> dict[str, Tensor]:
-    """Remove the weights below a threshold: a factor times the deviation of the layer's weights.
-
-    Han et al. 2015, arXiv 1506.02626, section 3.4.
-
-    Args:
-        model: A network, masked or not; weights that are removed do not count in the deviation.
-        factor: The factor, at least 0; the same for all layers.
-
-    Returns:
-        Keep masks of all prunable weights.
-
-    Raises:
-        ValueError: If the factor is negative.
-    """
-    check_real("factor", factor, 0)
-    weights, alive = _weights(model)
-    masks = {}
-    for name, weight in weights.items():
-        score = weight.abs() / _deviation(weight, alive[name])
-        largest = _strongest({name: score}, alive, 1 / weight.numel())[name]
-        masks[name] = (score >= factor) & alive[name] | largest
-    return masks
-
-
 def threshold_factor(model: nn.Module, share: float) -> float:
-    """Return the largest factor of :func:`threshold_masks` with which at least a share of the weights stays.
+    """Return the largest factor with which the scope ``deviation`` of :func:`magnitude_masks` keeps a share.
 
     No search is needed: it is the smallest score among the weights that stay.
 

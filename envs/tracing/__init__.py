@@ -4,9 +4,9 @@ A trace takes one real forward pass per mode, evaluation and training.
 """
 
 from .labels import Cause
-from .network import Layer, Products, Size, Slice, TracedNetwork
+from .network import Layer, Slice, TracedNetwork
 from .pinned import PinnedLayer
 from .propagation import Pin
 from .trace import trace
 
-__all__ = ["Cause", "Layer", "Pin", "PinnedLayer", "Products", "Size", "Slice", "TracedNetwork", "trace"]
+__all__ = ["Cause", "Layer", "Pin", "PinnedLayer", "Slice", "TracedNetwork", "trace"]

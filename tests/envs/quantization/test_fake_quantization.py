@@ -197,11 +197,11 @@ def test_ranges_survive_their_file(few: ClassificationTask, tmp_path: Path) -> N
 
 
 def test_a_second_calibration_forgets_the_first(few: ClassificationTask) -> None:
-    model = quantize_(residual(), few, images=100)
+    model = quantize_(residual(), few)
     before = ranges_of(model)
     calibrate(model, few, images=50, seed=3)
     assert ranges_of(model) != before
-    calibrate(model, few, images=100)
+    calibrate(model, few)
     assert ranges_of(model) == before
 
 
