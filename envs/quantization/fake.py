@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrize import is_parametrized
 
-WEIGHT_END = 127
+WEIGHT_QMAX = 127
 """Largest whole number of a weight; the smallest is its negative, so that zero is in the middle."""
 
-ACTIVATION_END = 255
+ACTIVATION_QMAX = 255
 """Largest whole number of an activation; the smallest is 0."""
 
 _MOMENTUM = 0.01
@@ -48,26 +48,26 @@ class ActivationRange(nn.Module):
         self.register_buffer("low", torch.zeros(()))
         self.register_buffer("high", torch.zeros(()))
         self.rectified = rectified
-        self.calibrated: int | None = None
+        self.calibration_batches: int | None = None
         """Batches that the range is the mean of so far, while it is calibrated; None else."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Round a tensor of any shape; while the range is calibrated, return it as it is."""
-        if self.calibrated is not None:
-            self.calibrated += 1
-            self._follow(x, 1 / self.calibrated)
+        if self.calibration_batches is not None:
+            self.calibration_batches += 1
+            self._follow(x, 1 / self.calibration_batches)
             return x
         if self.training:
             self._follow(x, _MOMENTUM)
-        scale, zero = self.grid()
-        rounded = torch.fake_quantize_per_tensor_affine(_in_float(x), scale, zero, 0, ACTIVATION_END)
+        scale, zero = self.scale_and_zero_point()
+        rounded = torch.fake_quantize_per_tensor_affine(_in_float(x), scale, zero, 0, ACTIVATION_QMAX)
         return rounded.to(x.dtype)
 
-    def grid(self) -> tuple[Tensor, Tensor]:
-        """Return the distance of two values, (), and the whole number of zero, () int32."""
+    def scale_and_zero_point(self) -> tuple[Tensor, Tensor]:
+        """Return the scale, (), the distance of two values, and the zero point, () int32."""
         low, high = self.low.float().clamp(max=0), self.high.float().clamp(min=0)
-        scale = ((high - low) / ACTIVATION_END).clamp(min=_SMALLEST_SCALE)
-        return scale, (-low / scale).round().clamp(0, ACTIVATION_END).to(torch.int32)
+        scale = ((high - low) / ACTIVATION_QMAX).clamp(min=_SMALLEST_SCALE)
+        return scale, (-low / scale).round().clamp(0, ACTIVATION_QMAX).to(torch.int32)
 
     @torch.no_grad()
     def _follow(self, x: Tensor, weight: float) -> None:
@@ -96,14 +96,14 @@ class OutputRounding:
 def weight_scales(weight: Tensor) -> Tensor:
     """Return the scale of each filter of a weight (N, ...), (N,) in float32."""
     largest = weight.detach().float().abs().flatten(1).amax(1)
-    return (largest / WEIGHT_END).clamp(min=_SMALLEST_SCALE)
+    return (largest / WEIGHT_QMAX).clamp(min=_SMALLEST_SCALE)
 
 
 def fake_quantize_weight(weight: Tensor) -> Tensor:
     """Round a weight (N, ...) to 255 values a filter; the gradient is that of the weight."""
     scales = weight_scales(weight)
     zeros = torch.zeros_like(scales)  # torch looks at the values of whole ones, which no CUDA graph can
-    ends = (-WEIGHT_END, WEIGHT_END)
+    ends = (-WEIGHT_QMAX, WEIGHT_QMAX)
     return torch.fake_quantize_per_channel_affine(_in_float(weight), scales, zeros, 0, *ends).to(weight.dtype)
 
 

@@ -125,14 +125,14 @@ def calibrate(model: nn.Module, task: Task, *, images: int = CALIBRATION_IMAGES,
     with restored_modes(model), torch.no_grad():
         model.eval()
         for one in ranges:
-            one.calibrated = 0
+            one.calibration_batches = 0
         try:
             for part in chosen.tensor_split(math.ceil(len(chosen) / measuring_batch(task, _BATCH))):
                 inputs, _ = task.batch("train", part, augment=True, generator=generator)
                 run_on_copy(model, inputs)
         finally:
             for one in ranges:
-                one.calibrated = None
+                one.calibration_batches = None
 
 
 def remove_fake_quantization(model: nn.Module) -> nn.Module:

@@ -20,8 +20,8 @@ from torch.nn.modules.conv import _ConvNd
 from ..modules.batchnorm_folding import affine_of_batchnorm
 from ..modules.reparametrization import with_plain_weights
 from .fake import (
-    ACTIVATION_END,
-    WEIGHT_END,
+    ACTIVATION_QMAX,
+    WEIGHT_QMAX,
     ActivationRange,
     Quantized,
     QuantizedConv1d,
@@ -41,7 +41,7 @@ _LARGEST_BIAS = 2**30
 """Largest whole number of a bias, in int32 with room for the sum."""
 
 
-class Grid(nn.Module):
+class QuantizeDequantize(nn.Module):
     """Round a tensor to uint8, and return the whole numbers times their scale."""
 
     scale: Tensor
@@ -49,8 +49,8 @@ class Grid(nn.Module):
 
     def __init__(self, range: ActivationRange, runtime: Runtime) -> None:
         super().__init__()
-        scale, zero = range.grid()
-        self._numbers = (float(scale), int(zero), 0, ACTIVATION_END, torch.uint8)
+        scale, zero = range.scale_and_zero_point()
+        self._numbers = (float(scale), int(zero), 0, ACTIVATION_QMAX, torch.uint8)
         self._runtime = runtime
         self.register_buffer("scale", scale.clone())
         self.register_buffer("zero", zero.to(torch.uint8))
@@ -65,7 +65,7 @@ class Grid(nn.Module):
         return _onnx("DequantizeLinear", (whole, self.scale, self.zero), torch.float32, x.shape)
 
 
-class Scaled(nn.Module):
+class DequantizedTensor(nn.Module):
     """Whole numbers times a scale for each filter.
 
     Args:
@@ -89,7 +89,7 @@ class Scaled(nn.Module):
     def forward(self) -> Tensor:
         """Multiply."""
         if self._runtime == "torch":
-            ends = (-WEIGHT_END, WEIGHT_END, self.values.dtype)
+            ends = (-WEIGHT_QMAX, WEIGHT_QMAX, self.values.dtype)
             return torch.ops.quantized_decomposed.dequantize_per_channel(
                 self.values, self.scales, self.zeros, 0, *ends
             )
@@ -97,7 +97,7 @@ class Scaled(nn.Module):
         return _onnx("DequantizeLinear", inputs, torch.float32, self.values.shape, axis=0)
 
 
-class Plain(nn.Module):
+class FloatBias(nn.Module):
     """A bias in float, as torchao keeps it, or none."""
 
     values: Tensor | None
@@ -186,28 +186,28 @@ def _parts(layer: Quantized, model: nn.Module, runtime: Runtime) -> dict[str, nn
     if layer.norm is not None:
         factor, bias = _folded(model.get_submodule(layer.norm), bias)
     column = (-1, *[1] * (layer.weight.dim() - 1))
-    values = (layer.weight.detach().float() / scales.view(column)).round().clamp(-WEIGHT_END, WEIGHT_END)
+    values = (layer.weight.detach().float() / scales.view(column)).round().clamp(-WEIGHT_QMAX, WEIGHT_QMAX)
     values, scales = values * factor.sign().view(column), scales * factor.abs()
-    grid = Grid(layer.input_range, runtime)
+    rounding = QuantizeDequantize(layer.input_range, runtime)
     if bias is not None:
         # A filter that is next to nothing beside its bias: its scale would make the bias too large for int32.
-        least = bias.abs() / (grid.scale * _LARGEST_BIAS)
+        least = bias.abs() / (rounding.scale * _LARGEST_BIAS)
         values = torch.where((scales < least).view(column), 0.0, values)
         scales = torch.maximum(scales, least)
     scales = scales.clamp(min=torch.finfo(torch.float32).tiny)
     output = layer.output_range
     return {
-        "rounded_input": grid,
-        "integer_weight": Scaled(values.to(torch.int8), scales, runtime),
-        "integer_bias": _bias(bias, scales * grid.scale, runtime),
-        "rounded_output": nn.Identity() if output is None else Grid(output, runtime),
+        "rounded_input": rounding,
+        "integer_weight": DequantizedTensor(values.to(torch.int8), scales, runtime),
+        "integer_bias": _bias(bias, scales * rounding.scale, runtime),
+        "rounded_output": nn.Identity() if output is None else QuantizeDequantize(output, runtime),
     }
 
 
 def _bias(bias: Tensor | None, scales: Tensor, runtime: Runtime) -> nn.Module:
     if bias is None or runtime == "torch":
-        return Plain(bias)
-    return Scaled((bias / scales).round().to(torch.int32), scales, runtime)
+        return FloatBias(bias)
+    return DequantizedTensor((bias / scales).round().to(torch.int32), scales, runtime)
 
 
 def _folded(norm: nn.Module, bias: Tensor | None) -> tuple[Tensor, Tensor]:

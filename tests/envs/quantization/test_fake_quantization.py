@@ -83,9 +83,9 @@ def test_a_tensor_has_at_most_256_values_between_the_ends_of_its_range() -> None
 def test_rounding_before_a_relu_is_rounding_after_it_if_nothing_else_reads_the_tensor() -> None:
     x = torch.randn(1000)
     before, after = ActivationRange(rectified=True), ActivationRange()
-    before.calibrated = after.calibrated = 0
+    before.calibration_batches = after.calibration_batches = 0
     before(x), after(x.relu())
-    before.calibrated = after.calibrated = None
+    before.calibration_batches = after.calibration_batches = None
     torch.testing.assert_close(before.eval()(x).relu(), after.eval()(x.relu()))
 
 

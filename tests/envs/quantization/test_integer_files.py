@@ -97,11 +97,11 @@ def test_onnxruntime_computes_all_convolutions_in_int8_and_the_file_is_a_quarter
     in_float = export(model, tmp_path / "float.onnx", "onnx", shape).path
     ranges = [m for m in fake_quantize_(model, x).modules() if isinstance(m, ActivationRange)]
     for one in ranges:
-        one.calibrated = 0
+        one.calibration_batches = 0
     with torch.no_grad():
         model(x)
     for one in ranges:
-        one.calibrated = None
+        one.calibration_batches = None
     small = export_int8(model, tmp_path / "int8.onnx", "onnx-int8", shape).path
     assert small.stat().st_size < 0.31 * in_float.stat().st_size
     options = onnxruntime.SessionOptions()
