@@ -31,7 +31,7 @@ from ..run.folder import NOT_TEXT, RunFolder
 from ..run.progress import Stage, log_info
 from ..run.results import Results
 from ..systems.base import System
-from ..systems.registry import SYSTEMS, WHOLE
+from ..systems.registry import DENSE_SIZED, SYSTEMS
 from .member import Ending, StopWithAll, open_member, run_member, run_system
 from .result_files import rebuild
 from .shared import Entry, Shared
@@ -42,7 +42,7 @@ def entries_of(methods: Sequence[str], targets: Sequence[float], seeds: Sequence
     return [
         Entry(method, target, seed)
         for method in methods
-        for target in ((1.0,) if method in WHOLE else sorted(targets, reverse=True))
+        for target in ((1.0,) if method in DENSE_SIZED else sorted(targets, reverse=True))
         for seed in seeds
     ]
 

@@ -42,7 +42,7 @@ from ..reporting.comparison import comparison_table, read_comparison
 from ..reporting.summary import measured_row, size_row
 from ..run.folder import RunFolder
 from ..run.origin import Origin
-from ..systems.registry import SYSTEMS, WHOLE
+from ..systems.registry import DENSE_SIZED, SYSTEMS
 from .all_members import run_comparison
 from .config import USUAL, ComparisonConfig
 from .shared import Shared
@@ -184,7 +184,10 @@ def checked_network(model: nn.Module, task: Task, config: ComparisonConfig, name
         ValueError: If it cannot.
     """
     network, _ = trace_for_task(model, task, Constraints())
-    if all(SYSTEMS[method].kind in ("filters", "width") and method not in WHOLE for method in config.methods):
+    if all(
+        SYSTEMS[method].kind in ("filters", "width") and method not in DENSE_SIZED
+        for method in config.methods
+    ):
         check_prunable(network, name)
     if config.recipe.epochs:
         logged(check_training(model, task, config.pruning(1.0, config.seeds[0]).recovery, teacher=model))

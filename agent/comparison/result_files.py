@@ -53,12 +53,12 @@ def save_result(
         ``details``.
     """
     plain = remove_masks(replica(result.model.eval()))
-    whole = PruningPlan.dense(shared.network)
+    dense_plan = PruningPlan.dense(shared.network)
     stored = plain if result.stored is None else remove_masks(replica(result.stored.eval()))
-    not_loadable = _write_network(shared, stored, result.plan or whole, folder)
+    not_loadable = _write_network(shared, stored, result.plan or dense_plan, folder)
     if result.plan is None and not_loadable:
         not_loadable = "it is another network than the dense one, so no plan says how to build it"
-    known = result.plan or (None if not_loadable else whole)
+    known = result.plan or (None if not_loadable else dense_plan)
     size, size_note = _size(shared, plain, known)
     row, measured = measured_row(plain, shared.task, size)
     if (folder / WEIGHTS).is_file():
@@ -72,7 +72,7 @@ def save_result(
         shared.name,
         shared.network,
         shared.task,
-        result.plan or whole,
+        result.plan or dense_plan,
         shared.dense,
         (row, measured),
         notes,

@@ -74,15 +74,21 @@ def summarize_run(
     """
     task, network = problem.task, problem.network
     original = dense or Dense(problem.model, network)
-    whole = measured_row(original.model, task, size_row(original.network))
+    measured_dense = measured_row(original.model, task, size_row(original.network))
     smaller = measured_row(pruned, task, size_row(network, plan.counts(network)))
     bound: dict[str, Any] = {}
     if drop_bound is not None:
-        interval = drop_interval(task, whole[1], smaller[1])
+        interval = drop_interval(task, measured_dense[1], smaller[1])
         bound = {"bound": drop_bound, "met": meets(interval, drop_bound)}
     bound |= {} if drop_on_val is None else {"on_val": drop_on_val}
     report = describe_networks(
-        problem.name, network, task, plan, whole, smaller, [*notes, *_known_val(problem, whole[1])]
+        problem.name,
+        network,
+        task,
+        plan,
+        measured_dense,
+        smaller,
+        [*notes, *_known_val(problem, measured_dense[1])],
     )
     report |= {"device": device_name(pruned), **({"drop_bound": bound} if bound else {}), **run_details}
     return with_speeds(report, measure_speeds((original.model, pruned), task, latency))

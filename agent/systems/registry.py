@@ -49,5 +49,5 @@ SYSTEMS: Mapping[str, System] = {
 }
 """By the name that ``--methods`` takes."""
 
-WHOLE = (TRAINED_ON, "int8")
+DENSE_SIZED = (TRAINED_ON, "int8")
 """Systems that keep the size of the dense network, whatever the target is."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from secateur.agent.deciders.names import BASELINES
 from secateur.agent.systems.base import Job, Kind, Result, System
-from secateur.agent.systems.registry import SYSTEMS, WHOLE
+from secateur.agent.systems.registry import DENSE_SIZED, SYSTEMS
 from secateur.envs.modules.copying import replica
 from secateur.envs.modules.modes import restored_modes
 from secateur.envs.problem.problem import PruningProblem
@@ -91,13 +91,13 @@ def test_the_network_ships_in_evaluation_mode_and_answers_as_the_task_needs_it(d
 
 
 def test_the_target_is_met_as_the_kind_counts_it(done: Done) -> None:
-    model, target = done.result.model, 1.0 if done.name in WHOLE else done.job.target
+    model, target = done.result.model, 1.0 if done.name in DENSE_SIZED else done.job.target
     if done.system.kind == "weights":
         slack = 0.01 if done.name == "two-of-four" else 1e-4  # layers without groups of four stay whole
         assert 1 - sparsity(model) <= target + slack
     with restored_modes(done.job.model):
         ratio = macs_of(model, DIGIT) / macs_of(done.job.model, DIGIT)
-    if done.system.kind == "weights" or done.name in WHOLE:
+    if done.system.kind == "weights" or done.name in DENSE_SIZED:
         assert ratio == 1
     else:
         assert ratio <= target
