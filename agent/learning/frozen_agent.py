@@ -6,7 +6,7 @@ Shapes: K candidates, L layers, N filters of a layer, M slots.
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -52,6 +52,9 @@ class FrozenAgent:
     trained_on: dict[str, Any] = field(default_factory=dict)
     samples: int = 16
     seed: int = 0
+
+    deterministic: ClassVar[int] = 2 + len(ALLOCATIONS)
+    """Proposals besides the samples; see :meth:`decide`."""
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import nn
 
-from ...envs.cost.counts import size_ratio, smallest_ratio
+from ...envs.cost.counts import size_ratio
 from ...envs.evaluation.evaluator import CandidateEvaluator
 from ...envs.evaluation.factory import EvaluatorFactory
 from ...envs.evaluation.journal import Journal
@@ -46,7 +46,7 @@ from ...rewards.target import OVERSHOOT_PRICE
 from ..deciders.base import Decider
 from ..deciders.baselines import Baseline
 from ..deciders.names import PPO
-from ..deciders.selection import Choice, SearchResult, choose
+from ..deciders.selection import Choice, SearchResult
 from ..learning.callbacks import ProgressBar, SearchMonitor
 from ..learning.frozen_agent import FrozenAgent
 from ..learning.training import train_agent
@@ -56,12 +56,7 @@ from ..run.recovery_monitor import RecoveryMonitor
 from ..run.search_history import SearchHistory
 from .config import PruningConfig
 from .goal import Goal
-
-KEEP_RATIOS = (0.05, *np.arange(1, 10) / 10)
-"""Keep ratios at which a decider proposes candidates for a layer, with a drop bound."""
-
-SAMPLES = 4
-"""Candidates sampled from a policy in addition to its deterministic decision, with a target."""
+from .layerwise_choice import SAMPLES, choose_in_layer, search_in_layer
 
 
 def prune_layer_by_layer(
@@ -162,7 +157,7 @@ class _LayerwisePruning:
         label = f"layer {index + 1} of {len(self.network.layers)}"
         decider, tried = self._train(problem, reward, index, label)
         choice_problem = replace(problem, evaluator=_evaluator(self._choice, problem, f"layer {index}"))
-        choice = _choose(choice_problem, decider, reward)
+        choice = choose_in_layer(choice_problem, decider, reward)
         row: dict[str, Any] = {"name": layer.name, "filters": layer.filters, "kept": layer.filters}
         if choice is not None:
             choice = replace(choice, masks=broadcast(choice.masks))
@@ -218,13 +213,11 @@ class _LayerwisePruning:
         if self._goal.decider is not None:
             return self._goal.decider, 0
         config, folder = self._config, self._folder
-        update = config.learning.episodes_per_update
-        updates = max(1, config.learning.evaluations // (len(self.layers) * update))
-        search = replace(config.learning, evaluations=updates * update)
+        search = search_in_layer(config.learning, len(self.layers))
         history = SearchHistory()
         callbacks: list[BaseCallback] = [ProgressBar(history, search.evaluations, label=label, leave=False)]
         if folder is not None:
-            callbacks.append(SearchMonitor(history, updates, figures=1))
+            callbacks.append(SearchMonitor(history, search.updates, figures=1))
         training = train_agent(
             [problem],
             reward,
@@ -307,26 +300,3 @@ def _evaluator(factory: EvaluatorFactory, problem: PruningProblem, stage: str) -
         scope=f"{stage}, {factory.images} images",
         name=problem.name,
     )
-
-
-def _choose(problem: PruningProblem, decider: Decider, reward: Reward) -> Choice | None:
-    """Choose a candidate for one layer; None keeps all its filters.
-
-    With a drop bound the candidate with the highest reward is chosen if this is positive, which means that it
-    removes filters within the bound.
-    """
-    if reward.target is not None:
-        return choose(problem, decider, reward)
-    filters = problem.network.layers[0].filters
-    smallest = smallest_ratio(problem.network, reward.size)
-    counts = sorted({round(ratio * filters) for ratio in KEEP_RATIOS})
-    candidates = [
-        masks
-        for count in counts
-        if smallest <= count / filters < 1
-        for masks in decider.decide(problem, count / filters, reward.size)
-    ]
-    outcomes = problem.evaluator(candidates)
-    rewards = [reward(outcome) for outcome in outcomes]
-    best = int(np.argmax([0.0, *rewards])) - 1
-    return None if best < 0 else Choice(candidates[best], outcomes[best], len(outcomes), decider)

@@ -5,26 +5,20 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from ...envs.io.wording import counted
-from ...envs.problem.features import ALLOCATIONS
 from ...envs.problem.problem import PruningProblem
 from ...envs.recovery.batching import Batching
 from ...envs.recovery.step_time import training_seconds
 from ...envs.recovery.stopwatch import Stopwatch
-from ..deciders.averaging import AVERAGES
-from ..deciders.baselines import Baseline, heuristics
-from ..deciders.finalists import ENTRIES, NAMED
+from ..deciders.baselines import Baseline
+from ..deciders.finalists import ENTRIES
 from ..deciders.names import PPO
-from ..deciders.selection import FINALISTS
-from ..learning.frozen_agent import FrozenAgent
 from ..run.progress import estimated_duration, log_info
 from .bound_search import CHECKS, FORECASTS, SHORT
+from .candidate_time import CandidateTime
 from .config import PruningConfig
+from .expected_choice import candidates_of_search, seconds_of_choice, seconds_of_search
 from .goal import Goal
-from .halving import rungs, total_epochs
-
-_DECISION = 3.5e-3
-"""Seconds that the policy takes for one layer of one candidate, its updates included. On one core of an Intel
-Xeon the demo's search takes 37 ms a candidate, 15 of them for measuring; it has six layers."""
+from .halving import Rung, rungs, total_epochs
 
 _SMALLER = 0.8
 """Time of a training step of the pruned network with its teacher, as a share of the dense network's."""
@@ -43,6 +37,7 @@ class Schedule:
         recovery: The fine-tuning, of all sizes.
         finalists: The short recoveries of the finalists, and their comparison; 0 if there are none.
         finalists_epochs: Passes of these recoveries over the training images.
+        candidates: Candidates of the search, at most.
     """
 
     search: float
@@ -50,6 +45,7 @@ class Schedule:
     recovery: float
     finalists: float = 0.0
     finalists_epochs: float = 0.0
+    candidates: int = 0
 
     @classmethod
     def estimate(
@@ -72,45 +68,21 @@ class Schedule:
         reward = goal.reward
         target = 0.5 if reward.target is None else reward.target
         masks = Baseline("l2", "uniform").decide(problem, target, reward.size)[0]
-        candidate = problem.evaluator.seconds_per_candidate(masks)
-        policy = _DECISION * len(problem.network.layers)
-        search = (candidate + policy) * config.learning.candidates if goal.decider is None else 0
-        image = candidate / config.search_images
-        size = problem.task.size("val")
-        looked_at, chosen_from = (min(images, 2 * size) for images in config.look_images)
-        on_val = min(config.choice_images, size)
-        is_agent = config.method == PPO
-        deterministic = 2 + len(ALLOCATIONS)
-        proposals = deterministic + FrozenAgent.samples + AVERAGES + len(heuristics())
+        time = CandidateTime.measured(problem, config.search_images, masks)
+        recovery = _seconds_of_training(problem, config, teacher)
         has_bound = config.bound_after_recovery is not None
-        has_finalists = is_agent and config.procedure == "network" and not has_bound
-        if has_bound:
-            look = (deterministic + len(NAMED)) * looked_at + (FINALISTS + 1) * chosen_from
-            images = FORECASTS * ((look if is_agent else 0) + on_val)
-        elif has_finalists:
-            images = (proposals + ENTRIES[config.effort].total) * looked_at
-        elif is_agent:
-            images = proposals * looked_at + (FINALISTS + 1) * chosen_from + on_val
-        else:
-            images = on_val
-        epochs = config.recovery.recipe.epochs
-        if config.procedure == "layerwise":
-            epochs += config.layer_epochs * len(problem.network.layers)
-        training = replace(config.recovery, epochs=epochs, compile=False)  # which would take as long
-        recovery = training_seconds(problem.model, problem.task, training, teacher=teacher) if epochs else 0.0
-        recovery *= _SMALLER
-        finalists, planned = 0.0, []
-        if has_finalists:
-            entries = ENTRIES[config.effort]
+        planned: list[Rung] = []
+        if config.method == PPO and config.procedure == "network" and not has_bound:
             steps = Batching.of(problem.task, config.recovery).steps
-            planned = rungs(entries.total, finalists_epochs, steps)
-            compared = sum(rung.plans for rung in planned)
-            statistics = 2 * min(config.batchnorm_images, problem.task.size("train"))
-            finalists = compared * image * (size + statistics)
-            finalists += total_epochs(planned) / max(1, epochs) * recovery
-        if has_bound:
-            recovery *= CHECKS + SHORT * FORECASTS
-        return cls(search, image * images, recovery, finalists, total_epochs(planned))
+            planned = rungs(ENTRIES[config.effort].total, finalists_epochs, steps)
+        return cls(
+            search=seconds_of_search(problem, goal, config, time),
+            choice=seconds_of_choice(problem, goal, config, time),
+            recovery=recovery * (CHECKS + SHORT * FORECASTS if has_bound else 1),
+            finalists=_seconds_of_finalists(problem, config, time, planned, recovery),
+            finalists_epochs=total_epochs(planned),
+            candidates=candidates_of_search(problem, goal, config),
+        )
 
     def search_limit(self, minutes: float | None, clock: Stopwatch) -> float | None:
         """Return the seconds that a time limit of the whole run leaves for the search; None for no limit.
@@ -154,8 +126,7 @@ class Schedule:
         if self.search:
             seconds = self.search if limit is None else min(limit, self.search)
             stages.append(
-                f"search, at most {counted(config.learning.candidates, 'candidate')}: "
-                f"{estimated_duration(seconds)}"
+                f"search, at most {counted(self.candidates, 'candidate')}: {estimated_duration(seconds)}"
             )
         at_sizes, trainings = "", ""
         if config.bound_after_recovery is not None:
@@ -173,3 +144,40 @@ class Schedule:
         if self.recovery:
             stages.append(f"fine-tuning{trainings}: {estimated_duration(self.recovery)}")
         log_info("expected time: " + "; ".join(stages))
+
+
+def _epochs(problem: PruningProblem, config: PruningConfig) -> int:
+    """Return the epochs of one network's training, those after the cuts of single layers included."""
+    layers = len(problem.network.layers) if config.procedure == "layerwise" else 0
+    return config.recovery.recipe.epochs + config.layer_epochs * layers
+
+
+def _seconds_of_training(problem: PruningProblem, config: PruningConfig, teacher: nn.Module | None) -> float:
+    """Return the seconds of all epochs of one pruned network."""
+    epochs = _epochs(problem, config)
+    if not epochs:
+        return 0.0
+    training = replace(config.recovery, epochs=epochs, compile=False)  # which would take as long
+    return _SMALLER * training_seconds(problem.model, problem.task, training, teacher=teacher)
+
+
+def _seconds_of_finalists(
+    problem: PruningProblem,
+    config: PruningConfig,
+    time: CandidateTime,
+    planned: list[Rung],
+    recovery: float,
+) -> float:
+    """Return the seconds of the finalists' short recoveries, their statistics and their comparison on val.
+
+    Args:
+        problem: The dense network and its data.
+        config: The options of the run.
+        time: What a candidate takes.
+        planned: The rungs; none if there are no finalists.
+        recovery: Seconds of the whole recovery.
+    """
+    statistics = 2 * min(config.batchnorm_images, problem.task.size("train"))
+    compared = time.seconds(problem.task.size("val") + statistics)
+    share = total_epochs(planned) / max(1, _epochs(problem, config))
+    return sum(rung.plans for rung in planned) * compared + share * recovery

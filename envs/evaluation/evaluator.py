@@ -29,18 +29,9 @@ from ..tasks.measuring import check_measured
 from ..tracing import TracedNetwork
 from .base import Candidate, Reference
 from .bench import Bench, ValSubset
-from .candidate_network import tracked_norms
 from .engine import Engine, ThisProcess
 from .journal import CachedMeasurement, Journal
-
-_MOST_BYTES = {"cpu": 2**29, "cuda": 2**32}
-"""Largest memory for the images of a subset of ``val``, as float32, and for those for statistics: on a CPU
-891 images of 224x224 pixels."""
-
-_FEW_STATISTICS_IMAGES, _MAX_STATISTICS_IMAGES = 128, 512
-"""Images for batch-norm statistics beside 512 and 2,048 images for measuring. Beside 512, ResNet-20's
-candidates at half the MACs rank alike with 128, 256 and 512 (Spearman with the loss on test 0.71, 0.70 and
-0.73, mean of two sets of 48 candidates and three seeds), and worse with 64 (0.67)."""
+from .workload import Workload
 
 
 class CandidateEvaluator:
@@ -87,9 +78,6 @@ class CandidateEvaluator:
         scope: str = "",
         name: str = "the network",
     ) -> None:
-        if statistics_images is None:
-            few = min(_FEW_STATISTICS_IMAGES, -(-images // 2))
-            statistics_images = max(few, min(_MAX_STATISTICS_IMAGES, images // 4))
         self.name = name
         self.network = network
         self.task = task
@@ -109,16 +97,15 @@ class CandidateEvaluator:
             name=name,
         )
         example, _ = task.batch("train", torch.arange(min(2, task.size("train"))))
-        most = max(1, _MOST_BYTES[example.device.type] // example[0].nbytes)
-        images, statistics_images = min(images, most), min(statistics_images, most)
+        workload = Workload.of(model, task, example, images, splits=splits, statistics=statistics_images)
         augmented = example[:0]
-        if tracked_norms(model) and statistics_images:
-            augmented = _statistics_images(task, statistics_images, seed)
+        if workload.statistics:
+            augmented = _statistics_images(task, workload.statistics, seed)
         self.bench = Bench(model, network, example, augmented, compensation, task)
         self._scope = f"{scope}, {self.bench.kind}"
         self.evaluations = 0
         self._splits = splits
-        self._images = min(max(1, images // len(splits)), *map(task.size, splits))  # of each split
+        self._images = workload.from_each
         self._dense = dense
         self._references: dict[int, Reference] = {}
         self._part = -1

@@ -21,7 +21,7 @@ from torch import nn
 from secateur.agent import PruningConfig, prune
 from secateur.agent.cli import main
 from secateur.agent.deciders.baselines import Baseline
-from secateur.agent.procedures import layerwise
+from secateur.agent.procedures import layerwise, layerwise_choice
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.cutting import cut, load_pruned, save_pruned
 from secateur.envs.surgery.plan import Mask, PruningPlan
@@ -193,9 +193,9 @@ def test_a_layer_takes_the_highest_reward_or_stays_whole(problem: PruningProblem
     )
     reward = TryAndLearnReward(bound, "filters")
     filters = one.network.layers[0].filters
-    ratios = {round(ratio * filters) / filters for ratio in layerwise.KEEP_RATIOS}
+    ratios = {round(ratio * filters) / filters for ratio in layerwise_choice.KEEP_RATIOS}
     paid = {r: (bound - 100 * (1 - r)) / bound * math.log(1 / r) for r in ratios}
-    choice = layerwise._choose(one, Baseline("l2", "uniform"), reward)
+    choice = layerwise_choice.choose_in_layer(one, Baseline("l2", "uniform"), reward)
     if max(paid.values()) <= 0:
         assert choice is None
     else:

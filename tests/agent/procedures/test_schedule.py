@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from secateur.agent import prune
+from secateur.agent.deciders.selection import SEEN_AND_UNSEEN
 from secateur.agent.procedures import schedule
+from secateur.agent.procedures.candidate_time import CandidateTime
 from secateur.agent.procedures.config import PruningConfig
+from secateur.agent.procedures.expected_choice import candidates_of_search, seconds_of_choice
 from secateur.agent.procedures.goal import Goal
+from secateur.agent.procedures.layerwise_choice import expected_candidates
 from secateur.agent.procedures.schedule import Schedule
 from secateur.agent.run.progress import estimated_duration
+from secateur.envs.evaluation.base import Candidate
 from secateur.envs.evaluation.evaluator import CandidateEvaluator
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.stopwatch import Stopwatch
+from secateur.envs.tasks import ClassificationTask
+from support.candidates import candidate
+from support.small import plain_network
 
 
 @pytest.mark.parametrize(
@@ -24,10 +34,62 @@ def test_durations_are_said_as_exactly_as_they_are_known(seconds: float, said: s
     assert estimated_duration(seconds) == said
 
 
+def pretended_seconds(evaluator: CandidateEvaluator, masks: Candidate) -> float:
+    """Take ten milliseconds for any candidate, and a tenth of one for each image."""
+    statistics = sum(map(len, evaluator.bench.candidates.statistics_images))
+    return 0.01 + 1e-4 * (evaluator.dense.images + statistics)
+
+
+@pytest.mark.parametrize("images", [64, 256, 4096])
+def test_what_does_not_depend_on_the_images_is_kept_apart(
+    problem: PruningProblem, monkeypatch: pytest.MonkeyPatch, images: int
+) -> None:
+    monkeypatch.setattr(CandidateEvaluator, "seconds_per_candidate", pretended_seconds)
+    searched = problem.choice_problem(images)
+    time = CandidateTime.measured(searched, images, candidate(problem, 0.5))
+    assert (time.fixed, time.each) == pytest.approx((0.01, 1e-4))
+    for others in (100, 2048):
+        for splits in (("val",), SEEN_AND_UNSEEN):
+            evaluator = problem.choice_problem(others, splits=splits).evaluator
+            assert isinstance(evaluator, CandidateEvaluator)
+            assert time.on(others, splits) == pytest.approx(pretended_seconds(evaluator, []))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_macs": 0.5, "method": "l2-uniform"},
+        {"target_macs": 0.5, "effort": "quick"},
+        {"target_macs": 0.5, "evaluations": 1},
+        {"drop_bound": 30.0, "effort": "quick"},
+        {"drop_bound": 30.0, "evaluations": 1},
+        {"drop_bound": 30.0, "method": "l2-uniform", "max_sparsity": 0.55},
+    ],
+)
+def test_layer_by_layer_as_many_candidates_are_expected_as_are_measured(
+    digit_task: ClassificationTask, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    expected: list[int] = []
+
+    def watched(problem: PruningProblem, goal: Goal, config: PruningConfig, time: CandidateTime) -> float:
+        proposals = expected_candidates(problem.network, goal.decider, goal.reward.target)
+        expected.append(proposals + candidates_of_search(problem, goal, config))
+        seconds = seconds_of_choice(problem, goal, config, replace(time, fixed=1.0, each=0.0, evaluator=0.0))
+        assert seconds == proposals + len(problem.network.layers)
+        return seconds
+
+    monkeypatch.setattr(schedule, "seconds_of_choice", watched)
+    config = PruningConfig(
+        procedure="layerwise", layer_epochs=0, epochs=0, batchnorm_images=64, search_images=32, **options
+    )
+    result = prune(plain_network(), digit_task, config)
+    assert expected == [result.report["search"]["evaluations"]]
+
+
 def test_each_stage_takes_as_long_as_what_it_measures_and_trains(
     problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CandidateEvaluator, "seconds_per_candidate", lambda evaluator, masks: 0.01)
+    monkeypatch.setattr(CandidateEvaluator, "seconds_per_candidate", pretended_seconds)
     monkeypatch.setattr(
         schedule, "training_seconds", lambda model, task, config, teacher: 0.5 * config.recipe.epochs
     )
@@ -70,11 +132,11 @@ def test_minutes_that_the_other_stages_exceed_are_said(capsys: pytest.CaptureFix
 
 
 def test_expected_times_are_announced(capsys: pytest.CaptureFixture[str]) -> None:
-    planned = Schedule(search=500.0, choice=20.0, recovery=40.0)
+    planned = Schedule(search=500.0, choice=20.0, recovery=40.0, candidates=320)
     planned.announce(PruningConfig(), limit=None)
     planned.announce(PruningConfig(), limit=60.0)
-    dataclasses.replace(planned, search=0.0, recovery=0.0).announce(PruningConfig(epochs=0), limit=None)
-    dataclasses.replace(planned, finalists=90.0, finalists_epochs=15.0).announce(PruningConfig(), limit=None)
+    replace(planned, search=0.0, recovery=0.0).announce(PruningConfig(epochs=0), limit=None)
+    replace(planned, finalists=90.0, finalists_epochs=15.0).announce(PruningConfig(), limit=None)
     first, limited, bare, halved = capsys.readouterr().err.splitlines()
     assert first.startswith("expected time: search, at most 320 candidates: about 8 min; choice: about 20 s")
     assert "about 60 s" in limited

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from secateur.envs.cost.config import LatencyConfig
 from secateur.envs.environment.single import FilterPruningEnv
-from secateur.envs.evaluation import evaluator as evaluator_module
+from secateur.envs.evaluation import workload
 from secateur.envs.evaluation.evaluator import CandidateEvaluator
 from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.surgery.cutting import cut
@@ -336,7 +336,7 @@ def test_fewer_images_are_held_if_they_are_large(
     problem: PruningProblem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     example = problem.task.batch("val", torch.arange(1))[0]
-    monkeypatch.setattr(evaluator_module, "_MOST_BYTES", {"cpu": 10 * example.nbytes + 1})
+    monkeypatch.setattr(workload, "_MOST_BYTES", {"cpu": 10 * example.nbytes + 1})
     evaluator = CandidateEvaluator(problem.model, problem.network, problem.task, images=64)
     assert evaluator.dense.images == 10
     assert sum(map(len, evaluator.bench.candidates.statistics_images)) == 10
