@@ -15,6 +15,7 @@ from ...envs.io.wording import counted
 from ...envs.problem.problem import PruningProblem, check_prunable
 from ...envs.surgery.constraints import PROTECTED
 from ...envs.surgery.plan import Mask, resize_mask
+from ...envs.surgery.unreachable import TargetUnreachableError
 from ...envs.tracing import Layer, TracedNetwork
 from ...rewards import Size
 
@@ -58,8 +59,9 @@ class Budget:
         size: The cost that has to meet the target.
 
     Raises:
-        ValueError: If the target is outside (0, 1], the network has no filters that may go, or exceeds the
-            target even with the fewest filters allowed.
+        ValueError: If the target is outside (0, 1].
+        TargetUnreachableError: If the network has no filters that may go, or exceeds the target even with the
+            fewest filters allowed.
     """
 
     network: TracedNetwork
@@ -72,7 +74,7 @@ class Budget:
             raise ValueError(f"the target is {self.target}; it has to be above 0 and at most 1")
         smallest = smallest_ratio(self.network, self.size)
         if smallest > self.target:
-            raise ValueError(
+            raise TargetUnreachableError(
                 f"the target {self.target:g} of the {_NAMES.get(self.size, self.size)} cannot be reached: "
                 f"{self._smallest_network()} the network keeps {smallest:.4f}; "
                 f"ask for at least {np.ceil(smallest * 1e3) / 1e3:g}"

@@ -21,6 +21,7 @@ from ...envs.problem.problem import PruningProblem, check_prunable
 from ...envs.recovery.branch_means import BranchMeans
 from ...envs.surgery.constrained_trace import trace_constrained
 from ...envs.surgery.plan import Mask
+from ...envs.surgery.unreachable import TargetUnreachableError
 from ...envs.tasks import Task
 from ...envs.tracing import TracedNetwork
 from ...rewards import Outcome
@@ -101,7 +102,8 @@ class BlockSizes:
             table: Its latency table if it was timed before.
 
         Raises:
-            ValueError: If it has no prunable filter, or is above the target with the fewest filters allowed.
+            TargetUnreachableError: If it has no prunable filter, or is above the target with the fewest
+                filters allowed.
         """
         config, model = _without_lost_patterns(self.config, dropped.model), dropped.model
         network = self.dense
@@ -114,7 +116,7 @@ class BlockSizes:
             dense, left = (float(traced.macs(traced.widths)) for traced in (self.dense, network))
             smallest = smallest_ratio(network, "macs") * left / dense
             if dropped.blocks and smallest > target:
-                raise ValueError(
+                raise TargetUnreachableError(
                     f"the target {target:g} of the MACs cannot be reached: without "
                     f"{counted(len(dropped.blocks), 'block')} and with the fewest filters allowed the "
                     f"network keeps {smallest:.4f}; ask for at least {math.ceil(smallest * 1e3) / 1e3:g}"
@@ -157,7 +159,11 @@ def _without_lost_patterns(config: PruningConfig, model: nn.Module) -> PruningCo
         )
 
     return replace(
-        config, round_to=remain(config.round_to), max_sparsity=remain(config.max_sparsity), drop_blocks=None
+        config,
+        round_to=remain(config.round_to),
+        max_sparsity=remain(config.max_sparsity),
+        size=tuple(word for word in config.size if word.partition("=")[2] in names),
+        drop_blocks=None,
     )
 
 
@@ -185,7 +191,7 @@ def best_filters(sized: Sized, task: Task, name: str) -> Proposed:
         name: Its name, for messages.
 
     Raises:
-        ValueError: If no choice of filters meets the target.
+        TargetUnreachableError: If no choice of filters meets the target.
     """
     config = sized.config
     goal = Goal.resolve(config, sized.network)

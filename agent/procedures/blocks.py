@@ -14,6 +14,7 @@ from ...envs.cost.latency_table import LatencyTable
 from ...envs.io.wording import counted
 from ...envs.modules.ranks import broadcast
 from ...envs.surgery.blocks import drop_blocks
+from ...envs.surgery.unreachable import TargetUnreachableError
 from ...envs.tasks import Task
 from ...envs.tasks.held_back import hold_back
 from ..run.folder import RunFolder
@@ -141,7 +142,7 @@ def _compare(sizes: BlockSizes, order: BlockOrder, name: str) -> tuple[Sized, li
         try:
             sized = sizes.of(dropped)
             proposed = best_filters(sized, searched, name)
-        except ValueError as error:  # the target may need more blocks
+        except TargetUnreachableError as error:  # it may need more blocks
             refusal = f"{error}"
             continue
         decider, accuracy = proposed.decider, proposed.outcome.accuracy
@@ -155,7 +156,7 @@ def _compare(sizes: BlockSizes, order: BlockOrder, name: str) -> tuple[Sized, li
         if sized.is_met or worse == _PATIENCE:
             break
     if chosen is None:
-        raise ValueError(refusal)
+        raise TargetUnreachableError(refusal)
     return chosen, tried
 
 

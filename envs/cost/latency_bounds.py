@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from ..surgery.unreachable import TargetUnreachableError
 from ..tracing import TracedNetwork
 from .config import LatencyConfig
 from .profiling import cut_to
@@ -45,17 +46,17 @@ def check_between(target: float, smallest: float, dense: float, *, margin: float
         margin: Factor by which the target may miss the bounds, at least 1.
 
     Raises:
-        ValueError: If the target is outside.
+        TargetUnreachableError: If the target is outside.
     """
     if smallest / margin <= target <= dense * margin:
         return
     if smallest >= dense:
-        raise ValueError(
+        raise TargetUnreachableError(
             f"the target of {target:g} ms is out of range, and no cut is faster here: the dense network "
             f"takes {dense:.4g} ms per batch, the smallest possible cut {smallest:.4g} ms; time larger "
             "batches (--latency-batch), or give --target-macs instead"
         )
-    raise ValueError(
+    raise TargetUnreachableError(
         f"the target of {target:g} ms is out of range: the dense network takes {dense:.4g} ms per "
         f"batch, the smallest possible cut {smallest:.4g} ms; give a target between the two"
     )

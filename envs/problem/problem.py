@@ -24,6 +24,7 @@ from ..recovery.compensation import Compensation
 from ..recovery.config import COMPENSATION_IMAGES
 from ..surgery.cutting import cut
 from ..surgery.plan import PruningPlan
+from ..surgery.unreachable import TargetUnreachableError
 from ..surgery.verification import trace_exactly, verify_cut
 from ..tasks.base import SplitName, Task
 from ..tracing import TracedNetwork
@@ -167,13 +168,13 @@ def check_prunable(network: TracedNetwork, name: str) -> None:
         name: Name of the network, for the message.
 
     Raises:
-        ValueError: If there is no prunable layer; the message lists why filters are pinned.
+        TargetUnreachableError: If there is no prunable layer; the message lists why filters are pinned.
     """
     if not network.layers:
         reasons = "; ".join(str(p.cause) for p in sum_up(network.pinned)) or "it has no convolutions"
         if network.advice:
-            raise ValueError(f"no filter of {name} can be pruned: {reasons}; {network.advice}")
-        raise ValueError(
+            raise TargetUnreachableError(f"no filter of {name} can be pruned: {reasons}; {network.advice}")
+        raise TargetUnreachableError(
             f"no filter of {name} can be pruned: {reasons}; give a network with a layer before the last one "
             "whose filters may go, and see `secateur inspect`"
         )

@@ -18,6 +18,7 @@ from ..modules.calls import AlsoTrace
 from ..tracing import Cause, Layer, Pin, Slice, TracedNetwork, trace
 from ..tracing.network import Ints
 from .constraints import PROTECTED, Constraints, parse_call
+from .unreachable import TargetUnreachableError
 from .verification import trace_exactly
 
 T = TypeVar("T")
@@ -54,7 +55,9 @@ def trace_constrained(
     pins = [pin for layer in unprotected.layers if (pin := _pin(layer, constraints.protect))]
     network = trace_exactly(model, example, pins=pins, size=constraints.sizes, **traced)
     if unprotected.layers and not network.layers:
-        raise ValueError(f"--protect {' '.join(constraints.protect)} leaves no filter to prune; protect less")
+        raise TargetUnreachableError(
+            f"--protect {' '.join(constraints.protect)} leaves no filter to prune; protect less"
+        )
     return constrain(network, model, constraints)
 
 

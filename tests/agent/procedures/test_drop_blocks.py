@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import nn
 import secateur
 from secateur.agent import PruningConfig, prune
 from secateur.agent.procedures.block_order import BlockOrder
+from secateur.agent.procedures.block_sizes import Proposed, Sized, best_filters
 from secateur.agent.procedures.blocks import drop_chosen_blocks
 from secateur.agent.procedures.preparation import prepare
 from secateur.agent.reporting.html import page
@@ -22,6 +24,7 @@ from secateur.envs.problem.problem import PruningProblem
 from secateur.envs.recovery.branch_means import BranchMeans
 from secateur.envs.recovery.checkpoint import Stopped
 from secateur.envs.surgery.blocks import drop_blocks, find_blocks
+from secateur.envs.surgery.unreachable import TargetUnreachableError
 from secateur.envs.tasks import Task, measure
 from support.small import pretended_latency
 
@@ -186,6 +189,25 @@ def test_a_resumed_run_drops_the_same_blocks(
 def test_options_that_do_not_go_with_blocks_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PruningConfig(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "goes_on"), [(TargetUnreachableError("too large"), True), (ValueError("no agent there"), False)]
+)
+def test_only_a_target_out_of_reach_asks_for_more_blocks(
+    problem: PruningProblem, monkeypatch: pytest.MonkeyPatch, error: ValueError, goes_on: bool
+) -> None:
+    def refused_with_all_blocks(sized: Sized, task: Task, name: str) -> Proposed:
+        if not sized.dropped.blocks:
+            raise error
+        return best_filters(sized, task, name)
+
+    monkeypatch.setattr("secateur.agent.procedures.blocks.best_filters", refused_with_all_blocks)
+    config = replace(BRIEF, drop_blocks="auto", method="l2-uniform")
+    prepared = prepare(problem.model, problem.task, config, trains=False)
+    with nullcontext() if goes_on else pytest.raises(ValueError, match=r"^no agent there$"):
+        found = drop_chosen_blocks(problem.model, problem.task, prepared, config, name="demo")
+        assert found.blocks
 
 
 def test_more_blocks_than_there_are_is_refused(problem: PruningProblem) -> None:
