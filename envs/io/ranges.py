@@ -8,6 +8,11 @@ LARGEST_SEED = 2**32 - 1
 """The largest seed of NumPy's legacy generator, which Stable-Baselines3 seeds."""
 
 
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def check_whole(name: str, value: Any, low: int, high: float = math.inf) -> None:
     """Check that a value is a whole number in a range.
 
@@ -20,9 +25,10 @@ def check_whole(name: str, value: Any, low: int, high: float = math.inf) -> None
     Raises:
         ValueError: If it is not.
     """
-    if not (isinstance(value, Integral) and low <= value <= high):  # type: ignore[operator]
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)  # in Python, True is a number
+    if not (is_whole and low <= value <= high):
         allowed = f"at least {low}" if high == math.inf else f"{low} to {high}"
-        kind = "" if isinstance(value, Integral) else ", a whole number"
+        kind = "" if is_whole else ", a whole number"
         raise ValueError(f"{name} is {value}; allowed is {allowed}{kind}")
 
 
@@ -48,10 +54,10 @@ def check_real(name: str, value: Any, low: float, high: float = math.inf, *, end
     Raises:
         ValueError: If it is not.
     """
-    is_number = isinstance(value, Real) and math.isfinite(value)
-    if not (is_number and (low <= value <= high if ends else low < value < high)):
+    is_finite = is_number(value)
+    if not (is_finite and (low <= value <= high if ends else low < value < high)):
         if high == math.inf:
             allowed = f"at least {low:g}" if ends else f"above {low:g}"
         else:
             allowed = f"{low:g} to {high:g}" if ends else f"above {low:g} and below {high:g}"
-        raise ValueError(f"{name} is {value}; allowed is {allowed}{'' if is_number else ', a finite number'}")
+        raise ValueError(f"{name} is {value}; allowed is {allowed}{'' if is_finite else ', a finite number'}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
-from ..io.ranges import check_real, check_whole
+from ..io.ranges import check_real, check_whole, is_number
 from ..io.suggestions import unknown_name
 
 Optimiser = Literal["sgd", "adamw"]
@@ -181,7 +181,7 @@ class RecoveryConfig:
                 continue
             if name in _WHOLE:
                 check_whole(name, value, _WHOLE[name])
-            elif name in _BELOW_ONE and isinstance(value, int | float) and value >= 1:
+            elif name in _BELOW_ONE and is_number(value) and value >= 1:
                 raise ValueError(f"{name} is {value:g}; allowed is 0 to below 1")
             else:
                 least, most, ends = _REAL[name]
