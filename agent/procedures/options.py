@@ -1,7 +1,8 @@
 """Options of a pruning run by concern. :class:`.PruningConfig` inherits them, so its keywords are flat."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import tyro
@@ -10,6 +11,7 @@ from ...envs.cost.config import LatencyConfig, Precision
 from ...envs.evaluation.engine_names import ENGINES, LOCAL
 from ...envs.io.ranges import check_real, check_seed, check_whole
 from ...envs.io.suggestions import unknown_name
+from ...envs.io.untrusted import short
 from ...envs.surgery.constraints import Constraints
 from ...rewards import TargetReward, TryAndLearnReward
 from ..deciders.names import METHODS, PPO
@@ -121,8 +123,8 @@ class SearchOptions:
 class ConstraintOptions:
     """Constraints on the cut.
 
-    Each may be given several times, and the last match of a layer counts. In Python a single value, a
-    sequence of them or a mapping from patterns to numbers will do.
+    Each may be given several times, and the last match of a layer counts. In Python a single value, several
+    of them or a mapping from patterns to numbers will do; a set is sorted, and None is none.
 
     Raises:
         ValueError: If a value is not a number, or out of its range, or a pattern is given two numbers.
@@ -146,7 +148,7 @@ class ConstraintOptions:
 
     def __post_init__(self) -> None:
         for name in ("round_to", "protect", "max_sparsity", "size", "allow_inexact", "also_trace"):
-            object.__setattr__(self, name, _words(getattr(self, name)))
+            object.__setattr__(self, name, _words(name, getattr(self, name)))
         _ = self.constraints  # checks the values
 
     @property
@@ -242,12 +244,23 @@ class BlockOptions:
             check_whole("drop_blocks", self.drop_blocks, 0)
 
 
-def _words(given: Any) -> tuple[str, ...]:
-    """Convert a value, a sequence of values or a mapping to the words of the command line."""
+def _words(name: str, given: Any) -> tuple[str, ...]:
+    """Convert a value, several values or a mapping to the words of the command line; None gives none.
+
+    Raises:
+        ValueError: If a value is neither a text nor a number.
+    """
+    if given is None:
+        return ()
     if isinstance(given, Mapping):
         return tuple(f"{pattern}={value}" for pattern, value in given.items())
-    values = given if isinstance(given, (tuple, list)) else [given]
-    return tuple(map(str, values))
+    is_several = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
+    values = list(given) if is_several else [given]
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (str, Real)):
+            raise ValueError(f"{name} is {short(repr(given))}; give texts or numbers, one or several of them")
+    words = map(str, values)
+    return tuple(sorted(words) if isinstance(given, (set, frozenset)) else words)
 
 
 def declared_sizes(words: tuple[str, ...]) -> dict[str, str]:

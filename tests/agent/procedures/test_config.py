@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from torch import nn
 
 from secateur.agent.procedures.config import PruningConfig
 from secateur.envs.cost.config import LatencyConfig
+from secateur.envs.recovery.config import RecoveryConfig
 from secateur.envs.surgery.constraints import Constraints
 
 
@@ -52,3 +55,40 @@ def test_a_seed_that_a_generator_does_not_take_is_refused_before_anything_begins
 def test_options_that_a_procedure_does_not_have_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         PruningConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: RecoveryConfig(epochs=True), "epochs is True; allowed is at least 0, a whole number"),
+        (lambda: RecoveryConfig(weight_decay=True), "weight_decay is True; allowed is at least 0, a finite"),
+        (lambda: RecoveryConfig(momentum=True), "momentum is True; allowed is 0 to 1, a finite number"),
+        (lambda: PruningConfig(drop_blocks=True), "drop_blocks is True; allowed is at least 0, a whole"),
+        (lambda: PruningConfig(round_to=True), "round_to is True; give texts or numbers"),  # type: ignore[arg-type]
+    ],
+)
+def test_true_is_no_number(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, ()),
+        ("conv1", ("conv1",)),
+        ({"b", "a"}, ("a", "b")),
+        (iter(["b", "a"]), ("b", "a")),
+        (dict.fromkeys(["b", "a"]).keys(), ("b", "a")),
+        (np.array(["b", "a"]), ("b", "a")),
+        (0, ("0",)),
+    ],
+)
+def test_patterns_are_one_text_or_several_of_any_kind(given: Any, words: tuple[str, ...]) -> None:
+    assert PruningConfig(protect=given).protect == words
+
+
+@pytest.mark.parametrize("odd", [b"conv1", [None], object(), [["conv1"]], nn.ReLU(), True])
+def test_what_is_no_pattern_is_refused(odd: Any) -> None:
+    with pytest.raises(ValueError, match=r"^protect is .*; give texts or numbers, one or several of them$"):
+        PruningConfig(protect=odd)
