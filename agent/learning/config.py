@@ -46,6 +46,11 @@ class AgentConfig:
         check_whole("episodes_per_update", self.episodes_per_update, 2)
         check_whole("epochs_per_update", self.epochs_per_update, 1)
         check_whole("group", self.group, 1)
+        if self.episodes_per_update % self.group:
+            raise ValueError(
+                f"group is {self.group}; allowed are divisors of the {self.episodes_per_update} episodes per "
+                "update, so that each group is whole"
+            )
         check_real("learning_rate", self.learning_rate, 0, ends=False)
         check_real("clip_range", self.clip_range, 0, ends=False)
         check_real("entropy_weight", self.entropy_weight, 0)

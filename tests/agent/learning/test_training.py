@@ -204,6 +204,7 @@ def test_untrained_candidates_lie_near_the_target(toy: PruningProblem, reward: T
     [
         ({"evaluations": -1}, "evaluations is -1; allowed is at least 0"),
         ({"episodes_per_update": 1}, "episodes_per_update is 1; allowed is at least 2"),
+        ({"group": 3}, "group is 3; allowed are divisors of the 16 episodes per update"),
         ({"hidden_features": 1.5}, "hidden_features is 1.5; allowed is 0 to 1"),
         ({"epochs_per_update": 0}, "epochs_per_update is 0; allowed is at least 1"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; allowed is above 0"),
