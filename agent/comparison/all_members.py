@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -30,6 +28,7 @@ from ..reporting.summary import device_name, versions, with_speeds
 from ..run.folder import NOT_TEXT, RunFolder
 from ..run.progress import Stage, log_info
 from ..run.results import Results
+from ..run.signals import restore_handlers, set_handlers
 from ..systems.base import System
 from ..systems.registry import DENSE_SIZED, SYSTEMS
 from .member import Ending, StopWithAll, open_member, run_member, run_system
@@ -122,24 +121,19 @@ def _endings(shared: Shared, work: Sequence[tuple[System, Entry]], jobs: int) ->
 @contextlib.contextmanager
 def _stop_file_on_signal(file: Path) -> Iterator[None]:
     """Write the file that stops the members when a signal comes; then what was to be done is done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # other threads cannot set handlers
-        return
     before: dict[int, Any] = {}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-        if callable(before[number]):
-            before[number](number, frame)
+        if callable(known := before.get(number)):
+            known(number, frame)
 
-    for each in (signal.SIGINT, signal.SIGTERM):
-        before[each] = signal.signal(each, on_signal)
+    before |= set_handlers(on_signal)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore_handlers(before)
 
 
 def _timed_rows(

@@ -1,16 +1,12 @@
 """Stopping on a signal at a point from which the run can be resumed."""
 
 import os
-import signal
-import threading
 from types import FrameType
 from typing import Any, Self
 
 from ...envs.modules.ranks import any_rank, ranks
 from ...envs.recovery.checkpoint import Stopped
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and what a scheduler sends before it kills."""
+from .signals import restore_handlers, set_handlers
 
 
 class GracefulStop:
@@ -25,16 +21,14 @@ class GracefulStop:
     def __init__(self, advice: str) -> None:
         self._advice = advice
         self._requested = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
-            self._before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        self._before = set_handlers(self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        restore_handlers(self._before)
 
     def check(self) -> None:
         """Stop if a rank has received a signal; called by all ranks where the saved state is complete.
