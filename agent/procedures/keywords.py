@@ -25,6 +25,11 @@ _COMPENSATION = "compensation_images"
 _OF_THE_CHOICE = {_COMPENSATION, "quantize"}
 """Options of the recovery that the search needs: it measures candidates after compensation, and in int8."""
 
+_OF_A_WHOLE_RUN = {"procedure", "layer_epochs"}
+"""Options of the choice that prune alone does something with."""
+
+_IN_COMPARISONS = {"target_macs": "targets", "seed": "seeds", "method": "methods"}
+"""Options of the choice that a comparison takes several of, and their names there."""
 
 _ARGUMENTS: Mapping[str, tuple[Any, str]] = {
     "out": ((str, Path), "a path"),
@@ -55,7 +60,7 @@ def checked_keywords(function: str, options: dict[str, Any]) -> dict[str, Any]:
     """Check that options do something in a function and are of their types.
 
     Args:
-        function: ``search``, ``recover`` or ``prune``.
+        function: ``search``, ``recover``, ``prune`` or ``compare``.
         options: The keywords by name; unknown names pass.
 
     Returns:
@@ -67,7 +72,9 @@ def checked_keywords(function: str, options: dict[str, Any]) -> dict[str, Any]:
     kinds = {option.name: option.kind for kind in (PruningConfig, DataConfig) for option in options_of(kind)}
     for name in options:
         if others := _others(function, name, kinds):
-            raise ValueError(f"{name} is an option of {others}, not of {function}; leave it out")
+            instead = _IN_COMPARISONS.get(name) if function == "compare" else None
+            advice = f"give {instead} instead" if instead else "leave it out"
+            raise ValueError(f"{name} is an option of {others}, not of {function}; {advice}")
     return {name: _plain(name, kinds.get(name), value) for name, value in options.items()}
 
 
@@ -91,9 +98,13 @@ def _others(function: str, name: str, known: dict[str, Any]) -> str:
         return "prune"
     if function == "search" and name in (_RECOVERY - _OF_THE_CHOICE) | _OF_TRAINING:
         return "prune and recover"
+    if function == "compare" and name in _OF_TRAINING:
+        return "prune and recover"
     is_the_choice = name in {option.name for option in options_of(PruningConfig)} - _RECOVERY
     if function == "recover" and name in known and (is_the_choice or name == _COMPENSATION):
         return "search and prune"
+    if function == "compare" and is_the_choice and name != "effort":
+        return "prune" if name in _OF_A_WHOLE_RUN else "search and prune"
     return ""
 
 

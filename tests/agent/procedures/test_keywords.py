@@ -99,6 +99,10 @@ def test_what_python_code_usually_holds_is_taken(tmp_path: Path) -> None:
             {"compensation_images": 8},
             "compensation_images is an option of search and",
         ),
+        (secateur.compare, {"round_to": 8}, "round_to is an option of search and prune, not of compare"),
+        (secateur.compare, {"layer_epochs": 2}, "layer_epochs is an option of prune, not of compare"),
+        (secateur.compare, {"teacher": None}, "teacher is an option of prune and recover, not of compare"),
+        (secateur.compare, {"target_macs": 0.5}, "target_macs is .*, not of compare; give targets instead"),
         (secateur.recover, {"resume": True}, "resume is an option of prune, not of recover"),
     ],
 )
