@@ -23,10 +23,10 @@ def set_handlers(handler: Callable[[int, FrameType | None], None]) -> dict[int, 
     if threading.current_thread() is not threading.main_thread():
         return {}  # other threads cannot set handlers
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    known = {number: one for number, one in before.items() if one is not None}
+    known: dict[int, Any] = {number: one for number, one in before.items() if one is not None}
     for number in known:
         signal.signal(number, handler)
-    return dict(known)
+    return known
 
 
 def restore_handlers(before: Mapping[int, Any]) -> None:
