@@ -281,8 +281,10 @@ UNDEFINED = "–"  # noqa: RUF001
 
 
 def in_percent(value: float | None) -> str:
-    """Format a percentage; a dash if it is undefined."""
-    return UNDEFINED if value is None or not math.isfinite(value) else f"{value:.2f} %"
+    """Format a percentage; the minus is the typographic one, and a dash stands for what is undefined."""
+    if value is None or not math.isfinite(value):
+        return UNDEFINED
+    return f"{value:.2f} %".replace("-", "−")  # noqa: RUF001
 
 
 def figures(values: dict[str, Any]) -> list[tuple[str, str]]:
