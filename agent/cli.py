@@ -11,6 +11,7 @@ from .commands.help_page import print_page
 from .commands.parsing import VERBS, UsageError, parse
 from .commands.process import check_shared, one_line_of_threads, one_stdout
 from .run.progress import Verbosity, verbosity
+from .run.wording import wording
 
 _REFUSALS = (ValueError, TypeError, FloatingPointError, OSError, LostRankError)
 _HELP = ("-h", "--help", "--help-all")
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in words
     keep_freed_memory()
     try:
-        with joined(), one_stdout(), one_line_of_threads():
+        with joined(), one_stdout(), one_line_of_threads(), wording(str):
             _run(words, debug)
             sys.stdout.flush()
     except FailedElsewhereError as failure:

@@ -12,6 +12,7 @@ from ...rewards import TargetReward
 from ..procedures.config import PruningConfig
 from ..procedures.options import EFFORTS, Effort
 from ..procedures.shares import Share
+from ..run.wording import keywords_in_python
 
 DENSE = "dense"
 """The reference of every comparison, which needs no run of its own."""
@@ -46,6 +47,7 @@ class ComparisonConfig(RecoveryConfig):
     effort: Effort = "quick"
     """Effort of the agent: quick, normal or thorough; quick does not search, see prune."""
 
+    @keywords_in_python
     def __post_init__(self) -> None:
         super().__post_init__()
         names = [name.strip() for given in self.methods for name in str(given).split(",")]

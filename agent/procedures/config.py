@@ -7,6 +7,7 @@ from ...envs.io.suggestions import unknown_name
 from ...envs.recovery.config import EPOCHS, RecoveryConfig
 from ..deciders.names import PPO
 from ..learning.config import NORMAL, PRETRAINED, RANDOM_WEIGHTS, AgentConfig
+from ..run.wording import keywords_in_python
 from .options import (
     EFFORTS,
     BlockOptions,
@@ -61,6 +62,7 @@ class PruningConfig(
         ValueError: If a number is out of its range, a name is unknown, or options exclude each other.
     """
 
+    @keywords_in_python
     def __post_init__(self) -> None:
         for group in _GROUPS:
             group.__post_init__(self)

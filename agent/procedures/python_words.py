@@ -2,23 +2,18 @@
 
 import functools
 import inspect
-import re
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from ...envs.tasks.passes import DataError
 from ..run.flat_options import options_of
-from ..run.wording import wording
+from ..run.wording import as_keywords, wording
 from .config import PruningConfig
 from .data_config import DataConfig
 from .keywords import check_arguments
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_COMMAND = r"`[^`]*`"
-_FLAG = r"--(?P<name>[a-z][a-z-]*[a-z])(?: (?=\d)(?P<is_given>))?"
-_WORDS = re.compile(f"{_COMMAND}|; --debug shows where|{_FLAG}")
 
 
 def speaks_python(function: Callable[P, R]) -> Callable[P, R]:
@@ -40,20 +35,8 @@ def speaks_python(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def with_keywords(message: str) -> str:
-    """Replace flags by keywords: ``--round-to 8`` by ``round_to=8``, ``--download`` by ``download=True``.
-
-    Commands in backticks stay. What only the command line can do is left out.
-    """
-
-    def replaced(found: re.Match[str]) -> str:
-        if found["name"] is None:
-            return found[0] if found[0].startswith("`") else ""
-        name = found["name"].replace("-", "_")
-        if name in _switches():
-            return f"{name}=True"
-        return f"{name}=" if found["is_given"] is not None else name
-
-    return _WORDS.sub(replaced, message)
+    """Replace flags of a message by keywords; see :func:`.as_keywords`."""
+    return as_keywords(message, _switches())
 
 
 @functools.cache

@@ -48,7 +48,7 @@ def test_a_seed_that_a_generator_does_not_take_is_refused_before_anything_begins
     ("options", "said"),
     [
         ({"procedure": "layerwise", "minutes": 1}, "layerwise gives the agent of each layer a share"),
-        ({"layer_epochs": 3}, "--layer-epochs is for --procedure layerwise"),
+        ({"layer_epochs": 3}, "^layer_epochs is for procedure layerwise; leave it out, or give both$"),
         ({"procedure": "layerwise", "quantize": "int8"}, "layerwise measures and trains its layers in float"),
     ],
 )

@@ -183,7 +183,7 @@ def test_a_resumed_run_drops_the_same_blocks(
         ({"drop_blocks": "some"}, "drop_blocks is 'some'; give a whole number, or auto"),
         ({"drop_blocks": -1}, "drop_blocks is -1"),
         ({"drop_blocks": 1, "drop_bound": 2}, "a drop bound tries many"),
-        ({"drop_blocks": "auto", "procedure": "layerwise"}, "leave out --drop-blocks"),
+        ({"drop_blocks": "auto", "procedure": "layerwise"}, "leave out drop_blocks"),
     ],
 )
 def test_options_that_do_not_go_with_blocks_are_refused(options: dict[str, object], message: str) -> None:

@@ -147,10 +147,10 @@ def test_too_few_images_for_a_bound_are_said() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_on_val": True}, "--train-on-val would leave none; leave it out"),
-        ({"evaluations": 32}, "leave out --evaluations"),
-        ({"minutes": 1.0}, "leave out --minutes"),
-        ({"agent": "none"}, "leave out --agent"),
+        ({"train_on_val": True}, "train_on_val=True would leave none; leave it out"),
+        ({"evaluations": 32}, "leave out evaluations"),
+        ({"minutes": 1.0}, "leave out minutes"),
+        ({"agent": "none"}, "leave out agent"),
     ],
 )
 def test_options_that_leave_a_bound_nothing_to_do_are_refused(options: dict[str, Any], message: str) -> None:

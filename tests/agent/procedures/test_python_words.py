@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import secateur
@@ -35,6 +37,25 @@ def test_errors_of_python_name_keywords() -> None:
         secateur.prune(plain_network(), "digits", **layerwise)
     with pytest.raises(ValueError, match=r"leave out quantize, and give methods$"):
         secateur.compare(plain_network(), "digits", quantize="int8")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"layer_epochs": 3}, "layer_epochs is for procedure layerwise; leave it out, or give both"),
+        (
+            {"method": "l2-uniform", "agent": "none"},
+            "the method l2-uniform learns nothing; leave out agent or",
+        ),
+        ({"drop_bound": 2, "train_on_val": True}, ".* and train_on_val=True would leave none; .*target_macs"),
+        ({"round_to": "x"}, "round_to is 'x'; give a number such as 8"),
+    ],
+)
+def test_options_made_in_python_name_keywords(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{said}"):
+        secateur.PruningConfig(**options)
+    with wording(str), pytest.raises(ValueError, match="--"):
+        secateur.PruningConfig(**options)
 
 
 def test_a_target_that_constraints_forbid_names_keywords() -> None:

@@ -67,7 +67,7 @@ def test_the_notes_name_the_layers_that_stay_in_float(method: str, digit_task: C
 
 
 def test_a_comparison_of_all_systems_in_int8_is_refused_in_a_sentence() -> None:
-    with pytest.raises(ValueError, match="leave out --quantize, and give --methods"):
+    with pytest.raises(ValueError, match="leave out quantize, and give methods"):
         ComparisonConfig(quantize="int8")
 
 
