@@ -195,7 +195,10 @@ class FrozenAgent:
             scorer = FilterScorer(len(FILTER_FEATURES), len(LAYER_FEATURES), hidden, preferences)
         expected = scorer.state_dict()
         if {k: t.shape for k, t in expected.items()} != {k: t.shape for k, t in state.items()}:
-            raise ValueError(f"the weights of the agent in {folder} do not fit its description in agent.json")
+            raise ValueError(
+                f"the weights of the agent in {folder} do not fit its description in agent.json; "
+                "take both files from the same run, or train the agent again with `secateur train`"
+            )
         check_numbers(state, expected, f"the weights of the agent in {folder}")
         scorer.load_state_dict({name: tensor.float().clone() for name, tensor in state.items()}, assign=True)
         return cls(scorer, trained_on, seed=seed)
@@ -220,10 +223,15 @@ def _check_card(card: Any) -> tuple[int, dict[str, Any]]:
             "the agent in FOLDER".
     """
     if not isinstance(card, dict) or card.get("format") != AGENT_FORMAT:
-        raise ValueError(f"is not of the format {AGENT_FORMAT!r}")
+        given = card.get("format") if isinstance(card, dict) else None
+        found = "has no format in agent.json" if given is None else f"has the format {short(repr(given))}"
+        raise ValueError(
+            f"{found}; this version reads {AGENT_FORMAT!r}: train a new one with `secateur train`, or give "
+            "--agent pretrained"
+        )
     expected = {"filter_features": list(FILTER_FEATURES), "layer_features": list(LAYER_FEATURES)}
     if {key: card.get(key) for key in expected} != expected:
-        raise ValueError("uses other features than this version; train a new one")
+        raise ValueError("uses other features than this version; train a new one with `secateur train`")
     hidden, trained_on = card.get("hidden"), card.get("trained_on", {})
     if type(hidden) is not int or not 1 <= hidden <= 4096:
         raise ValueError(f"names {short(repr(hidden))} hidden units; allowed are 1 to 4096")
