@@ -18,9 +18,13 @@ import secateur
 import secateur.agent
 import secateur.envs.surgery
 from secateur.agent.cli import main, parse
+from secateur.agent.deciders.baselines import heuristics
+from secateur.agent.deciders.finalists import ENTRIES
+from secateur.agent.learning.frozen_agent import FrozenAgent
 from secateur.agent.procedures.config import PruningConfig
 from secateur.agent.procedures.data_config import DataConfig
 from secateur.agent.run.flat_options import options_of
+from secateur.envs.models.registry import _OWN as BUILT_IN
 from secateur.envs.tasks.own.source_task import SourceTask
 from support.pages import PAGES, README, ROOT, Block, blocks, prose
 
@@ -196,6 +200,27 @@ def test_the_page_on_the_agent_says_what_efforts_measure() -> None:
     assert f"{thorough.evaluations:,} candidates" in page
     updates = normal.episodes_per_update, thorough.episodes_per_update
     assert "from {} candidates an update with normal effort, {} with thorough".format(*updates) in page
+
+
+def test_pages_say_who_is_compared() -> None:
+    quick, others = ENTRIES["quick"], [ENTRIES[effort] for effort in ("normal", "thorough")]
+    readme = " ".join(README.read_text(encoding="utf-8").split())
+    assert (quick.own, quick.named + quick.others) == (1, 3)
+    assert f"the agent and {len(heuristics())} heuristics propose, and the agent's best and three" in readme
+    page = (ROOT / "docs" / "concepts" / "agent.md").read_text(encoding="utf-8")
+    assert (
+        quick.own == 1 < min(entries.own for entries in others)
+    )  # the one without chance needs room for two
+    assert "with `normal` and `thorough` the one that it makes without chance always does" in page
+    devices = (ROOT / "docs" / "how-to" / "many-devices.md").read_text(encoding="utf-8")
+    proposals = FrozenAgent.deterministic + FrozenAgent.samples + len(heuristics())
+    assert f"all proposals together, {proposals} with those of the" in " ".join(devices.split())
+
+
+def test_the_page_on_networks_names_those_that_are_built_in() -> None:
+    page = (ROOT / "docs" / "how-to" / "networks.md").read_text(encoding="utf-8")
+    missing = [name for name in BUILT_IN if f"`{name}`" not in page]
+    assert not missing
 
 
 def test_the_readme_is_short() -> None:
