@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 import warnings
+from importlib.metadata import version
 
 from ..envs.io.memory import keep_freed_memory
 from ..envs.modules.process_group import FailedElsewhereError, LostRankError, joined
@@ -58,6 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(words: list[str], debug: bool) -> None:
     if any(word in _HELP for word in words):
         print_page(VERBS, words)
+        return
+    if words[:1] == ["--version"]:
+        print(f"secateur {version('secateur')}")
         return
     verb = parse([word for word in words if word not in ("--debug", *_VERBOSITY)])
     check_shared(verb)

@@ -135,7 +135,7 @@ def overview(verbs: dict[str, type], width: int) -> Iterator[str]:
     for name, kind in verbs.items():
         yield f"  {name:9} {clause(_description(kind))}"
     yield from _for_all(width)
-    yield from ("", "Options of a command: secateur COMMAND --help")
+    yield from ("", "Options of a command: secateur COMMAND --help; the version: secateur --version")
 
 
 def print_page(verbs: dict[str, type], words: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,11 @@ def test_tensorboards_own_reader_finds_what_happened(run: Path) -> None:
     assert plugins.plugin_name == "hparams"
     assert sum(path.name.startswith("events.") for path in run.iterdir()) == 1
     assert len(events.Scalars("recovery/val_accuracy")) == 3  # before, and after each of two epochs
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"secateur {version('secateur')}\n"
 
 
 def test_evaluate_repeats_the_reports_figures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
