@@ -318,7 +318,7 @@ def _log_dense(name: str, model: nn.Module, task: Task, *, to_prune: bool) -> No
             right, wrong = (f"{score:.2f}" for score in scores)
             log_info(
                 f"warning: {metric_name(task)} is {right} on the right targets and {wrong} on wrong ones; "
-                "higher counts as better here; if lower is better, let the metric return its negative"
+                "higher counts as better here. If lower is better, let the metric return its negative"
             )
         return
     few = sample(task, "val")

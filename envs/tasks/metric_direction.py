@@ -7,9 +7,11 @@ from ..modules.inputs import run_on_copy
 from ..modules.modes import restored_modes
 from ..modules.outputs import main_output
 from .base import Task
-from .optional_members import has_loss
+from .optional_members import has_loss, measuring_batch
 
-_IMAGES = 256
+_IMAGES, _LEAST = 256, 16
+"""Examples at most, and at least: scores of few differ by chance."""
+
 _CLEARLY = 1.1
 """How much larger the loss on the wrong targets is if a network has learned something."""
 
@@ -26,17 +28,20 @@ def score_of_wrong_targets(model: nn.Module, task: Task) -> tuple[float, float] 
         Both scores on some examples of val, if the wrong targets have a larger loss and yet a higher score;
         None if not, or if that cannot be tried.
     """
-    count = min(_IMAGES, task.size("val"))
-    if count < 2 or not has_loss(task):
+    count = min(measuring_batch(task, _IMAGES), task.size("val"))
+    if count < _LEAST or not has_loss(task):
         return None
     inputs, targets = task.batch("val", torch.arange(count) * task.size("val") // count)
     if not isinstance(targets, Tensor):
         return None
     with restored_modes(model):
         outputs = main_output(run_on_copy(model.eval(), inputs))
-    found = [
-        (float(task.loss(outputs, given)), task.metric(task.statistics(outputs, given)))
-        for given in (targets, targets.roll(count // 2, 0))  # val may be sorted by class
-    ]
-    (loss, score), (wrong_loss, wrong_score) = found
+    wrong = targets.roll(count // 2, 0)  # not by one, as val may be sorted by class
+    try:
+        (loss, score), (wrong_loss, wrong_score) = (
+            (float(task.loss(outputs, given)), task.metric(task.statistics(outputs, given)))
+            for given in (targets, wrong)
+        )
+    except Exception:  # the user's code need not know what to do with the targets of other examples
+        return None
     return (score, wrong_score) if wrong_loss > _CLEARLY * loss and wrong_score > score else None

@@ -62,3 +62,13 @@ def test_the_squared_error_as_a_metric_is_found() -> None:
     assert found[0] == 0.0
     negative = task_of(INPUTS, INPUTS, loss, lambda outputs, targets: -squared(outputs, targets))
     assert score_of_wrong_targets(nn.Identity(), negative) is None
+
+
+def test_a_metric_that_refuses_the_targets_of_other_examples_says_nothing() -> None:
+    def picky(outputs: Tensor, labels: Tensor) -> Tensor:
+        if labels[0] != 0:
+            raise RuntimeError("the first label is that of the first example")
+        return errors(outputs, labels)
+
+    task = task_of(4.0 * F.one_hot(LABELS).float(), LABELS, F.cross_entropy, picky)
+    assert score_of_wrong_targets(nn.Identity(), task) is None
