@@ -6,7 +6,8 @@ import traceback
 import warnings
 from importlib.metadata import version
 
-from ..envs.io.memory import keep_freed_memory
+from ..envs.io.memory import is_out_of_memory, keep_freed_memory, out_of_memory_line
+from ..envs.io.user_code import users_line
 from ..envs.modules.process_group import FailedElsewhereError, LostRankError, joined
 from .commands.help_page import print_page
 from .commands.parsing import VERBS, UsageError, parse
@@ -73,9 +74,6 @@ def _run(words: list[str], debug: bool) -> None:
 
 def _explained(error: BaseException) -> str | None:
     """Explain a refusal, memory that ran out, or an error of the user's code; None for a defect."""
-    from ..envs.io.memory import is_out_of_memory, out_of_memory_line  # here, as --help has to start fast
-    from ..envs.io.user_code import users_line
-
     if is_out_of_memory(error):
         return out_of_memory_line(error)
     if (line := users_line(error)) is not None:

@@ -164,7 +164,7 @@ def with_speeds(report: dict[str, Any], measured: Speeds) -> dict[str, Any]:
     """
     (of_dense, of_pruned), settings, notes = measured
     dense, pruned = report["dense"] | of_dense, report["pruned"] | of_pruned
-    splits = {**report["splits"], "notes": [*report["splits"]["notes"], *notes]}
+    splits = {**report["splits"], "notes": [*report["splits"]["notes"], *map(worded, notes)]}
     # A network without prunable filters has 0 of 0.
     ratios = {key: pruned[key] / dense[key] if dense[key] else 1.0 for key in _RATIOS}
     report = report | {"dense": dense, "pruned": pruned, "splits": splits, **settings, "ratios": ratios}

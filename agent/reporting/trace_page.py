@@ -1,5 +1,6 @@
 """A description of a traced network: prunable layers, coupled layers, and pinned filters with the reasons."""
 
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from ...envs.tracing.blocks import Block
 from ...envs.tracing.naming import abbreviated
 from ...envs.tracing.pinned import SHORT, PinnedLayer, sum_up
 from ...envs.tracing.reach import UNREACHED
-from .formatting import in_percent, large
+from .formatting import UNDEFINED, in_percent, large
 
 BUSY = "The machine was busy with other work while this was timed, so the speed is uncertain."
 
@@ -213,11 +214,13 @@ def measurements(name: str, measured: dict[str, Any]) -> Table:
     table.add_row("MACs", f"{measured['macs']:,}")
     table.add_row("parameters", f"{measured['params']:,}")
     table.add_row("prunable filters", f"{measured['filters']:,}")
-    low, high = measured["images_per_second_spread"]
-    speed = f"{measured['images_per_second']:,.0f} images/s (quartiles {low:,.0f} to {high:,.0f})"
+    speed = latency = UNDEFINED
+    if not math.isnan(measured["latency_ms"]):
+        low, high = measured["images_per_second_spread"]
+        speed = f"{measured['images_per_second']:,.0f} images/s (quartiles {low:,.0f} to {high:,.0f})"
+        low, high = measured["latency_spread_ms"]
+        latency = f"{measured['latency_ms']:.3f} ms (quartiles {low:.3f} to {high:.3f})"
     table.add_row("throughput", f"{speed} {_as_timed(measured['throughput'])}")
-    low, high = measured["latency_spread_ms"]
-    latency = f"{measured['latency_ms']:.3f} ms (quartiles {low:.3f} to {high:.3f})"
     table.add_row("latency", f"{latency} {_as_timed(measured['latency'])}")
     if measured["throughput"]["busy"] or measured["latency"]["busy"]:
         table.caption, table.caption_justify = BUSY, "left"

@@ -33,7 +33,8 @@ def test_a_run_is_kept_whose_network_cannot_be_timed(digit_task: ClassificationT
     result = secateur.prune(NoSingles(), digit_task, method="l2-uniform", target_macs=0.5, epochs=0, out=out)
     report = json.loads((out / "report.json").read_text())
     assert report["pruned"]["latency_ms"] is None
-    assert any(note.startswith("The network cannot be timed: ") for note in report["splits"]["notes"])
+    (note,) = [note for note in report["splits"]["notes"] if note.startswith("The network cannot be timed: ")]
+    assert note.endswith("; give another latency_batch, latency_dtype or latency_device.")
     page = (out / "report.html").read_text()
     assert "<td>–</td>" in page  # noqa: RUF001
     assert ">nan" not in page
@@ -76,3 +77,23 @@ def test_the_minutes_of_a_search_limit_its_agent(
         with pytest.raises(KeyboardInterrupt):
             secateur.search(plain_network(), digit_task, evaluations=64, minutes=minutes)
     assert limits == [None, 1.0]  # seconds: one update is measured in any case
+
+
+def test_a_network_without_times_is_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nosingles.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+        "    def forward(self, images):\n"
+        "        return self.layers(images).squeeze().log_softmax(1)\n"
+    )
+    assert main(["evaluate", "nosingles:Net"]) == 0
+    shown = capsys.readouterr()
+    assert "The network cannot be timed" in shown.err
+    assert "– at a batch of 1, on 1 thread, in float32" in shown.out  # noqa: RUF001
+    assert "nan" not in shown.out
